@@ -1,0 +1,72 @@
+# The front door. `make` alone lists the targets; every target installs what it needs first.
+#
+# What needs thought lives in scripts beside the tools: `tools/setup.sh` (machine), `tools/gates.sh`
+# (lint, check, test), `tools/lock.sh` (no build during a benchmark), `tools/fuzz/run.sh`.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+CARGO ?= cargo
+# Where cargo puts what it builds.
+OUT := $(or $(CARGO_TARGET_DIR),target)
+# Extra arguments for the program behind `demo` and `bench-relay`.
+ARGS ?=
+# Seconds for each fuzz target.
+SECONDS ?= 60
+
+export CARGO
+export RUSTUP_TOOLCHAIN := $(or $(RUSTUP_TOOLCHAIN),$(shell tools/toolchain.sh))
+ifeq ($(RUSTUP_TOOLCHAIN),)
+unexport RUSTUP_TOOLCHAIN
+endif
+
+SHARED := tools/lock.sh shared
+EXCLUSIVE := tools/lock.sh exclusive
+
+.PHONY: help setup setup-build setup-test setup-bench build demo lint check test bench-relay audit fuzz
+
+help: ## List the targets (default)
+	@echo 'usage: make <target>'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Start with `make demo`; run `make check` before each commit and `make test` before each push.'
+
+setup: ## Install all that building, testing and benchmarking need (apt; elsewhere: names it)
+	@tools/setup.sh build test bench
+
+setup-build:
+	@tools/setup.sh build
+
+setup-test:
+	@tools/setup.sh build test
+
+setup-bench:
+	@tools/setup.sh build bench
+
+build: setup-build ## Build every program and library
+	$(SHARED) $(CARGO) build --locked --workspace
+
+demo: setup-build ## Two RTP parties talk through mediad and prove it by their tones (ARGS=…)
+	$(SHARED) $(CARGO) build --locked -p mediad -p demo
+	$(SHARED) $(OUT)/debug/demo $(ARGS)
+
+lint: setup-build ## Format, clippy, rustdoc and tidy; no tests
+	@tools/gates.sh lint
+
+check: setup-build ## The gate for each commit: lint and the unit tests (minutes)
+	@tools/gates.sh check
+
+test: setup-test ## Everything: lint, all tests, the fuzz corpora, the demo
+	@tools/gates.sh test
+
+bench-relay: setup-bench ## Compare the relay with rtpengine, alone on the machine (ARGS=…)
+	$(SHARED) $(CARGO) build --release --locked -p mediad -p bench
+	$(EXCLUSIVE) $(OUT)/release/bench relay $(ARGS)
+
+audit: ## Check dependencies for advisories, licences and sources (needs cargo-deny)
+	@$(CARGO) deny --version >/dev/null 2>&1 || { \
+	  echo 'audit: cargo-deny is missing; install it with: cargo install --locked cargo-deny' >&2; exit 1; }
+	$(CARGO) deny --locked check
+
+fuzz: setup-build ## Run each fuzz target for SECONDS=60 (needs nightly and cargo-fuzz)
+	@$(SHARED) tools/fuzz/run.sh $(SECONDS)

@@ -1,0 +1,75 @@
+#!/bin/sh
+# tools/gates.sh lint|check|test
+#
+# Runs the gates of one level, all of them even after a failure, prints what each said and how long it
+# took, and ends non-zero if any failed.
+set -u
+level=$1
+cd "$(dirname "$0")/.." || exit 1
+if [ -z "${MACHINE_LOCK_HELD:-}" ]; then
+    exec tools/lock.sh shared tools/gates.sh "$level"
+fi
+cargo=${CARGO:-cargo}
+failed=0
+summary=
+begin=$(date +%s)
+
+# gate NAME COMMAND…
+gate() {
+    name=$1
+    shift
+    echo "=== $name: $*"
+    from=$(date +%s)
+    if "$@"; then
+        verdict=ok
+    else
+        verdict="FAILED ($?)"
+        failed=$((failed + 1))
+    fi
+    summary="$summary$(printf '  %-8s %5s s  %s' "$name" "$(($(date +%s) - from))" "$verdict")
+"
+}
+
+rustdoc() {
+    RUSTDOCFLAGS="-D warnings" "$cargo" doc --locked --workspace --no-deps --quiet
+}
+
+# cargo_test ARGUMENTS…: the tests, then how many there were and the names of those that failed.
+cargo_test() {
+    mkdir -p target
+    log=target/.gates-test.log
+    { "$cargo" test --locked --workspace --no-fail-fast "$@" 2>&1; echo $? >"$log.status"; } | tee "$log"
+    awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
+        END { printf "tests: %d passed, %d failed, %d ignored\n", passed, failed, ignored; exit passed == 0 }' "$log" ||
+        { echo "tests: none ran"; return 1; }
+    grep -E '^test .* FAILED$' "$log"
+    return "$(cat "$log.status")"
+}
+
+gate fmt "$cargo" fmt --all --check
+gate clippy "$cargo" clippy --locked --workspace --all-targets -- -D warnings
+gate rustdoc rustdoc
+gate tidy "$cargo" run --locked --quiet -p tidy
+
+case $level in
+lint) ;;
+check)
+    gate unit cargo_test --lib --bins
+    ;;
+test)
+    gate tests cargo_test
+    gate demo make --no-print-directory demo
+    ;;
+*)
+    echo "gates: unknown level '$level'; one of lint, check, test" >&2
+    exit 2
+    ;;
+esac
+
+echo "=== $level: summary ($(($(date +%s) - begin)) s)"
+printf '%s' "$summary"
+if [ "$failed" -gt 0 ]; then
+    echo "$level: FAILED, $failed gate(s)"
+    exit 1
+fi
+echo "$level: OK"
