@@ -1,0 +1,229 @@
+//! The validated graph of a session. Whatever holds one of these types holds a valid value; the checks are in
+//! `graph` and `api`. Specs are immutable and shared between the host and a worker.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rtp::units::{ClockRate, PayloadType, Ssrc};
+
+/// A caller's identifier for a session, transport or node: 1 to 128 bytes of UTF-8.
+pub type Name = Arc<str>;
+
+/// Everything a session is asked to be. Vectors are sorted by id (edges by `(from, to)`), without duplicates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionSpec {
+    /// What carries RTP.
+    pub transports: Vec<Arc<TransportSpec>>,
+    /// What produces and consumes audio.
+    pub nodes: Vec<Arc<NodeSpec>>,
+    /// Who is heard by whom.
+    pub edges: Vec<EdgeSpec>,
+    /// Time-outs, with the host's defaults filled in.
+    pub options: SessionOptions,
+}
+
+impl SessionSpec {
+    /// The transport called `id`.
+    pub fn transport(&self, id: &str) -> Option<&Arc<TransportSpec>> {
+        self.transports.binary_search_by(|t| (*t.id).cmp(id)).ok().map(|at| &self.transports[at])
+    }
+
+    /// The node called `id`.
+    pub fn node(&self, id: &str) -> Option<&Arc<NodeSpec>> {
+        self.nodes.binary_search_by(|n| (*n.id).cmp(id)).ok().map(|at| &self.nodes[at])
+    }
+
+    /// The edge from `from` to `to`.
+    pub fn edge(&self, from: &str, to: &str) -> Option<&EdgeSpec> {
+        self.edges.binary_search_by(|e| (&*e.from, &*e.to).cmp(&(from, to))).ok().map(|at| &self.edges[at])
+    }
+}
+
+/// Time-outs of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// An endpoint that should receive and got no RTP for this long raises a media time-out.
+    pub media_timeout: Duration,
+    /// Longest life after the owner's lease expired.
+    pub orphan_max: Duration,
+    /// A locked source silent for this long may be replaced.
+    pub relearn_after: Duration,
+}
+
+/// A UDP port or port pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransportSpec {
+    /// Unique in the session.
+    pub id: Name,
+    /// Configured media interface.
+    pub interface: Name,
+    /// Wanted address family; `None` is the interface's first address.
+    pub family: Option<Family>,
+    /// Where RTCP goes.
+    pub rtcp: RtcpMode,
+    /// Wanted local RTP port, when the caller restores a session.
+    pub requested_port: Option<u16>,
+    /// Where the peer said it receives RTP.
+    pub remote: Option<SocketAddr>,
+    /// Where the peer said it receives RTCP; `None` is `remote` port + 1.
+    pub remote_rtcp: Option<SocketAddr>,
+    /// Whose packets are accepted.
+    pub source: SourcePolicy,
+    /// Code point of sent packets; `None` is the interface's.
+    pub dscp: Option<u8>,
+}
+
+/// IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Where RTCP goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RtcpMode {
+    /// The odd port after RTP's even one (RFC 3550 §11).
+    Separate,
+    /// RTP's port (RFC 5761).
+    Mux,
+    /// Nowhere.
+    Off,
+}
+
+/// Whose packets are accepted, and where packets are sent. See `SourcePolicy` in the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourcePolicy {
+    /// Probation of several consecutive packets, then locked.
+    Learn,
+    /// Only the signalled address.
+    Signalled,
+    /// The first valid packet, then locked.
+    Immediate,
+}
+
+/// A node of the graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeSpec {
+    /// Unique among the nodes of the session.
+    pub id: Name,
+    /// What it is.
+    pub kind: NodeKind,
+}
+
+/// Kinds of nodes the engine carries out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeKind {
+    /// One RTP stream pair.
+    Endpoint(EndpointSpec),
+}
+
+/// One RTP stream pair with one peer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndpointSpec {
+    /// Id of the transport it rides on.
+    pub transport: Name,
+    /// What the peer may send. At least one; payload types are unique.
+    pub receive: Box<[PayloadFormat]>,
+    /// What we may send. At least one; payload types are unique.
+    pub send: Box<[PayloadFormat]>,
+    /// Packet time of what we encode.
+    pub ptime_ms: u8,
+    /// What flows.
+    pub direction: Direction,
+    /// SSRC asked for.
+    pub ssrc: Option<Ssrc>,
+    /// RTCP CNAME asked for.
+    pub cname: Option<Name>,
+    /// Bound of the jitter buffer.
+    pub jitter_ms_max: u16,
+}
+
+impl EndpointSpec {
+    /// The audio format we send by preference: the first that is neither telephone-event nor comfort noise.
+    pub fn send_audio(&self) -> Option<&PayloadFormat> {
+        self.send.iter().find(|f| f.codec.is_audio())
+    }
+}
+
+/// What flows, seen from the host (RFC 3264).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Both ways.
+    SendRecv,
+    /// We only send.
+    SendOnly,
+    /// We only receive.
+    RecvOnly,
+    /// Nothing.
+    Inactive,
+}
+
+impl Direction {
+    /// We send.
+    pub fn sends(self) -> bool {
+        matches!(self, Self::SendRecv | Self::SendOnly)
+    }
+
+    /// We receive.
+    pub fn receives(self) -> bool {
+        matches!(self, Self::SendRecv | Self::RecvOnly)
+    }
+}
+
+/// One negotiated payload format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayloadFormat {
+    /// Number on the wire.
+    pub payload_type: PayloadType,
+    /// What the payload is.
+    pub codec: Codec,
+    /// RTP clock.
+    pub clock: ClockRate,
+    /// Channels as signalled.
+    pub channels: u8,
+    /// Format parameters, verbatim.
+    pub fmtp: Box<str>,
+}
+
+/// What a payload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Codec {
+    /// G.711 mu-law.
+    Pcmu,
+    /// G.711 A-law.
+    Pcma,
+    /// G.722 at 64 kbit/s.
+    G722,
+    /// Opus (RFC 7587).
+    Opus,
+    /// Linear 16 bit (RFC 3551 §4.5.11).
+    L16,
+    /// RFC 4733.
+    TelephoneEvent,
+    /// RFC 3389.
+    ComfortNoise,
+    /// Never looked at.
+    Opaque,
+}
+
+impl Codec {
+    /// Carries the stream itself, rather than events beside it.
+    pub fn is_audio(self) -> bool {
+        !matches!(self, Self::TelephoneEvent | Self::ComfortNoise)
+    }
+}
+
+/// "`from` is heard by `to`".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeSpec {
+    /// Speaker.
+    pub from: Name,
+    /// Listener.
+    pub to: Name,
+    /// Nothing passes, digits included.
+    pub muted: bool,
+    /// Telephone-events are observed, not forwarded.
+    pub block_digits: bool,
+}
