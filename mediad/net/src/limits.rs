@@ -1,0 +1,56 @@
+//! Every bound of this crate, and what happens when it is reached.
+
+use std::time::Duration;
+
+/// Sockets per backend, default. Full: `register` refuses.
+pub const SOCKETS_DEFAULT: usize = 16_384;
+
+/// Bytes of the longest datagram received or sent, default. Longer ones arrive truncated and flagged.
+pub const DATAGRAM_DEFAULT: usize = 2_048;
+
+/// Bytes of the longest datagram that may be configured: a UDP length field.
+pub const DATAGRAM_MAX: usize = 65_535;
+
+/// Receive buffers of the io_uring backend, default: twice the packets of a long tick. Too few are no
+/// loss but re-arms; far too few are mostly re-arms. Exhausted: the kernel's socket queue holds the packets.
+pub const RX_BUFFERS_DEFAULT: usize = 4_096;
+
+/// Largest provided-buffer ring that the kernel accepts.
+pub const RX_BUFFERS_MAX: usize = 32_768;
+
+/// Transmit slots, default. Full: the backend flushes, the handler does not notice.
+pub const TX_SLOTS_DEFAULT: usize = 64;
+
+/// Most transmit slots that may be configured.
+pub const TX_SLOTS_MAX: usize = 4_096;
+
+/// Datagrams taken from one ready socket before the next one gets its turn (epoll backend), default.
+pub const RX_BATCH_DEFAULT: usize = 8;
+
+/// Datagrams given to the handler in one drain, default. Reached: the drain ends, the handler's `end` runs, and the
+/// next `poll` goes on without a sleep. At 4 us a packet this bounds the lateness of a deadline to about 4 ms.
+pub const DRAIN_DEFAULT: usize = 1_024;
+
+/// Ready sockets reported by one `epoll_wait`.
+pub const EPOLL_EVENTS: usize = 256;
+
+/// Latency budget (length of a tick), default.
+pub const BUDGET_DEFAULT: Duration = Duration::from_micros(250);
+
+/// Largest latency budget: longer ticks save nothing (measured) and only add delay.
+pub const BUDGET_MAX: Duration = Duration::from_micros(2_000);
+
+/// Wake-ups per second above which sleeping until the next tick is cheaper than being woken.
+pub const TICK_ABOVE_PER_S: u64 = 5_000;
+
+/// Datagrams per second below which a ticking worker goes back to blocking.
+pub const BLOCK_BELOW_PER_S: u64 = 2_500;
+
+/// Span over which those rates are measured.
+pub const PACE_WINDOW: Duration = Duration::from_millis(20);
+
+/// Age beyond which a datagram that waited out a stall is dropped, default.
+pub const AGE_DEFAULT: Duration = Duration::from_millis(150);
+
+/// File descriptors wanted beside the sockets: logs, gRPC, files.
+pub const SPARE_FILES: u64 = 64;

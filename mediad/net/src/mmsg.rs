@@ -1,0 +1,523 @@
+//! The portable backend: level-triggered epoll, `recvmmsg` per ready socket, `sendmmsg` for runs of one socket.
+
+use crate::addr::RawAddr;
+use crate::arena::{Arena, stride};
+use crate::pace::{Pace, Sleep};
+use crate::slab::Slab;
+use crate::sys::{self, Block};
+use crate::{
+    Backend, Config, Datagram, Handler, NetError, NetStats, SocketId, Transmit, Wake, Waker, limits,
+};
+use std::marker::PhantomData;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// Marks the waker among epoll's events; no socket id reaches it.
+const WAKER: u64 = u64::MAX;
+
+/// epoll with `recvmmsg` and `sendmmsg`.
+pub struct Mmsg {
+    core: Core,
+    rx: Rx,
+    epoll: OwnedFd,
+    events: Box<[libc::epoll_event]>,
+    /// `epoll_pwait2` exists (Linux 5.11); without it deadlines are rounded up to milliseconds.
+    precise: bool,
+    waker: Waker,
+    pace: Pace,
+    drain_max: usize,
+    max_age: Option<Duration>,
+    more: bool,
+    last_drain: Instant,
+    /// Backends stay on the thread that opened them, so that both can be used alike.
+    _thread: PhantomData<*const ()>,
+}
+
+impl Mmsg {
+    /// Opens the backend on this thread.
+    ///
+    /// # Errors
+    /// [`NetError::Config`] and [`NetError::Limit`] for what the operator can change, [`NetError::Io`] otherwise.
+    pub fn open(config: &Config) -> Result<Self, NetError> {
+        config.check()?;
+        sys::ensure_files(config)?;
+        sys::tighten_timers();
+        // SAFETY: epoll_create1 takes no pointer.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(NetError::last("epoll_create1"));
+        }
+        // SAFETY: `fd` was just returned by the kernel and has no other owner.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let waker = Waker::new(libc::EFD_NONBLOCK)?;
+        control(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, waker.fd(), WAKER)?;
+        let now = Instant::now();
+        Ok(Mmsg {
+            core: Core::new(config),
+            rx: Rx::new(config),
+            epoll,
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; limits::EPOLL_EVENTS].into_boxed_slice(),
+            precise: true,
+            waker,
+            pace: Pace::new(config.latency_budget, now),
+            drain_max: config.drain_max,
+            max_age: config.max_age,
+            more: false,
+            last_drain: now,
+            _thread: PhantomData,
+        })
+    }
+
+    /// Waits for ready sockets; `None` waits for ever. A signal counts as nothing ready.
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<usize, NetError> {
+        self.core.stats.syscalls += 1;
+        let max = self.events.len() as libc::c_int;
+        if self.precise {
+            let ts = timeout.map(sys::timespec);
+            let ts_ptr = ts
+                .as_ref()
+                .map_or(std::ptr::null(), |ts| ts as *const libc::timespec);
+            // SAFETY: the event array has `max` entries, the timespec (if any) lives across the call, no signal mask is given.
+            let n = unsafe {
+                libc::syscall(
+                    libc::SYS_epoll_pwait2,
+                    self.epoll.as_raw_fd(),
+                    self.events.as_mut_ptr(),
+                    max,
+                    ts_ptr,
+                    std::ptr::null::<libc::sigset_t>(),
+                    0usize,
+                )
+            };
+            if n >= 0 {
+                return Ok(n as usize);
+            }
+            match sys::errno() {
+                libc::EINTR => return Ok(0),
+                // Old kernels and old seccomp profiles.
+                libc::ENOSYS | libc::EPERM => self.precise = false,
+                _ => return Err(NetError::last("epoll_pwait2")),
+            }
+        }
+        let ms = timeout.map_or(-1, |t| {
+            t.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as libc::c_int
+        });
+        // SAFETY: the event array has `max` entries.
+        let n = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), max, ms) };
+        match n {
+            0.. => Ok(n as usize),
+            _ if sys::errno() == libc::EINTR => Ok(0),
+            _ => Err(NetError::last("epoll_wait")),
+        }
+    }
+
+    fn drain<H: Handler>(&mut self, ready: usize, stale_ns: u64, handler: &mut H) -> Result<Wake, NetError> {
+        let (mut ready, mut wake, mut work) = (ready, Wake::default(), 0);
+        loop {
+            let mut again = ready == self.events.len();
+            for index in 0..ready {
+                let tag = self.events[index].u64;
+                if tag == WAKER {
+                    self.waker.drain();
+                    self.core.stats.syscalls += 1;
+                    wake.woken = true;
+                    continue;
+                }
+                if work >= self.drain_max {
+                    // The rest stays ready, behind those that epoll has not reported yet: nobody starves.
+                    wake.more = true;
+                    continue;
+                }
+                let read = self
+                    .rx
+                    .read(&mut self.core, SocketId(tag as u32), stale_ns, handler);
+                wake.datagrams += read.given;
+                work += read.work;
+                again |= read.again;
+            }
+            if wake.more || !again {
+                break;
+            }
+            ready = self.wait(Some(Duration::ZERO))?;
+            if ready == 0 {
+                break;
+            }
+        }
+        Ok(wake)
+    }
+}
+
+impl Backend for Mmsg {
+    fn register(&mut self, socket: UdpSocket) -> Result<SocketId, NetError> {
+        let fd = socket.as_raw_fd();
+        if self.max_age.is_some() {
+            self.core.stats.syscalls += 1;
+            sys::stamp_datagrams(fd)?;
+        }
+        let id = self.core.sockets.insert(socket, ())?;
+        self.core.stats.syscalls += 1;
+        if let Err(error) = control(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, u64::from(id.0)) {
+            self.core.sockets.remove(id);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    fn unregister(&mut self, id: SocketId) -> Option<UdpSocket> {
+        let entry = self.core.sockets.remove(id)?;
+        self.core.stats.syscalls += 1;
+        // Cannot fail for a descriptor that was added and is still open.
+        let _ = control(
+            self.epoll.as_raw_fd(),
+            libc::EPOLL_CTL_DEL,
+            entry.socket.as_raw_fd(),
+            0,
+        );
+        Some(entry.socket)
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn poll<H: Handler>(&mut self, deadline: Option<Instant>, handler: &mut H) -> Result<Wake, NetError> {
+        let slept = self.pace.plan(Instant::now(), deadline, self.more);
+        let timeout = match slept {
+            Sleep::No => Some(Duration::ZERO),
+            Sleep::Block(left) => left,
+            Sleep::Tick(left) => {
+                self.core.stats.syscalls += 1;
+                sys::sleep(left);
+                Some(Duration::ZERO)
+            }
+        };
+        let ready = self.wait(timeout)?;
+        let now = Instant::now();
+        let reached = self.pace.woke(slept, now, deadline, &mut self.core.stats);
+        let stale_ns = stale_before(self.max_age, now - self.last_drain, self.more);
+        handler.begin(now);
+        let mut wake = self.drain(ready, stale_ns, handler)?;
+        handler.end(&mut self.core);
+        self.core.flush();
+        wake.deadline = reached;
+        (self.more, self.last_drain) = (wake.more, now);
+        self.core.stats.drains += 1;
+        self.core.stats.drains_cut += u64::from(wake.more);
+        self.pace.drained(slept, now, wake, &mut self.core.stats);
+        Ok(wake)
+    }
+
+    fn stats(&self) -> &NetStats {
+        &self.core.stats
+    }
+
+    fn socket_count(&self) -> usize {
+        self.core.sockets.len()
+    }
+}
+
+/// The wall-clock time (ns) before which datagrams are stale in this drain; 0 when none can be.
+///
+/// The kernel stamps each datagram, which costs little and is exact even for packets that waited while this thread
+/// was runnable but not running. Stamps are looked at only when something can be old: after a gap longer than
+/// `max_age`, or while the drains before were cut short, so that an overload sheds the oldest first.
+pub(crate) fn stale_before(max_age: Option<Duration>, gap: Duration, more: bool) -> u64 {
+    match max_age {
+        Some(age) if more || gap > age => sys::wall_ns().saturating_sub(age.as_nanos() as u64),
+        _ => 0,
+    }
+}
+
+fn control(epoll: RawFd, op: libc::c_int, fd: RawFd, tag: u64) -> Result<(), NetError> {
+    let mut event = libc::epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: tag,
+    };
+    // SAFETY: `event` is valid across the call; the kernel copies it.
+    let rc = unsafe { libc::epoll_ctl(epoll, op, fd, &raw mut event) };
+    if rc < 0 {
+        Err(NetError::last("epoll_ctl"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Outcome of reading one ready socket.
+struct Read {
+    /// Datagrams given to the handler.
+    given: usize,
+    /// Those, stale ones and errors: what the drain's bound counts.
+    work: usize,
+    /// The socket may hold more.
+    again: bool,
+}
+
+/// Receive slots, used for one socket after the other so that they stay in the cache.
+struct Rx {
+    headers: Box<[libc::mmsghdr]>,
+    /// Kept for `headers`, which point into it.
+    _vectors: Vec<libc::iovec>,
+    block: Block,
+    stride: usize,
+    payload: usize,
+    control_len: usize,
+}
+
+/// Where name, control data and payload stand in a slot.
+const NAME_AT: usize = 0;
+const CONTROL_AT: usize = RawAddr::SIZE;
+const PAYLOAD_AT: usize = CONTROL_AT + sys::STAMP_LEN;
+
+impl Rx {
+    fn new(config: &Config) -> Self {
+        let slots = config.rx_batch;
+        let stride = stride(PAYLOAD_AT + config.max_datagram);
+        let block = Block::new(slots * stride);
+        let mut vectors: Vec<libc::iovec> = (0..slots)
+            .map(|i| libc::iovec {
+                iov_base: block.at(i * stride + PAYLOAD_AT).cast(),
+                iov_len: config.max_datagram,
+            })
+            .collect();
+        let first = vectors.as_mut_ptr();
+        let control_len = if config.max_age.is_some() {
+            sys::STAMP_LEN
+        } else {
+            0
+        };
+        let headers = (0..slots)
+            .map(|i| {
+                // SAFETY: all-zero is a valid mmsghdr (null pointers, zero lengths).
+                let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+                header.msg_hdr.msg_name = block.at(i * stride + NAME_AT).cast();
+                header.msg_hdr.msg_namelen = RawAddr::SIZE as u32;
+                header.msg_hdr.msg_control = block.at(i * stride + CONTROL_AT).cast();
+                header.msg_hdr.msg_controllen = control_len as _;
+                // SAFETY: `i` is below the number of vectors.
+                header.msg_hdr.msg_iov = unsafe { first.add(i) };
+                header.msg_hdr.msg_iovlen = 1;
+                header
+            })
+            .collect();
+        Rx {
+            headers,
+            _vectors: vectors,
+            block,
+            stride,
+            payload: config.max_datagram,
+            control_len,
+        }
+    }
+
+    fn read<H: Handler>(&mut self, core: &mut Core, id: SocketId, stale_ns: u64, handler: &mut H) -> Read {
+        let Some(fd) = core.sockets.fd(id) else {
+            return Read {
+                given: 0,
+                work: 0,
+                again: false,
+            };
+        };
+        core.stats.syscalls += 1;
+        let slots = self.headers.len();
+        // SAFETY: every header points to a name, control area, vector and payload that live in `self` and that nothing else uses now.
+        let n = unsafe {
+            libc::recvmmsg(
+                fd,
+                self.headers.as_mut_ptr(),
+                slots as u32,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        if n < 0 {
+            return match sys::errno() {
+                // A bad checksum, or a reader elsewhere: nothing there after all.
+                libc::EAGAIN | libc::EINTR => Read {
+                    given: 0,
+                    work: 0,
+                    again: false,
+                },
+                errno => {
+                    core.stats.rx_errors.count(errno);
+                    Read {
+                        given: 0,
+                        work: 1,
+                        again: true,
+                    }
+                }
+            };
+        }
+        let mut given = 0;
+        for index in 0..n as usize {
+            given += usize::from(self.give(core, id, index, stale_ns, handler));
+        }
+        Read {
+            given,
+            work: n as usize,
+            again: n as usize == slots,
+        }
+    }
+
+    /// Hands over the datagram in slot `index` and makes the slot ready for the next call.
+    fn give<H: Handler>(
+        &mut self,
+        core: &mut Core,
+        id: SocketId,
+        index: usize,
+        stale_ns: u64,
+        handler: &mut H,
+    ) -> bool {
+        let header = &mut self.headers[index];
+        let (len, flags) = (header.msg_len as usize, header.msg_hdr.msg_flags);
+        let (name_len, control_len) = (
+            header.msg_hdr.msg_namelen as usize,
+            header.msg_hdr.msg_controllen as usize,
+        );
+        header.msg_hdr.msg_namelen = RawAddr::SIZE as u32;
+        header.msg_hdr.msg_controllen = self.control_len as _;
+        let slot = self
+            .block
+            .slice_mut(index * self.stride, PAYLOAD_AT + self.payload);
+        let (head, payload) = slot.split_at_mut(PAYLOAD_AT);
+        let stamped = &head[CONTROL_AT..CONTROL_AT + control_len.min(sys::STAMP_LEN)];
+        if stale_ns != 0 && sys::stamp_ns(stamped).is_some_and(|at| at < stale_ns) {
+            core.stats.rx_stale += 1;
+            return false;
+        }
+        let Some(from) = RawAddr::decode(head, name_len) else {
+            core.stats.rx_errors.bad_address += 1;
+            return false;
+        };
+        let truncated = flags & libc::MSG_TRUNC != 0;
+        let data = &mut payload[..len.min(self.payload)];
+        core.stats.received(data.len(), truncated);
+        handler.datagram(
+            Datagram {
+                socket: id,
+                from,
+                local_port: None,
+                data,
+                truncated,
+            },
+            core,
+        );
+        true
+    }
+}
+
+/// What transmitting needs, apart from the receive slots that a handler's datagram borrows.
+struct Core {
+    sockets: Slab<()>,
+    arena: Arena,
+    headers: Box<[libc::mmsghdr]>,
+    vectors: Box<[libc::iovec]>,
+    stats: NetStats,
+}
+
+impl Core {
+    fn new(config: &Config) -> Self {
+        // SAFETY: all-zero is a valid mmsghdr.
+        let header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        let vector = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
+        Core {
+            sockets: Slab::new(config.max_sockets),
+            arena: Arena::new(config.tx_slots, config.max_datagram),
+            headers: vec![header; config.tx_slots].into_boxed_slice(),
+            vectors: vec![vector; config.tx_slots].into_boxed_slice(),
+            stats: NetStats::default(),
+        }
+    }
+
+    /// Sends everything queued, a run of packets of one socket at a time.
+    fn flush(&mut self) {
+        let queued = self.arena.queued().len();
+        let mut start = 0;
+        while start < queued {
+            let metas = &self.arena.queued()[start..];
+            let run = metas.iter().take_while(|meta| meta.fd == metas[0].fd).count();
+            if run == 1 {
+                self.send_one(start);
+            } else {
+                self.send_run(start, run);
+            }
+            start += run;
+        }
+        self.arena.clear();
+    }
+
+    fn send_one(&mut self, index: usize) {
+        self.stats.syscalls += 1;
+        let (meta, payload) = (&self.arena.queued()[index], self.arena.payload(index));
+        // SAFETY: payload and address live in the arena across the call, with the lengths given.
+        let n = unsafe {
+            libc::sendto(
+                meta.fd,
+                payload.as_ptr().cast(),
+                payload.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                meta.addr.0.as_ptr().cast(),
+                meta.addr_len,
+            )
+        };
+        if n < 0 {
+            self.stats.tx_drops.count(sys::errno());
+        }
+    }
+
+    fn send_run(&mut self, start: usize, run: usize) {
+        for index in 0..run {
+            let (meta, payload) = (
+                &self.arena.queued()[start + index],
+                self.arena.payload(start + index),
+            );
+            let vector = &mut self.vectors[index];
+            vector.iov_base = payload.as_ptr().cast_mut().cast();
+            vector.iov_len = payload.len();
+            let header = &mut self.headers[index].msg_hdr;
+            header.msg_name = meta.addr.0.as_ptr().cast_mut().cast();
+            header.msg_namelen = meta.addr_len;
+            header.msg_iov = vector;
+            header.msg_iovlen = 1;
+        }
+        let fd = self.arena.queued()[start].fd;
+        let mut done = 0;
+        while done < run {
+            self.stats.syscalls += 1;
+            let rest = &mut self.headers[done..run];
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            // SAFETY: each header was just pointed at a vector, payload and address that live in `self`; the kernel only reads them.
+            let n = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as u32, flags as _) };
+            if n > 0 {
+                done += n as usize;
+            } else {
+                // The first of the rest was refused; the others may still go.
+                self.stats.tx_drops.count(sys::errno());
+                done += 1;
+            }
+        }
+    }
+}
+
+impl Transmit for Core {
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        if self.arena.is_full() {
+            self.flush();
+        }
+        Some(self.arena.slot())
+    }
+
+    fn commit(&mut self, len: usize, socket: SocketId, to: SocketAddr) {
+        self.arena.close(len);
+        let Some(fd) = self.sockets.fd(socket) else {
+            self.stats.tx_drops.no_socket += 1;
+            return;
+        };
+        self.stats.tx_datagrams += 1;
+        self.stats.tx_bytes += len as u64;
+        self.arena.push(len, fd, to);
+    }
+}

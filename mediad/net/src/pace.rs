@@ -1,0 +1,323 @@
+//! When to sleep, and until when: block while little happens, tick while much does.
+//!
+//! A wake-up costs more than a packet (sleep, switch, cold caches), so beyond
+//! [`limits::TICK_ABOVE_PER_S`] wake-ups a second the worker sleeps until the next tick of the latency budget
+//! and then works through everything that has come. It goes back to blocking when, over a window, fewer than
+//! [`limits::BLOCK_BELOW_PER_S`] datagrams a second came *and* most ticks found no wake-up call. The two
+//! thresholds lie a factor of two apart, so a steady load never flips.
+//!
+//! While ticking, deadline and waker are looked at on the tick only: they are at most one tick late, and a
+//! thousand timers a second cost no wake-ups of their own.
+
+use crate::{NetStats, Wake, limits};
+use std::time::{Duration, Instant};
+
+/// How the worker sleeps before a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sleep {
+    /// Not at all.
+    No,
+    /// Until a datagram, the waker, or for this long (`None`: no limit).
+    Block(Option<Duration>),
+    /// For this long, whatever comes.
+    Tick(Duration),
+}
+
+/// How the worker sleeps in general.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Each event wakes it.
+    Block,
+    /// It wakes by the clock.
+    Tick,
+}
+
+/// The pacing state of one worker: a pure state machine, driven with the time.
+#[derive(Debug)]
+pub struct Pace {
+    budget: Duration,
+    mode: Mode,
+    /// The tick last slept to.
+    last_tick: Instant,
+    window_start: Instant,
+    wakes: u64,
+    datagrams: u64,
+    polls: u64,
+    polls_woken: u64,
+    /// The drain before this one, for the time spent ticking.
+    last_drain: Instant,
+}
+
+impl Pace {
+    /// Begins in block mode; a `budget` of zero never ticks.
+    pub fn new(budget: Duration, now: Instant) -> Self {
+        Pace {
+            budget,
+            mode: Mode::Block,
+            last_tick: now,
+            window_start: now,
+            wakes: 0,
+            datagrams: 0,
+            polls: 0,
+            polls_woken: 0,
+            last_drain: now,
+        }
+    }
+
+    /// The present mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// How to sleep at `now`. `more`: the last drain was cut short.
+    pub fn plan(&mut self, now: Instant, deadline: Option<Instant>, more: bool) -> Sleep {
+        if more {
+            return Sleep::No;
+        }
+        match self.mode {
+            Mode::Tick => {
+                let next = self.last_tick + self.budget;
+                if next <= now {
+                    // Behind: begin a new row of ticks here instead of making up for the lost ones.
+                    self.last_tick = now;
+                    Sleep::No
+                } else {
+                    self.last_tick = next;
+                    Sleep::Tick(next - now)
+                }
+            }
+            Mode::Block => match deadline.map(|at| at.saturating_duration_since(now)) {
+                Some(Duration::ZERO) => Sleep::No,
+                left => Sleep::Block(left),
+            },
+        }
+    }
+
+    /// The sleep planned last is over; `now` is the time of the drain. Records how late it is.
+    pub fn woke(
+        &mut self,
+        slept: Sleep,
+        now: Instant,
+        deadline: Option<Instant>,
+        stats: &mut NetStats,
+    ) -> bool {
+        if matches!(slept, Sleep::Tick(_)) {
+            stats
+                .tick_lateness
+                .record(now.saturating_duration_since(self.last_tick));
+        }
+        match deadline {
+            Some(at) if at <= now => {
+                stats.deadline_lateness.record(now - at);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A drain that began at `now` is over: counts it and chooses the mode for the next sleep.
+    pub fn drained(&mut self, slept: Sleep, now: Instant, wake: Wake, stats: &mut NetStats) {
+        let counts = &mut stats.wakes;
+        match slept {
+            Sleep::No => counts.no_sleep += 1,
+            Sleep::Tick(_) => counts.tick += 1,
+            Sleep::Block(_) if wake.woken => counts.waker += 1,
+            Sleep::Block(_) if wake.datagrams > 0 => counts.datagrams += 1,
+            Sleep::Block(_) if wake.deadline => counts.deadline += 1,
+            Sleep::Block(_) => counts.spurious += 1,
+        }
+        if self.mode == Mode::Tick {
+            stats.tick_time += now.saturating_duration_since(self.last_drain);
+        }
+        self.last_drain = now;
+        if self.budget.is_zero() {
+            return;
+        }
+        self.polls += 1;
+        self.polls_woken += u64::from(wake.woken);
+        self.wakes += u64::from(matches!(slept, Sleep::Block(_)));
+        self.datagrams += wake.datagrams as u64;
+        self.choose(now, stats);
+    }
+
+    fn choose(&mut self, now: Instant, stats: &mut NetStats) {
+        let span = now.saturating_duration_since(self.window_start);
+        let window_ns = limits::PACE_WINDOW.as_nanos() as u64;
+        let full = span >= limits::PACE_WINDOW;
+        let per_s = |n: u64| n * 1_000_000_000 / window_ns.max(span.as_nanos() as u64);
+        let switch = match self.mode {
+            // No need to see the window's end once it has seen enough: a burst switches at once.
+            Mode::Block => per_s(self.wakes) > limits::TICK_ABOVE_PER_S,
+            Mode::Tick => {
+                full && per_s(self.datagrams) < limits::BLOCK_BELOW_PER_S && self.polls_woken * 2 < self.polls
+            }
+        };
+        if switch {
+            self.mode = match self.mode {
+                Mode::Block => Mode::Tick,
+                Mode::Tick => Mode::Block,
+            };
+            self.last_tick = now;
+            stats.mode_switches += 1;
+        }
+        if switch || full {
+            self.window_start = now;
+            (self.wakes, self.datagrams, self.polls, self.polls_woken) = (0, 0, 0, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Duration = Duration::from_micros(250);
+
+    /// Runs `pace` for `span` with a datagram every `every`; a sleep ends when its rule says so.
+    fn run(pace: &mut Pace, from: Instant, span: Duration, every: Duration, stats: &mut NetStats) -> Instant {
+        let (mut now, mut next) = (from, from + every);
+        while now < from + span {
+            let slept = pace.plan(now, None, false);
+            now = match slept {
+                Sleep::No => now + Duration::from_micros(1),
+                Sleep::Block(_) => next.max(now),
+                Sleep::Tick(d) => now + d,
+            };
+            let mut wake = Wake::default();
+            while next <= now {
+                wake.datagrams += 1;
+                next += every;
+            }
+            pace.woke(slept, now, None, stats);
+            pace.drained(slept, now, wake, stats);
+        }
+        now
+    }
+
+    #[test]
+    fn ticks_above_the_threshold_and_blocks_again_with_hysteresis() {
+        let (start, mut stats) = (Instant::now(), NetStats::default());
+        let mut pace = Pace::new(BUDGET, start);
+        let second = Duration::from_secs(1);
+        let now = run(&mut pace, start, second, Duration::from_micros(250), &mut stats);
+        assert_eq!(
+            (pace.mode(), stats.mode_switches),
+            (Mode::Block, 0),
+            "4000/s blocks"
+        );
+        let now = run(&mut pace, now, second, Duration::from_micros(20), &mut stats);
+        assert_eq!(
+            (pace.mode(), stats.mode_switches),
+            (Mode::Tick, 1),
+            "50000/s ticks"
+        );
+        let ticks = stats.wakes.tick;
+        assert!(
+            (3_900..=4_000).contains(&ticks),
+            "one wake-up per budget, got {ticks}"
+        );
+        assert!(stats.tick_time > Duration::from_millis(950));
+        let now = run(&mut pace, now, second, Duration::from_micros(250), &mut stats);
+        assert_eq!(
+            (pace.mode(), stats.mode_switches),
+            (Mode::Tick, 1),
+            "4000/s goes on ticking"
+        );
+        run(&mut pace, now, second, Duration::from_micros(500), &mut stats);
+        assert_eq!(
+            (pace.mode(), stats.mode_switches),
+            (Mode::Block, 2),
+            "2000/s blocks"
+        );
+    }
+
+    #[test]
+    fn a_zero_budget_never_ticks() {
+        let (start, mut stats) = (Instant::now(), NetStats::default());
+        let mut pace = Pace::new(Duration::ZERO, start);
+        run(
+            &mut pace,
+            start,
+            Duration::from_millis(500),
+            Duration::from_micros(10),
+            &mut stats,
+        );
+        assert_eq!(
+            (pace.mode(), stats.mode_switches, stats.wakes.tick),
+            (Mode::Block, 0, 0)
+        );
+    }
+
+    #[test]
+    fn deadlines_bound_a_block_and_wait_for_the_tick() {
+        let (now, mut stats) = (Instant::now(), NetStats::default());
+        let mut pace = Pace::new(BUDGET, now);
+        let ms = Duration::from_millis(1);
+        assert_eq!(pace.plan(now, None, false), Sleep::Block(None));
+        assert_eq!(pace.plan(now, Some(now + ms), false), Sleep::Block(Some(ms)));
+        assert_eq!(pace.plan(now, Some(now - ms), false), Sleep::No);
+        assert_eq!(pace.plan(now, None, true), Sleep::No, "the drain before was cut");
+        let now = run(&mut pace, now, 100 * ms, Duration::from_micros(20), &mut stats);
+        assert_eq!(pace.mode(), Mode::Tick);
+        assert!(matches!(pace.plan(now, Some(now + ms / 100), false), Sleep::Tick(d) if d <= BUDGET));
+        assert_eq!(
+            pace.plan(now + 10 * BUDGET, None, false),
+            Sleep::No,
+            "behind: no sleep"
+        );
+        assert_eq!(
+            pace.plan(now + 10 * BUDGET, None, false),
+            Sleep::Tick(BUDGET),
+            "and no catching up"
+        );
+    }
+
+    #[test]
+    fn lateness_and_reasons_are_recorded() {
+        let (now, mut stats) = (Instant::now(), NetStats::default());
+        let mut pace = Pace::new(BUDGET, now);
+        let us = Duration::from_micros;
+        assert!(pace.woke(Sleep::Block(None), now, Some(now - us(100)), &mut stats));
+        assert!(!pace.woke(Sleep::Block(None), now, Some(now + us(1)), &mut stats));
+        assert_eq!(
+            (stats.deadline_lateness.count, stats.deadline_lateness.max_ns),
+            (1, 100_000)
+        );
+        let block = Sleep::Block(None);
+        pace.drained(
+            block,
+            now,
+            Wake {
+                datagrams: 1,
+                ..Wake::default()
+            },
+            &mut stats,
+        );
+        pace.drained(
+            block,
+            now,
+            Wake {
+                woken: true,
+                datagrams: 3,
+                ..Wake::default()
+            },
+            &mut stats,
+        );
+        pace.drained(
+            block,
+            now,
+            Wake {
+                deadline: true,
+                ..Wake::default()
+            },
+            &mut stats,
+        );
+        pace.drained(block, now, Wake::default(), &mut stats);
+        pace.drained(Sleep::No, now, Wake::default(), &mut stats);
+        let w = stats.wakes;
+        assert_eq!(
+            (w.datagrams, w.waker, w.deadline, w.spurious, w.no_sleep),
+            (1, 1, 1, 1, 1)
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! The few system facts both backends need: process limits, sleeping, memory for the kernel to write to.
+
+use crate::{Config, NetError, limits};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::os::fd::RawFd;
+use std::ptr::NonNull;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Page-aligned, zeroed memory behind a raw pointer: the kernel keeps addresses into it while slices of it
+/// come and go, which a `Box<[u8]>` would not allow.
+pub(crate) struct Block {
+    ptr: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Block {
+    pub(crate) fn new(len: usize) -> Self {
+        let layout = Layout::from_size_align(len.max(1), 4096).expect("sizes are bounded by Config::check");
+        // SAFETY: the layout has a size above zero.
+        let raw = unsafe { alloc_zeroed(layout) };
+        let Some(ptr) = NonNull::new(raw) else {
+            handle_alloc_error(layout)
+        };
+        Block { ptr, layout }
+    }
+
+    /// Address of byte `offset`.
+    pub(crate) fn at(&self, offset: usize) -> *mut u8 {
+        assert!(offset < self.layout.size(), "offset {offset} outside of a block");
+        // SAFETY: the offset was just checked to lie inside the allocation.
+        unsafe { self.ptr.as_ptr().add(offset) }
+    }
+
+    /// Bytes `offset..offset + len`. The caller makes sure that the kernel does not own them now.
+    pub(crate) fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
+        assert!(offset + len <= self.layout.size(), "range outside of a block");
+        // SAFETY: in bounds, initialised (zeroed or written by the kernel), and `&mut self` rules out other slices.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().add(offset), len) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout and freed once.
+        unsafe { dealloc(self.ptr.as_ptr(), self.layout) }
+    }
+}
+
+pub(crate) fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// Sleeps for `duration`; a signal may end it early.
+pub(crate) fn sleep(duration: Duration) {
+    let ts = timespec(duration);
+    // SAFETY: `ts` is a valid timespec and the remainder is not asked for.
+    unsafe { libc::nanosleep(&raw const ts, std::ptr::null_mut()) };
+}
+
+pub(crate) fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: duration.as_secs() as libc::time_t,
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// Wall-clock time in nanoseconds, the clock of receive time stamps.
+pub(crate) fn wall_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as u64)
+}
+
+/// Lets this thread's timers fire on time: the default slack of 50 us is a fifth of a tick.
+pub(crate) fn tighten_timers() {
+    // SAFETY: PR_SET_TIMERSLACK takes an integer. A failure leaves the default slack, which works.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong) };
+}
+
+/// Asks for a receive time stamp with every datagram (the control message of [`stamp_ns`]).
+pub(crate) fn stamp_datagrams(fd: RawFd) -> Result<(), NetError> {
+    let on: libc::c_int = 1;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option value is a c_int that lives across the call, and `len` is its size.
+    let rc = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const on).cast(),
+            len,
+        )
+    };
+    if rc < 0 {
+        Err(NetError::last("setsockopt(SO_TIMESTAMPNS)"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Bytes of control data that hold one time stamp: `cmsghdr` and `timespec`.
+pub(crate) const STAMP_LEN: usize = 32;
+
+/// The receive time stamp in `control`, wall clock nanoseconds, if the kernel put one there.
+pub(crate) fn stamp_ns(control: &[u8]) -> Option<u64> {
+    let word = |at: usize| Some(i64::from_ne_bytes(control.get(at..at + 8)?.try_into().ok()?));
+    let int = |at: usize| Some(i32::from_ne_bytes(control.get(at..at + 4)?.try_into().ok()?));
+    let is_stamp =
+        word(0)? == STAMP_LEN as i64 && int(8)? == libc::SOL_SOCKET && int(12)? == libc::SCM_TIMESTAMPNS;
+    is_stamp.then_some(())?;
+    let seconds = u64::try_from(word(16)?).ok()?;
+    let nanos = u64::try_from(word(24)?).ok()?;
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
+}
+
+/// Makes room for the configured sockets: raises the soft limit of open files towards the hard one.
+///
+/// # Errors
+/// [`NetError::Limit`] when the hard limit is too low.
+pub(crate) fn ensure_files(config: &Config) -> Result<(), NetError> {
+    let need = config.max_sockets as u64 + limits::SPARE_FILES;
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid rlimit for the kernel to write.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return Err(NetError::last("getrlimit(RLIMIT_NOFILE)"));
+    }
+    if limit.rlim_max < need {
+        return Err(NetError::Limit {
+            limit: "RLIMIT_NOFILE",
+            have: limit.rlim_max,
+            need,
+            remedy: "raise it (systemd: LimitNOFILE=, docker: --ulimit nofile=) or lower max_sockets",
+        });
+    }
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` is a valid rlimit within the hard limit.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } < 0 {
+            return Err(NetError::last("setrlimit(RLIMIT_NOFILE)"));
+        }
+    }
+    Ok(())
+}
+
+/// Current limit of locked memory in bytes.
+pub(crate) fn locked_memory_limit() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid rlimit for the kernel to write; on failure it stays zero.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    limit.rlim_cur
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_stamp_is_found_and_garbage_is_not() {
+        let mut control = [0u8; STAMP_LEN];
+        assert_eq!(stamp_ns(&control), None);
+        control[..8].copy_from_slice(&32u64.to_ne_bytes());
+        control[8..12].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
+        control[12..16].copy_from_slice(&libc::SCM_TIMESTAMPNS.to_ne_bytes());
+        control[16..24].copy_from_slice(&3i64.to_ne_bytes());
+        control[24..].copy_from_slice(&7i64.to_ne_bytes());
+        assert_eq!(stamp_ns(&control), Some(3_000_000_007));
+        assert_eq!(stamp_ns(&control[..20]), None);
+        control[16..24].copy_from_slice(&(-1i64).to_ne_bytes());
+        assert_eq!(stamp_ns(&control), None);
+    }
+
+    #[test]
+    fn too_many_sockets_name_the_limit_and_the_remedy() {
+        let config = Config {
+            max_sockets: usize::MAX >> 8,
+            ..Config::default()
+        };
+        let text = ensure_files(&config).unwrap_err().to_string();
+        assert!(
+            text.contains("RLIMIT_NOFILE") && text.contains("LimitNOFILE"),
+            "{text}"
+        );
+    }
+}
