@@ -26,7 +26,9 @@ pub enum Kind {
 /// 192 to 223 are payload types 64 to 95, which RTP must not use beside RTCP.
 #[inline]
 pub const fn classify(datagram: &[u8]) -> Kind {
-    let [first, second, ..] = datagram else { return Kind::Unknown };
+    let [first, second, ..] = datagram else {
+        return Kind::Unknown;
+    };
     match *first {
         0..=3 => Kind::Stun,
         16..=19 => Kind::Zrtp,

@@ -46,7 +46,9 @@ enum Padding {
 
 #[inline]
 fn layout(bytes: &[u8], padding: Padding) -> Result<Layout, RtpError> {
-    let Some(fixed) = bytes.first_chunk::<FIXED_HEADER_BYTES>() else { return Err(RtpError::TooShort) };
+    let Some(fixed) = bytes.first_chunk::<FIXED_HEADER_BYTES>() else {
+        return Err(RtpError::TooShort);
+    };
     if fixed[0] >> 6 != 2 {
         return Err(RtpError::BadVersion);
     }
@@ -72,7 +74,10 @@ fn layout(bytes: &[u8], padding: Padding) -> Result<Layout, RtpError> {
         }
         payload_end -= count;
     }
-    Ok(Layout { header_len, payload_end })
+    Ok(Layout {
+        header_len,
+        payload_end,
+    })
 }
 
 /// Profile word and place of a header extension.
@@ -85,13 +90,20 @@ pub struct ExtensionRange {
 }
 
 #[inline]
-fn extension_of(fixed: &[u8; FIXED_HEADER_BYTES], after_fixed: &[u8], header_len: usize) -> Option<ExtensionRange> {
+fn extension_of(
+    fixed: &[u8; FIXED_HEADER_BYTES],
+    after_fixed: &[u8],
+    header_len: usize,
+) -> Option<ExtensionRange> {
     if fixed[0] & 0x10 == 0 {
         return None;
     }
     let preamble = 4 * usize::from(fixed[0] & 0x0f);
     let profile = u16::from_be_bytes([after_fixed[preamble], after_fixed[preamble + 1]]);
-    Some(ExtensionRange { profile, data: FIXED_HEADER_BYTES + preamble + 4..header_len })
+    Some(ExtensionRange {
+        profile,
+        data: FIXED_HEADER_BYTES + preamble + 4..header_len,
+    })
 }
 
 #[inline]
@@ -225,7 +237,8 @@ impl<'a> RtpReader<'a> {
     /// The contributing sources in order.
     pub fn csrcs(&self) -> impl ExactSizeIterator<Item = Ssrc> + 'a {
         let list = &self.bytes[FIXED_HEADER_BYTES..FIXED_HEADER_BYTES + 4 * self.csrc_count()];
-        list.chunks_exact(4).map(|word| Ssrc(u32::from_be_bytes([word[0], word[1], word[2], word[3]])))
+        list.chunks_exact(4)
+            .map(|word| Ssrc(u32::from_be_bytes([word[0], word[1], word[2], word[3]])))
     }
 
     /// Whether there is a header extension.
@@ -236,7 +249,11 @@ impl<'a> RtpReader<'a> {
 
     /// Profile and place of the header extension.
     pub fn extension(&self) -> Option<ExtensionRange> {
-        extension_of(self.fixed, &self.bytes[FIXED_HEADER_BYTES..], self.layout.header_len)
+        extension_of(
+            self.fixed,
+            &self.bytes[FIXED_HEADER_BYTES..],
+            self.layout.header_len,
+        )
     }
 
     /// Whether the padding bit is set.
@@ -430,6 +447,7 @@ impl<'a> RtpView<'a> {
     /// Payload without padding, for editing in place.
     #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8] {
-        &mut self.rest[self.layout.header_len - FIXED_HEADER_BYTES..self.layout.payload_end - FIXED_HEADER_BYTES]
+        &mut self.rest
+            [self.layout.header_len - FIXED_HEADER_BYTES..self.layout.payload_end - FIXED_HEADER_BYTES]
     }
 }

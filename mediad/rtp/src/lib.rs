@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod demux;
+pub mod event;
 pub mod header;
+pub mod receive;
+pub mod rtcp;
 pub mod time;
 pub mod units;

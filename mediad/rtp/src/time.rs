@@ -17,7 +17,10 @@ pub struct Now {
 impl Now {
     /// Both clocks `duration` later; for tests and simulations.
     pub fn after(self, duration: Duration) -> Self {
-        Self { mono: self.mono + duration, wall: self.wall + duration }
+        Self {
+            mono: self.mono + duration,
+            wall: self.wall + duration,
+        }
     }
 }
 
@@ -47,7 +50,11 @@ impl NtpTimestamp {
 /// `duration` in units of 1/65536 s, as DLSR carries it (RFC 3550 §6.4.1); saturates.
 pub fn to_short_ntp(duration: Duration) -> u32 {
     let units = (duration.as_secs() << 16) + ((u64::from(duration.subsec_nanos()) << 16) / 1_000_000_000);
-    if duration.as_secs() > u64::from(u16::MAX) { u32::MAX } else { units as u32 }
+    if duration.as_secs() > u64::from(u16::MAX) {
+        u32::MAX
+    } else {
+        units as u32
+    }
 }
 
 /// A 16.16 fixed-point number of seconds as a duration.

@@ -154,7 +154,8 @@ impl ClockRate {
         let hz = self.0.get() as u64;
         let whole = duration.as_secs().saturating_mul(hz);
         // subsec_nanos < 10⁹ and hz < 2³², so the product stays below 2⁶².
-        let part = (duration.subsec_nanos() as u64 * hz + NANOS_PER_SECOND as u64 / 2) / NANOS_PER_SECOND as u64;
+        let part =
+            (duration.subsec_nanos() as u64 * hz + NANOS_PER_SECOND as u64 / 2) / NANOS_PER_SECOND as u64;
         whole.saturating_add(part)
     }
 
@@ -184,7 +185,11 @@ impl Ptime {
 
     /// `None` outside 1 to 1000 ms.
     pub const fn new(ms: u16) -> Option<Self> {
-        if ms >= 1 && ms <= 1000 { Some(Self(ms)) } else { None }
+        if ms >= 1 && ms <= 1000 {
+            Some(Self(ms))
+        } else {
+            None
+        }
     }
 
     /// Milliseconds.
@@ -203,7 +208,11 @@ impl Ptime {
     #[inline]
     pub const fn ticks(self, clock: ClockRate) -> u32 {
         let ticks = clock.hz() as u64 * self.0 as u64 / 1000;
-        if ticks > u32::MAX as u64 { u32::MAX } else { ticks as u32 }
+        if ticks > u32::MAX as u64 {
+            u32::MAX
+        } else {
+            ticks as u32
+        }
     }
 
     /// Samples per channel and packet at `sample_rate`.
