@@ -89,9 +89,9 @@ fn check(metadata: &Metadata, tree: &Tree) -> Result<Vec<Violation>> {
     let allow = allow::AllowList::parse(tree.text(allow::FILE).unwrap_or_default())
         .with_context(|| format!("in {}", allow::FILE))?;
     let mut violations = Vec::new();
-    violations.extend(arrows::check_arrows(metadata));
-    violations.extend(arrows::check_runtime(metadata));
-    violations.extend(licences::check(metadata));
+    violations.extend(arrows::check_arrows(metadata, tree));
+    violations.extend(arrows::check_runtime(metadata, tree));
+    violations.extend(licences::check(metadata, tree));
     violations.extend(crates::check_inherited_lints(metadata, tree));
     violations.extend(crates::check_unsafe(metadata, tree));
     violations.extend(crates::check_clock_owners(metadata, tree));

@@ -85,6 +85,15 @@ impl Tree {
         self.source(path)?.text.as_deref()
     }
 
+    /// The first 1-based line of a file that starts so; 0, the whole file, if none does.
+    pub(crate) fn line_starting(&self, path: &str, prefix: &str) -> usize {
+        let lines = self.text(path).unwrap_or_default().lines();
+        lines
+            .enumerate()
+            .find(|(_, line)| line.starts_with(prefix))
+            .map_or(0, |(index, _)| index + 1)
+    }
+
     /// The Rust files, each with what was read from it.
     pub(crate) fn rust(&self) -> impl Iterator<Item = (&Source, &Rust)> {
         self.sources
@@ -121,9 +130,10 @@ impl Rust {
     fn read(path: &str, text: &str) -> Self {
         let code = blank(text);
         let lines = code.lines().count();
+        // fuzzing.rs holds what fuzzers and the replay of their corpora call.
         let is_test_file = path
             .split('/')
-            .any(|part| matches!(part, "tests" | "tests.rs" | "benches"))
+            .any(|part| matches!(part, "tests" | "tests.rs" | "benches" | "fuzzing.rs"))
             || code.contains("#![cfg(test)]");
         let mut is_test_line = vec![is_test_file; lines];
         for start in attribute_positions(&code) {
@@ -341,6 +351,7 @@ mod tests {
         let tests: Vec<usize> = (1..=6).filter(|line| rust.is_test(*line)).collect();
         assert_eq!(tests, [2, 3, 4, 5]);
         assert_eq!(rust.lines_without_tests(), 2);
+        assert!(Rust::read("src/fuzzing.rs", "fn a() {}").is_test(1));
         assert!(Rust::read("tests/all.rs", "fn a() {}").is_test(1));
         let declared = Rust::read("src/lib.rs", "#[cfg(test)]\nmod fixture;\nfn a() {}");
         assert!(declared.is_test(2) && !declared.is_test(3));
