@@ -451,3 +451,118 @@ impl<'a> RtpView<'a> {
             [self.layout.header_len - FIXED_HEADER_BYTES..self.layout.payload_end - FIXED_HEADER_BYTES]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two CSRCs, a one-word extension, four bytes of payload, four of padding.
+    const FULL: [u8; 36] = [
+        0xb2, 0xe0, 0x12, 0x34, 0, 0, 0, 160, 1, 2, 3, 4, // fixed header: marker, payload type 96
+        0, 0, 0, 5, 0, 0, 0, 6, // CSRCs
+        0xbe, 0xde, 0, 1, 0x10, 0xff, 0, 0, // extension
+        10, 11, 12, 13, // payload
+        0, 0, 0, 4, // padding
+    ];
+
+    #[test]
+    fn every_part_of_a_full_packet_is_found() {
+        let reader = RtpReader::parse(&FULL).unwrap();
+        assert!(reader.marker());
+        assert_eq!(reader.payload_type().value(), 96);
+        assert_eq!(reader.sequence(), 0x1234);
+        assert_eq!(reader.timestamp(), RtpTimestamp(160));
+        assert_eq!(reader.ssrc(), Ssrc(0x0102_0304));
+        assert!(reader.csrcs().eq([Ssrc(5), Ssrc(6)]));
+        assert_eq!(
+            reader.extension(),
+            Some(ExtensionRange {
+                profile: 0xbede,
+                data: 24..28
+            })
+        );
+        assert_eq!(reader.header_len(), 28);
+        assert_eq!(reader.payload(), [10, 11, 12, 13]);
+        assert_eq!(reader.padding_len(), 4);
+    }
+
+    #[test]
+    fn every_truncation_of_a_full_packet_has_its_reason() {
+        for length in 0..FULL.len() {
+            let expected = match length {
+                0..12 => RtpError::TooShort,
+                12..20 => RtpError::CsrcOverrun,
+                20..28 => RtpError::ExtensionOverrun,
+                // The last byte is now a byte of the header, of the payload, or a zero of the padding.
+                _ => RtpError::BadPadding,
+            };
+            assert_eq!(
+                RtpReader::parse(&FULL[..length]).unwrap_err(),
+                expected,
+                "length {length}"
+            );
+        }
+    }
+
+    #[test]
+    fn padding_must_fit_the_payload() {
+        for (count, expected) in [(0, false), (1, true), (8, true), (9, false), (255, false)] {
+            let mut packet = FULL;
+            packet[35] = count;
+            assert_eq!(RtpReader::parse(&packet).is_ok(), expected, "count {count}");
+            assert_eq!(RtpReader::parse_encrypted(&packet).unwrap().payload().len(), 8);
+            assert_eq!(RtpView::parse_encrypted(&mut packet).unwrap().padding_len(), 0);
+        }
+    }
+
+    #[test]
+    fn other_versions_are_refused() {
+        for version in [0x00, 0x40, 0xc0] {
+            let mut packet = FULL;
+            packet[0] = packet[0] & 0x3f | version;
+            assert_eq!(RtpReader::parse(&packet).unwrap_err(), RtpError::BadVersion);
+        }
+    }
+
+    #[test]
+    fn an_extension_of_the_largest_length_does_not_overrun() {
+        let mut packet = [0u8; 60];
+        packet[0] = 0x90;
+        packet[14..16].copy_from_slice(&[0xff, 0xff]);
+        assert_eq!(RtpReader::parse(&packet).unwrap_err(), RtpError::ExtensionOverrun);
+        packet[14..16].copy_from_slice(&[0, 0]);
+        let reader = RtpReader::parse(&packet).unwrap();
+        assert_eq!(
+            reader.extension(),
+            Some(ExtensionRange {
+                profile: 0,
+                data: 16..16
+            })
+        );
+        assert_eq!(reader.payload().len(), 44);
+    }
+
+    #[test]
+    fn an_empty_payload_is_valid() {
+        let mut packet = [0u8; 12];
+        packet[0] = 0x80;
+        assert_eq!(RtpReader::parse(&packet).unwrap().payload(), []);
+        assert_eq!(RtpView::parse(&mut packet).unwrap().payload_mut(), []);
+    }
+
+    #[test]
+    fn the_payload_is_edited_in_place() {
+        let mut packet = FULL;
+        RtpView::parse(&mut packet).unwrap().payload_mut().fill(0xd5);
+        assert_eq!(packet[28..32], [0xd5; 4]);
+        assert_eq!(packet[..28], FULL[..28]);
+        assert_eq!(packet[32..], FULL[32..]);
+    }
+
+    #[test]
+    #[should_panic(expected = "needs 12 bytes")]
+    fn writing_into_too_small_a_buffer_is_our_own_bug() {
+        let header = RtpReader::parse(&FULL).unwrap().header();
+        header.write_to(&mut [0; 11]);
+    }
+}

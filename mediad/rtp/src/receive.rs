@@ -388,3 +388,303 @@ impl ReceiveStats {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    const CLOCK: ClockRate = ClockRate::HZ_8000;
+    const SSRC: Ssrc = Ssrc(7);
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an origin to count from; nothing depends on its value"
+    )]
+    fn now() -> Now {
+        Now {
+            mono: Instant::now(),
+            wall: UNIX_EPOCH,
+        }
+    }
+
+    /// A valid source whose newest packet is `seq`.
+    fn valid(seq: u16) -> ReceiveStats {
+        let mut stats = ReceiveStats::with_probation(0);
+        assert_eq!(stats.on_untimed_packet(seq), accepted(u64::from(seq)));
+        stats
+    }
+
+    fn accepted(above_first_cycle: u64) -> SeqVerdict {
+        SeqVerdict::Accepted {
+            ext: ExtendedSeq(FIRST_CYCLE + above_first_cycle),
+        }
+    }
+
+    #[test]
+    fn a_source_is_valid_after_two_packets_in_sequence() {
+        let mut stats = ReceiveStats::new();
+        assert_eq!(stats.on_untimed_packet(100), SeqVerdict::Probation);
+        assert_eq!(stats.on_untimed_packet(100), SeqVerdict::Probation);
+        assert_eq!(stats.on_untimed_packet(300), SeqVerdict::Probation);
+        assert_eq!((stats.newest(), stats.expected(), stats.lost()), (None, 0, 0));
+        assert_eq!(stats.on_untimed_packet(301), accepted(301));
+        assert_eq!((stats.received(), stats.expected(), stats.lost()), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_longer_probation_starts_over_after_a_gap() {
+        let mut stats = ReceiveStats::with_probation(4);
+        for seq in [0, 1, 2, 10, 11, 12] {
+            assert_eq!(
+                stats.on_untimed_packet(seq),
+                SeqVerdict::Probation,
+                "sequence {seq}"
+            );
+        }
+        assert_eq!(stats.on_untimed_packet(13), accepted(13));
+    }
+
+    #[test]
+    fn the_sequence_wraps_without_loss() {
+        let mut stats = valid(65_534);
+        assert_eq!(stats.on_untimed_packet(65_535), accepted(65_535));
+        assert_eq!(stats.on_untimed_packet(0), accepted(65_536));
+        assert_eq!(stats.on_untimed_packet(1), accepted(65_537));
+        assert_eq!(stats.lost(), 0);
+        let block = stats.report_block(SSRC, None, now()).unwrap();
+        assert_eq!(block.highest_sequence, 0x1_0001);
+    }
+
+    #[test]
+    fn a_late_packet_before_the_first_one_has_a_number() {
+        let mut stats = valid(0);
+        assert_eq!(
+            stats.on_untimed_packet(65_535),
+            SeqVerdict::Late {
+                ext: ExtendedSeq(0xffff)
+            }
+        );
+        assert_eq!(stats.lost(), -1);
+    }
+
+    #[test]
+    fn gaps_late_packets_and_duplicates_are_told_apart() {
+        let mut stats = valid(10);
+        assert_eq!(stats.on_untimed_packet(14), accepted(14));
+        assert_eq!((stats.lost(), stats.max_gap()), (3, 3));
+        let late = SeqVerdict::Late {
+            ext: ExtendedSeq(FIRST_CYCLE + 12),
+        };
+        assert_eq!(stats.on_untimed_packet(12), late);
+        assert_eq!(stats.on_untimed_packet(12), SeqVerdict::Duplicate);
+        assert_eq!(stats.on_untimed_packet(14), SeqVerdict::Duplicate);
+        assert_eq!(stats.on_untimed_packet(10), SeqVerdict::Duplicate);
+        assert_eq!((stats.received(), stats.lost()), (3, 2));
+        assert_eq!((stats.reordered(), stats.duplicates()), (1, 3));
+    }
+
+    #[test]
+    fn duplicates_are_found_over_the_whole_misorder_range() {
+        for step in [1u16, 2, 63, 64, 65, 99, 100] {
+            let mut stats = valid(1000);
+            assert_eq!(
+                stats.on_untimed_packet(1000 + step),
+                accepted(1000 + u64::from(step))
+            );
+            assert_eq!(
+                stats.on_untimed_packet(1000),
+                SeqVerdict::Duplicate,
+                "step {step}"
+            );
+        }
+        let mut stats = valid(1000);
+        for seq in 1001..1130 {
+            stats.on_untimed_packet(seq);
+        }
+        for behind in 0..=MAX_MISORDER {
+            assert_eq!(
+                stats.on_untimed_packet(1129 - behind),
+                SeqVerdict::Duplicate,
+                "behind {behind}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_restart_needs_two_packets_and_keeps_the_totals() {
+        let mut stats = valid(10);
+        stats.on_untimed_packet(12);
+        assert_eq!(stats.on_untimed_packet(40_000), SeqVerdict::BadSequence);
+        // A stray packet alone changes nothing.
+        assert_eq!(stats.on_untimed_packet(13), accepted(13));
+        assert_eq!(stats.on_untimed_packet(40_001), SeqVerdict::BadSequence);
+        let restarted = SeqVerdict::Restarted {
+            ext: ExtendedSeq(2 * FIRST_CYCLE + 40_002),
+        };
+        assert_eq!(stats.on_untimed_packet(40_002), restarted);
+        assert_eq!((stats.received(), stats.lost(), stats.restarts()), (4, 1, 1));
+        assert_eq!((stats.expected(), stats.bad_sequence()), (5, 2));
+        let block = stats.report_block(SSRC, None, now()).unwrap();
+        assert_eq!((block.cumulative_lost, block.highest_sequence), (0, 40_002));
+    }
+
+    #[test]
+    fn the_dropout_and_misorder_limits_are_those_of_rfc_3550() {
+        assert_eq!(
+            valid(0).on_untimed_packet(MAX_DROPOUT - 1),
+            accepted(u64::from(MAX_DROPOUT) - 1)
+        );
+        assert_eq!(valid(0).on_untimed_packet(MAX_DROPOUT), SeqVerdict::BadSequence);
+        let late = SeqVerdict::Late {
+            ext: ExtendedSeq(FIRST_CYCLE + 400),
+        };
+        assert_eq!(valid(500).on_untimed_packet(500 - MAX_MISORDER), late);
+        assert_eq!(
+            valid(500).on_untimed_packet(500 - MAX_MISORDER - 1),
+            SeqVerdict::BadSequence
+        );
+    }
+
+    #[test]
+    fn the_fraction_lost_is_of_the_interval() {
+        let mut stats = valid(0);
+        // 0 … 99 with every fourth missing.
+        for seq in (1..100).filter(|seq| seq % 4 != 3) {
+            stats.on_untimed_packet(seq);
+        }
+        stats.on_untimed_packet(100);
+        let block = stats.report_block(SSRC, None, now()).unwrap();
+        assert_eq!(
+            (block.cumulative_lost, block.fraction_lost),
+            (25, (25 * 256 / 101) as u8)
+        );
+        stats.on_untimed_packet(101);
+        let block = stats.report_block(SSRC, None, now()).unwrap();
+        assert_eq!((block.cumulative_lost, block.fraction_lost), (25, 0));
+        // A late packet makes the interval's loss negative: RFC 3550 A.3 reports zero.
+        stats.on_untimed_packet(99);
+        let block = stats.report_block(SSRC, None, now()).unwrap();
+        assert_eq!((block.cumulative_lost, block.fraction_lost), (24, 0));
+    }
+
+    #[test]
+    fn total_loss_but_one_is_not_more_than_255() {
+        let mut stats = valid(0);
+        stats.report_block(SSRC, None, now());
+        stats.on_untimed_packet(2999);
+        let block = stats.report_block(SSRC, None, now()).unwrap();
+        assert_eq!((block.cumulative_lost, block.fraction_lost), (2998, 255));
+    }
+
+    #[test]
+    fn the_delay_since_the_last_sender_report_is_told() {
+        let mut stats = valid(0);
+        let now = now();
+        let last_sr = LastSr {
+            ntp_middle: 0x1234_5678,
+            arrival: now.mono,
+        };
+        let block = stats
+            .report_block(SSRC, Some(last_sr), now.after(Duration::from_millis(2500)))
+            .unwrap();
+        assert_eq!(
+            (block.last_sr, block.delay_since_last_sr),
+            (0x1234_5678, 0x2_8000)
+        );
+    }
+
+    /// Sends `count` packets of 20 ms, arriving `offset_ms(n)` after their time.
+    fn run(stats: &mut ReceiveStats, count: u16, offset_ms: impl Fn(u16) -> u64) {
+        let start = now().mono;
+        for n in 0..count {
+            let arrival = start + Duration::from_millis(20 * u64::from(n) + offset_ms(n));
+            stats.on_packet(
+                n,
+                RtpTimestamp(u32::MAX - 500).wrapping_add(160 * u32::from(n)),
+                arrival,
+                CLOCK,
+            );
+        }
+    }
+
+    #[test]
+    fn a_steady_stream_has_no_jitter_even_where_the_timestamp_wraps() {
+        let mut stats = ReceiveStats::new();
+        run(&mut stats, 100, |_| 7);
+        assert_eq!(stats.jitter_ticks(), 0);
+    }
+
+    #[test]
+    fn jitter_converges_to_the_mean_deviation() {
+        let mut stats = ReceiveStats::new();
+        // Every packet deviates by 5 ms from the one before.
+        run(&mut stats, 500, |n| u64::from(n % 2) * 5);
+        assert!(
+            (39..=40).contains(&stats.jitter_ticks()),
+            "{}",
+            stats.jitter_ticks()
+        );
+        assert!(stats.jitter(CLOCK) <= Duration::from_millis(5));
+    }
+
+    #[test]
+    fn jitter_follows_the_integer_algorithm_of_rfc_3550_a_8() {
+        let mut stats = ReceiveStats::with_probation(0);
+        let start = now().mono;
+        let (mut reference, mut transit_before) = (0u32, None);
+        for n in 0..200u32 {
+            let delay_ms = (n * 7919 % 31) as u64;
+            let arrival = start + Duration::from_millis(20 * u64::from(n) + delay_ms);
+            stats.on_packet(n as u16, RtpTimestamp(160 * n), arrival, CLOCK);
+            let transit = (delay_ms * 8) as i32;
+            if let Some(before) = transit_before.replace(transit) {
+                reference = reference + transit.abs_diff(before) - ((reference + 8) >> 4);
+            }
+            assert_eq!(stats.jitter_ticks(), reference >> 4, "packet {n}");
+        }
+        assert!(reference > 0);
+    }
+
+    #[test]
+    fn a_jump_of_the_media_clock_is_not_jitter() {
+        let mut stats = ReceiveStats::with_probation(0);
+        let start = now().mono;
+        for n in 0..100u16 {
+            let jump = if n < 50 { 0 } else { 0x7000_0000 };
+            let arrival = start + Duration::from_millis(20 * u64::from(n));
+            stats.on_packet(
+                n,
+                RtpTimestamp(jump).wrapping_add(160 * u32::from(n)),
+                arrival,
+                CLOCK,
+            );
+        }
+        assert_eq!(stats.jitter_ticks(), 0);
+    }
+
+    #[test]
+    fn events_between_audio_leave_the_jitter_alone() {
+        let mut stats = ReceiveStats::with_probation(0);
+        let start = now().mono;
+        for n in 0..100u16 {
+            if (20..30).contains(&n) {
+                stats.on_untimed_packet(n);
+                continue;
+            }
+            let arrival = start + Duration::from_millis(20 * u64::from(n));
+            stats.on_packet(n, RtpTimestamp(160 * u32::from(n)), arrival, CLOCK);
+        }
+        assert_eq!((stats.received(), stats.jitter_ticks()), (100, 0));
+    }
+
+    #[test]
+    fn arrivals_that_go_backwards_do_no_harm() {
+        let mut stats = ReceiveStats::with_probation(0);
+        let start = now().mono + Duration::from_secs(1);
+        stats.on_packet(0, RtpTimestamp(0), start, CLOCK);
+        stats.on_packet(1, RtpTimestamp(160), start - Duration::from_millis(20), CLOCK);
+        // 40 ms early: a deviation of 320 ticks, one sixteenth of which counts.
+        assert_eq!(stats.jitter_ticks(), 20);
+    }
+}
