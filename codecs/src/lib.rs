@@ -10,3 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod g711;
+pub mod g722;
+pub mod l16;
+pub mod level;
+#[cfg(test)]
+mod test_signal;
