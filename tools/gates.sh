@@ -46,8 +46,16 @@ cargo_test() {
     return "$(cat "$log.status")"
 }
 
+# The fuzz targets are a workspace of their own; without libFuzzer they are only type-checked.
+fuzz_targets() {
+    "$cargo" fmt --manifest-path tools/fuzz/Cargo.toml --check &&
+        "$cargo" clippy --locked --manifest-path tools/fuzz/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}" \
+            --no-default-features --quiet -- -D warnings
+}
+
 gate fmt "$cargo" fmt --all --check
 gate clippy "$cargo" clippy --locked --workspace --all-targets -- -D warnings
+gate fuzz fuzz_targets
 gate rustdoc rustdoc
 gate tidy "$cargo" run --locked --quiet -p tidy
 
