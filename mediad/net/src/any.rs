@@ -1,10 +1,11 @@
 //! Choosing a backend at start and saying why.
 
 use crate::mmsg::Mmsg;
-use crate::{Backend, Config, Handler, NetError, NetStats, SocketId, Wake, Waker};
+use crate::uring::{Uring, unavailable};
+use crate::{Backend, Config, Datagram, Handler, NetError, NetStats, SocketId, Transmit, Wake, Waker, bind};
 use std::fmt;
-use std::net::UdpSocket;
-use std::time::Instant;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 /// Which backend the operator wants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,6 +42,8 @@ impl fmt::Display for Reason {
 pub enum AnyBackend {
     /// epoll.
     Mmsg(Mmsg),
+    /// io_uring.
+    Uring(Uring),
 }
 
 /// Opens a backend on this thread, which must be the one that polls it.
@@ -49,30 +52,103 @@ pub enum AnyBackend {
 /// [`NetError::Unavailable`] when the choice cannot work here; [`NetError::Config`] and [`NetError::Limit`] for
 /// sizes that cannot be had.
 pub fn open(choice: IoChoice, config: &Config) -> Result<(AnyBackend, Reason), NetError> {
-    let why = match choice {
-        IoChoice::Mmsg => "asked for".to_owned(),
-        IoChoice::Auto => "preferred".to_owned(),
-        IoChoice::Uring => {
-            return Err(NetError::Unavailable {
-                backend: "io_uring",
-                reason: "not built yet".to_owned(),
-            });
-        }
+    let mmsg = |why: String| {
+        let backend = AnyBackend::Mmsg(Mmsg::open(config)?);
+        Ok((
+            backend,
+            Reason {
+                backend: "epoll+sendmmsg",
+                why,
+            },
+        ))
     };
-    let backend = AnyBackend::Mmsg(Mmsg::open(config)?);
-    Ok((
-        backend,
-        Reason {
-            backend: "epoll+sendmmsg",
-            why,
+    let uring = |backend, why: &str| {
+        (
+            AnyBackend::Uring(backend),
+            Reason {
+                backend: "io_uring",
+                why: why.to_owned(),
+            },
+        )
+    };
+    match choice {
+        IoChoice::Mmsg => mmsg("asked for".to_owned()),
+        IoChoice::Uring => Ok(uring(open_uring(config)?, "asked for")),
+        IoChoice::Auto => match open_uring(config) {
+            Ok(backend) => Ok(uring(backend, "io_uring works here")),
+            Err(NetError::Unavailable { backend, reason }) => mmsg(format!("{backend}: {reason}")),
+            Err(other) => Err(other),
         },
-    ))
+    }
+}
+
+/// Opens io_uring and sends one datagram through it: no list of operations tells whether multishot receives,
+/// the buffer ring and sends with an address really work here.
+fn open_uring(config: &Config) -> Result<Uring, NetError> {
+    let mut backend = Uring::open(config)?;
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let socket = bind::udp(addr, &bind::Options::default())?;
+    let addr = socket.local_addr().map_err(|source| NetError::Bind {
+        addr,
+        what: "getsockname",
+        source,
+    })?;
+    let id = backend.register(socket)?;
+    let mut probe = Probe {
+        id,
+        addr,
+        sent: false,
+        received: false,
+    };
+    let give_up = Instant::now() + PROBE_TIME;
+    while !probe.received && Instant::now() < give_up {
+        let deadline = if probe.sent { give_up } else { Instant::now() };
+        backend.poll(Some(deadline), &mut probe)?;
+    }
+    backend.unregister(id);
+    if !probe.received {
+        let (rx, tx) = (backend.stats().rx_errors, backend.stats().tx_drops);
+        return Err(unavailable(format!(
+            "a datagram sent to itself did not arrive ({rx:?}, {tx:?})"
+        )));
+    }
+    backend.reset_stats();
+    Ok(backend)
+}
+
+/// How long the probe's datagram may take on loopback.
+const PROBE_TIME: Duration = Duration::from_secs(1);
+
+const PROBE_BYTES: &[u8] = b"media-net probe";
+
+struct Probe {
+    id: SocketId,
+    addr: SocketAddr,
+    sent: bool,
+    received: bool,
+}
+
+impl Handler for Probe {
+    fn datagram<T: Transmit>(&mut self, datagram: Datagram<'_>, _tx: &mut T) {
+        self.received |= datagram.from == self.addr && datagram.data == PROBE_BYTES;
+    }
+
+    fn end<T: Transmit>(&mut self, tx: &mut T) {
+        if !self.sent
+            && let Some(slot) = tx.slot()
+        {
+            slot[..PROBE_BYTES.len()].copy_from_slice(PROBE_BYTES);
+            tx.commit(PROBE_BYTES.len(), self.id, self.addr);
+            self.sent = true;
+        }
+    }
 }
 
 macro_rules! each {
     ($self:ident, $backend:ident => $call:expr) => {
         match $self {
             AnyBackend::Mmsg($backend) => $call,
+            AnyBackend::Uring($backend) => $call,
         }
     };
 }

@@ -32,7 +32,7 @@
 //! ```
 //!
 //! # Two backends, one contract
-//! `uring::Uring` (io_uring, multishot receive) and [`mmsg::Mmsg`] (epoll, `recvmmsg`, `sendmmsg`) pass the
+//! [`uring::Uring`] (io_uring, multishot receive) and [`mmsg::Mmsg`] (epoll, `recvmmsg`, `sendmmsg`) pass the
 //! same tests; containers often forbid io_uring, so neither is a second choice. [`open`] picks one and says why.
 //!
 //! # Where later tiers fit
@@ -54,6 +54,7 @@ mod addr;
 mod any;
 mod arena;
 pub mod bind;
+mod bufring;
 mod config;
 mod error;
 pub mod limits;
@@ -62,6 +63,7 @@ pub mod pace;
 mod slab;
 mod stats;
 mod sys;
+pub mod uring;
 mod waker;
 
 use std::net::{SocketAddr, UdpSocket};

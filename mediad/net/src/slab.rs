@@ -52,6 +52,10 @@ impl<S> Slab<S> {
         self.entries.get_mut(id.index())?.as_mut()
     }
 
+    pub(crate) fn each(&mut self, mut visit: impl FnMut(&mut Entry<S>)) {
+        self.entries.iter_mut().flatten().for_each(&mut visit);
+    }
+
     pub(crate) fn fd(&self, id: SocketId) -> Option<RawFd> {
         Some(self.entries.get(id.index())?.as_ref()?.socket.as_raw_fd())
     }

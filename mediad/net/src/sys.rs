@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(crate) struct Block {
     ptr: NonNull<u8>,
     layout: Layout,
+    leaked: bool,
 }
 
 impl Block {
@@ -21,7 +22,11 @@ impl Block {
         let Some(ptr) = NonNull::new(raw) else {
             handle_alloc_error(layout)
         };
-        Block { ptr, layout }
+        Block {
+            ptr,
+            layout,
+            leaked: false,
+        }
     }
 
     /// Address of byte `offset`.
@@ -39,8 +44,18 @@ impl Block {
     }
 }
 
+impl Block {
+    /// Never frees the memory: the kernel may still write to it.
+    pub(crate) fn leak(&mut self) {
+        self.leaked = true;
+    }
+}
+
 impl Drop for Block {
     fn drop(&mut self) {
+        if self.leaked {
+            return;
+        }
         // SAFETY: allocated in `new` with this layout and freed once.
         unsafe { dealloc(self.ptr.as_ptr(), self.layout) }
     }
