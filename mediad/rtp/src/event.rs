@@ -321,9 +321,9 @@ impl Default for EventReceiver {
 }
 
 impl EventReceiver {
-    /// Timestamps at most this far behind the current event belong to late packets (4 s at 8 kHz, 0.7 s at
+    /// Timestamps at most this far before the current event belong to late packets (4 s at 8 kHz, 0.7 s at
     /// 48 kHz); further behind, the sender has jumped and the event is new.
-    const STALE_TICKS_MAX: u32 = 32_000;
+    const STALE_TICKS_MAX: i32 = 32_000;
 
     /// An event ends by itself after `timeout` without a packet.
     pub const fn new(timeout: Duration) -> Self {
@@ -440,7 +440,8 @@ impl EventReceiver {
                 Relation::Update
             };
         }
-        if ahead < 0 && ahead.unsigned_abs() <= Self::STALE_TICKS_MAX {
+        // A late packet: of an earlier segment of this event, or of an event shortly before it.
+        if ahead < 0 && start.diff(current.began) >= -Self::STALE_TICKS_MAX {
             return Relation::Stale;
         }
         // RFC 4733 §2.5.1.3: the next segment starts where the last one ended, without the marker. The
@@ -580,5 +581,399 @@ impl EventSender {
         }
         let limit = self.length.unwrap_or(u32::MAX);
         self.elapsed_ticks = self.elapsed_ticks.saturating_add(self.ptime_ticks).min(limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Observation::{Ended, Started};
+
+    const UPDATE: TelephoneEvent = TelephoneEvent {
+        event: 5,
+        end: false,
+        reserved: false,
+        volume: 10,
+        duration: 160,
+    };
+    const T0: RtpTimestamp = RtpTimestamp(4_294_967_000);
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an origin to count from; nothing depends on its value"
+    )]
+    fn epoch() -> Instant {
+        Instant::now()
+    }
+
+    fn update(duration: u16) -> TelephoneEvent {
+        TelephoneEvent { duration, ..UPDATE }
+    }
+
+    fn end(duration: u16) -> TelephoneEvent {
+        TelephoneEvent {
+            end: true,
+            ..update(duration)
+        }
+    }
+
+    fn started(event: u8, timestamp: RtpTimestamp) -> Observation {
+        Started {
+            event,
+            volume: 10,
+            timestamp,
+        }
+    }
+
+    fn ended(event: u8, timestamp: RtpTimestamp, duration: u32, cause: EndCause) -> Observation {
+        Ended {
+            event,
+            timestamp,
+            duration,
+            cause,
+        }
+    }
+
+    /// Feeds packets 20 ms apart and returns what was observed.
+    fn observe(packets: &[(RtpTimestamp, bool, TelephoneEvent)]) -> Vec<Observation> {
+        let mut receiver = EventReceiver::default();
+        let mut seen = Vec::new();
+        let mut now = epoch();
+        for (timestamp, marker, payload) in packets {
+            now += Duration::from_millis(20);
+            let payload = payload.to_bytes();
+            receiver
+                .on_packet(now, *timestamp, *marker, &payload, |one| seen.push(one))
+                .unwrap();
+        }
+        seen
+    }
+
+    fn one_digit(duration: u32) -> [Observation; 2] {
+        [started(5, T0), ended(5, T0, duration, EndCause::EndPacket)]
+    }
+
+    #[test]
+    fn the_example_of_rfc_4733_is_read() {
+        // RFC 4733 §5, first final packet of the digit 1: event 1, E, volume 20, duration 1600.
+        let event = TelephoneEvent::parse(&[1, 0x80 | 20, 0x06, 0x40]).unwrap();
+        assert_eq!(
+            (event.event, event.end, event.volume, event.duration),
+            (1, true, 20, 1600)
+        );
+        assert_eq!(event.digit(), Some(Digit::D1));
+        assert_eq!(event.to_bytes(), [1, 0x94, 0x06, 0x40]);
+    }
+
+    #[test]
+    fn digits_have_the_codes_and_characters_of_the_registry() {
+        for (event, character) in "0123456789*#ABCD!".chars().enumerate() {
+            let digit = Digit::from_event(event as u8).unwrap();
+            assert_eq!((digit.event(), digit.to_char()), (event as u8, character));
+            assert_eq!(Digit::from_char(character), Some(digit));
+        }
+        assert_eq!(Digit::from_char('b'), Some(Digit::B));
+        assert_eq!(Digit::from_event(17), None);
+        assert_eq!(Digit::from_char('E'), None);
+    }
+
+    #[test]
+    fn payloads_of_a_wrong_size_are_refused() {
+        let mut receiver = EventReceiver::default();
+        for (length, error) in [
+            (0, EventError::TooShort),
+            (3, EventError::TooShort),
+            (5, EventError::Unaligned),
+            (36, EventError::TooManyBlocks),
+            (1400, EventError::TooManyBlocks),
+        ] {
+            let outcome =
+                receiver.on_packet(epoch(), T0, true, &[0; 1400][..length], |one| panic!("{one:?}"));
+            assert_eq!(outcome, Err(error), "length {length}");
+        }
+        assert_eq!(receiver.poll_timeout(), None);
+    }
+
+    #[test]
+    fn an_event_with_three_ends_is_seen_once() {
+        let packets = [
+            (T0, true, update(160)),
+            (T0, false, update(320)),
+            (T0, false, end(480)),
+            (T0, false, end(480)),
+            (T0, false, end(480)),
+        ];
+        assert_eq!(observe(&packets), one_digit(480));
+    }
+
+    #[test]
+    fn a_single_end_packet_is_a_whole_event() {
+        assert_eq!(observe(&[(T0, false, end(800))]), one_digit(800));
+        assert_eq!(
+            observe(&[(T0, true, end(800)), (T0, false, end(800))]),
+            one_digit(800)
+        );
+    }
+
+    #[test]
+    fn updates_after_the_end_and_duplicated_starts_do_not_start_again() {
+        let packets = [
+            (T0, true, update(160)),
+            (T0, true, update(160)),
+            (T0, false, end(480)),
+            (T0, false, update(320)),
+            (T0, true, update(160)),
+            (T0, false, end(480)),
+        ];
+        assert_eq!(observe(&packets), one_digit(480));
+    }
+
+    #[test]
+    fn an_overtaken_update_does_not_shorten_the_event() {
+        let packets = [
+            (T0, true, update(480)),
+            (T0, false, update(160)),
+            (T0, false, end(160)),
+        ];
+        assert_eq!(observe(&packets), one_digit(480));
+    }
+
+    #[test]
+    fn the_same_digit_twice_is_two_events() {
+        let t1 = T0.wrapping_add(1600);
+        let packets = [
+            (T0, true, end(800)),
+            (T0, false, end(800)),
+            (t1, true, update(160)),
+            (t1, false, end(800)),
+        ];
+        let second = [started(5, t1), ended(5, t1, 800, EndCause::EndPacket)];
+        assert_eq!(observe(&packets), [one_digit(800), second].concat());
+    }
+
+    #[test]
+    fn a_new_event_ends_one_whose_ends_were_lost() {
+        let t1 = T0.wrapping_add(1600);
+        let packets = [
+            (T0, true, update(160)),
+            (T0, false, update(320)),
+            (t1, true, end(800)),
+            (T0, false, end(480)),
+        ];
+        let expected = [
+            started(5, T0),
+            ended(5, T0, 320, EndCause::Superseded),
+            started(5, t1),
+            ended(5, t1, 800, EndCause::EndPacket),
+        ];
+        assert_eq!(
+            observe(&packets),
+            expected,
+            "the late end of the first event says nothing"
+        );
+    }
+
+    #[test]
+    fn another_digit_at_the_same_timestamp_is_another_event() {
+        let other = TelephoneEvent {
+            event: 6,
+            ..update(160)
+        };
+        let expected = [
+            started(5, T0),
+            ended(5, T0, 160, EndCause::Superseded),
+            started(6, T0),
+        ];
+        assert_eq!(observe(&[(T0, true, update(160)), (T0, true, other)]), expected);
+    }
+
+    #[test]
+    fn a_long_event_in_segments_is_one_event() {
+        let t1 = T0.wrapping_add(0xffff);
+        let t2 = t1.wrapping_add(0xffff);
+        let packets = [
+            (T0, true, update(160)),
+            (T0, false, update(0xffff)),
+            (t1, false, update(160)),
+            // The full update of the second segment is lost.
+            (t2, false, update(320)),
+            (t1, false, update(160)),
+            (t2, false, end(480)),
+            (t2, false, end(480)),
+        ];
+        assert_eq!(observe(&packets), one_digit(2 * 0xffff + 480));
+    }
+
+    #[test]
+    fn a_marker_begins_an_event_even_at_a_segment_boundary() {
+        let t1 = T0.wrapping_add(0xffff);
+        let packets = [(T0, true, update(0xffff)), (t1, true, update(160))];
+        let expected = [
+            started(5, T0),
+            ended(5, T0, 0xffff, EndCause::Superseded),
+            started(5, t1),
+        ];
+        assert_eq!(observe(&packets), expected);
+    }
+
+    #[test]
+    fn a_sender_that_moves_the_timestamp_with_every_update_presses_one_key() {
+        let at = |n: u32| T0.wrapping_add(160 * n);
+        let packets = [
+            (at(0), true, update(160)),
+            (at(1), false, update(160)),
+            (at(2), false, update(160)),
+            (at(3), false, end(160)),
+        ];
+        assert_eq!(observe(&packets), one_digit(640));
+    }
+
+    #[test]
+    fn several_events_in_one_packet_follow_each_other() {
+        // RFC 4733 §2.5.1.5.
+        let six = TelephoneEvent { event: 6, ..end(400) };
+        let payload = [end(800).to_bytes(), six.to_bytes()].concat();
+        let mut receiver = EventReceiver::default();
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            receiver
+                .on_packet(epoch(), T0, true, &payload, |one| seen.push(one))
+                .unwrap();
+        }
+        let t1 = T0.wrapping_add(800);
+        let second = [started(6, t1), ended(6, t1, 400, EndCause::EndPacket)];
+        assert_eq!(seen, [one_digit(800), second].concat());
+    }
+
+    #[test]
+    fn a_sender_whose_clock_jumped_back_is_heard() {
+        let back = T0.wrapping_sub(1_000_000);
+        let packets = [(T0, true, end(800)), (back, true, end(800))];
+        let second = [started(5, back), ended(5, back, 800, EndCause::EndPacket)];
+        assert_eq!(observe(&packets), [one_digit(800), second].concat());
+    }
+
+    #[test]
+    fn an_event_without_end_times_out_once() {
+        let mut receiver = EventReceiver::new(Duration::from_millis(100));
+        let mut seen = Vec::new();
+        let start = epoch();
+        receiver
+            .on_packet(start, T0, true, &update(160).to_bytes(), |one| seen.push(one))
+            .unwrap();
+        let later = start + Duration::from_millis(60);
+        receiver
+            .on_packet(later, T0, false, &update(640).to_bytes(), |one| seen.push(one))
+            .unwrap();
+        let deadline = receiver.poll_timeout().unwrap();
+        assert_eq!(deadline, later + Duration::from_millis(100));
+        receiver.on_timeout(deadline - Duration::from_nanos(1), |one| {
+            panic!("too early: {one:?}")
+        });
+        receiver.on_timeout(deadline, |one| seen.push(one));
+        assert_eq!(receiver.poll_timeout(), None);
+        receiver.on_timeout(deadline, |one| panic!("twice: {one:?}"));
+        // An end that comes after all says nothing new.
+        receiver
+            .on_packet(deadline, T0, false, &end(800).to_bytes(), |one| {
+                panic!("again: {one:?}")
+            })
+            .unwrap();
+        assert_eq!(seen, [started(5, T0), ended(5, T0, 640, EndCause::TimedOut)]);
+    }
+
+    #[test]
+    fn a_source_that_goes_away_ends_its_event() {
+        let mut receiver = EventReceiver::default();
+        let mut seen = Vec::new();
+        receiver
+            .on_packet(epoch(), T0, true, &update(160).to_bytes(), |one| seen.push(one))
+            .unwrap();
+        receiver.finish(|one| seen.push(one));
+        receiver.finish(|one| panic!("twice: {one:?}"));
+        assert_eq!(seen, [started(5, T0), ended(5, T0, 160, EndCause::Superseded)]);
+    }
+
+    fn send_all(mut sender: EventSender) -> Vec<EventPacket> {
+        std::iter::from_fn(|| sender.poll_packet()).collect()
+    }
+
+    #[test]
+    fn a_digit_is_sent_with_one_marker_and_three_ends() {
+        let packets = send_all(EventSender::new(5, 10, T0, 800, 160));
+        let durations: Vec<_> = packets.iter().map(|packet| packet.payload.duration).collect();
+        assert_eq!(durations, [160, 320, 480, 640, 800, 800, 800]);
+        let ends: Vec<_> = packets.iter().map(|packet| packet.payload.end).collect();
+        assert_eq!(ends, [false, false, false, false, true, true, true]);
+        assert!(
+            packets
+                .iter()
+                .enumerate()
+                .all(|(n, packet)| packet.marker == (n == 0))
+        );
+        assert!(packets.iter().all(|packet| packet.timestamp == T0));
+    }
+
+    #[test]
+    fn a_length_that_is_no_multiple_of_the_ptime_is_kept() {
+        let packets = send_all(EventSender::new(5, 10, T0, 400, 160));
+        let told: Vec<_> = packets
+            .iter()
+            .map(|packet| (packet.payload.duration, packet.payload.end))
+            .collect();
+        assert_eq!(
+            told,
+            [(160, false), (320, false), (400, true), (400, true), (400, true)]
+        );
+        assert_eq!(send_all(EventSender::new(5, 10, T0, 0, 160)).len(), 3);
+        assert_eq!(send_all(EventSender::new(5, 10, T0, 1, 0)).len(), 3);
+    }
+
+    #[test]
+    fn a_held_key_ends_after_its_release() {
+        let mut sender = EventSender::held(5, 10, T0, 160);
+        for n in 1..=10 {
+            let packet = sender.poll_packet().unwrap();
+            assert_eq!((packet.payload.duration, packet.payload.end), (160 * n, false));
+        }
+        sender.release();
+        sender.release();
+        assert!(!sender.is_ended());
+        let packet = sender.poll_packet().unwrap();
+        assert_eq!((packet.payload.duration, packet.payload.end), (1760, true));
+        assert!(sender.is_ended());
+        assert_eq!(sender.told_ticks(), 1760);
+        assert_eq!(send_all(sender).len(), 2);
+    }
+
+    #[test]
+    fn a_long_event_is_sent_in_segments_that_add_up() {
+        let length = 2 * 0xffff + 1000;
+        let packets = send_all(EventSender::new(5, 10, T0, length, 160));
+        let full: Vec<_> = packets
+            .iter()
+            .filter(|packet| packet.payload.duration == 0xffff)
+            .collect();
+        assert_eq!(full.len(), 2);
+        assert!(full.iter().all(|packet| !packet.payload.end));
+        let segments: std::collections::BTreeSet<_> =
+            packets.iter().map(|packet| packet.timestamp.diff(T0)).collect();
+        assert_eq!(segments.into_iter().collect::<Vec<_>>(), [0, 0xffff, 2 * 0xffff]);
+        assert_eq!(packets.iter().filter(|packet| packet.marker).count(), 1);
+        assert_eq!(packets.last().unwrap().payload.duration, 1000);
+        // Told in real time: one packet per ptime, and a full segment does not cost one.
+        assert_eq!(packets.len(), (length as usize).div_ceil(160) + 2);
+    }
+
+    #[test]
+    fn the_longest_event_ends() {
+        let packets = EventSender::new(5, 10, T0, u32::MAX, 48_000);
+        let mut packets = packets;
+        let mut last = None;
+        while let Some(packet) = packets.poll_packet() {
+            last = Some(packet.payload);
+        }
+        assert!(last.is_some_and(|payload| payload.end));
+        assert_eq!(packets.told_ticks(), u32::MAX);
     }
 }

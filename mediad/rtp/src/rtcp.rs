@@ -4,6 +4,8 @@ mod interval;
 mod packet;
 mod report;
 mod sdes;
+#[cfg(test)]
+mod tests;
 mod writer;
 mod xr;
 
