@@ -9,6 +9,11 @@
 //! path. They share nothing but the messages in [`command`] and the immutable graph in [`spec`].
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod command;
+pub mod explain;
+pub mod graph;
+pub mod host;
 pub mod limits;
+pub mod refusal;
 pub mod spec;

@@ -1,1 +1,48 @@
 //! Every bound of the engine, with its policy when full.
+
+// Host.
+
+/// Transports of one session. More: the Apply is refused.
+pub const SESSION_TRANSPORTS_MAX: usize = 2_048;
+/// Nodes of one session. More: the Apply is refused.
+pub const SESSION_NODES_MAX: usize = 2_048;
+/// Edges of one session. More: the Apply is refused.
+pub const SESSION_EDGES_MAX: usize = 8_192;
+/// Bytes of a session, controller or recording id. Longer: the request is refused.
+pub const SESSION_ID_BYTES_MAX: usize = 128;
+/// Bytes of a node, transport or request id. Longer: the request is refused.
+pub const NODE_ID_BYTES_MAX: usize = 64;
+/// Formats of one endpoint and direction. More: the Apply is refused.
+pub const FORMATS_MAX: usize = 16;
+/// Bytes of a format's fmtp. Longer: the Apply is refused.
+pub const FMTP_BYTES_MAX: usize = 512;
+/// Labels of a session. More: the Apply is refused.
+pub const LABELS_MAX: usize = 8;
+/// Bytes of a label's key or value. Longer: the Apply is refused.
+pub const LABEL_BYTES_MAX: usize = 128;
+/// Digits of one SendDigits. More: the act is refused.
+pub const SEND_DIGITS_MAX: usize = 64;
+/// Replies to acts a session remembers. Older ones are forgotten: a repeat after that acts again.
+pub const ACT_REPLIES_MAX: usize = 64;
+/// Events the ring holds. Older ones are forgotten even before their time; who missed them gets a Reset.
+pub const EVENT_RING_MAX: usize = 65_536;
+/// Controllers with a lease. A controller whose lease expired and that owns nothing is forgotten first; then new ones
+/// are refused.
+pub const CONTROLLERS_MAX: usize = 1_024;
+
+// Engine, one per worker.
+
+/// Events that wait for the host. The newest is lost and counted; the host tells watchers to start anew.
+pub const ENGINE_EVENTS_MAX: usize = 4_096;
+/// Replies that wait for the host, who takes them after each command. The newest is lost and counted.
+pub const ENGINE_REPLIES_MAX: usize = 4_096;
+/// Consecutive packets of one SSRC from one source before it is trusted.
+pub const PROBATION_PACKETS: u8 = 4;
+/// Sources under probation at once, in all transports of a worker. The least proven is forgotten.
+pub const PROBATION_ENTRIES: usize = 8_192;
+/// A locked source of RTCP that was silent this long may be replaced: three of its intervals.
+pub const RTCP_RELEARN_AFTER: std::time::Duration = std::time::Duration::from_secs(15);
+/// Digits that wait to be sent to one peer. Those beyond are not sent.
+pub const DIGITS_QUEUED_MAX: usize = 128;
+/// Bytes of the reason of a BYE that are kept. The rest is cut.
+pub const BYE_REASON_BYTES_MAX: usize = 64;

@@ -24,17 +24,26 @@ pub struct SessionSpec {
 impl SessionSpec {
     /// The transport called `id`.
     pub fn transport(&self, id: &str) -> Option<&Arc<TransportSpec>> {
-        self.transports.binary_search_by(|t| (*t.id).cmp(id)).ok().map(|at| &self.transports[at])
+        self.transports
+            .binary_search_by(|t| (*t.id).cmp(id))
+            .ok()
+            .map(|at| &self.transports[at])
     }
 
     /// The node called `id`.
     pub fn node(&self, id: &str) -> Option<&Arc<NodeSpec>> {
-        self.nodes.binary_search_by(|n| (*n.id).cmp(id)).ok().map(|at| &self.nodes[at])
+        self.nodes
+            .binary_search_by(|n| (*n.id).cmp(id))
+            .ok()
+            .map(|at| &self.nodes[at])
     }
 
     /// The edge from `from` to `to`.
     pub fn edge(&self, from: &str, to: &str) -> Option<&EdgeSpec> {
-        self.edges.binary_search_by(|e| (&*e.from, &*e.to).cmp(&(from, to))).ok().map(|at| &self.edges[at])
+        self.edges
+            .binary_search_by(|e| (&*e.from, &*e.to).cmp(&(from, to)))
+            .ok()
+            .map(|at| &self.edges[at])
     }
 }
 
@@ -125,9 +134,9 @@ pub struct EndpointSpec {
     /// Id of the transport it rides on.
     pub transport: Name,
     /// What the peer may send. At least one; payload types are unique.
-    pub receive: Box<[PayloadFormat]>,
+    pub receive: Arc<[PayloadFormat]>,
     /// What we may send. At least one; payload types are unique.
-    pub send: Box<[PayloadFormat]>,
+    pub send: Arc<[PayloadFormat]>,
     /// Packet time of what we encode.
     pub ptime_ms: u8,
     /// What flows.

@@ -1,0 +1,421 @@
+//! "Why does B not hear A?": follows the audio from the speaker's network to the listener's and names what stops it.
+
+use std::time::{Duration, SystemTime};
+
+use crate::{
+    command::{DropReason, EndpointReport, SourceState, TransportReport},
+    host::Described,
+    refusal::Refusal,
+    spec::{EndpointSpec, Name, NodeKind, SourcePolicy},
+};
+
+/// One thing found on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// How bad.
+    pub severity: Severity,
+    /// What.
+    pub code: Code,
+    /// `node:a`, `edge:a>b` or `transport:t`.
+    pub subject: String,
+    /// A sentence with the figures, and what to do.
+    pub text: String,
+    /// Since when; `None`: always, or not known.
+    pub since: Option<SystemTime>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// All is well.
+    Ok,
+    /// Worth knowing.
+    Notice,
+    /// Audio is degraded.
+    Warning,
+    /// No audio.
+    Problem,
+}
+
+/// What was found. See `FindingCode` in the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the contract's and are explained there")]
+pub enum Code {
+    Flowing,
+    NoEdge,
+    Muted,
+    NoPacketsEver,
+    PacketsStopped,
+    WrongSource,
+    PayloadType,
+    NoDestination,
+    Direction,
+    Loss,
+    Malformed,
+    Probation,
+    PeerReceivesNothing,
+    NotFound,
+}
+
+/// A stream is flowing if its last packet is at most this old.
+const ALIVE: Duration = Duration::from_secs(1);
+/// Loss worth a warning, in percent.
+const LOSS_PERCENT: f64 = 2.0;
+
+/// Findings for the pair given, or for every edge and every endpoint nobody hears.
+///
+/// # Errors
+/// A node named is not in the session.
+pub fn explain(
+    described: &Described,
+    from: Option<&Name>,
+    to: Option<&Name>,
+    now: SystemTime,
+) -> Result<Vec<Finding>, Refusal> {
+    let session = Explained { described, now };
+    for name in from.into_iter().chain(to) {
+        if described.spec.node(name).is_none() {
+            return Err(Refusal::UnknownNode {
+                session: described.summary.name.clone(),
+                node: name.clone(),
+            });
+        }
+    }
+    let mut findings = Vec::new();
+    if let (Some(from), Some(to)) = (from, to) {
+        session.pair(from, to, &mut findings);
+        return Ok(findings);
+    }
+    let concerned = |edge: &&crate::spec::EdgeSpec| {
+        from.is_none_or(|from| *from == edge.from) && to.is_none_or(|to| *to == edge.to)
+    };
+    for edge in described.spec.edges.iter().filter(concerned) {
+        session.pair(&edge.from, &edge.to, &mut findings);
+    }
+    for node in &described.spec.nodes {
+        let asked = from.or(to).is_none_or(|asked| *asked == node.id);
+        if asked
+            && !described
+                .spec
+                .edges
+                .iter()
+                .any(|edge| edge.from == node.id || edge.to == node.id)
+        {
+            findings.push(Finding {
+                severity: Severity::Notice,
+                code: Code::NoEdge,
+                subject: format!("node:{}", node.id),
+                text: format!(
+                    "{:?} hears nobody and is heard by nobody: no edge touches it",
+                    node.id
+                ),
+                since: None,
+            });
+        }
+    }
+    Ok(findings)
+}
+
+struct Explained<'a> {
+    described: &'a Described,
+    now: SystemTime,
+}
+
+/// One end of an edge: what was asked, and what is.
+struct End<'a> {
+    id: &'a Name,
+    spec: &'a EndpointSpec,
+    transport: &'a TransportReport,
+    policy: SourcePolicy,
+    streams: &'a EndpointReport,
+}
+
+impl Explained<'_> {
+    /// Everything that stops or harms `from` on its way to `to`; one finding says so when nothing does.
+    fn pair(&self, from: &Name, to: &Name, findings: &mut Vec<Finding>) {
+        let subject = format!("edge:{from}>{to}");
+        let before = findings.len();
+        let mut add = |severity, code, subject: String, text: String, since| {
+            findings.push(Finding {
+                severity,
+                code,
+                subject,
+                text,
+                since,
+            });
+        };
+        match self.described.spec.edge(from, to) {
+            None => {
+                let text = format!("{to:?} is not asked to hear {from:?}: put the edge {from} > {to}");
+                return add(Severity::Problem, Code::NoEdge, subject, text, None);
+            }
+            Some(edge) if edge.muted => {
+                add(
+                    Severity::Problem,
+                    Code::Muted,
+                    subject.clone(),
+                    "the edge is muted: put it unmuted".into(),
+                    None,
+                );
+            }
+            Some(_) => {}
+        }
+        let (Some(speaker), Some(listener)) = (self.end(from), self.end(to)) else {
+            let text = "the worker has not taken this edit in yet: ask again".into();
+            return add(Severity::Notice, Code::NotFound, subject, text, None);
+        };
+        self.ingress(&speaker, findings);
+        self.egress(&listener, findings);
+        if findings[before..]
+            .iter()
+            .all(|finding| finding.severity < Severity::Problem)
+        {
+            let streams = (&speaker.streams.ingress, &listener.streams.egress);
+            let text = format!(
+                "{from:?} is heard by {to:?}: {} packets came in, {} packets went out to {}",
+                streams.0.packets,
+                streams.1.packets,
+                listener
+                    .transport
+                    .remote
+                    .map_or("nowhere".into(), |at| at.to_string()),
+            );
+            let since = speaker.streams.first_rx;
+            findings.push(Finding {
+                severity: Severity::Ok,
+                code: Code::Flowing,
+                subject,
+                text,
+                since,
+            });
+        }
+    }
+
+    fn end<'a>(&'a self, id: &'a Name) -> Option<End<'a>> {
+        let Described { spec, report, .. } = self.described;
+        let NodeKind::Endpoint(endpoint) = &spec.node(id)?.kind;
+        Some(End {
+            id,
+            spec: endpoint,
+            policy: spec.transport(&endpoint.transport)?.source,
+            transport: report
+                .transports
+                .iter()
+                .find(|t| t.transport == endpoint.transport)?,
+            streams: report.endpoints.iter().find(|e| e.node == *id)?,
+        })
+    }
+
+    fn local(&self, end: &End<'_>) -> String {
+        let local = self
+            .described
+            .locals
+            .iter()
+            .find(|l| l.transport == end.spec.transport);
+        local.map_or_else(|| "its port".into(), |l| l.rtp.to_string())
+    }
+
+    /// From the speaker's network to its decoder.
+    fn ingress(&self, speaker: &End<'_>, findings: &mut Vec<Finding>) {
+        let node = format!("node:{}", speaker.id);
+        let id = speaker.id;
+        if !speaker.spec.direction.receives() {
+            let text = format!(
+                "{id:?} is {:?}: nothing it sends is taken",
+                speaker.spec.direction
+            );
+            findings.push(Finding {
+                severity: Severity::Problem,
+                code: Code::Direction,
+                subject: node,
+                text,
+                since: None,
+            });
+            return;
+        }
+        let alive = speaker
+            .streams
+            .last_rx
+            .is_some_and(|last| self.age(last) <= ALIVE);
+        if alive {
+            self.ingress_quality(speaker, findings);
+            return;
+        }
+        if let Some(finding) = self.refused(speaker) {
+            findings.push(finding);
+            return;
+        }
+        let (code, text, since) = match speaker.streams.last_rx {
+            None => {
+                let text = format!(
+                    "nothing ever arrived from {id:?} on {}: check the address in the SDP sent to it, firewalls, and that it sends at all",
+                    self.local(speaker),
+                );
+                (Code::NoPacketsEver, text, None)
+            }
+            Some(last) => {
+                let text = format!(
+                    "{id:?} stopped sending {:.1} s ago, after {} packets",
+                    self.age(last).as_secs_f64(),
+                    speaker.streams.ingress.packets,
+                );
+                (Code::PacketsStopped, text, Some(last))
+            }
+        };
+        findings.push(Finding {
+            severity: Severity::Problem,
+            code,
+            subject: node,
+            text,
+            since,
+        });
+    }
+
+    /// Datagrams come, but every one is refused: why.
+    fn refused(&self, speaker: &End<'_>) -> Option<Finding> {
+        let drops = &speaker.transport.drops;
+        let most = DropReason::ALL
+            .into_iter()
+            .filter(|why| drops[*why as usize] > 0)
+            .max_by_key(|why| drops[*why as usize])?;
+        let count = drops[most as usize];
+        let refused = speaker
+            .transport
+            .refused
+            .map_or("another address".into(), |at| at.to_string());
+        let (code, text) = match most {
+            DropReason::WrongSource => {
+                let expected = speaker
+                    .transport
+                    .remote
+                    .map_or("nothing".into(), |at| at.to_string());
+                let remedy = match speaker.policy {
+                    SourcePolicy::Signalled => "allow learning, or correct the address in its SDP",
+                    SourcePolicy::Learn | SourcePolicy::Immediate => {
+                        "the locked source has to fall silent first"
+                    }
+                };
+                (
+                    Code::WrongSource,
+                    format!("{count} packets came from {refused} instead of {expected}: {remedy}"),
+                )
+            }
+            DropReason::Probation => (
+                Code::Probation,
+                format!(
+                    "packets come from {refused}, {count} so far, but not yet enough in a row to trust it"
+                ),
+            ),
+            DropReason::PayloadType => {
+                let known: Vec<_> = speaker
+                    .spec
+                    .receive
+                    .iter()
+                    .map(|f| f.payload_type.to_string())
+                    .collect();
+                let text = format!(
+                    "{count} packets had a payload type that was not negotiated; known: {}",
+                    known.join(", ")
+                );
+                (Code::PayloadType, text)
+            }
+            DropReason::Malformed | DropReason::UnexpectedProtocol => (
+                Code::Malformed,
+                format!(
+                    "{count} datagrams were not plain RTP (SRTP, DTLS or STUN where plain RTP was negotiated?)"
+                ),
+            ),
+            DropReason::Direction
+            | DropReason::Replay
+            | DropReason::Authentication
+            | DropReason::Stale
+            | DropReason::EgressFull
+            | DropReason::NoEndpoint => return None,
+        };
+        let subject = format!("transport:{}", speaker.spec.transport);
+        Some(Finding {
+            severity: Severity::Problem,
+            code,
+            subject,
+            text,
+            since: None,
+        })
+    }
+
+    fn ingress_quality(&self, speaker: &End<'_>, findings: &mut Vec<Finding>) {
+        let ingress = &speaker.streams.ingress;
+        let expected = ingress.packets as f64 + ingress.lost.max(0) as f64;
+        let percent = 100.0 * ingress.lost.max(0) as f64 / expected.max(1.0);
+        if percent >= LOSS_PERCENT {
+            findings.push(Finding {
+                severity: Severity::Warning,
+                code: Code::Loss,
+                subject: format!("node:{}", speaker.id),
+                text: format!(
+                    "{percent:.1} % of what {:?} sends is lost before it gets here",
+                    speaker.id
+                ),
+                since: None,
+            });
+        }
+        if speaker.transport.relearned > 0 {
+            findings.push(Finding {
+                severity: Severity::Notice,
+                code: Code::WrongSource,
+                subject: format!("transport:{}", speaker.spec.transport),
+                text: format!(
+                    "the source of {:?} changed {} times",
+                    speaker.id, speaker.transport.relearned
+                ),
+                since: speaker.transport.learned_at,
+            });
+        }
+    }
+
+    /// From the encoder to the listener's network.
+    fn egress(&self, listener: &End<'_>, findings: &mut Vec<Finding>) {
+        let id = listener.id;
+        let node = format!("node:{id}");
+        let problem = |code, text| Finding {
+            severity: Severity::Problem,
+            code,
+            subject: node.clone(),
+            text,
+            since: None,
+        };
+        if !listener.spec.direction.sends() {
+            let text = format!("{id:?} is {:?}: nothing is sent to it", listener.spec.direction);
+            findings.push(problem(Code::Direction, text));
+            return;
+        }
+        if listener.transport.remote.is_none() {
+            let text = format!(
+                "where to send to {id:?} is not known: signal its address, or let it send first so that it is learned on {}",
+                self.local(listener),
+            );
+            findings.push(problem(Code::NoDestination, text));
+            return;
+        }
+        let egress = &listener.streams.egress;
+        if egress.packets >= 100 && egress.lost >= egress.packets as i64 * 9 / 10 {
+            let text = format!(
+                "{id:?} reports by RTCP that it receives nothing of what is sent to it: firewall or NAT on its side"
+            );
+            findings.push(problem(Code::PeerReceivesNothing, text));
+        } else if listener.transport.source == SourceState::Signalled && listener.streams.last_rx.is_none() {
+            findings.push(Finding {
+                severity: Severity::Notice,
+                code: Code::NoPacketsEver,
+                subject: node.clone(),
+                text: format!(
+                    "{id:?} never sent anything: the signalled address is used and may be wrong behind a NAT"
+                ),
+                since: None,
+            });
+        }
+    }
+
+    fn age(&self, at: SystemTime) -> Duration {
+        self.now.duration_since(at).unwrap_or_default()
+    }
+}

@@ -1,0 +1,306 @@
+//! Edits of a session's graph: from a graph and a patch to the next graph, or to the one mistake that stops it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    limits,
+    refusal::Refusal,
+    spec::{
+        Codec, EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat, SessionOptions, SessionSpec,
+        TransportSpec,
+    },
+};
+
+/// Who commands, under which epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Controller's name.
+    pub controller: Name,
+    /// Fencing number, at least 1.
+    pub epoch: u64,
+}
+
+/// One atomic edit, with every value already checked by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Patch {
+    /// The session to edit or create.
+    pub session: Name,
+    /// Who asks.
+    pub owner: Owner,
+    /// Revision the caller expects; `Some(0)`: the session must not exist.
+    pub if_revision: Option<u64>,
+    /// The session becomes exactly what is put.
+    pub replace: bool,
+    /// Transports new or changed.
+    pub put_transports: Vec<Arc<TransportSpec>>,
+    /// Transports to go.
+    pub remove_transports: Vec<Name>,
+    /// Nodes new or changed.
+    pub put_nodes: Vec<Arc<NodeSpec>>,
+    /// Nodes to go, with their edges.
+    pub remove_nodes: Vec<Name>,
+    /// Edges new or changed.
+    pub put_edges: Vec<EdgeSpec>,
+    /// Edges to go.
+    pub remove_edges: Vec<(Name, Name)>,
+    /// Session to be placed with.
+    pub near: Option<Name>,
+    /// Time-outs and labels to change.
+    pub options: Option<OptionsPatch>,
+}
+
+/// Options as given; `None` is the host's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OptionsPatch {
+    /// See [`SessionOptions::media_timeout`], ms.
+    pub media_timeout_ms: Option<u32>,
+    /// See [`SessionOptions::orphan_max`], ms.
+    pub orphan_ms_max: Option<u32>,
+    /// See [`SessionOptions::relearn_after`], ms.
+    pub relearn_after_ms: Option<u32>,
+    /// Shown in lists and descriptions.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+}
+
+/// The graph after `patch`, given the graph before; `options` are those in force after it.
+///
+/// # Errors
+/// The first mistake found; the graph before stays what it was.
+pub fn next(
+    current: Option<&SessionSpec>,
+    patch: &Patch,
+    options: SessionOptions,
+) -> Result<SessionSpec, Refusal> {
+    let mut transports = BTreeMap::new();
+    let mut nodes = BTreeMap::new();
+    let mut edges = BTreeMap::new();
+    if let (Some(current), false) = (current, patch.replace) {
+        transports.extend(current.transports.iter().map(|t| (t.id.clone(), t.clone())));
+        nodes.extend(current.nodes.iter().map(|n| (n.id.clone(), n.clone())));
+        edges.extend(
+            current
+                .edges
+                .iter()
+                .map(|e| ((e.from.clone(), e.to.clone()), e.clone())),
+        );
+    }
+    remove(patch, &mut transports, &mut nodes, &mut edges)?;
+    put(current, patch, &mut transports, &mut nodes, &mut edges)?;
+
+    let spec = SessionSpec {
+        transports: transports.into_values().collect(),
+        nodes: nodes.into_values().collect(),
+        edges: edges.into_values().collect(),
+        options,
+    };
+    check_counts(&patch.session, &spec)?;
+    check_endpoints(&spec)?;
+    check_edges(&spec)?;
+    Ok(spec)
+}
+
+fn remove(
+    patch: &Patch,
+    transports: &mut BTreeMap<Name, Arc<TransportSpec>>,
+    nodes: &mut BTreeMap<Name, Arc<NodeSpec>>,
+    edges: &mut BTreeMap<(Name, Name), EdgeSpec>,
+) -> Result<(), Refusal> {
+    for key in &patch.remove_edges {
+        edges.remove(key).ok_or_else(|| Refusal::NothingToRemove {
+            subject: format!("edge:{}>{}", key.0, key.1),
+        })?;
+    }
+    for id in &patch.remove_nodes {
+        nodes.remove(id).ok_or_else(|| Refusal::NothingToRemove {
+            subject: format!("node:{id}"),
+        })?;
+        edges.retain(|(from, to), _| from != id && to != id);
+    }
+    for id in &patch.remove_transports {
+        transports.remove(id).ok_or_else(|| Refusal::NothingToRemove {
+            subject: format!("transport:{id}"),
+        })?;
+    }
+    Ok(())
+}
+
+fn put(
+    current: Option<&SessionSpec>,
+    patch: &Patch,
+    transports: &mut BTreeMap<Name, Arc<TransportSpec>>,
+    nodes: &mut BTreeMap<Name, Arc<NodeSpec>>,
+    edges: &mut BTreeMap<(Name, Name), EdgeSpec>,
+) -> Result<(), Refusal> {
+    let mut seen = Vec::new();
+    let mut once = |subject: String| {
+        if seen.contains(&subject) {
+            return Err(Refusal::Twice { subject });
+        }
+        seen.push(subject);
+        Ok(())
+    };
+    for new in &patch.put_transports {
+        once(format!("transport:{}", new.id))?;
+        let kept =
+            (!patch.remove_transports.contains(&new.id)).then(|| current.and_then(|c| c.transport(&new.id)));
+        if let Some(old) = kept.flatten() {
+            check_fixed(old, new)?;
+        }
+        transports.insert(new.id.clone(), unless_equal(kept.flatten(), new));
+    }
+    for new in &patch.put_nodes {
+        once(format!("node:{}", new.id))?;
+        nodes.insert(
+            new.id.clone(),
+            unless_equal(current.and_then(|c| c.node(&new.id)), new),
+        );
+    }
+    for edge in &patch.put_edges {
+        once(format!("edge:{}>{}", edge.from, edge.to))?;
+        edges.insert((edge.from.clone(), edge.to.clone()), edge.clone());
+    }
+    Ok(())
+}
+
+/// Keeps the old allocation where nothing changed, so that an unchanged spec is also the same pointer.
+fn unless_equal<T: PartialEq>(old: Option<&Arc<T>>, new: &Arc<T>) -> Arc<T> {
+    match old {
+        Some(old) if old == new => old.clone(),
+        _ => new.clone(),
+    }
+}
+
+/// A bound port keeps its interface, family and RTCP mode.
+fn check_fixed(old: &TransportSpec, new: &TransportSpec) -> Result<(), Refusal> {
+    let fixed = |field| {
+        Err(Refusal::TransportFixed {
+            transport: new.id.clone(),
+            field,
+        })
+    };
+    if old.interface != new.interface {
+        return fixed("interface");
+    }
+    if old.family != new.family {
+        return fixed("family");
+    }
+    if old.rtcp != new.rtcp {
+        return fixed("rtcp");
+    }
+    if old.dscp != new.dscp {
+        return fixed("dscp");
+    }
+    Ok(())
+}
+
+fn check_counts(session: &Name, spec: &SessionSpec) -> Result<(), Refusal> {
+    let check = |what, count, max| {
+        if count > max {
+            return Err(Refusal::TooMany {
+                subject: format!("session:{session}"),
+                what,
+                count,
+                max,
+            });
+        }
+        Ok(())
+    };
+    check(
+        "transports",
+        spec.transports.len(),
+        limits::SESSION_TRANSPORTS_MAX,
+    )?;
+    check("nodes", spec.nodes.len(), limits::SESSION_NODES_MAX)?;
+    check("edges", spec.edges.len(), limits::SESSION_EDGES_MAX)
+}
+
+fn check_endpoints(spec: &SessionSpec) -> Result<(), Refusal> {
+    let mut riders: BTreeMap<&Name, &Name> = BTreeMap::new();
+    for node in &spec.nodes {
+        let NodeKind::Endpoint(endpoint) = &node.kind;
+        if spec.transport(&endpoint.transport).is_none() {
+            return Err(Refusal::UnknownTransport {
+                node: node.id.clone(),
+                transport: endpoint.transport.clone(),
+            });
+        }
+        if let Some(other) = riders.insert(&endpoint.transport, &node.id) {
+            return Err(Refusal::TransportShared {
+                node: node.id.clone(),
+                transport: endpoint.transport.clone(),
+                other: other.clone(),
+            });
+        }
+        check_formats(&node.id, &endpoint.receive, "formats")?;
+        check_formats(&node.id, &endpoint.send, "send_formats")?;
+    }
+    Ok(())
+}
+
+fn check_formats(node: &Name, formats: &[PayloadFormat], field: &'static str) -> Result<(), Refusal> {
+    for (at, format) in formats.iter().enumerate() {
+        if formats[..at]
+            .iter()
+            .any(|other| other.payload_type == format.payload_type)
+        {
+            return Err(Refusal::PayloadTypeTwice {
+                node: node.clone(),
+                payload_type: format.payload_type.value(),
+            });
+        }
+    }
+    if !formats.iter().any(|format| format.codec.is_audio()) {
+        return Err(Refusal::NoAudioFormat {
+            node: node.clone(),
+            field,
+        });
+    }
+    Ok(())
+}
+
+fn check_edges(spec: &SessionSpec) -> Result<(), Refusal> {
+    let mut heard: BTreeMap<&Name, &Name> = BTreeMap::new();
+    for edge in &spec.edges {
+        if edge.from == edge.to {
+            return Err(Refusal::SelfEdge(edge.from.clone()));
+        }
+        let end = |id: &Name| {
+            spec.node(id).ok_or_else(|| Refusal::EdgeEndMissing {
+                from: edge.from.clone(),
+                to: edge.to.clone(),
+                missing: id.clone(),
+            })
+        };
+        let (from, to) = (end(&edge.from)?, end(&edge.to)?);
+        let (NodeKind::Endpoint(speaker), NodeKind::Endpoint(listener)) = (&from.kind, &to.kind);
+        if !can_relay(speaker, listener) {
+            return Err(Refusal::Unimplemented {
+                subject: format!("edge:{}>{}", edge.from, edge.to),
+                what: "transcoding between these formats",
+            });
+        }
+        // Muted edges keep their place and are not heard.
+        if !edge.muted && heard.insert(&edge.to, &edge.from).is_some() {
+            return Err(Refusal::Unimplemented {
+                subject: format!("node:{}", edge.to),
+                what: "hearing several nodes at once (mixing)",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Something the speaker may send can reach the listener without decoding.
+fn can_relay(speaker: &EndpointSpec, listener: &EndpointSpec) -> bool {
+    let law = |codec| matches!(codec, Codec::Pcmu | Codec::Pcma);
+    speaker
+        .receive
+        .iter()
+        .filter(|format| format.codec.is_audio())
+        .any(|from| {
+            listener.send.iter().any(|to| {
+                let same = to.codec == from.codec && to.clock == from.clock && to.channels == from.channels;
+                same || (law(from.codec) && law(to.codec))
+            })
+        })
+}

@@ -1,0 +1,545 @@
+//! The two steps of an edit: prepare may fail, commit cannot.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use rtp::time::Now;
+
+use super::{
+    Host,
+    ports::NotFree,
+    session::{Local, Session},
+};
+use crate::{
+    command::{Commit, EndpointStream, SessionKey},
+    graph::{self, OptionsPatch, Patch},
+    refusal::Refusal,
+    spec::{Family, Name, NodeKind, RtcpMode, SessionOptions, SessionSpec, TransportSpec},
+};
+
+/// An edit that was found good, with the ports it took. Give it to [`Host::commit`] or [`Host::abort`].
+#[derive(Debug)]
+#[must_use = "its ports are taken until it is committed or aborted"]
+pub struct Prepared {
+    patch: Patch,
+    spec: Arc<SessionSpec>,
+    wants: Vec<PortWant>,
+    locals: Vec<Local>,
+    target: Target,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Create { worker: usize },
+    Edit { key: SessionKey, worker: usize },
+}
+
+impl Prepared {
+    /// Ports to bind, one for each new transport.
+    pub fn wants(&self) -> &[PortWant] {
+        &self.wants
+    }
+
+    /// The worker that will carry the session.
+    pub fn worker(&self) -> usize {
+        match self.target {
+            Target::Create { worker } | Target::Edit { worker, .. } => worker,
+        }
+    }
+}
+
+/// One transport's sockets to bind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortWant {
+    /// For which transport.
+    pub transport: Name,
+    /// Where RTP is received.
+    pub rtp: SocketAddr,
+    /// Where RTCP is received, when it has a port of its own.
+    pub rtcp: Option<SocketAddr>,
+    /// Code point of sent packets.
+    pub dscp: u8,
+    /// The caller asked for exactly this port.
+    pub requested: bool,
+}
+
+/// What the caller of an edit is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// The session's revision now.
+    pub revision: u64,
+    /// Every transport's addresses, in the order of the spec.
+    pub locals: Vec<LocalAddress>,
+    /// Every endpoint's stream, in the order of the spec.
+    pub streams: Vec<EndpointStream>,
+}
+
+/// Where a transport is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// Which transport.
+    pub transport: Name,
+    /// RTP, as told to peers.
+    pub rtp: SocketAddr,
+    /// RTCP, as told to peers; equal when muxed, `None` when off.
+    pub rtcp: Option<SocketAddr>,
+}
+
+/// What a commit comes to.
+#[derive(Debug)]
+pub struct Committed {
+    /// The worker to tell.
+    pub worker: usize,
+    /// What to tell it; `sockets` is filled in by the worker when it takes the sockets in. `None` when the edit changed
+    /// nothing.
+    pub commit: Option<Box<Commit>>,
+    /// What to tell the caller.
+    pub applied: Applied,
+}
+
+impl Host {
+    /// Checks an edit against the session as it is and takes the ports it needs.
+    ///
+    /// # Errors
+    /// The first mistake; nothing has happened.
+    pub fn prepare(&mut self, now: Now, patch: Patch) -> Result<Prepared, Refusal> {
+        let target = self.target(now, &patch)?;
+        let current = match target {
+            Target::Create { .. } => None,
+            Target::Edit { key, .. } => self.sessions.by_key(key),
+        };
+        let options = self.options(current.map(|s| s.spec.options), patch.options.as_ref());
+        let spec = graph::next(current.map(|s| &*s.spec), &patch, options)?;
+        let kept: Vec<Local> = match current {
+            Some(session) => session
+                .local
+                .iter()
+                .filter(|l| stays(l, session, &patch, &spec))
+                .cloned()
+                .collect(),
+            None => Vec::new(),
+        };
+        let mut prepared = Prepared {
+            patch,
+            spec: Arc::new(spec),
+            wants: Vec::new(),
+            locals: Vec::new(),
+            target,
+        };
+        match self.take_ports(now, &mut prepared, &kept) {
+            Ok(()) => Ok(prepared),
+            Err(refusal) => {
+                self.abort(now, prepared);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The port at `index` of [`Prepared::wants`] is held by another program, or not silent: another one instead.
+    ///
+    /// # Errors
+    /// None is left, or the caller asked for exactly this port; give the edit to [`Host::abort`].
+    pub fn rebind(&mut self, now: Now, prepared: &mut Prepared, index: usize) -> Result<(), Refusal> {
+        let want = prepared.wants[index].clone();
+        let at = prepared
+            .locals
+            .iter()
+            .position(|local| local.transport == want.transport)
+            .expect("every want has its local");
+        let local = prepared.locals[at].clone();
+        self.ports[local.interface][local.address].avoid(now.mono, local.rtp_port);
+        // Gone from the edit until another one is found, so that an abort does not give it back twice.
+        prepared.locals.remove(at);
+        prepared.wants.remove(index);
+        if want.requested {
+            return Err(requested_port(
+                &want.transport,
+                local.rtp_port,
+                want.rtp.ip(),
+                NotFree::Foreign,
+            ));
+        }
+        let spec = prepared
+            .spec
+            .transport(&want.transport)
+            .expect("wants are for transports of the spec")
+            .clone();
+        let local = self.take_port(now, &spec)?;
+        let want = self.want(&spec, &local);
+        prepared.locals.insert(at, local);
+        prepared.wants.insert(index, want);
+        Ok(())
+    }
+
+    /// Gives everything back.
+    pub fn abort(&mut self, _now: Now, prepared: Prepared) {
+        for want in &prepared.wants {
+            let local = prepared
+                .locals
+                .iter()
+                .find(|local| local.transport == want.transport);
+            let local = local.expect("every want has its local");
+            self.ports[local.interface][local.address].untake(local.rtp_port);
+        }
+    }
+
+    /// Carries the edit out. Ports of transports that are gone go into quarantine.
+    pub fn commit(&mut self, now: Now, prepared: Prepared) -> Committed {
+        let worker = prepared.worker();
+        match prepared.target {
+            Target::Create { worker } => self.create(now, prepared, worker),
+            Target::Edit { key, .. } => self.edit(now, prepared, key, worker),
+        }
+    }
+
+    fn create(&mut self, now: Now, prepared: Prepared, worker: usize) -> Committed {
+        let Prepared {
+            patch, spec, locals, ..
+        } = prepared;
+        let key = SessionKey(self.next_key);
+        self.next_key += 1;
+        let cname: Name = format!("{:016x}@mediad", self.random.next()).into();
+        let streams = self.streams(&spec, &[], &cname);
+        let labels = patch.options.map(|o| o.labels).unwrap_or_default();
+        let load = &mut self.workers[worker];
+        load.sessions += 1;
+        load.endpoints += spec.nodes.len();
+        let session = Session {
+            key,
+            name: patch.session.clone(),
+            worker,
+            owner: patch.owner,
+            revision: 1,
+            created: now.wall,
+            spec: spec.clone(),
+            local: locals,
+            streams: streams.clone(),
+            cname,
+            labels: labels.into_boxed_slice(),
+            acts: Default::default(),
+            orphaned_at: None,
+        };
+        let applied = self.applied(&session);
+        self.sessions.insert(session);
+        let commit = Commit {
+            session: key,
+            name: patch.session,
+            spec,
+            sockets: Vec::new(),
+            streams,
+        };
+        Committed {
+            worker,
+            commit: Some(Box::new(commit)),
+            applied,
+        }
+    }
+
+    fn edit(&mut self, now: Now, prepared: Prepared, key: SessionKey, worker: usize) -> Committed {
+        let Prepared {
+            patch, spec, locals, ..
+        } = prepared;
+        let session = self
+            .sessions
+            .by_key(key)
+            .expect("prepare found it and nothing came between");
+        let old = session.spec.clone();
+        let labels = patch.options.map(|o| o.labels.into_boxed_slice());
+        let labels_changed = labels.as_ref().is_some_and(|labels| *labels != session.labels);
+        let graph_changed = *old != *spec || session.local != locals;
+        let gone: Vec<Local> = session
+            .local
+            .iter()
+            .filter(|l| !locals.contains(l))
+            .cloned()
+            .collect();
+        let (before, cname) = (session.streams.clone(), session.cname.clone());
+        let streams = self.streams(&spec, &before, &cname);
+        let fresh = streams.iter().filter(|s| !before.contains(s)).cloned().collect();
+
+        for local in gone {
+            self.ports[local.interface][local.address].release(now.mono, local.rtp_port);
+        }
+        let load = &mut self.workers[worker];
+        load.endpoints = load.endpoints + spec.nodes.len() - old.nodes.len();
+        self.sessions.edit(key, |session| {
+            session.spec = if graph_changed { spec.clone() } else { old };
+            session.local = locals;
+            session.streams = streams;
+            session.revision += u64::from(graph_changed || labels_changed);
+            if let Some(labels) = labels {
+                session.labels = labels;
+            }
+        });
+        let session = self.sessions.by_key(key).expect("edited above");
+        let commit = graph_changed.then(|| {
+            Box::new(Commit {
+                session: key,
+                name: patch.session,
+                spec,
+                sockets: Vec::new(),
+                streams: fresh,
+            })
+        });
+        Committed {
+            worker,
+            commit,
+            applied: self.applied(session),
+        }
+    }
+
+    fn target(&mut self, now: Now, patch: &Patch) -> Result<Target, Refusal> {
+        let current = self
+            .sessions
+            .find(&patch.session)
+            .map(|s| (s.key, s.worker, s.revision));
+        let revision = current.map_or(0, |(_, _, revision)| revision);
+        if let Some(expected) = patch.if_revision.filter(|expected| *expected != revision) {
+            return Err(Refusal::StaleRevision {
+                session: patch.session.clone(),
+                current: revision,
+                expected,
+            });
+        }
+        if let Some((key, worker, _)) = current {
+            self.check_owner(now, &patch.session, &patch.owner)?;
+            return Ok(Target::Edit { key, worker });
+        }
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        if self.sessions.count_with_ending() >= self.config.sessions_max {
+            return Err(Refusal::SessionsFull {
+                max: self.config.sessions_max,
+            });
+        }
+        let (_, revived) = self.leases.renew(now.mono, &patch.owner.controller, None)?;
+        if revived {
+            self.owned_again(&patch.owner.controller);
+        }
+        Ok(Target::Create {
+            worker: self.place(patch.near.as_ref()),
+        })
+    }
+
+    /// The core of the session asked for, else the least loaded one: by measured time in steps of a twentieth, then
+    /// by endpoints.
+    fn place(&self, near: Option<&Name>) -> usize {
+        if let Some(session) = near.and_then(|name| self.sessions.find(name)) {
+            return session.worker;
+        }
+        let load = |worker: &usize| {
+            let load = &self.workers[*worker];
+            ((load.busy * 20.0) as u32, load.endpoints, load.sessions)
+        };
+        (0..self.workers.len())
+            .min_by_key(load)
+            .expect("a host has at least one worker")
+    }
+
+    fn options(&self, current: Option<SessionOptions>, patch: Option<&OptionsPatch>) -> SessionOptions {
+        let Some(patch) = patch else {
+            return current.unwrap_or(self.default_options());
+        };
+        let ms = |given: Option<u32>, default: Duration| {
+            given.map_or(default, |ms| Duration::from_millis(ms.into()))
+        };
+        let default = self.default_options();
+        SessionOptions {
+            media_timeout: ms(patch.media_timeout_ms, default.media_timeout),
+            orphan_max: ms(patch.orphan_ms_max, default.orphan_max),
+            relearn_after: ms(patch.relearn_after_ms, default.relearn_after),
+        }
+    }
+
+    fn default_options(&self) -> SessionOptions {
+        SessionOptions {
+            media_timeout: self.config.media_timeout,
+            orphan_max: self.config.orphan_max,
+            relearn_after: self.config.relearn_after,
+        }
+    }
+
+    fn take_ports(&mut self, now: Now, prepared: &mut Prepared, kept: &[Local]) -> Result<(), Refusal> {
+        let spec = prepared.spec.clone();
+        for transport in &spec.transports {
+            let local = match kept.iter().find(|local| local.transport == transport.id) {
+                Some(local) => local.clone(),
+                None => {
+                    let local = self.take_port(now, transport)?;
+                    prepared.wants.push(self.want(transport, &local));
+                    local
+                }
+            };
+            let bind = self.config.interfaces[local.interface].addresses[local.address].bind;
+            prepared.locals.push(local);
+            check_families(transport, bind)?;
+        }
+        Ok(())
+    }
+
+    fn take_port(&mut self, now: Now, transport: &TransportSpec) -> Result<Local, Refusal> {
+        let (interface, address) = self.address_for(transport)?;
+        let config = &self.config.interfaces[interface];
+        let bind = config.addresses[address].bind;
+        let ports = &mut self.ports[interface][address];
+        let rtp_port = match transport.requested_port {
+            Some(port) => {
+                ports
+                    .take_port(now.mono, port)
+                    .map_err(|why| requested_port(&transport.id, port, bind, why))?;
+                port
+            }
+            None => ports.take(now.mono).ok_or_else(|| Refusal::PortsExhausted {
+                transport: transport.id.clone(),
+                interface: config.name.clone(),
+                address: bind,
+                port_min: ports.range().0,
+                port_max: ports.range().1,
+                used: ports.used(),
+                quarantined: ports.resting(),
+                foreign: ports.foreign(),
+            })?,
+        };
+        let rtcp_port = match transport.rtcp {
+            RtcpMode::Separate => Some(rtp_port + 1),
+            RtcpMode::Mux => Some(rtp_port),
+            RtcpMode::Off => None,
+        };
+        Ok(Local {
+            transport: transport.id.clone(),
+            interface,
+            address,
+            rtp_port,
+            rtcp_port,
+        })
+    }
+
+    /// The interface and, of its addresses of the wanted family, the one with most free ports.
+    fn address_for(&self, transport: &TransportSpec) -> Result<(usize, usize), Refusal> {
+        let interfaces = &self.config.interfaces;
+        let interface =
+            match &*transport.interface {
+                "" => 0,
+                name => interfaces.iter().position(|i| *i.name == *name).ok_or_else(|| {
+                    Refusal::UnknownInterface {
+                        transport: transport.id.clone(),
+                        interface: transport.interface.clone(),
+                        known: interfaces.iter().map(|i| &*i.name).collect::<Vec<_>>().join(", "),
+                    }
+                })?,
+            };
+        let config = &interfaces[interface];
+        let remote = transport.remote.map(|remote| Family::of(remote.ip()));
+        let family = transport
+            .family
+            .or(remote)
+            .unwrap_or(Family::of(config.addresses[0].bind));
+        let of_family = |at: &usize| Family::of(config.addresses[*at].bind) == family;
+        let address = (0..config.addresses.len()).filter(of_family).max_by_key(|at| {
+            // The first of equals: `max_by_key` gives the last.
+            (self.ports[interface][*at].free(), std::cmp::Reverse(*at))
+        });
+        address
+            .map(|address| (interface, address))
+            .ok_or_else(|| Refusal::NoSuchFamily {
+                transport: transport.id.clone(),
+                interface: config.name.clone(),
+                family: family.text(),
+            })
+    }
+
+    fn want(&self, transport: &TransportSpec, local: &Local) -> PortWant {
+        let interface = &self.config.interfaces[local.interface];
+        let bind = interface.addresses[local.address].bind;
+        let own_rtcp = local.rtcp_port.filter(|port| *port != local.rtp_port);
+        PortWant {
+            transport: local.transport.clone(),
+            rtp: SocketAddr::new(bind, local.rtp_port),
+            rtcp: own_rtcp.map(|port| SocketAddr::new(bind, port)),
+            dscp: transport.dscp.unwrap_or(interface.dscp),
+            requested: transport.requested_port.is_some(),
+        }
+    }
+
+    /// The streams of the spec's endpoints; those that exist stay.
+    fn streams(
+        &mut self,
+        spec: &SessionSpec,
+        before: &[EndpointStream],
+        cname: &Name,
+    ) -> Vec<EndpointStream> {
+        let mut streams: Vec<EndpointStream> = Vec::with_capacity(spec.nodes.len());
+        for node in &spec.nodes {
+            let NodeKind::Endpoint(endpoint) = &node.kind;
+            let stream = match before.iter().find(|stream| stream.node == node.id) {
+                Some(stream) => stream.clone(),
+                None => EndpointStream {
+                    node: node.id.clone(),
+                    ssrc: endpoint.ssrc.unwrap_or_else(|| self.next_ssrc()),
+                    cname: endpoint.cname.clone().unwrap_or_else(|| cname.clone()),
+                },
+            };
+            streams.push(stream);
+        }
+        streams
+    }
+
+    fn applied(&self, session: &Session) -> Applied {
+        Applied {
+            revision: session.revision,
+            locals: session
+                .local
+                .iter()
+                .map(|local| self.local_address(local))
+                .collect(),
+            streams: session.streams.clone(),
+        }
+    }
+
+    pub(super) fn local_address(&self, local: &Local) -> LocalAddress {
+        let ip = self.config.interfaces[local.interface].addresses[local.address].advertise;
+        LocalAddress {
+            transport: local.transport.clone(),
+            rtp: SocketAddr::new(ip, local.rtp_port),
+            rtcp: local.rtcp_port.map(|port| SocketAddr::new(ip, port)),
+        }
+    }
+}
+
+/// The transport keeps its port: it was there before, was not removed in the same breath, and is there after.
+fn stays(local: &Local, session: &Session, patch: &Patch, spec: &SessionSpec) -> bool {
+    debug_assert!(session.spec.transport(&local.transport).is_some());
+    !patch.remove_transports.contains(&local.transport) && spec.transport(&local.transport).is_some()
+}
+
+fn requested_port(transport: &Name, port: u16, address: IpAddr, why: NotFree) -> Refusal {
+    Refusal::RequestedPort {
+        transport: transport.clone(),
+        port,
+        address,
+        state: why.text(),
+    }
+}
+
+/// Peers can be reached from the local address.
+fn check_families(transport: &TransportSpec, local: IpAddr) -> Result<(), Refusal> {
+    for (field, remote) in [
+        ("remote", transport.remote),
+        ("remote_rtcp", transport.remote_rtcp),
+    ] {
+        if let Some(remote) = remote.filter(|remote| Family::of(remote.ip()) != Family::of(local)) {
+            let transport = transport.id.clone();
+            return Err(Refusal::FamilyMismatch {
+                transport,
+                field,
+                remote: remote.ip(),
+                local,
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,388 @@
+//! Why an edit or a call was refused: one variant for each kind of mistake, each naming value, place and remedy.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+use crate::spec::Name;
+
+/// The gRPC status code a refusal is reported with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Code {
+    /// The request can never succeed as it stands.
+    InvalidArgument = 3,
+    /// The named thing does not exist.
+    NotFound = 5,
+    /// A bound is reached; later or elsewhere it may succeed.
+    ResourceExhausted = 8,
+    /// The state has moved on; look again.
+    FailedPrecondition = 9,
+    /// The contract has it, this version of the engine does not carry it out.
+    Unimplemented = 12,
+    /// Not here, not now; another host may serve.
+    Unavailable = 14,
+}
+
+/// Why nothing was done.
+///
+/// # Errors
+/// The caller mends the request (`InvalidArgument`), reads the current state and decides again
+/// (`FailedPrecondition`, `NotFound`), or tries another host (`ResourceExhausted`, `Unavailable`).
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A field that must be set is not.
+    #[error("{subject}: {field} is missing")]
+    Missing {
+        /// What the field belongs to.
+        subject: String,
+        /// Field name in the contract.
+        field: &'static str,
+    },
+    /// An id is empty, too long, or has control characters.
+    #[error("{what} id {id:?} must be 1 to {bytes_max} bytes without control characters")]
+    BadId {
+        /// Kind of id.
+        what: &'static str,
+        /// The id, cut at 64 characters.
+        id: String,
+        /// Longest allowed.
+        bytes_max: usize,
+    },
+    /// A number outside its range.
+    #[error("{subject}: {field} is {value}, must be {range}")]
+    OutOfRange {
+        /// What the field belongs to.
+        subject: String,
+        /// Field name in the contract.
+        field: &'static str,
+        /// Value given.
+        value: String,
+        /// Values allowed.
+        range: &'static str,
+    },
+    /// Not an IP address and port.
+    #[error("{subject}: {field} is {value:?}, must be an IP address with a port from 1 to 65535")]
+    BadAddress {
+        /// What the field belongs to.
+        subject: String,
+        /// Field name in the contract.
+        field: &'static str,
+        /// Value given.
+        value: String,
+    },
+    /// The same id twice in one request.
+    #[error("{subject} appears twice in the request; give it once")]
+    Twice {
+        /// The thing.
+        subject: String,
+    },
+    /// In the contract, not in this engine.
+    #[error("{subject}: {what} is not carried out by this version of mediad")]
+    Unimplemented {
+        /// The node, edge or transport.
+        subject: String,
+        /// What it asked for.
+        what: &'static str,
+    },
+    /// More than a bound allows.
+    #[error("{subject}: {count} {what}, at most {max} are allowed")]
+    TooMany {
+        /// Of what.
+        subject: String,
+        /// Kind of thing counted.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// Bound.
+        max: usize,
+    },
+    /// An endpoint names a transport that the session would not have.
+    #[error("node:{node}: transport {transport:?} does not exist in the session; put it in the same request")]
+    UnknownTransport {
+        /// The endpoint.
+        node: Name,
+        /// What it named.
+        transport: Name,
+    },
+    /// Two endpoints on one transport.
+    #[error(
+        "node:{node}: transport {transport:?} already carries node {other:?}; give each endpoint its own"
+    )]
+    TransportShared {
+        /// The second endpoint.
+        node: Name,
+        /// The transport.
+        transport: Name,
+        /// The first endpoint.
+        other: Name,
+    },
+    /// Two formats with one payload type.
+    #[error("node:{node}: payload type {payload_type} is given to two formats")]
+    PayloadTypeTwice {
+        /// The endpoint.
+        node: Name,
+        /// The number.
+        payload_type: u8,
+    },
+    /// No format to carry audio.
+    #[error("node:{node}: {field} has no audio format, only telephone-event or comfort noise")]
+    NoAudioFormat {
+        /// The endpoint.
+        node: Name,
+        /// Which list.
+        field: &'static str,
+    },
+    /// An edge names a node that the session would not have.
+    #[error("edge:{from}>{to}: node {missing:?} does not exist in the session; put it in the same request")]
+    EdgeEndMissing {
+        /// Speaker.
+        from: Name,
+        /// Listener.
+        to: Name,
+        /// The one that is not there.
+        missing: Name,
+    },
+    /// A node that hears itself.
+    #[error("edge:{0}>{0}: a node cannot hear itself; use a room or a second endpoint to loop audio back")]
+    SelfEdge(Name),
+    /// Something to be removed is not there.
+    #[error("{subject} does not exist in the session, so it cannot be removed")]
+    NothingToRemove {
+        /// The thing.
+        subject: String,
+    },
+    /// A transport is used by an endpoint that stays.
+    #[error("transport:{transport}: node {node:?} rides on it; remove the node in the same request")]
+    TransportInUse {
+        /// The transport.
+        transport: Name,
+        /// The endpoint.
+        node: Name,
+    },
+    /// Something that a bound port cannot change.
+    #[error(
+        "transport:{transport}: {field} cannot change once the port is bound; put a transport under a new id"
+    )]
+    TransportFixed {
+        /// The transport.
+        transport: Name,
+        /// Field name in the contract.
+        field: &'static str,
+    },
+    /// A remote address of the other family than the local one.
+    #[error(
+        "transport:{transport}: {field} {remote} cannot be reached from the local address {local}; set `family`"
+    )]
+    FamilyMismatch {
+        /// The transport.
+        transport: Name,
+        /// Field name in the contract.
+        field: &'static str,
+        /// Peer.
+        remote: IpAddr,
+        /// Ours.
+        local: IpAddr,
+    },
+    /// No such media interface.
+    #[error("transport:{transport}: interface {interface:?} is not configured; known: {known}")]
+    UnknownInterface {
+        /// The transport.
+        transport: Name,
+        /// What it named.
+        interface: Name,
+        /// Names configured.
+        known: String,
+    },
+    /// The interface has no address of that family.
+    #[error("transport:{transport}: interface {interface:?} has no {family} address")]
+    NoSuchFamily {
+        /// The transport.
+        transport: Name,
+        /// The interface.
+        interface: Name,
+        /// "IPv4" or "IPv6".
+        family: &'static str,
+    },
+    /// No port left.
+    #[error(
+        "transport:{transport}: no free port on interface {interface:?} {address}, range {port_min}-{port_max}: \
+         {used} pairs in use, {quarantined} in quarantine, {foreign} held by other programs; widen the range or use another host"
+    )]
+    PortsExhausted {
+        /// The transport.
+        transport: Name,
+        /// The interface.
+        interface: Name,
+        /// Its address.
+        address: IpAddr,
+        /// Range.
+        port_min: u16,
+        /// Range.
+        port_max: u16,
+        /// Pairs in sessions.
+        used: usize,
+        /// Pairs released a short while ago.
+        quarantined: usize,
+        /// Pairs that could not be bound.
+        foreign: usize,
+    },
+    /// The wanted port cannot be had.
+    #[error(
+        "transport:{transport}: requested port {port} on {address} is {state}; leave requested_port unset to get another"
+    )]
+    RequestedPort {
+        /// The transport.
+        transport: Name,
+        /// The port.
+        port: u16,
+        /// Local address.
+        address: IpAddr,
+        /// Why not.
+        state: &'static str,
+    },
+    /// A socket could not be made, for another reason than a taken port.
+    #[error("transport:{transport}: {reason}")]
+    Socket {
+        /// The transport.
+        transport: Name,
+        /// What the operating system said, with the address.
+        reason: String,
+    },
+    /// No such session.
+    #[error("session {0:?} does not exist on this host")]
+    UnknownSession(Name),
+    /// No such node in the session.
+    #[error("session {session:?} has no node {node:?}")]
+    UnknownNode {
+        /// The session.
+        session: Name,
+        /// What was named.
+        node: Name,
+    },
+    /// Somebody else's session.
+    #[error("session {session:?} is owned by {owner:?}, not by {caller:?}; adopt it first")]
+    NotOwner {
+        /// The session.
+        session: Name,
+        /// Its owner.
+        owner: Name,
+        /// Who asked.
+        caller: Name,
+    },
+    /// An epoch from before an adoption, or from a future that was never announced.
+    #[error("session {session:?} is at epoch {current}, the request is of epoch {given}; {remedy}")]
+    StaleEpoch {
+        /// The session.
+        session: Name,
+        /// In force.
+        current: u64,
+        /// In the request.
+        given: u64,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The session has changed since the caller looked.
+    #[error(
+        "session {session:?} is at revision {current}, the request expects {expected}; describe it and decide again"
+    )]
+    StaleRevision {
+        /// The session.
+        session: Name,
+        /// In force; 0: it does not exist.
+        current: u64,
+        /// In the request.
+        expected: u64,
+    },
+    /// The host takes no new sessions.
+    #[error("the host is draining and takes no new sessions; use another host")]
+    Draining,
+    /// The host is full.
+    #[error("the host carries {max} sessions, its limit (limits.sessions_max); use another host")]
+    SessionsFull {
+        /// The limit.
+        max: usize,
+    },
+    /// A worker's mailbox is full.
+    #[error("worker {worker} has {waiting} commands waiting, its limit; try again")]
+    MailboxFull {
+        /// Which worker.
+        worker: usize,
+        /// How many.
+        waiting: usize,
+    },
+}
+
+impl Refusal {
+    /// The status code to report.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Missing { .. }
+            | Self::BadId { .. }
+            | Self::OutOfRange { .. }
+            | Self::BadAddress { .. }
+            | Self::Twice { .. }
+            | Self::TooMany { .. }
+            | Self::UnknownTransport { .. }
+            | Self::TransportShared { .. }
+            | Self::PayloadTypeTwice { .. }
+            | Self::NoAudioFormat { .. }
+            | Self::EdgeEndMissing { .. }
+            | Self::SelfEdge(_)
+            | Self::TransportInUse { .. }
+            | Self::TransportFixed { .. }
+            | Self::FamilyMismatch { .. }
+            | Self::UnknownInterface { .. }
+            | Self::NoSuchFamily { .. } => Code::InvalidArgument,
+            Self::Unimplemented { .. } => Code::Unimplemented,
+            Self::NothingToRemove { .. } | Self::UnknownSession(_) | Self::UnknownNode { .. } => {
+                Code::NotFound
+            }
+            Self::PortsExhausted { .. }
+            | Self::RequestedPort { .. }
+            | Self::Socket { .. }
+            | Self::SessionsFull { .. }
+            | Self::MailboxFull { .. } => Code::ResourceExhausted,
+            Self::NotOwner { .. } | Self::StaleEpoch { .. } | Self::StaleRevision { .. } => {
+                Code::FailedPrecondition
+            }
+            Self::Draining => Code::Unavailable,
+        }
+    }
+
+    /// What is at fault, as in `Error.subject`: `node:a`, `edge:a>b`, `transport:t`, `session:s`, or empty.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Missing { subject, .. }
+            | Self::OutOfRange { subject, .. }
+            | Self::BadAddress { subject, .. }
+            | Self::Twice { subject }
+            | Self::Unimplemented { subject, .. }
+            | Self::TooMany { subject, .. }
+            | Self::NothingToRemove { subject } => subject.clone(),
+            Self::UnknownTransport { node, .. }
+            | Self::TransportShared { node, .. }
+            | Self::PayloadTypeTwice { node, .. }
+            | Self::NoAudioFormat { node, .. }
+            | Self::UnknownNode { node, .. } => format!("node:{node}"),
+            Self::EdgeEndMissing { from, to, .. } => format!("edge:{from}>{to}"),
+            Self::SelfEdge(node) => format!("edge:{node}>{node}"),
+            Self::TransportInUse { transport, .. }
+            | Self::TransportFixed { transport, .. }
+            | Self::FamilyMismatch { transport, .. }
+            | Self::UnknownInterface { transport, .. }
+            | Self::NoSuchFamily { transport, .. }
+            | Self::PortsExhausted { transport, .. }
+            | Self::RequestedPort { transport, .. }
+            | Self::Socket { transport, .. } => format!("transport:{transport}"),
+            Self::UnknownSession(session)
+            | Self::NotOwner { session, .. }
+            | Self::StaleEpoch { session, .. }
+            | Self::StaleRevision { session, .. } => format!("session:{session}"),
+            Self::BadId { .. } | Self::Draining | Self::SessionsFull { .. } | Self::MailboxFull { .. } => {
+                String::new()
+            }
+        }
+    }
+}
