@@ -13,7 +13,7 @@ pub(super) struct Ports {
     port_max: u16,
     quarantine: Duration,
     state: Vec<State>,
-    /// Indices believed free, next first. An entry whose state says otherwise was taken by request and is skipped.
+    /// Indices of the free pairs, next first.
     free: VecDeque<u16>,
     /// Pairs on their way back, with the time they are free again; in time order for each duration.
     resting: VecDeque<(Instant, u16)>,
@@ -79,13 +79,9 @@ impl Ports {
     /// The next pair's even port.
     pub(super) fn take(&mut self, now: Instant) -> Option<u16> {
         self.wake(now);
-        while let Some(index) = self.free.pop_front() {
-            if self.state[usize::from(index)] == State::Free {
-                self.set_used(index);
-                return Some(self.port(index));
-            }
-        }
-        None
+        let index = self.free.pop_front()?;
+        self.set_used(index);
+        Some(self.port(index))
     }
 
     /// Exactly this even port.
@@ -97,6 +93,7 @@ impl Ports {
         let index = self.index(port).ok_or(NotFree::OutOfRange)?;
         match self.state[usize::from(index)] {
             State::Free => {
+                self.free.retain(|free| *free != index);
                 self.set_used(index);
                 Ok(())
             }
