@@ -119,9 +119,22 @@ impl<'a> Chunk<'a> {
     fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (head, list) = bytes.split_at_checked(4)?;
         let mut end = 0;
-        // RFC 3550 §6.5: the list ends with one or more null octets, up to the next 32-bit boundary.
-        while *list.get(end)? != 0 {
+        // RFC 3550 §6.5: the list ends with one or more null octets, up to the next 32-bit boundary. Peers exist
+        // that leave them out where the last item ends the packet; their report must not be lost for it.
+        while end != list.len() && list[end] != 0 {
             end += 2 + usize::from(*list.get(end + 1)?);
+            if end > list.len() {
+                return None;
+            }
+        }
+        if end == list.len() {
+            return Some((
+                Self {
+                    ssrc: Ssrc(word(head, 0)),
+                    items: list,
+                },
+                &[],
+            ));
         }
         let after = list.get((end + 1).next_multiple_of(4)..)?;
         Some((

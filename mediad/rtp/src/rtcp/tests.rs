@@ -141,9 +141,9 @@ fn malformed_packets_have_their_reason() {
 fn malformed_bodies_have_their_reason() {
     let too_short = |packet_type| RtcpError::TooShort { packet_type };
     let cases: [(&[u8], RtcpError); 10] = [
-        // SDES: no chunk, list not terminated, item past the end, terminator past the boundary.
+        // SDES: no chunk, item without length, item past the end, fewer chunks than announced.
         (&[0x81, 202, 0, 0], RtcpError::BadSdes),
-        (&[0x81, 202, 0, 2, 0, 0, 0, 1, 1, 2, 65, 66], RtcpError::BadSdes),
+        (&[0x81, 202, 0, 2, 0, 0, 0, 1, 1, 1, 65, 66], RtcpError::BadSdes),
         (&[0x81, 202, 0, 2, 0, 0, 0, 1, 1, 255, 65, 0], RtcpError::BadSdes),
         (&[0x82, 202, 0, 2, 0, 0, 0, 1, 1, 1, 65, 0], RtcpError::BadSdes),
         // BYE: fewer sources than announced, reason past the end.
@@ -197,6 +197,16 @@ fn sdes_items_of_several_chunks_are_found() {
     for number in 0..=255 {
         assert_eq!(u8::from(SdesKind::from(number)), number);
     }
+}
+
+#[test]
+fn a_list_without_null_octets_may_end_the_packet() {
+    let bytes = [0x81, 202, 0, 2, 0, 0, 0, 1, 1, 2, b'a', b'b'];
+    let mut packets = Compound::parse_reduced_size(&bytes).unwrap().packets();
+    let Some(Packet::SourceDescription(sdes)) = packets.next() else {
+        panic!("no SDES")
+    };
+    assert_eq!(sdes.cname(Ssrc(1)), Some(&b"ab"[..]));
 }
 
 #[test]
