@@ -1,0 +1,293 @@
+//! Opus through libopus 1.6, always mono.
+//!
+//! The safe wrapper `opusic-c` does all that is needed: it allocates only in the constructors and codes
+//! into the caller's slices, so this crate stays free of `unsafe`.
+//!
+//! The RTP clock is 48 kHz whatever the sampling rate (RFC 7587 §4.1). Encoder and decoder are created at
+//! the rate of the *other* side: facing G.711 that is 8 kHz, which halves the price of encoding and needs
+//! no resampler; every stream decodes to every rate.
+//!
+//! # Source
+//! RFC 6716 (codec), RFC 7587 (payload format).
+
+mod packet;
+#[cfg(test)]
+mod tests;
+
+pub use packet::{Bandwidth, Mode, PacketInfo};
+
+use crate::CodecError;
+use opusic_c::{Application as SysApplication, Bitrate, Channels, ErrorCode, InbandFec, SampleRate};
+
+/// The RTP clock of Opus (RFC 7587 §4.1).
+pub const CLOCK_HZ: u32 = 48_000;
+/// The longest packet: 120 ms (RFC 6716 §3.2.5, R5).
+pub const PACKET_MS_MAX: u32 = 120;
+/// The largest frame of a packet (RFC 6716 §3.2.1); packets of up to 20 ms need no more.
+pub const FRAME_BYTES_MAX: usize = 1_275;
+/// Up to this many bytes say "nothing to hear": discontinuous transmission need not send them.
+const DTX_BYTES_MAX: usize = 2;
+
+/// What the encoder optimises for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Application {
+    /// Speech; the default.
+    #[default]
+    Voip,
+    /// Music, or whatever should come out as it went in.
+    Audio,
+    /// Least delay, without the speech modes (and so without in-band FEC).
+    LowDelay,
+}
+
+/// How to encode. Every field may be set by the peer's `fmtp` (RFC 7587 §6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// What to optimise for.
+    pub application: Application,
+    /// Effort, 0 to 10.
+    pub complexity: u8,
+    /// Target in bit/s, 6 000 to 510 000.
+    pub bitrate_bps: u32,
+    /// Packets of varying size. Constant size hides the content of encrypted speech, at a price.
+    pub vbr: bool,
+    /// Send a coarse copy of each frame in the next packet. Takes effect only with a loss hint above 0.
+    pub inband_fec: bool,
+    /// Send nothing in silence.
+    pub dtx: bool,
+    /// Expected loss in percent: how much of the bit rate FEC may take.
+    pub packet_loss_percent: u8,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            application: Application::Voip,
+            complexity: 5,
+            bitrate_bps: 24_000,
+            vbr: true,
+            inband_fec: false,
+            dtx: false,
+            packet_loss_percent: 0,
+        }
+    }
+}
+
+/// Encoder of one stream.
+pub struct Encoder {
+    inner: opusic_c::Encoder,
+    sample_rate_hz: u32,
+    dtx: bool,
+}
+
+/// Decoder of one stream.
+pub struct Decoder {
+    inner: opusic_c::Decoder,
+    sample_rate_hz: u32,
+}
+
+impl Encoder {
+    /// An encoder of samples at 8, 12, 16, 24 or 48 kHz.
+    ///
+    /// # Errors
+    /// [`CodecError::SampleRate`] for another rate, [`CodecError::Opus`] for settings out of range.
+    pub fn new(sample_rate_hz: u32, settings: &Settings) -> Result<Self, CodecError> {
+        let application = match settings.application {
+            Application::Voip => SysApplication::Voip,
+            Application::Audio => SysApplication::Audio,
+            Application::LowDelay => SysApplication::LowDelay,
+        };
+        let rate = sample_rate(sample_rate_hz)?;
+        let mut inner = opusic_c::Encoder::new(Channels::Mono, rate, application).map_err(fault)?;
+        inner.set_complexity(settings.complexity).map_err(fault)?;
+        inner
+            .set_bitrate(Bitrate::Value(settings.bitrate_bps))
+            .map_err(fault)?;
+        inner.set_vbr(settings.vbr).map_err(fault)?;
+        inner
+            .set_inband_fec(if settings.inband_fec {
+                InbandFec::Mode1
+            } else {
+                InbandFec::Off
+            })
+            .map_err(fault)?;
+        inner.set_dtx(settings.dtx).map_err(fault)?;
+        inner
+            .set_packet_loss(settings.packet_loss_percent)
+            .map_err(fault)?;
+        Ok(Self {
+            inner,
+            sample_rate_hz,
+            dtx: settings.dtx,
+        })
+    }
+
+    /// Encodes one packet; returns its bytes, or 0 when DTX has nothing to send.
+    ///
+    /// # Shape
+    /// 2.5, 5, 10, 20, 40, 60, 80, 100 or 120 ms of samples.
+    ///
+    /// # Errors
+    /// [`CodecError::FrameSamples`] for another length, [`CodecError::OutputTooSmall`] when `payload` is.
+    pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> Result<usize, CodecError> {
+        if payload.is_empty() {
+            return Err(CodecError::OutputTooSmall {
+                needed: 1,
+                available: 0,
+            });
+        }
+        match self.inner.encode_to_slice(bytemuck::cast_slice(pcm), payload) {
+            Ok(bytes) if self.dtx && bytes <= DTX_BYTES_MAX => Ok(0),
+            Ok(bytes) => Ok(bytes),
+            Err(ErrorCode::BadArg) => Err(CodecError::FrameSamples { samples: pcm.len() }),
+            Err(ErrorCode::BufferTooSmall) => Err(CodecError::OutputTooSmall {
+                needed: FRAME_BYTES_MAX,
+                available: payload.len(),
+            }),
+            Err(other) => Err(fault(other)),
+        }
+    }
+
+    /// Changes the loss that the peer reports (RTCP), 0 to 100; larger values count as 100.
+    pub fn set_packet_loss(&mut self, percent: u8) {
+        let set = self.inner.set_packet_loss(percent.min(100));
+        debug_assert!(set.is_ok(), "0 to 100 is the documented range");
+    }
+
+    /// Changes the target bit rate; libopus clamps it to what the rate and frame size allow.
+    pub fn set_bitrate(&mut self, bits_per_second: u32) {
+        let set = self
+            .inner
+            .set_bitrate(Bitrate::Value(bits_per_second.clamp(500, 512_000)));
+        debug_assert!(set.is_ok(), "500 to 512 000 is the documented range");
+    }
+
+    /// The sampling rate this encoder takes.
+    #[must_use]
+    pub fn sample_rate_hz(&self) -> u32 {
+        self.sample_rate_hz
+    }
+
+    /// Samples by which the decoded signal trails the encoded one.
+    #[must_use]
+    pub fn delay_samples(&mut self) -> usize {
+        self.inner.get_look_ahead().map_or(0, |samples| samples as usize)
+    }
+}
+
+impl Decoder {
+    /// A decoder to 8, 12, 16, 24 or 48 kHz.
+    ///
+    /// # Errors
+    /// [`CodecError::SampleRate`] for another rate.
+    pub fn new(sample_rate_hz: u32) -> Result<Self, CodecError> {
+        let inner = opusic_c::Decoder::new(Channels::Mono, sample_rate(sample_rate_hz)?).map_err(fault)?;
+        Ok(Self {
+            inner,
+            sample_rate_hz,
+        })
+    }
+
+    /// Decodes one packet; returns the samples written. Stereo is mixed down.
+    ///
+    /// # Errors
+    /// [`CodecError::MalformedPayload`] for bytes that are no packet, [`CodecError::OutputTooSmall`] when
+    /// the packet is longer than `pcm`. The stream can go on after either.
+    pub fn decode(&mut self, payload: &[u8], pcm: &mut [i16]) -> Result<usize, CodecError> {
+        // libopus takes an empty payload for a loss; from a peer it is a fault.
+        let needed = PacketInfo::parse(payload)?.samples(self.sample_rate_hz);
+        if needed > pcm.len() {
+            return Err(CodecError::OutputTooSmall {
+                needed,
+                available: pcm.len(),
+            });
+        }
+        self.inner
+            .decode_to_slice(payload, bytemuck::cast_slice_mut(pcm), false)
+            .map_err(fault)
+    }
+
+    /// Makes up lost samples as libopus does.
+    ///
+    /// # Shape
+    /// A multiple of 2.5 ms; a remainder is filled with silence.
+    pub fn conceal(&mut self, pcm: &mut [i16]) {
+        self.make_up(&[], pcm);
+    }
+
+    /// Restores the lost samples just before `next`, from the copy that FEC put there; what `next` does
+    /// not hold is concealed. Returns whether there was such a copy. Decode `next` itself afterwards.
+    ///
+    /// # Shape
+    /// As [`Decoder::conceal`]: the whole loss up to `next`.
+    pub fn recover(&mut self, next: &[u8], pcm: &mut [i16]) -> bool {
+        let has_copy = PacketInfo::parse(next).is_ok_and(|info| info.has_fec);
+        self.make_up(if has_copy { next } else { &[] }, pcm);
+        has_copy
+    }
+
+    fn make_up(&mut self, source: &[u8], pcm: &mut [i16]) {
+        let step = self.sample_rate_hz as usize / 400;
+        // libopus conceals at most 120 ms in one call.
+        let longest = step * 48;
+        let whole = pcm.len() / step * step;
+        let (head, tail) = pcm[..whole].split_at_mut(whole - whole.min(longest));
+        for piece in head.chunks_mut(longest) {
+            self.make_up_piece(&[], piece);
+        }
+        if !tail.is_empty() {
+            self.make_up_piece(source, tail);
+        }
+        pcm[whole..].fill(0);
+    }
+
+    fn make_up_piece(&mut self, source: &[u8], pcm: &mut [i16]) {
+        let decoded = self
+            .inner
+            .decode_to_slice(source, bytemuck::cast_slice_mut(pcm), true)
+            .unwrap_or(0);
+        pcm[decoded..].fill(0);
+    }
+
+    /// The sampling rate this decoder gives.
+    #[must_use]
+    pub fn sample_rate_hz(&self) -> u32 {
+        self.sample_rate_hz
+    }
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("opus::Encoder")
+            .field("sample_rate_hz", &self.sample_rate_hz)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("opus::Decoder")
+            .field("sample_rate_hz", &self.sample_rate_hz)
+            .finish_non_exhaustive()
+    }
+}
+
+fn sample_rate(hz: u32) -> Result<SampleRate, CodecError> {
+    match hz {
+        8_000 => Ok(SampleRate::Hz8000),
+        12_000 => Ok(SampleRate::Hz12000),
+        16_000 => Ok(SampleRate::Hz16000),
+        24_000 => Ok(SampleRate::Hz24000),
+        48_000 => Ok(SampleRate::Hz48000),
+        _ => Err(CodecError::SampleRate { hz }),
+    }
+}
+
+fn fault(code: ErrorCode) -> CodecError {
+    match code {
+        ErrorCode::InvalidPacket => CodecError::MalformedPayload,
+        other => CodecError::Opus {
+            reason: other.message(),
+        },
+    }
+}
