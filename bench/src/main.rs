@@ -1,0 +1,335 @@
+//! The bench's command line.
+#![forbid(unsafe_code)]
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use bench::load::{self, Attack, Hostility, LoadSpec, Payload};
+use bench::machine::{self, Facts};
+use bench::peer::Media;
+use bench::report::{Results, SweepPoint};
+use bench::scenario::{Lab, Plan, Which, relay};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Load generator and benchmarks: mediad and rtpengine side by side.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure the relay: CPU, delay, memory, G.711 conversion, session set-up.
+    Relay(RelayArgs),
+    /// Drive one server with a given load and print what the sink saw.
+    Load(LoadArgs),
+    /// Draw the pictures of a result again.
+    Plot {
+        /// A file under bench/results.
+        json: PathBuf,
+        /// Where the pictures go; default: beside the file.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct Servers {
+    /// The mediad program; default: the one built beside this program.
+    #[arg(long)]
+    mediad: Option<PathBuf>,
+    /// A setting of mediad, section.key=value; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// The rtpengine program.
+    #[arg(long, default_value = "rtpengine")]
+    rtpengine: PathBuf,
+    /// Sockets per side of the generator.
+    #[arg(long, default_value_t = 1)]
+    sockets: u16,
+    /// Stay in the machine's network instead of an own one with nothing but loopback.
+    #[arg(long)]
+    shared_network: bool,
+}
+
+#[derive(Args)]
+struct RelayArgs {
+    #[command(flatten)]
+    servers: Servers,
+    /// Rounds.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// One short round, to see that everything works; its figures mean little.
+    #[arg(long)]
+    quick: bool,
+    /// Only these steps: 100kpps, saturated, delay, memory, setup, pcmu_pcma, sweep.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Measure one server alone.
+    #[arg(long, value_enum)]
+    alone: Option<Target>,
+    /// Where results go.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct LoadArgs {
+    #[command(flatten)]
+    servers: Servers,
+    /// Which server.
+    #[arg(long, value_enum, default_value = "mediad")]
+    target: Target,
+    /// Latency budget of mediad, microseconds.
+    #[arg(long)]
+    budget_us: Option<u64>,
+    /// Calls.
+    #[arg(long, default_value_t = 100)]
+    calls: u32,
+    /// Packets per second of each direction of a call.
+    #[arg(long, default_value_t = 50)]
+    flow_pps: u32,
+    /// Counted seconds.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// What the legs say.
+    #[arg(long, value_enum, default_value = "stamp")]
+    payload: Say,
+    /// PCMA on leg B: the server converts.
+    #[arg(long)]
+    convert: bool,
+    /// Legs send RTCP sender reports.
+    #[arg(long)]
+    rtcp: bool,
+    /// Legs send telephone-events.
+    #[arg(long)]
+    events: bool,
+    /// Hostile traffic at the ports of the first calls.
+    #[arg(long, value_enum)]
+    attack: Option<Hostile>,
+    /// Datagrams per second of hostile traffic; 0: as many as possible.
+    #[arg(long, default_value_t = 0)]
+    attack_pps: u64,
+    /// How many calls are attacked.
+    #[arg(long, default_value_t = 1)]
+    attacked: usize,
+    /// Order and phases of the flows.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// Our media host.
+    Mediad,
+    /// The peer.
+    Rtpengine,
+    /// No server: the machine and the generator alone.
+    Direct,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Say {
+    /// Who, which and when, as plain bytes.
+    Stamp,
+    /// The same in the signs of G.711 samples.
+    Sign,
+    /// A tone per leg.
+    Tone,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Hostile {
+    /// Random bytes.
+    Garbage,
+    /// RTP and RTCP cut short.
+    Truncated,
+    /// Well-formed RTP of a stranger.
+    Spoof,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Relay(args) => relay_command(args),
+        Command::Load(args) => load_command(&args),
+        Command::Plot { json, out } => plot_command(&json, out),
+    }
+}
+
+/// Takes the machine into the state that measuring wants; returns the conditions for the record.
+fn prepare(servers: &Servers) -> anyhow::Result<Vec<String>> {
+    let mut conditions = Vec::new();
+    if servers.shared_network {
+        conditions.push("in the machine's own network namespace".to_owned());
+    } else if let Err(error) = machine::enter_own_network() {
+        conditions.push(format!("in the machine's own network namespace ({error:#})"));
+    } else {
+        conditions.push("in a network namespace of its own, loopback only".to_owned());
+    }
+    machine::pin_this_thread(machine::GENERATOR_CORE)?;
+    let fifo = if machine::may_raise() {
+        "under SCHED_FIFO"
+    } else {
+        "without SCHED_FIFO (not permitted)"
+    };
+    conditions.push(format!("server on core 0, generator and sink on core 1, {fifo}"));
+    conditions.push(format!("open files limit {}", machine::raise_open_files()));
+    conditions.push(format!("generator: {} socket(s) per side", servers.sockets));
+    for condition in &conditions {
+        eprintln!("{condition}");
+    }
+    Ok(conditions)
+}
+
+fn plan(servers: &Servers, ours: bool, peer: bool) -> anyhow::Result<Plan> {
+    let mediad = match &servers.mediad {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()?.with_file_name("mediad"),
+    };
+    if ours {
+        anyhow::ensure!(
+            mediad.exists(),
+            "{} is missing; build it (cargo build --release -p mediad), name it with --mediad, or measure the peer \
+             with --alone rtpengine",
+            mediad.display()
+        );
+    }
+    Ok(Plan {
+        mediad: ours.then_some(mediad),
+        rtpengine: peer.then(|| servers.rtpengine.clone()),
+        rounds: 1,
+        quick: false,
+        only: Vec::new(),
+        settings: servers.settings.clone(),
+        sockets_per_side: servers.sockets,
+        dir: std::env::temp_dir(),
+    })
+}
+
+fn relay_command(args: RelayArgs) -> anyhow::Result<()> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut facts = Facts::read(root);
+    facts.conditions = prepare(&args.servers)?;
+    let plan = Plan {
+        rounds: if args.quick { 1 } else { args.rounds },
+        quick: args.quick,
+        only: args.only,
+        ..plan(
+            &args.servers,
+            args.alone != Some(Target::Rtpengine),
+            args.alone != Some(Target::Mediad),
+        )?
+    };
+    let results = relay::run(plan, facts)?;
+    for figure in &results.figures {
+        println!("{}", figure.line());
+        if !figure.remarks.is_empty() {
+            println!("  {}", figure.remark());
+        }
+    }
+    if args.quick {
+        eprintln!("a quick run keeps no results");
+        return Ok(());
+    }
+    keep(&results, &args.out)
+}
+
+fn keep(results: &Results, out: &std::path::Path) -> anyhow::Result<()> {
+    let json = results.write(out)?;
+    results.write_page(out, &json)?;
+    eprintln!("kept {}", json.display());
+    if !results.sweep.is_empty() {
+        for file in bench::plot::draw(&results.sweep, out, &results.scenario)? {
+            eprintln!("drew {}", file.display());
+        }
+    }
+    Ok(())
+}
+
+fn load_command(args: &LoadArgs) -> anyhow::Result<()> {
+    prepare(&args.servers)?;
+    let mut lab = Lab::new(plan(
+        &args.servers,
+        args.target == Target::Mediad,
+        args.target == Target::Rtpengine,
+    )?)?;
+    let payload = match (args.payload, args.convert) {
+        (Say::Tone, _) => Payload::Tone,
+        (Say::Stamp, false) => Payload::Stamp,
+        (Say::Sign, _) | (Say::Stamp, true) => Payload::SignStamp,
+    };
+    let spec = LoadSpec {
+        payload,
+        flow_pps: args.flow_pps,
+        window: Duration::try_from_secs_f64(args.seconds)?,
+        seed: args.seed,
+        rtcp: args.rtcp,
+        events: args.events,
+        ..LoadSpec::new(Vec::new())
+    };
+    let which = match args.target {
+        Target::Mediad => Which::Ours {
+            budget_us: args.budget_us,
+        },
+        Target::Rtpengine => Which::Peer,
+        Target::Direct => {
+            let report = lab.direct("load", args.calls, &spec)?;
+            println!("{}", serde_json::to_string_pretty(&report)?);
+            return Ok(());
+        }
+    };
+    let media = match (args.convert, args.events) {
+        (true, false) => Media::PcmuPcma,
+        (false, true) => Media::RelayEvents,
+        (false, false) => Media::Relay,
+        (true, true) => anyhow::bail!("--convert and --events exclude each other"),
+    };
+    let mut server = lab.start(which)?;
+    let calls = lab.create(server.as_mut(), 0..args.calls, media)?;
+    let attack = args.attack.map(|kind| Attack {
+        kind: match kind {
+            Hostile::Garbage => Hostility::Garbage,
+            Hostile::Truncated => Hostility::Truncated,
+            Hostile::Spoof => Hostility::Spoof,
+        },
+        targets: calls
+            .iter()
+            .take(args.attacked)
+            .flat_map(|call: &load::Call| [call.a, call.b])
+            .collect(),
+        from: SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 66), 19_666),
+        rate_pps: args.attack_pps,
+    });
+    let report = lab.load(
+        "load",
+        server.as_ref(),
+        LoadSpec {
+            calls,
+            codecs: media.codecs(),
+            attack,
+            ..spec
+        },
+    )?;
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    server.delete(0..args.calls)
+}
+
+fn plot_command(json: &std::path::Path, out: Option<PathBuf>) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(json).with_context(|| json.display().to_string())?;
+    let mut results: serde_json::Value = serde_json::from_str(&text).context("not a result file")?;
+    let sweep: Vec<SweepPoint> =
+        serde_json::from_value(results["sweep"].take()).context("no sweep in this file")?;
+    let scenario = results["scenario"].as_str().context("no scenario in this file")?;
+    let beside = json
+        .parent()
+        .map(std::path::Path::to_path_buf)
+        .unwrap_or_default();
+    for file in bench::plot::draw(&sweep, &out.unwrap_or(beside), scenario)? {
+        println!("{}", file.display());
+    }
+    Ok(())
+}
