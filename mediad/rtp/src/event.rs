@@ -654,8 +654,8 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_rfc_4733_is_read() {
-        // RFC 4733 §5, first final packet of the digit 1: event 1, E, volume 20, duration 1600.
+    fn the_fields_lie_where_rfc_4733_draws_them() {
+        // RFC 4733 §2.3, figure 1.
         let event = TelephoneEvent::parse(&[1, 0x80 | 20, 0x06, 0x40]).unwrap();
         assert_eq!(
             (event.event, event.end, event.volume, event.duration),

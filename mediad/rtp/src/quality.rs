@@ -40,7 +40,7 @@ pub struct QualityInputs {
     pub codec: CodecImpairment,
     /// Share of packets lost or discarded as too late, 0 to 1.
     pub loss: f32,
-    /// Burst ratio: 1 for random loss, above for bursts (ITU-T G.107 clause 7.6). Below 1 counts as 1.
+    /// Burst ratio: 1 for random loss, above for bursts (ITU-T G.107 clause 7.5). Below 1 counts as 1.
     pub burst_ratio: f32,
     /// Mouth to ear, one way: network, packetisation, jitter buffer.
     pub delay: Duration,
@@ -129,8 +129,13 @@ fn delay_impairment(delay: Duration) -> f64 {
 /// Ie,eff (formula 7-29).
 fn effective_equipment_impairment(inputs: &QualityInputs) -> f64 {
     let ie = f64::from(inputs.codec.ie);
-    // `f32::max` takes the other operand for NaN, so a ratio of 0/0 counts as no loss.
-    let loss_percent = f64::from(inputs.loss.max(0.0).min(1.0)) * 100.0;
+    // A share of nothing received is 0/0; that says nothing about loss.
+    let loss = if inputs.loss.is_nan() {
+        0.0
+    } else {
+        inputs.loss.clamp(0.0, 1.0)
+    };
+    let loss_percent = f64::from(loss) * 100.0;
     if loss_percent == 0.0 {
         return ie;
     }

@@ -4,6 +4,9 @@ use proptest::prelude::*;
 use rtp::header::{FIXED_HEADER_BYTES, RtpHeader, RtpReader, RtpView};
 use rtp::units::{PayloadType, RtpTimestamp, Ssrc};
 
+/// Takes one field of the header over into the view.
+type Setter = fn(&mut RtpView<'_>, &RtpHeader);
+
 prop_compose! {
     fn header()(marker: bool, pt in 0u8..128, sequence: u16, timestamp: u32, ssrc: u32) -> RtpHeader {
         RtpHeader {
@@ -58,7 +61,7 @@ proptest! {
     #[test]
     fn each_setter_changes_its_field_only(packet in packet(), new in header()) {
         let old = RtpReader::parse(&packet).expect("built valid").header();
-        let set: [(RtpHeader, fn(&mut RtpView<'_>, &RtpHeader)); 6] = [
+        let set: [(RtpHeader, Setter); 6] = [
             (RtpHeader { marker: new.marker, ..old }, |view, new| view.set_marker(new.marker)),
             (RtpHeader { payload_type: new.payload_type, ..old }, |view, new| view.set_payload_type(new.payload_type)),
             (RtpHeader { sequence: new.sequence, ..old }, |view, new| view.set_sequence(new.sequence)),
