@@ -94,7 +94,7 @@ pub fn next(
         options,
     };
     check_counts(&patch.session, &spec)?;
-    check_endpoints(&spec)?;
+    check_endpoints(&spec, &patch.remove_transports)?;
     check_edges(&spec)?;
     Ok(spec)
 }
@@ -214,7 +214,7 @@ fn check_counts(session: &Name, spec: &SessionSpec) -> Result<(), Refusal> {
     check("edges", spec.edges.len(), limits::SESSION_EDGES_MAX)
 }
 
-fn check_endpoints(spec: &SessionSpec) -> Result<(), Refusal> {
+fn check_endpoints(spec: &SessionSpec, removed: &[Name]) -> Result<(), Refusal> {
     let mut riders: BTreeMap<&Name, &Name> = BTreeMap::new();
     for node in &spec.nodes {
         let NodeKind::Endpoint(endpoint) = &node.kind;

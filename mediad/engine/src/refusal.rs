@@ -154,7 +154,7 @@ pub enum Refusal {
         subject: String,
     },
     /// A transport is used by an endpoint that stays.
-    #[error("transport:{transport}: node {node:?} rides on it; remove the node in the same request")]
+    #[error("transport:{transport}: node {node:?} rides on it; remove the node too")]
     TransportInUse {
         /// The transport.
         transport: Name,

@@ -1,0 +1,93 @@
+//! Digits we send to a peer as telephone-events, on its line and in the place of audio.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use rtp::{
+    event::{EventPacket, EventSender},
+    units::{ClockRate, RtpTimestamp},
+};
+
+use crate::{command::SendDigit, limits};
+
+/// Digits that wait, and the one being sent.
+#[derive(Debug)]
+pub(crate) struct Dialling {
+    queue: VecDeque<SendDigit>,
+    sending: Option<EventSender>,
+    /// Silence after the digit being sent.
+    gap: Duration,
+    /// When the next packet, or after a gap the next digit, is due.
+    due: Instant,
+    interval: Duration,
+    /// Payload type and clock of telephone-events towards the peer.
+    payload_type: u8,
+    clock: ClockRate,
+}
+
+/// What is due now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Send this.
+    Packet(EventPacket),
+    /// A pause: audio flows.
+    Pause,
+    /// All digits are sent.
+    Done,
+}
+
+impl Dialling {
+    pub(crate) fn new(payload_type: u8, clock: ClockRate, interval: Duration, now: Instant) -> Self {
+        Self { queue: VecDeque::new(), sending: None, gap: Duration::ZERO, due: now, interval, payload_type, clock }
+    }
+
+    /// Adds digits behind those that wait; beyond the bound they are not sent.
+    pub(crate) fn push(&mut self, digits: &[SendDigit]) {
+        let room = limits::DIGITS_QUEUED_MAX.saturating_sub(self.queue.len());
+        self.queue.extend(digits.iter().take(room));
+    }
+
+    pub(crate) fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(crate) fn payload_type(&self) -> u8 {
+        self.payload_type
+    }
+
+    /// What to do at `now`, when something is due. `line_now` is where the line's media clock stands.
+    pub(crate) fn step(&mut self, now: Instant, line_now: RtpTimestamp) -> Step {
+        if let Some(sender) = &mut self.sending {
+            if let Some(packet) = sender.poll_packet() {
+                self.due = pace(self.due, self.interval, now);
+                return Step::Packet(packet);
+            }
+            self.sending = None;
+            if !self.gap.is_zero() {
+                self.due = now + self.gap;
+                return Step::Pause;
+            }
+        }
+        let Some(digit) = self.queue.pop_front() else { return Step::Done };
+        self.gap = Duration::from_millis(u64::from(digit.gap_ms));
+        let length = Duration::from_millis(u64::from(digit.duration_ms));
+        let Some(event) = digit.event else {
+            self.due = now + length + self.gap;
+            return Step::Pause;
+        };
+        let ticks = |duration| u32::try_from(self.clock.ticks(duration)).unwrap_or(u32::MAX);
+        let mut sender = EventSender::new(event, digit.volume, line_now, ticks(length), ticks(self.interval));
+        let first = sender.poll_packet();
+        self.sending = Some(sender);
+        self.due = now + self.interval;
+        first.map_or(Step::Pause, Step::Packet)
+    }
+}
+
+/// The next of evenly spaced moments; after a stall they start anew instead of coming in a burst.
+fn pace(due: Instant, interval: Duration, now: Instant) -> Instant {
+    let next = due + interval;
+    if next > now { next } else { now + interval }
+}

@@ -1,0 +1,273 @@
+//! One RTP stream pair: what arrives from the peer and the line towards it.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rtp::{
+    event::EventReceiver,
+    receive::ReceiveStats,
+    units::{ClockRate, PayloadType, Ssrc},
+};
+
+use super::{
+    dialling::Dialling,
+    line::{Line, StreamId},
+    participant::Participant,
+    plan::Mapping,
+    slab::Key,
+    wheel::Wake,
+};
+use crate::{
+    command::SocketId,
+    spec::{Codec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat},
+};
+
+/// A packet of the SSRC that was replaced this shortly ago is late, not a change back.
+pub(crate) const SSRC_OVERLAP: Duration = Duration::from_millis(200);
+
+/// An endpoint in use. Hot fields first.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Endpoint {
+    pub(crate) ingress: Ingress,
+    pub(crate) egress: Egress,
+    pub(crate) digits: EventReceiver,
+    pub(crate) digit_count: u32,
+    pub(crate) dialling: Option<Box<Dialling>>,
+    pub(crate) transport: Key,
+    pub(crate) session: Key,
+    pub(crate) media_timeout: Duration,
+    pub(crate) participant: Participant,
+    pub(crate) node: Arc<NodeSpec>,
+}
+
+/// What arrives from the peer.
+#[derive(Debug)]
+pub(crate) struct Ingress {
+    pub(crate) stats: ReceiveStats,
+    pub(crate) ssrc: Option<Ssrc>,
+    pub(crate) stream: StreamId,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) last_rx: Option<Instant>,
+    /// One for each format the peer may send.
+    pub(crate) formats: Box<[IngressFormat]>,
+    /// Listeners that get packets as they come.
+    pub(crate) hops: Box<[Key]>,
+    /// For hop h and format f: `mappings[h * formats.len() + f]`.
+    pub(crate) mappings: Box<[Mapping]>,
+    /// Index of the format of the latest packet.
+    pub(crate) format: u8,
+    pub(crate) receives: bool,
+    /// Media runs: it started and has not timed out.
+    pub(crate) running: bool,
+    pub(crate) timed_out: bool,
+    pub(crate) jitter_ticks_max: u32,
+    /// From when silence counts.
+    pub(crate) expected_since: Instant,
+    pub(crate) previous_ssrc: Option<(Ssrc, Instant)>,
+    pub(crate) first_rx: Option<SystemTime>,
+    pub(crate) past: Past,
+}
+
+/// Sums of streams that ended with a change of SSRC.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Past {
+    pub(crate) lost: i32,
+    pub(crate) duplicates: u32,
+    pub(crate) reordered: u32,
+    pub(crate) ssrc_changes: u32,
+}
+
+/// A format as the packet path needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IngressFormat {
+    pub(crate) clock: ClockRate,
+    pub(crate) payload_type: u8,
+    pub(crate) codec: Codec,
+}
+
+impl Ingress {
+    fn new(spec: &EndpointSpec, stream: StreamId, now: Instant) -> Self {
+        Self {
+            stats: ReceiveStats::with_probation(1),
+            ssrc: None,
+            stream,
+            packets: 0,
+            bytes: 0,
+            last_rx: None,
+            formats: formats(&spec.receive),
+            hops: Box::default(),
+            mappings: Box::default(),
+            format: 0,
+            receives: spec.direction.receives(),
+            running: false,
+            timed_out: false,
+            jitter_ticks_max: 0,
+            expected_since: now,
+            previous_ssrc: None,
+            first_rx: None,
+            past: Past::default(),
+        }
+    }
+
+    /// Index of the format with this payload type.
+    #[inline]
+    pub(crate) fn format_of(&self, payload_type: PayloadType) -> Option<usize> {
+        let wanted = payload_type.value();
+        match self.formats.get(usize::from(self.format)) {
+            Some(format) if format.payload_type == wanted => Some(usize::from(self.format)),
+            _ => self.formats.iter().position(|format| format.payload_type == wanted),
+        }
+    }
+
+    /// The format of the latest packet, or the first.
+    pub(crate) fn current_format(&self) -> Option<&IngressFormat> {
+        self.formats.get(usize::from(self.format))
+    }
+
+    /// Begin a new stream: another SSRC, other statistics.
+    pub(crate) fn change_ssrc(&mut self, ssrc: Ssrc, stream: StreamId, now: Instant) {
+        if let Some(previous) = self.ssrc {
+            self.previous_ssrc = Some((previous, now));
+            self.past.lost = self.past.lost.saturating_add(self.stats.lost());
+            self.past.duplicates = self.past.duplicates.saturating_add(self.stats.duplicates());
+            self.past.reordered = self.past.reordered.saturating_add(self.stats.reordered());
+            self.past.ssrc_changes = self.past.ssrc_changes.saturating_add(1);
+            self.stats = ReceiveStats::with_probation(1);
+        }
+        self.ssrc = Some(ssrc);
+        self.stream = stream;
+    }
+
+    /// A packet of the SSRC before, overtaken by the change.
+    #[inline]
+    pub(crate) fn is_overtaken(&self, ssrc: Ssrc, now: Instant) -> bool {
+        self.previous_ssrc
+            .is_some_and(|(previous, at)| previous == ssrc && now.saturating_duration_since(at) < SSRC_OVERLAP)
+    }
+
+    /// Since when nothing has come although it should.
+    pub(crate) fn silent_since(&self) -> Instant {
+        self.last_rx.map_or(self.expected_since, |last| last.max(self.expected_since))
+    }
+}
+
+fn formats(formats: &[PayloadFormat]) -> Box<[IngressFormat]> {
+    let compact = |format: &PayloadFormat| IngressFormat {
+        clock: format.clock,
+        payload_type: format.payload_type.value(),
+        codec: format.codec,
+    };
+    formats.iter().map(compact).collect()
+}
+
+/// The line towards the peer.
+#[derive(Debug)]
+pub(crate) struct Egress {
+    pub(crate) line: Line,
+    pub(crate) ssrc: Ssrc,
+    pub(crate) socket: SocketId,
+    pub(crate) destination: Option<SocketAddr>,
+    pub(crate) payload_type: u8,
+    /// A digit is being sent: nothing else is.
+    pub(crate) suppressed: bool,
+    pub(crate) packets: u64,
+    /// Of payload.
+    pub(crate) bytes: u64,
+    /// With headers.
+    pub(crate) wire_bytes: u64,
+    /// Whom the plan forwards.
+    pub(crate) source: Option<Key>,
+}
+
+/// What makes an endpoint, beside its spec.
+pub(crate) struct Identity {
+    pub(crate) session: Key,
+    pub(crate) transport: Key,
+    pub(crate) ssrc: Ssrc,
+    pub(crate) cname: Name,
+    pub(crate) stream: StreamId,
+    pub(crate) random: u64,
+}
+
+impl Endpoint {
+    pub(crate) fn new(node: Arc<NodeSpec>, identity: Identity, media_timeout: Duration, now: Instant) -> Self {
+        let NodeKind::Endpoint(spec) = &node.kind;
+        let clock = spec.send_audio().map_or(ClockRate::HZ_8000, |format| format.clock);
+        Self {
+            ingress: Ingress::new(spec, identity.stream, now),
+            egress: Egress {
+                line: Line::new(identity.random, clock, frame(spec)),
+                ssrc: identity.ssrc,
+                socket: SocketId(u32::MAX),
+                destination: None,
+                payload_type: 0,
+                suppressed: false,
+                packets: 0,
+                bytes: 0,
+                wire_bytes: 0,
+                source: None,
+            },
+            digits: EventReceiver::default(),
+            digit_count: 0,
+            dialling: None,
+            transport: identity.transport,
+            session: identity.session,
+            media_timeout,
+            participant: Participant::new(identity.cname),
+            node,
+        }
+    }
+
+    pub(crate) fn spec(&self) -> &EndpointSpec {
+        let NodeKind::Endpoint(spec) = &self.node.kind;
+        spec
+    }
+
+    /// Take a changed spec; streams, statistics and the line stay.
+    pub(crate) fn update(&mut self, node: Arc<NodeSpec>, now: Instant) {
+        let NodeKind::Endpoint(spec) = &node.kind;
+        let receives = spec.direction.receives();
+        if receives && !self.ingress.receives {
+            self.ingress.expected_since = now;
+        }
+        if !receives {
+            self.ingress.timed_out = false;
+        }
+        self.ingress.receives = receives;
+        let formats = formats(&spec.receive);
+        if formats != self.ingress.formats {
+            let current = self.ingress.current_format().copied();
+            let kept = current.and_then(|current| formats.iter().position(|format| *format == current));
+            self.ingress.format = kept.unwrap_or(0) as u8;
+            self.ingress.formats = formats;
+        }
+        self.egress.line.set_frame(frame(spec));
+        self.node = node;
+    }
+
+    /// When this endpoint next needs attention, and why.
+    pub(crate) fn next_due(&self) -> Option<(Instant, Wake)> {
+        let digit_rx = self.digits.poll_timeout();
+        let digit_tx = self.dialling.as_ref().map(|dialling| dialling.due());
+        let silence = (self.ingress.receives && !self.ingress.timed_out)
+            .then(|| self.ingress.silent_since() + self.media_timeout);
+        [
+            (digit_rx, Wake::Digit),
+            (digit_tx, Wake::Digit),
+            (silence, Wake::Media),
+            (self.participant.due(), Wake::Rtcp),
+        ]
+        .into_iter()
+        .filter_map(|(at, wake)| Some((at?, wake)))
+        .min()
+    }
+}
+
+fn frame(spec: &EndpointSpec) -> Duration {
+    Duration::from_millis(u64::from(spec.ptime_ms))
+}

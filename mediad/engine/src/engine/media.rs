@@ -1,0 +1,341 @@
+//! The packet path: from a datagram to the copies that listeners get.
+
+use std::net::SocketAddr;
+
+use codecs::g711;
+use rtp::{
+    demux::{Kind, classify},
+    event::{EndCause, Observation},
+    header::{FIXED_HEADER_BYTES, RtpHeader, RtpReader},
+    receive::SeqVerdict,
+    time::Now,
+    units::PayloadType,
+};
+
+use super::{
+    Egress, Engine, Totals, endpoint_timer,
+    endpoint::{Endpoint, IngressFormat},
+    line::{Arrival, StreamId},
+    outbox::Outbox,
+    plan::{Mapping, Op},
+    slab::Key,
+    source::Verdict,
+    transport::Flow,
+    wheel::Wake,
+};
+use crate::{
+    command::{DropReason, EventKind, SessionKey, SocketId},
+    spec::Codec,
+};
+
+/// Highest event number that is a DTMF key or flash (RFC 4733 §3.2).
+const DIGIT_EVENT_MAX: u8 = 16;
+
+impl Engine {
+    /// Take in a datagram that `socket` received. Never allocates; `data` may be written to.
+    pub fn handle_datagram(
+        &mut self,
+        now: Now,
+        socket: SocketId,
+        from: SocketAddr,
+        data: &mut [u8],
+        tx: &mut impl Egress,
+    ) {
+        self.totals.rx_packets += 1;
+        self.totals.rx_bytes += data.len() as u64;
+        let Some(flow) = self.flow(socket) else {
+            // A socket that was released a moment ago.
+            self.totals.drops[DropReason::NoEndpoint as usize] += 1;
+            return;
+        };
+        if let Some(transport) = self.transports.get_mut(flow.transport) {
+            transport.rx_packets += 1;
+            transport.rx_bytes += data.len() as u64;
+        }
+        let outcome = match classify(data) {
+            Kind::Rtp if !flow.rtcp => self.on_rtp(now, flow, from, data, tx),
+            Kind::Rtcp => self.on_rtcp(now, flow, from, data),
+            Kind::Rtp | Kind::Stun | Kind::Dtls | Kind::Zrtp | Kind::TurnChannel => {
+                Err(DropReason::UnexpectedProtocol)
+            }
+            Kind::Unknown => Err(DropReason::Malformed),
+        };
+        if let Err(reason) = outcome {
+            self.totals.drops[reason as usize] += 1;
+            if let Some(transport) = self.transports.get_mut(flow.transport) {
+                transport.drop(reason, from);
+            }
+        }
+    }
+
+    fn on_rtp(
+        &mut self,
+        now: Now,
+        flow: Flow,
+        from: SocketAddr,
+        data: &[u8],
+        tx: &mut impl Egress,
+    ) -> Result<(), DropReason> {
+        let packet = RtpReader::parse(data).map_err(|_| DropReason::Malformed)?;
+        let header = packet.header();
+        let transport = self.transports.get_mut(flow.transport).ok_or(DropReason::NoEndpoint)?;
+        let key = transport.endpoint.ok_or(DropReason::NoEndpoint)?;
+        let endpoint = self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?;
+        let format = endpoint.ingress.format_of(header.payload_type);
+        let verdict = match transport.source.recognise(now.mono, from) {
+            Some(verdict) => verdict,
+            // What is not even one of the formats teaches nothing.
+            None if format.is_none() => return Err(DropReason::PayloadType),
+            None => transport.source.judge(now, from, &header, flow.transport, &mut self.probation),
+        };
+        match verdict {
+            Verdict::Accept => {}
+            Verdict::Refuse(reason) => return Err(reason),
+            Verdict::Learned { previous } => self.on_learned(now, flow.transport, from, previous, false),
+        }
+        self.on_accepted(now, key, from, &header, format, packet.payload(), tx)
+    }
+
+    /// RTP of the peer of `key`.
+    #[expect(clippy::too_many_arguments, reason = "one packet, taken apart once")]
+    fn on_accepted(
+        &mut self,
+        now: Now,
+        key: Key,
+        from: SocketAddr,
+        header: &RtpHeader,
+        format: Option<usize>,
+        payload: &[u8],
+        tx: &mut impl Egress,
+    ) -> Result<(), DropReason> {
+        let endpoint = self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?;
+        let ingress = &mut endpoint.ingress;
+        if !ingress.receives {
+            return Err(DropReason::Direction);
+        }
+        let index = format.ok_or(DropReason::PayloadType)?;
+        let format = *ingress.formats.get(index).ok_or(DropReason::PayloadType)?;
+        if ingress.ssrc != Some(header.ssrc) {
+            if ingress.is_overtaken(header.ssrc, now.mono) {
+                return Err(DropReason::Replay);
+            }
+            self.last_stream += 1;
+            ingress.change_ssrc(header.ssrc, StreamId(self.last_stream), now.mono);
+            end_digit(&mut self.outbox, self.sessions.get(endpoint.session).map(|s| s.handle), endpoint, now);
+        }
+        let ingress = &mut endpoint.ingress;
+        let event = format.codec == Codec::TelephoneEvent;
+        let verdict = if event {
+            ingress.stats.on_untimed_packet(header.sequence)
+        } else {
+            ingress.stats.on_packet(header.sequence, header.timestamp, now.mono, format.clock)
+        };
+        let ext = match verdict {
+            SeqVerdict::Accepted { ext } | SeqVerdict::Late { ext } => ext,
+            SeqVerdict::Restarted { ext } => {
+                self.last_stream += 1;
+                ingress.stream = StreamId(self.last_stream);
+                ext
+            }
+            SeqVerdict::Duplicate | SeqVerdict::BadSequence => return Err(DropReason::Replay),
+            SeqVerdict::Probation => return Err(DropReason::Probation),
+        };
+        ingress.packets += 1;
+        ingress.bytes += payload.len() as u64;
+        ingress.last_rx = Some(now.mono);
+        if !event {
+            ingress.format = index as u8;
+            ingress.jitter_ticks_max = ingress.jitter_ticks_max.max(ingress.stats.jitter_ticks());
+        }
+        let arrival = Arrival {
+            stream: ingress.stream,
+            ext,
+            timestamp: header.timestamp,
+            clock: format.clock,
+            marker: header.marker,
+            event,
+        };
+        if !ingress.running {
+            self.on_media_started(now, key, from, header, format.codec);
+        }
+        if event {
+            self.on_event_packet(now, key, header, &format, payload);
+        }
+        self.fan_out(now, key, index, &arrival, payload, tx);
+        Ok(())
+    }
+
+    /// Forward a packet to every listener of `key`.
+    #[inline]
+    fn fan_out(
+        &mut self,
+        now: Now,
+        key: Key,
+        format: usize,
+        arrival: &Arrival,
+        payload: &[u8],
+        tx: &mut impl Egress,
+    ) {
+        let Some(source) = self.endpoints.get_mut(key) else { return };
+        // Taken out while the listeners, who live beside it, are written to.
+        let hops = std::mem::take(&mut source.ingress.hops);
+        let mappings = std::mem::take(&mut source.ingress.mappings);
+        let formats = source.ingress.formats.len();
+        for (hop, listener) in hops.iter().enumerate() {
+            let (Some(&mapping), Some(listener)) =
+                (mappings.get(hop * formats + format), self.endpoints.get_mut(*listener))
+            else {
+                continue;
+            };
+            if !forward(now, listener, mapping, arrival, payload, tx, &mut self.totals) {
+                self.totals.drops[DropReason::EgressFull as usize] += 1;
+                if let Some(transport) = self.transports.get_mut(listener.transport) {
+                    transport.count(DropReason::EgressFull);
+                }
+            }
+        }
+        if let Some(source) = self.endpoints.get_mut(key) {
+            source.ingress.hops = hops;
+            source.ingress.mappings = mappings;
+        }
+    }
+
+    /// The address of a transport was learned.
+    #[cold]
+    pub(super) fn on_learned(
+        &mut self,
+        now: Now,
+        transport: Key,
+        address: SocketAddr,
+        previous: Option<SocketAddr>,
+        rtcp: bool,
+    ) {
+        let Some(learned) = self.transports.get_mut(transport) else { return };
+        if !rtcp {
+            learned.rtcp_source.forget();
+            if let Some(endpoint) = learned.endpoint.and_then(|key| self.endpoints.get_mut(key)) {
+                endpoint.egress.destination = Some(address);
+            }
+        }
+        let Some(session) = self.sessions.get(learned.session) else { return };
+        let kind = EventKind::SourceLearned { address, previous, rtcp };
+        self.outbox.event(session.handle, Some(&learned.spec.id), now.wall, kind);
+    }
+
+    #[cold]
+    fn on_media_started(&mut self, now: Now, key: Key, from: SocketAddr, header: &RtpHeader, codec: Codec) {
+        let Some(endpoint) = self.endpoints.get_mut(key) else { return };
+        endpoint.ingress.running = true;
+        endpoint.ingress.timed_out = false;
+        endpoint.ingress.first_rx.get_or_insert(now.wall);
+        if let Some(session) = self.sessions.get(endpoint.session) {
+            let RtpHeader { ssrc, payload_type, .. } = *header;
+            let kind = EventKind::MediaStarted { ssrc, payload_type, codec, from };
+            self.outbox.event(session.handle, Some(&endpoint.node.id), now.wall, kind);
+        }
+        self.arm(now.mono, key);
+    }
+
+    #[cold]
+    fn on_event_packet(&mut self, now: Now, key: Key, header: &RtpHeader, format: &IngressFormat, payload: &[u8]) {
+        let Some(endpoint) = self.endpoints.get_mut(key) else { return };
+        let Some(handle) = self.sessions.get(endpoint.session).map(|session| session.handle) else { return };
+        let Endpoint { digits, node, digit_count, .. } = endpoint;
+        let outbox = &mut self.outbox;
+        // A malformed event is forwarded as it came; it only shows nothing.
+        let _ = digits.on_packet(now.mono, header.timestamp, header.marker, payload, |observation| {
+            if let Some(kind) = digit_event(observation, format) {
+                *digit_count += u32::from(matches!(kind, EventKind::DigitStarted { .. }));
+                outbox.event(handle, Some(&node.id), now.wall, kind);
+            }
+        });
+        let due = digits.poll_timeout();
+        let armed = self.wheel.armed(endpoint_timer(key));
+        if let Some(due) = due
+            && armed.is_none_or(|armed| armed > due)
+        {
+            self.wheel.arm(endpoint_timer(key), due, now.mono, Wake::Digit);
+        }
+    }
+}
+
+/// Sends one packet of a source to one listener; false if there was no room.
+#[inline]
+fn forward(
+    now: Now,
+    listener: &mut Endpoint,
+    mapping: Mapping,
+    arrival: &Arrival,
+    payload: &[u8],
+    tx: &mut impl Egress,
+    totals: &mut Totals,
+) -> bool {
+    let egress = &mut listener.egress;
+    if mapping.op == Op::Withhold || egress.suppressed {
+        egress.line.withhold(arrival);
+        return true;
+    }
+    let Some(destination) = egress.destination else { return true };
+    let len = FIXED_HEADER_BYTES + payload.len();
+    let Some(slot) = tx.slot().and_then(|slot| slot.get_mut(..len)) else { return false };
+    let Some(stamp) = egress.line.place(now.mono, arrival) else { return true };
+    let header = RtpHeader {
+        marker: stamp.marker,
+        payload_type: PayloadType::from_low_bits(mapping.payload_type),
+        sequence: stamp.sequence,
+        timestamp: stamp.timestamp,
+        ssrc: egress.ssrc,
+    };
+    let (head, body) = slot.split_at_mut(FIXED_HEADER_BYTES);
+    head.copy_from_slice(&header.to_bytes());
+    match mapping.op {
+        Op::Forward | Op::Withhold => body.copy_from_slice(payload),
+        Op::UlawToAlaw => translate(payload, body, &g711::ULAW_TO_ALAW),
+        Op::AlawToUlaw => translate(payload, body, &g711::ALAW_TO_ULAW),
+    }
+    tx.commit(len, egress.socket, destination);
+    egress.payload_type = mapping.payload_type;
+    egress.packets += 1;
+    egress.bytes += payload.len() as u64;
+    egress.wire_bytes += len as u64;
+    totals.tx_packets += 1;
+    totals.tx_bytes += len as u64;
+    true
+}
+
+/// Copies and translates in one pass.
+#[inline]
+fn translate(payload: &[u8], body: &mut [u8], table: &[u8; 256]) {
+    for (to, &from) in body.iter_mut().zip(payload) {
+        *to = table[usize::from(from)];
+    }
+}
+
+/// The event for an observation, if it is a digit.
+pub(super) fn digit_event(observation: Observation, format: &IngressFormat) -> Option<EventKind> {
+    match observation {
+        Observation::Started { event, .. } if event <= DIGIT_EVENT_MAX => Some(EventKind::DigitStarted { event }),
+        Observation::Ended { event, duration, cause, .. } if event <= DIGIT_EVENT_MAX => {
+            let length = format.clock.duration(u64::from(duration));
+            let duration_ms = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
+            Some(EventKind::DigitEnded { event, duration_ms, inferred: cause != EndCause::EndPacket })
+        }
+        Observation::Started { .. } | Observation::Ended { .. } => None,
+    }
+}
+
+/// The clock of the telephone-events of an endpoint; a running digit does not say it itself.
+pub(super) fn event_format(endpoint: &Endpoint) -> Option<IngressFormat> {
+    endpoint.ingress.formats.iter().find(|format| format.codec == Codec::TelephoneEvent).copied()
+}
+
+/// A digit whose source went away has ended.
+pub(super) fn end_digit(outbox: &mut Outbox, session: Option<SessionKey>, endpoint: &mut Endpoint, now: Now) {
+    let (Some(session), Some(format)) = (session, event_format(endpoint)) else { return };
+    let Endpoint { digits, node, .. } = endpoint;
+    digits.finish(|observation| {
+        if let Some(kind) = digit_event(observation, &format) {
+            outbox.event(session, Some(&node.id), now.wall, kind);
+        }
+    });
+}

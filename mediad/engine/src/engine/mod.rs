@@ -1,0 +1,251 @@
+//! The engine of one worker: sessions, their plans and the packet path, sans-IO.
+//!
+//! Call [`handle_datagram`](Engine::handle_datagram) for what a socket received,
+//! [`handle_command`](Engine::handle_command) for what the host says and [`handle_timeout`](Engine::handle_timeout)
+//! when [`poll_timeout`](Engine::poll_timeout) says so; each writes what it sends into an [`Egress`]. After any of
+//! them take [`poll_event`](Engine::poll_event), [`poll_reply`](Engine::poll_reply) and
+//! [`poll_release`](Engine::poll_release) until they are empty. Neither datagrams nor time-outs allocate.
+//!
+//! What passes a relay is the payload. The header is written anew: contributing sources, header extensions and padding
+//! are negotiated for one RTP session and end at it (RFC 7667 §3.6 calls this a back-to-back RTP session). RTCP ends here as well;
+//! feedback of video (NACK, PLI) is not carried across yet.
+
+mod commit;
+mod dialling;
+mod endpoint;
+mod line;
+mod media;
+mod outbox;
+mod participant;
+mod plan;
+mod random;
+mod rtcp;
+mod slab;
+mod source;
+mod timeout;
+mod transport;
+mod wheel;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use rtp::time::Now;
+
+pub use self::wheel::Wake;
+use self::{
+    commit::Session,
+    endpoint::Endpoint,
+    line::StreamId,
+    outbox::Outbox,
+    random::Random,
+    slab::{Key, Slab},
+    source::Probation,
+    transport::{Flow, Transport},
+    wheel::Wheel,
+};
+use crate::command::{Command, DropReason, EngineEvent, Reply, ReplyToken, SessionKey, SocketId};
+
+/// Where an engine puts the packets it sends.
+pub trait Egress {
+    /// A free buffer, the same one until [`commit`](Self::commit); `None` if the send side takes no more for now.
+    fn slot(&mut self) -> Option<&mut [u8]>;
+
+    /// Sends the first `len` bytes of the buffer from `socket` to `to`.
+    fn commit(&mut self, len: usize, socket: SocketId, to: SocketAddr);
+}
+
+/// What an engine is told at start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// When the quality of what an endpoint receives is worth an event.
+    pub mos: MosThresholds,
+}
+
+/// Hysteresis of the quality event, in hundredths of MOS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MosThresholds {
+    /// A good stream that falls below is poor. Default 310.
+    pub poor: u16,
+    /// A poor stream that rises above is good. Default 360.
+    pub good: u16,
+}
+
+impl Default for MosThresholds {
+    fn default() -> Self {
+        Self { poor: 310, good: 360 }
+    }
+}
+
+/// Counters of one engine since its start, and what it holds now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Datagrams received, before any drop.
+    pub rx_packets: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Datagrams sent.
+    pub tx_packets: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Drops by [`DropReason`].
+    pub drops: [u64; DropReason::COUNT],
+    /// Sessions now.
+    pub sessions: u32,
+    /// Endpoints now.
+    pub endpoints: u32,
+    /// Sockets in use now.
+    pub sockets: u32,
+}
+
+/// See the module.
+///
+/// ```
+/// use media_engine::engine::{Engine, EngineConfig};
+///
+/// let engine = Engine::new(EngineConfig::default(), 7);
+/// assert_eq!(engine.poll_timeout(), None);
+/// assert_eq!(engine.totals().sessions, 0);
+/// ```
+#[derive(Debug)]
+pub struct Engine {
+    // Passed in.
+    config: EngineConfig,
+
+    // Owned.
+    random: Random,
+    sessions: Slab<Session>,
+    transports: Slab<Transport>,
+    endpoints: Slab<Endpoint>,
+    probation: Probation,
+    wheel: Wheel,
+    outbox: Outbox,
+    totals: Totals,
+    last_stream: u64,
+
+    // Derived.
+    flows: Vec<Option<Flow>>,
+    keys: BTreeMap<SessionKey, Key>,
+}
+
+impl Engine {
+    /// An engine without sessions. The same seed, inputs and times give the same outputs.
+    pub fn new(config: EngineConfig, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        Self {
+            config,
+            sessions: Slab::new(),
+            transports: Slab::new(),
+            endpoints: Slab::new(),
+            probation: Probation::new(random.next()),
+            wheel: Wheel::new(),
+            outbox: Outbox::new(),
+            totals: Totals::default(),
+            last_stream: 0,
+            flows: Vec::new(),
+            keys: BTreeMap::new(),
+            random,
+        }
+    }
+
+    /// Carry out a command of the host. May allocate; answers come from [`poll_reply`](Self::poll_reply), sockets no
+    /// longer needed from [`poll_release`](Self::poll_release): send what is in `tx` before closing them.
+    pub fn handle_command(&mut self, now: Now, command: Command, tx: &mut impl Egress) {
+        match command {
+            Command::Commit(commit) => self.commit(now, *commit, tx),
+            Command::End(session, token) => {
+                let report = self.end(now, session, tx);
+                self.outbox.reply(token, Reply::Ended(report));
+            }
+            Command::Report(session, token) => {
+                let report = self.keys.get(&session).and_then(|key| self.report(now, *key));
+                self.outbox.reply(token, Reply::Report(report));
+            }
+            Command::Orphaned(session, orphaned) => self.set_orphaned(now, session, orphaned),
+            Command::SendDigits(session, node, digits) => self.send_digits(now, session, &node, &digits),
+        }
+    }
+
+    /// The backend dropped a datagram by itself: received on, or meant to be sent from, `socket`.
+    pub fn note_drop(&mut self, socket: SocketId, reason: DropReason) {
+        self.totals.drops[reason as usize] += 1;
+        let received = reason != DropReason::EgressFull;
+        self.totals.rx_packets += u64::from(received);
+        if let Some(transport) = self.flow(socket).and_then(|flow| self.transports.get_mut(flow.transport)) {
+            transport.rx_packets += u64::from(received);
+            transport.count(reason);
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next, and why; `None` while there is no session. O(1).
+    pub fn poll_timeout(&self) -> Option<(Instant, Wake)> {
+        self.wheel.next_deadline()
+    }
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<EngineEvent> {
+        self.outbox.take_event()
+    }
+
+    /// Events lost because nobody took those before: whoever follows events has to start anew.
+    pub fn lost_events(&self) -> u64 {
+        self.outbox.lost_events()
+    }
+
+    /// The next reply, in the order of the commands.
+    pub fn poll_reply(&mut self) -> Option<(ReplyToken, Reply)> {
+        self.outbox.take_reply()
+    }
+
+    /// Replies lost because nobody took those before.
+    pub fn lost_replies(&self) -> u64 {
+        self.outbox.lost_replies()
+    }
+
+    /// A socket that no session needs any more.
+    pub fn poll_release(&mut self) -> Option<SocketId> {
+        self.outbox.take_release()
+    }
+
+    /// Counters since the start.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    #[inline]
+    fn flow(&self, socket: SocketId) -> Option<Flow> {
+        self.flows.get(socket.0 as usize).copied().flatten()
+    }
+
+    fn next_stream(&mut self) -> StreamId {
+        self.last_stream += 1;
+        StreamId(self.last_stream)
+    }
+
+    /// Arm the timer of `endpoint` for its next deadline.
+    fn arm(&mut self, now: Instant, endpoint: Key) {
+        let due = self.endpoints.get(endpoint).and_then(Endpoint::next_due);
+        match due {
+            Some((at, wake)) => self.wheel.arm(endpoint_timer(endpoint), at, now, wake),
+            None => self.wheel.disarm(endpoint_timer(endpoint)),
+        }
+    }
+}
+
+/// Timer of an endpoint: even numbers.
+fn endpoint_timer(endpoint: Key) -> u32 {
+    endpoint.index() << 1
+}
+
+/// Timer of a session: odd numbers.
+fn session_timer(session: Key) -> u32 {
+    session.index() << 1 | 1
+}
+
+/// Same allocation or same value.
+fn unchanged<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}

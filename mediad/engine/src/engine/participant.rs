@@ -1,0 +1,303 @@
+//! RTCP of one endpoint: our own reports, what the peer's tell, and the quality that follows from both.
+
+use std::time::{Duration, Instant};
+
+use rtp::{
+    quality::{CodecImpairment, QualityInputs, mos},
+    receive::LastSr,
+    rtcp::{
+        Compound, IntervalInputs, NoSpace, Packet, ReportBlock, RtcpWriter, SenderInfo, round_trip_time,
+        transmission_interval,
+    },
+    time::{Now, NtpTimestamp},
+    units::{ClockRate, Ssrc},
+};
+
+use super::{
+    MosThresholds,
+    endpoint::{Egress, Ingress},
+    outbox::ByeReason,
+};
+use crate::spec::{Codec, Name};
+
+/// RTCP bandwidth of a call: 5 % of 64 kbit/s, in bytes per second (RFC 3550 §6.2).
+const BANDWIDTH: u32 = 400;
+/// SR with one block and a short CNAME, with its IP and UDP headers.
+const AVERAGE_BYTES: u32 = 120;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Participant {
+    due: Option<Instant>,
+    cname: Name,
+    /// RTCP was sent.
+    sent: bool,
+    poor: bool,
+    /// RTP packets sent up to the latest report.
+    reported_packets: u64,
+    /// Received and lost up to the latest evaluation.
+    received_prior: u64,
+    lost_prior: i64,
+    last_sr: Option<LastSr>,
+    goodbye: Option<Ssrc>,
+    round_trip: Option<Duration>,
+    /// What the peer last said about our stream.
+    heard: Option<ReportBlock>,
+    /// Hundredths; 0 is unknown.
+    mos_ingress: u16,
+    mos_egress: u16,
+}
+
+/// What a compound packet of the peer meant.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// The peer left.
+    pub(crate) goodbye: Option<ByeReason>,
+}
+
+/// A change of quality worth telling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QualityCrossing {
+    pub(crate) mos: u16,
+    pub(crate) previous: u16,
+}
+
+impl Participant {
+    pub(crate) fn new(cname: Name) -> Self {
+        Self {
+            due: None,
+            cname,
+            sent: false,
+            poor: false,
+            reported_packets: 0,
+            received_prior: 0,
+            lost_prior: 0,
+            last_sr: None,
+            goodbye: None,
+            round_trip: None,
+            heard: None,
+            mos_ingress: 0,
+            mos_egress: 0,
+        }
+    }
+
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// RFC 3550 §6.2: about 5 s apart, the first after half of that, randomised so that peers do not synchronise.
+    pub(crate) fn schedule(&mut self, now: Instant, we_sent: bool, random: u32) {
+        let interval = transmission_interval(
+            &IntervalInputs {
+                members: 2,
+                senders: 1 + u32::from(we_sent),
+                we_sent,
+                rtcp_bandwidth: BANDWIDTH,
+                average_size: AVERAGE_BYTES,
+                initial: self.due.is_none(),
+                reduced_minimum_kbps: None,
+            },
+            random,
+        );
+        self.due = Some(now + interval);
+    }
+
+    /// RTP went out since the latest report.
+    pub(crate) fn has_sent_rtp(&self, egress: &Egress) -> bool {
+        egress.packets > self.reported_packets
+    }
+
+    /// Write a report to `slot`; the length.
+    ///
+    /// # Errors
+    /// [`NoSpace`] if the slot is shorter than a report with the CNAME.
+    pub(crate) fn report(
+        &mut self,
+        now: Now,
+        slot: &mut [u8],
+        ingress: &mut Ingress,
+        egress: &Egress,
+    ) -> Result<usize, NoSpace> {
+        let mut writer = RtcpWriter::new(slot);
+        self.write(now, &mut writer, ingress, egress)?;
+        self.sent = true;
+        Ok(writer.len())
+    }
+
+    /// Write a last report and a BYE; `None` if the peer never got anything, since RFC 3550 §6.3.7 forbids it then.
+    ///
+    /// # Errors
+    /// As [`report`](Self::report).
+    pub(crate) fn goodbye(
+        &mut self,
+        now: Now,
+        slot: &mut [u8],
+        ingress: &mut Ingress,
+        egress: &Egress,
+        reason: &str,
+    ) -> Result<Option<usize>, NoSpace> {
+        if !self.sent && egress.packets == 0 {
+            return Ok(None);
+        }
+        let mut writer = RtcpWriter::new(slot);
+        self.write(now, &mut writer, ingress, egress)?;
+        writer.bye(&[egress.ssrc], reason.as_bytes())?;
+        Ok(Some(writer.len()))
+    }
+
+    fn write(
+        &mut self,
+        now: Now,
+        writer: &mut RtcpWriter<'_>,
+        ingress: &mut Ingress,
+        egress: &Egress,
+    ) -> Result<(), NoSpace> {
+        let block = ingress.ssrc.and_then(|ssrc| ingress.stats.report_block(ssrc, self.last_sr, now));
+        let blocks = block.as_slice();
+        if self.has_sent_rtp(egress) {
+            let info = SenderInfo {
+                ntp: NtpTimestamp::from_wall(now.wall),
+                rtp: egress.line.timestamp_at(now.mono),
+                packet_count: egress.packets as u32,
+                octet_count: egress.bytes as u32,
+            };
+            writer.sender_report(egress.ssrc, &info, blocks)?;
+            self.reported_packets = egress.packets;
+        } else {
+            writer.receiver_report(egress.ssrc, blocks)?;
+        }
+        writer.sdes_cname(egress.ssrc, self.cname.as_bytes())
+    }
+
+    /// Take in a compound packet of the peer.
+    pub(crate) fn hear(&mut self, now: Now, compound: &Compound<'_>, ingress: &Ingress, egress: &Egress) -> Heard {
+        let mut heard = Heard::default();
+        for packet in compound.packets() {
+            match packet {
+                Packet::SenderReport(report) => {
+                    // Before RTP arrived the author's SSRC is not known; then it is the one that will come.
+                    if ingress.ssrc.is_none_or(|ssrc| ssrc == report.ssrc) {
+                        let arrival = now.mono;
+                        self.last_sr = Some(LastSr { ntp_middle: report.info.ntp.middle(), arrival });
+                    }
+                    self.hear_blocks(now, report.reports, egress);
+                }
+                Packet::ReceiverReport(report) => self.hear_blocks(now, report.reports, egress),
+                Packet::Bye(bye) => {
+                    let leaves = |ssrc| bye.sources().any(|source| source == ssrc);
+                    if let Some(ssrc) = ingress.ssrc
+                        && leaves(ssrc)
+                        && self.goodbye != Some(ssrc)
+                    {
+                        self.goodbye = Some(ssrc);
+                        heard.goodbye = Some(ByeReason::new(bye.reason().unwrap_or_default()));
+                    }
+                }
+                Packet::SourceDescription(_)
+                | Packet::App(_)
+                | Packet::TransportFeedback(_)
+                | Packet::PayloadFeedback(_)
+                | Packet::ExtendedReport(_)
+                | Packet::Unknown(_) => {}
+            }
+        }
+        heard
+    }
+
+    fn hear_blocks(&mut self, now: Now, blocks: impl Iterator<Item = ReportBlock>, egress: &Egress) {
+        for block in blocks.filter(|block| block.ssrc == egress.ssrc) {
+            if let Some(round_trip) = round_trip_time(NtpTimestamp::from_wall(now.wall), &block) {
+                self.round_trip = Some(round_trip);
+            }
+            self.heard = Some(block);
+        }
+    }
+
+    /// Judge the quality since the last time; a crossing of the thresholds is returned.
+    pub(crate) fn evaluate(
+        &mut self,
+        ingress: &Ingress,
+        egress: &Egress,
+        thresholds: &MosThresholds,
+    ) -> Option<QualityCrossing> {
+        let codec = ingress.current_format().map(|format| (format.codec, format.clock));
+        if let (Some(block), Some(impairment)) = (self.heard, codec.and_then(|(codec, _)| impairment(codec))) {
+            let loss = f32::from(block.fraction_lost) / 256.0;
+            let jitter = egress.line.clock().duration(u64::from(block.jitter));
+            self.mos_egress = self.score(impairment, loss, jitter);
+        }
+        let (received, lost) = (ingress.packets, lost(ingress));
+        let interval_received = received - self.received_prior;
+        let interval_lost = u64::try_from(lost - self.lost_prior).unwrap_or(0);
+        self.received_prior = received;
+        self.lost_prior = lost;
+        let (codec, clock) = codec?;
+        if interval_received == 0 {
+            return None;
+        }
+        let loss = interval_lost as f32 / (interval_lost + interval_received) as f32;
+        let jitter = jitter(ingress, clock);
+        let previous = self.mos_ingress;
+        self.mos_ingress = self.score(impairment(codec)?, loss, jitter);
+        self.crossing(previous, thresholds)
+    }
+
+    fn crossing(&mut self, previous: u16, thresholds: &MosThresholds) -> Option<QualityCrossing> {
+        let crossed = if self.poor { self.mos_ingress > thresholds.good } else { self.mos_ingress < thresholds.poor };
+        if !crossed {
+            return None;
+        }
+        self.poor = !self.poor;
+        Some(QualityCrossing { mos: self.mos_ingress, previous })
+    }
+
+    /// Hundredths of MOS. The jitter buffer at the listener is taken as twice the jitter, beside one packet.
+    fn score(&self, codec: CodecImpairment, loss: f32, jitter: Duration) -> u16 {
+        let one_way = self.round_trip.unwrap_or_default() / 2;
+        let delay = one_way + 2 * jitter.min(Duration::from_secs(1)) + Duration::from_millis(20);
+        (mos(&QualityInputs { codec, loss, burst_ratio: 1.0, delay }) * 100.0).round() as u16
+    }
+
+    /// Milliseconds.
+    pub(crate) fn round_trip_ms(&self) -> Option<f32> {
+        self.round_trip.map(|round_trip| round_trip.as_secs_f32() * 1000.0)
+    }
+
+    /// What the peer last said about our stream.
+    pub(crate) fn heard(&self) -> Option<&ReportBlock> {
+        self.heard.as_ref()
+    }
+
+    /// Of what we receive.
+    pub(crate) fn mos_ingress(&self) -> Option<f32> {
+        score_of(self.mos_ingress)
+    }
+
+    /// Of what the peer receives.
+    pub(crate) fn mos_egress(&self) -> Option<f32> {
+        score_of(self.mos_egress)
+    }
+}
+
+fn score_of(hundredths: u16) -> Option<f32> {
+    (hundredths > 0).then(|| f32::from(hundredths) / 100.0)
+}
+
+/// Packets lost on all streams of an ingress.
+pub(crate) fn lost(ingress: &Ingress) -> i64 {
+    i64::from(ingress.past.lost) + i64::from(ingress.stats.lost())
+}
+
+fn jitter(ingress: &Ingress, clock: ClockRate) -> Duration {
+    ingress.stats.jitter(clock)
+}
+
+fn impairment(codec: Codec) -> Option<CodecImpairment> {
+    match codec {
+        // Telephones conceal lost packets.
+        Codec::Pcmu | Codec::Pcma | Codec::L16 => Some(CodecImpairment::G711_CONCEALED),
+        Codec::G722 => Some(CodecImpairment::G722),
+        Codec::Opus => Some(CodecImpairment::OPUS),
+        Codec::TelephoneEvent | Codec::ComfortNoise | Codec::Opaque => None,
+    }
+}

@@ -1,0 +1,300 @@
+//! Whose packets a transport accepts, and where it sends: latching that a stranger cannot disturb.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rtp::{header::RtpHeader, time::Now};
+
+use super::{random::mix, slab::Key};
+use crate::{
+    command::{DropReason, SourceState},
+    limits,
+    spec::SourcePolicy,
+};
+
+/// Whether two socket addresses name one source. Flow label and scope of IPv6 are not part of it.
+pub(crate) fn same(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.ip().to_canonical() == b.ip().to_canonical()
+}
+
+/// What to do with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// From the locked source.
+    Accept,
+    /// The source is locked from now on; packets go there. Not said when it is where they went already.
+    Learned {
+        /// Where packets went before.
+        previous: Option<SocketAddr>,
+    },
+    /// Not ours.
+    Refuse(DropReason),
+}
+
+/// The source of RTP of one transport.
+#[derive(Debug)]
+pub(crate) struct SourceLock {
+    locked: Option<SocketAddr>,
+    /// When the locked source was last heard.
+    heard: Option<Instant>,
+    policy: SourcePolicy,
+    /// Somebody not trusted yet is sending.
+    probing: bool,
+    relearn_after: Duration,
+    signalled: Option<SocketAddr>,
+    learned_at: Option<SystemTime>,
+    relearned: u32,
+}
+
+impl SourceLock {
+    pub(crate) fn new(policy: SourcePolicy, signalled: Option<SocketAddr>, relearn_after: Duration) -> Self {
+        Self {
+            locked: None,
+            heard: None,
+            policy,
+            probing: false,
+            relearn_after,
+            signalled,
+            learned_at: None,
+            relearned: 0,
+        }
+    }
+
+    /// The signalling said something new. A lock to another address than a changed one is given up: the caller asked
+    /// for that address, and a peer behind NAT is learned again within four packets.
+    pub(crate) fn update(&mut self, policy: SourcePolicy, signalled: Option<SocketAddr>, relearn_after: Duration) {
+        self.relearn_after = relearn_after;
+        let moved = signalled != self.signalled;
+        if (moved || policy != self.policy)
+            && let Some(locked) = self.locked
+            && !signalled.is_some_and(|signalled| same(signalled, locked))
+            && (moved || policy == SourcePolicy::Signalled)
+        {
+            self.locked = None;
+            self.heard = None;
+        }
+        self.policy = policy;
+        self.signalled = signalled;
+    }
+
+    /// Where RTP is sent.
+    pub(crate) fn destination(&self) -> Option<SocketAddr> {
+        self.locked.or(self.signalled)
+    }
+
+    /// The source is locked and not where the signalling said.
+    pub(crate) fn is_learned(&self) -> bool {
+        self.locked.is_some_and(|locked| !self.signalled.is_some_and(|signalled| same(signalled, locked)))
+    }
+
+    pub(crate) fn state(&self) -> SourceState {
+        match (self.locked, self.probing) {
+            (Some(_), _) => SourceState::Locked,
+            (None, true) => SourceState::Probation,
+            (None, false) => SourceState::Signalled,
+        }
+    }
+
+    pub(crate) fn learned_at(&self) -> Option<SystemTime> {
+        self.learned_at
+    }
+
+    pub(crate) fn relearned(&self) -> u32 {
+        self.relearned
+    }
+
+    /// Whether `from` is whom we talk to already: for RTCP on the same port, which never teaches an address.
+    pub(crate) fn is_peer(&self, from: SocketAddr) -> bool {
+        self.destination().is_some_and(|peer| same(peer, from))
+    }
+
+    /// Judge a datagram from the locked source without its content; `None` if it needs [`judge`](Self::judge).
+    #[inline]
+    pub(crate) fn recognise(&mut self, now: Instant, from: SocketAddr) -> Option<Verdict> {
+        if self.locked == Some(from) {
+            self.heard = Some(now);
+            return Some(Verdict::Accept);
+        }
+        if self.is_alive(now) {
+            return Some(Verdict::Refuse(DropReason::WrongSource));
+        }
+        None
+    }
+
+    /// Judge a valid RTP packet that [`recognise`](Self::recognise) left open.
+    pub(crate) fn judge(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        header: &RtpHeader,
+        transport: Key,
+        probation: &mut Probation,
+    ) -> Verdict {
+        let is_signalled = self.signalled.is_some_and(|signalled| same(signalled, from));
+        let trusted = match self.policy {
+            SourcePolicy::Signalled if !is_signalled => return Verdict::Refuse(DropReason::WrongSource),
+            SourcePolicy::Signalled | SourcePolicy::Immediate => true,
+            // What the signalling named needs no probation.
+            SourcePolicy::Learn => is_signalled || probation.passes(now.mono, transport, from, header),
+        };
+        if !trusted {
+            self.probing = true;
+            return Verdict::Refuse(DropReason::Probation);
+        }
+        self.lock(now, from)
+    }
+
+    fn lock(&mut self, now: Now, from: SocketAddr) -> Verdict {
+        let previous = self.destination();
+        self.locked = Some(from);
+        self.heard = Some(now.mono);
+        self.probing = false;
+        if previous.is_some_and(|previous| same(previous, from)) {
+            return Verdict::Accept;
+        }
+        if self.learned_at.is_some() {
+            self.relearned = self.relearned.saturating_add(1);
+        }
+        self.learned_at = Some(now.wall);
+        Verdict::Learned { previous }
+    }
+
+    fn is_alive(&self, now: Instant) -> bool {
+        let silent = self.heard.map(|heard| now.saturating_duration_since(heard));
+        self.locked.is_some() && silent.is_some_and(|silent| silent < self.relearn_after)
+    }
+}
+
+/// The source of RTCP of a transport with a port of its own for it.
+#[derive(Debug, Default)]
+pub(crate) struct RtcpSource {
+    learned: Option<SocketAddr>,
+    heard: Option<Instant>,
+}
+
+impl RtcpSource {
+    /// Forget what was learned: RTP moved.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Where RTCP is sent: learned, else beside learned RTP, else as signalled.
+    pub(crate) fn destination(&self, rtp: &SourceLock, signalled: Option<SocketAddr>) -> Option<SocketAddr> {
+        self.learned.or_else(|| {
+            let signalled = if rtp.is_learned() { None } else { signalled };
+            signalled.or_else(|| rtp.destination().and_then(port_above))
+        })
+    }
+
+    /// Judge a valid RTCP packet. Only a host that already sends us RTP, or was signalled, can teach us its port.
+    pub(crate) fn judge(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        rtp: &SourceLock,
+        signalled: Option<SocketAddr>,
+    ) -> Verdict {
+        let expected = self.destination(rtp, signalled);
+        if expected.is_some_and(|expected| same(expected, from)) {
+            self.heard = Some(now);
+            return Verdict::Accept;
+        }
+        let silent = self.heard.map(|heard| now.saturating_duration_since(heard));
+        let alive = silent.is_some_and(|silent| silent < limits::RTCP_RELEARN_AFTER);
+        let same_host = rtp.destination().is_some_and(|peer| peer.ip().to_canonical() == from.ip().to_canonical());
+        if alive || !same_host || rtp.policy == SourcePolicy::Signalled {
+            return Verdict::Refuse(DropReason::WrongSource);
+        }
+        self.learned = Some(from);
+        self.heard = Some(now);
+        Verdict::Learned { previous: expected }
+    }
+}
+
+fn port_above(rtp: SocketAddr) -> Option<SocketAddr> {
+    Some(SocketAddr::new(rtp.ip(), rtp.port().checked_add(1)?))
+}
+
+/// Progress of sources that are not trusted yet, for all transports of an engine in one table of fixed size.
+///
+/// One slot for each transport could be held, or reset, by whoever sends most. Here every packet of a flood lands in
+/// a place that depends on a secret seed; the true peer's place is overwritten between two of its packets only with a
+/// small chance, and a place with two packets in sequence outranks any with one. So a flood delays learning and cannot
+/// prevent it, and it costs no memory.
+#[derive(Debug)]
+pub(crate) struct Probation {
+    seed: u64,
+    entries: Box<[[Entry; WAYS]]>,
+    origin: Option<Instant>,
+}
+
+/// Entries that share a place.
+const WAYS: usize = 4;
+/// A source that paused this long starts over, in units of 32 ms.
+const PATIENCE: u8 = 16;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Entry {
+    tag: u32,
+    expected: u16,
+    /// Packets in sequence so far; 0 is free.
+    count: u8,
+    /// When, in units of 32 ms, modulo 256.
+    at: u8,
+}
+
+impl Probation {
+    pub(crate) fn new(seed: u64) -> Self {
+        let entries = vec![[Entry::default(); WAYS]; limits::PROBATION_ENTRIES / WAYS].into_boxed_slice();
+        Self { seed, entries, origin: None }
+    }
+
+    /// Count a packet; true once `from` sent enough of them in sequence with one SSRC.
+    fn passes(&mut self, now: Instant, transport: Key, from: SocketAddr, header: &RtpHeader) -> bool {
+        let hash = self.hash(transport, from, header.ssrc.0);
+        let (tag, place) = ((hash >> 32) as u32, hash as usize % self.entries.len());
+        let at = self.stamp(now);
+        let bucket = &mut self.entries[place];
+        let rank = |entry: &Entry| if at.wrapping_sub(entry.at) > PATIENCE { 0 } else { entry.count };
+        let next = header.sequence.wrapping_add(1);
+        if let Some(entry) = bucket.iter_mut().find(|entry| entry.tag == tag && rank(entry) > 0) {
+            if header.sequence == entry.expected.wrapping_sub(1) {
+                return false;
+            }
+            entry.count = if header.sequence == entry.expected { entry.count + 1 } else { 1 };
+            entry.expected = next;
+            entry.at = at;
+            if entry.count < limits::PROBATION_PACKETS {
+                return false;
+            }
+            *entry = Entry::default();
+            return true;
+        }
+        // The least proven goes; among equals a random one, or a flood would always keep the oldest out.
+        let turn = (hash >> 20) as usize % WAYS;
+        let Some(weakest) = (0..WAYS).map(|way| (way + turn) % WAYS).min_by_key(|way| rank(&bucket[*way])) else {
+            return false;
+        };
+        bucket[weakest] = Entry { tag, expected: next, count: 1, at };
+        limits::PROBATION_PACKETS <= 1
+    }
+
+    fn hash(&self, transport: Key, from: SocketAddr, ssrc: u32) -> u64 {
+        let address = match from.ip().to_canonical() {
+            std::net::IpAddr::V4(ip) => u128::from(u32::from(ip)),
+            std::net::IpAddr::V6(ip) => u128::from(ip),
+        };
+        let mut hash = mix(self.seed ^ transport.bits());
+        hash = mix(hash ^ address as u64);
+        hash = mix(hash ^ (address >> 64) as u64);
+        mix(hash ^ u64::from(ssrc) << 16 ^ u64::from(from.port()))
+    }
+
+    fn stamp(&mut self, now: Instant) -> u8 {
+        // The origin only has to be the same for all: the first moment seen.
+        let origin = *self.origin.get_or_insert(now);
+        (now.saturating_duration_since(origin).as_millis() / 32) as u8
+    }
+}

@@ -1,0 +1,125 @@
+//! The sockets of a session: who may send to them and where they send to.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{
+    slab::Key,
+    source::{RtcpSource, SourceLock},
+};
+use crate::{
+    command::{DropReason, SocketId, TransportReport, TransportSockets},
+    spec::{RtcpMode, SessionOptions, TransportSpec},
+};
+
+/// What a socket belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flow {
+    pub(crate) transport: Key,
+    /// The socket of RTCP alone.
+    pub(crate) rtcp: bool,
+}
+
+/// A transport in use. Hot fields first.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Transport {
+    pub(crate) source: SourceLock,
+    pub(crate) endpoint: Option<Key>,
+    pub(crate) rx_packets: u64,
+    pub(crate) rx_bytes: u64,
+    pub(crate) session: Key,
+    pub(crate) rtp_socket: SocketId,
+    pub(crate) rtcp_socket: Option<SocketId>,
+    /// Sent by what is not counted at an endpoint: RTCP, and endpoints that are gone.
+    pub(crate) tx_packets: u64,
+    pub(crate) tx_bytes: u64,
+    pub(crate) spec: Arc<TransportSpec>,
+    pub(crate) rtcp_source: RtcpSource,
+    drops: [u32; DropReason::COUNT],
+    refused: Option<SocketAddr>,
+}
+
+impl Transport {
+    pub(crate) fn new(
+        session: Key,
+        spec: Arc<TransportSpec>,
+        sockets: &TransportSockets,
+        options: &SessionOptions,
+    ) -> Self {
+        Self {
+            source: SourceLock::new(spec.source, spec.remote, options.relearn_after),
+            endpoint: None,
+            rx_packets: 0,
+            rx_bytes: 0,
+            session,
+            rtp_socket: sockets.rtp,
+            rtcp_socket: sockets.rtcp,
+            tx_packets: 0,
+            tx_bytes: 0,
+            spec,
+            rtcp_source: RtcpSource::default(),
+            drops: [0; DropReason::COUNT],
+            refused: None,
+        }
+    }
+
+    /// Take a changed spec; sockets and counters stay.
+    pub(crate) fn update(&mut self, spec: Arc<TransportSpec>, options: &SessionOptions) {
+        let before = self.source.destination();
+        self.source.update(spec.source, spec.remote, options.relearn_after);
+        if before != self.source.destination() || spec.remote_rtcp != self.spec.remote_rtcp {
+            self.rtcp_source.forget();
+        }
+        self.spec = spec;
+    }
+
+    /// Count a drop; `from` is kept when it was refused for what it is.
+    #[inline]
+    pub(crate) fn drop(&mut self, reason: DropReason, from: SocketAddr) {
+        self.count(reason);
+        if matches!(reason, DropReason::WrongSource | DropReason::Probation) {
+            self.refused = Some(from);
+        }
+    }
+
+    /// Count a drop whose source does not matter.
+    #[inline]
+    pub(crate) fn count(&mut self, reason: DropReason) {
+        let count = &mut self.drops[reason as usize];
+        *count = count.saturating_add(1);
+    }
+
+    /// Socket and address for RTCP, if it goes anywhere.
+    pub(crate) fn rtcp_destination(&self) -> Option<(SocketId, SocketAddr)> {
+        match self.spec.rtcp {
+            RtcpMode::Off => None,
+            RtcpMode::Mux => Some((self.rtp_socket, self.source.destination()?)),
+            RtcpMode::Separate => {
+                let to = self.rtcp_source.destination(&self.source, self.spec.remote_rtcp)?;
+                Some((self.rtcp_socket?, to))
+            }
+        }
+    }
+
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = SocketId> {
+        std::iter::once(self.rtp_socket).chain(self.rtcp_socket)
+    }
+
+    /// State for the host, with what its endpoint sent.
+    pub(crate) fn report(&self, endpoint_tx: (u64, u64)) -> TransportReport {
+        TransportReport {
+            transport: self.spec.id.clone(),
+            remote: self.source.destination(),
+            remote_rtcp: self.rtcp_destination().map(|(_, to)| to),
+            source: self.source.state(),
+            learned_at: self.source.learned_at(),
+            relearned: self.source.relearned(),
+            rx_packets: self.rx_packets,
+            rx_bytes: self.rx_bytes,
+            tx_packets: self.tx_packets + endpoint_tx.0,
+            tx_bytes: self.tx_bytes + endpoint_tx.1,
+            drops: self.drops.map(u64::from),
+            refused: self.refused,
+        }
+    }
+}
