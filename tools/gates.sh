@@ -31,19 +31,20 @@ gate() {
 }
 
 rustdoc() {
-    RUSTDOCFLAGS="-D warnings" "$cargo" doc --locked --workspace --no-deps --quiet
+    RUSTDOCFLAGS="-D warnings" "$cargo" doc --locked --workspace --no-deps --keep-going --quiet
 }
 
 # cargo_test ARGUMENTS…: the tests, then how many there were and the names of those that failed.
 cargo_test() {
-    mkdir -p target
-    log=target/.gates-test.log
+    log=$(mktemp) || return 1
     { "$cargo" test --locked --workspace --no-fail-fast "$@" 2>&1; echo $? >"$log.status"; } | tee "$log"
     awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
         END { printf "tests: %d passed, %d failed, %d ignored\n", passed, failed, ignored; exit passed == 0 }' "$log" ||
-        { echo "tests: none ran"; return 1; }
+        { echo "tests: none passed"; echo 1 >"$log.status"; }
     grep -E '^test .* FAILED$' "$log"
-    return "$(cat "$log.status")"
+    status=$(cat "$log.status")
+    rm -f "$log" "$log.status"
+    return "$status"
 }
 
 # The fuzz targets are a workspace of their own; without libFuzzer they are only type-checked.
@@ -54,7 +55,7 @@ fuzz_targets() {
 }
 
 gate fmt "$cargo" fmt --all --check
-gate clippy "$cargo" clippy --locked --workspace --all-targets -- -D warnings
+gate clippy "$cargo" clippy --locked --workspace --all-targets --keep-going -- -D warnings
 gate fuzz fuzz_targets
 gate rustdoc rustdoc
 gate tidy "$cargo" run --locked --quiet -p tidy
@@ -65,6 +66,8 @@ check)
     gate unit cargo_test --lib --bins
     ;;
 test)
+    # All programs first: a test may start one that is not its own crate's.
+    gate build "$cargo" build --locked --workspace
     gate tests cargo_test
     gate demo make --no-print-directory demo
     ;;

@@ -78,6 +78,27 @@ const CORES: &[&str] = &[
     "tidy",
 ];
 
+/// Clocks, chance, sockets, threads and locks from outside the standard library, which clippy does not see.
+const NOT_IN_CORES: &[&str] = &[
+    "chrono",
+    "crossbeam-channel",
+    "fastrand",
+    "getrandom",
+    "libc",
+    "mio",
+    "nix",
+    "parking_lot",
+    "polling",
+    "rand",
+    "rayon",
+    "rustix",
+    "socket2",
+    "time",
+];
+
+/// Cores only by name for the runtime: these are made of system calls, or run outside any session.
+const NOT_PURE: &[&str] = &["media-net", "noalloc", "tidy"];
+
 /// Crates that may hold a runtime; `proto` only behind its feature `grpc`.
 const RUNTIME_OWNERS: &[&str] = &["mediad", "controld", "mctl", "demo", "bench", "proto"];
 
@@ -166,6 +187,28 @@ pub(crate) fn check_runtime(metadata: &Metadata, tree: &Tree) -> Vec<Violation> 
                 chain.join(" -> ")
             );
             violations.push(Violation::new(&manifest, 0, "runtime", message));
+        }
+    }
+    violations
+}
+
+/// Keeps out of the cores what would give them a clock, chance, a socket, a thread or a lock.
+pub(crate) fn check_purity(metadata: &Metadata, tree: &Tree) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let is_pure = |name: &str| CORES.contains(&name) && !NOT_PURE.contains(&name);
+    for package in metadata.members().filter(|package| is_pure(&package.name)) {
+        let manifest = metadata.manifest(package);
+        let impure = package
+            .dependencies
+            .iter()
+            .filter(|dependency| NOT_IN_CORES.contains(&dependency.name.as_str()));
+        for dependency in impure.filter(|dependency| dependency.kind.is_none()) {
+            let line = tree.line_starting(&manifest, &dependency.name);
+            let message = format!(
+                "the core `{}` must not depend on `{}`; take time, chance and datagrams as arguments",
+                package.name, dependency.name
+            );
+            violations.push(Violation::new(&manifest, line, "purity", message));
         }
     }
     violations
@@ -323,6 +366,24 @@ mod tests {
             "{messages:#?}"
         );
         assert!(messages[3].contains("`tonic` must be optional"));
+    }
+
+    #[test]
+    fn chance_and_sockets_in_a_core_are_refused() {
+        let metadata = workspace(
+            &[
+                ("rtp", &["rand", "dev:rand"]),
+                ("media-net", &["socket2"]),
+                ("mediad", &["libc"]),
+            ],
+            &[("rand", &[]), ("socket2", &[]), ("libc", &[])],
+        );
+        let tree = Tree::of(&[("rtp/Cargo.toml", "[dependencies]\nrand = \"0.10\"\n")]);
+        let messages = messages(check_purity(&metadata, &tree));
+        assert_eq!(messages.len(), 1, "{messages:#?}");
+        assert!(
+            messages[0].starts_with("rtp/Cargo.toml:2: [purity] the core `rtp` must not depend on `rand`")
+        );
     }
 
     #[test]

@@ -143,6 +143,16 @@ mod tests {
     }
 
     #[test]
+    fn deny_toml_has_the_same_list() {
+        let deny: toml::Table = include_str!("../../../deny.toml")
+            .parse()
+            .expect("deny.toml is TOML");
+        let allowed = deny["licenses"]["allow"].as_array().expect("a list");
+        let allowed: Vec<&str> = allowed.iter().filter_map(|licence| licence.as_str()).collect();
+        assert_eq!(allowed, ALLOWED);
+    }
+
+    #[test]
     fn a_package_under_a_foreign_licence_or_none_is_refused() {
         let mut metadata = workspace(
             &[("rtp", &["copyleft", "unknown"])],

@@ -91,6 +91,7 @@ fn check(metadata: &Metadata, tree: &Tree) -> Result<Vec<Violation>> {
     let mut violations = Vec::new();
     violations.extend(arrows::check_arrows(metadata, tree));
     violations.extend(arrows::check_runtime(metadata, tree));
+    violations.extend(arrows::check_purity(metadata, tree));
     violations.extend(licences::check(metadata, tree));
     violations.extend(crates::check_inherited_lints(metadata, tree));
     violations.extend(crates::check_unsafe(metadata, tree));
