@@ -219,9 +219,10 @@ fn check_endpoints(spec: &SessionSpec, removed: &[Name]) -> Result<(), Refusal> 
     for node in &spec.nodes {
         let NodeKind::Endpoint(endpoint) = &node.kind;
         if spec.transport(&endpoint.transport).is_none() {
-            return Err(Refusal::UnknownTransport {
-                node: node.id.clone(),
-                transport: endpoint.transport.clone(),
+            let (node, transport) = (node.id.clone(), endpoint.transport.clone());
+            return Err(match removed.contains(&transport) {
+                true => Refusal::TransportInUse { transport, node },
+                false => Refusal::UnknownTransport { node, transport },
             });
         }
         if let Some(other) = riders.insert(&endpoint.transport, &node.id) {
