@@ -16,7 +16,8 @@ flock      util-linux       build       the machine's lock
 sipp       sip-tester       test        SIP peer
 rtpengine  rtpengine-daemon test,bench  media peer
 taskset    util-linux       bench       pinning to a core
-gnuplot    gnuplot-nox      bench       plots
+chrt       util-linux       bench       priority of the measured process
+ip         iproute2         bench       a network namespace of its own
 END
 }
 

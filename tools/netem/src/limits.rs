@@ -17,3 +17,6 @@ pub const NAT_PORT_MIN: u16 = 20_000;
 
 /// Highest external port a NAT gives out; then it starts over and skips ports in use.
 pub const NAT_PORT_MAX: u16 = 59_999;
+
+// A new mapping always finds a free port.
+const _: () = assert!(NAT_MAPPINGS_MAX < (NAT_PORT_MAX - NAT_PORT_MIN) as usize);

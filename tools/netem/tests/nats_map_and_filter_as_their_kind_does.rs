@@ -1,6 +1,6 @@
 //! Three kinds of NAT, seen by a peer outside: which source it sees, and which of its datagrams get in.
 
-use netem::{Delivery, Nat, NatKind, Netem};
+use netem::{Delivery, Nat, NatKind, Netem, limits};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -133,4 +133,31 @@ fn a_private_address_cannot_be_reached_from_outside() {
     let (mut net, now) = (behind(NatKind::FullCone), origin());
     assert_eq!(pass(&mut net, now, SERVER, at(PHONE)), None);
     assert_eq!(net.counters().filtered, 1);
+}
+
+#[test]
+fn a_full_table_forgets_the_mapping_unused_for_longest() {
+    let (mut net, now) = (behind(NatKind::FullCone), origin());
+    let first = pass(&mut net, now, PHONE, at(SERVER)).expect("outbound").from;
+    let later = now + Duration::from_millis(1);
+    for port in 0..limits::NAT_MAPPINGS_MAX {
+        let socket = format!("192.168.0.3:{}", port + 1);
+        assert!(pass(&mut net, later, &socket, at(SERVER)).is_some());
+    }
+    assert_eq!(pass(&mut net, later, SERVER, first), None);
+    assert!(
+        pass(&mut net, later, PHONE, at(SERVER)).is_some(),
+        "there is room again for it"
+    );
+}
+
+#[test]
+fn a_mapping_with_too_many_peers_forgets_the_oldest() {
+    let (mut net, now) = (behind(NatKind::PortRestricted), origin());
+    let seen = pass(&mut net, now, PHONE, at(SERVER)).expect("outbound").from;
+    for port in 0..limits::NAT_PEERS_MAX {
+        let peer = SocketAddr::new(host("203.0.113.200"), u16::try_from(port + 1).expect("few"));
+        assert!(pass(&mut net, now, PHONE, peer).is_some());
+    }
+    assert_eq!(pass(&mut net, now, SERVER, seen), None);
 }
