@@ -19,6 +19,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod auth;
+pub mod check;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod header;
 pub mod limits;
 pub mod message;
