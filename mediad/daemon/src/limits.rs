@@ -1,0 +1,67 @@
+//! Every bound of the daemon that is not configured, with its policy when full.
+
+use std::time::Duration;
+
+/// Worker threads at most; refused by `--check-config`.
+pub(crate) const WORKERS_MAX: usize = 256;
+
+/// Commands a worker takes from its mailbox between two drains; the rest follows in the next.
+pub(crate) const COMMANDS_PER_TURN: usize = 64;
+
+/// Events a worker may hold for the host thread. Full: the newest are dropped and counted, watchers get a reset.
+pub(crate) const EVENTS_PER_WORKER: usize = 8_192;
+
+/// Replies a worker may hold for the host thread. Full: they stay in the engine until there is room.
+pub(crate) const REPLIES_PER_WORKER: usize = 4_096;
+
+/// Sockets on their way from a worker to be closed. Full: they stay registered until there is room.
+pub(crate) const RELEASES_PER_WORKER: usize = 4_096;
+
+/// How often a worker publishes its counters when it has nothing else to do.
+pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+
+/// Requests the host thread handles before it looks at the workers again.
+pub(crate) const REQUESTS_PER_TURN: usize = 64;
+
+/// Commands in one message of a control stream. More: the message is refused.
+pub(crate) const COMMANDS_PER_MESSAGE: usize = 1_024;
+
+/// Messages of one control stream whose replies are outstanding. Full: the stream is read no further.
+pub(crate) const MESSAGES_IN_FLIGHT: usize = 64;
+
+/// Answers of workers that are awaited, all workers together. Reached: RESOURCE_EXHAUSTED. Not above
+/// [`REPLIES_PER_WORKER`] and the engine's own bound, so that no answer can be lost.
+pub(crate) const ANSWERS_AWAITED: usize = 4_096;
+const _: () = assert!(ANSWERS_AWAITED <= REPLIES_PER_WORKER);
+const _: () = assert!(ANSWERS_AWAITED <= media_engine::limits::ENGINE_REPLIES_MAX);
+
+/// Ports tried for one transport when the kernel says that they are taken by other programs. Reached: UNAVAILABLE.
+pub(crate) const BIND_ATTEMPTS: usize = 64;
+
+/// Events in one answer to a watcher.
+pub(crate) const EVENTS_PER_READ: usize = 256;
+
+/// Messages buffered between a watcher's task and its connection. Full: the watcher falls behind in the ring.
+pub(crate) const WATCH_BUFFER: usize = 64;
+
+/// Sessions described at once for a snapshot.
+pub(crate) const SNAPSHOT_PARALLEL: usize = 32;
+
+/// Sessions listed at once for a snapshot.
+pub(crate) const SNAPSHOT_PAGE: u32 = 1_000;
+
+/// Bytes of one gRPC message. More: OUT_OF_RANGE by the transport.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Keep-alive pings of the gRPC connections, and how long their answer may take.
+pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+/// See [`KEEPALIVE_EVERY`].
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A clean shutdown: how long sessions are given to say goodbye, and how long connections to close.
+pub(crate) const SHUTDOWN_SESSIONS: Duration = Duration::from_millis(1_000);
+/// See [`SHUTDOWN_SESSIONS`].
+pub(crate) const SHUTDOWN_CONNECTIONS: Duration = Duration::from_millis(500);
+
+/// Concurrent requests on the management address. Full: they wait.
+pub(crate) const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(2);

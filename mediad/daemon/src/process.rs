@@ -1,0 +1,246 @@
+//! Starting everything in order, waiting for a reason to end, and ending in bounded time.
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use media_engine::host::{Host, HostConfig, Interface, InterfaceAddress};
+use media_net::IoChoice;
+use rtp::time::Now;
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{
+    config::{Config, IoBackend},
+    cpus::{self, Layout},
+    doorbell::Doorbell,
+    grpc::{self, Context, Tally},
+    hosting::{Hosting, Parts},
+    limits,
+    management::{self, Pages},
+    requests::{HostLine, Request},
+    sockets,
+    team::Team,
+    worker,
+};
+
+/// Checks what can be checked without starting: also that the machine has what is configured.
+///
+/// # Errors
+/// Names the setting and the remedy.
+pub(crate) fn check(config: &Config) -> Result<(), String> {
+    let layout = lay_out(config)?;
+    let now = Now { mono: Instant::now(), wall: SystemTime::now() };
+    Host::new(host_config(config, layout.workers.len()), "check", 0, now).map_err(|error| error.to_string())?;
+    for interface in &config.media.interfaces {
+        for ip in &interface.addresses {
+            std::net::UdpSocket::bind(SocketAddr::new(*ip, 0)).map_err(|error| {
+                format!("media.interfaces {:?}: {ip}: {error}; give an address of this machine", interface.name)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the media host until a signal or a failure.
+///
+/// # Errors
+/// What could not be started, or what failed.
+pub(crate) fn run(config: Config) -> Result<(), String> {
+    check(&config)?;
+    let layout = lay_out(&config)?;
+    if !layout.others.is_empty()
+        && let Err(error) = cpus::pin(&layout.others)
+    {
+        tracing::warn!(%error, "cannot keep other threads off the workers' CPUs");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("tokio runtime: {error}"))?;
+    runtime.block_on(serve(config, layout))
+}
+
+fn lay_out(config: &Config) -> Result<Layout, String> {
+    let allowed = cpus::allowed().map_err(|error| format!("sched_getaffinity: {error}"))?;
+    cpus::layout(&config.workers, &allowed)
+}
+
+async fn serve(config: Config, layout: Layout) -> Result<(), String> {
+    // Listeners first: a taken port must not cost the time of everything else.
+    let (control, control_addr) = grpc::bind(config.control.listen).await?;
+    let (metrics, metrics_addr) = management::bind("metrics.listen", config.metrics.listen).await?;
+    let doorbell = Arc::new(Doorbell::default());
+    let boot_id = format!("{:016x}{:016x}", random()?, random()?);
+    let line = HostLine::new(config.limits.requests, Arc::clone(&doorbell), &boot_id);
+    let handles = start_workers(&config, &layout, &doorbell)?;
+    let backend = handles.first().map(|handle| handle.backend.clone()).unwrap_or_default();
+    let shared = handles.iter().map(|handle| Arc::clone(&handle.shared)).collect();
+
+    let (latest, latest_seen) = watch::channel(0);
+    let hosting = start_hosting(&config, &boot_id, handles, line.clone(), doorbell, latest)?;
+    let (end, ending) = watch::channel(false);
+    let context = Context {
+        line: line.clone(),
+        latest: latest_seen,
+        ending,
+        tally: Arc::new(Tally::default()),
+        watchers: Arc::new(Semaphore::new(config.limits.watchers)),
+        watchers_max: config.limits.watchers,
+    };
+    let pages = Pages { context: context.clone(), workers: shared };
+    let pages = tokio::spawn(management::serve(metrics, pages));
+    let workers = layout.workers.len();
+    let calls = tokio::spawn(async move { grpc::serve(&config, control, context).await });
+    tracing::info!(%control_addr, %metrics_addr, workers, cpus = ?layout.workers, backend, boot_id, "ready");
+    announce(control_addr, metrics_addr, &boot_id);
+
+    let ended = until_the_end(hosting, calls, pages, &line, end).await;
+    tracing::info!("stopped");
+    ended
+}
+
+fn start_workers(config: &Config, layout: &Layout, doorbell: &Arc<Doorbell>) -> Result<Vec<worker::Handle>, String> {
+    let io = match config.io.backend {
+        IoBackend::Auto => IoChoice::Auto,
+        IoBackend::Uring => IoChoice::Uring,
+        IoBackend::Mmsg => IoChoice::Mmsg,
+    };
+    let start = |(index, cpu): (usize, &Option<usize>)| {
+        let start = worker::Start {
+            index,
+            cpu: *cpu,
+            realtime_priority: config.workers.realtime_priority,
+            io,
+            net: config.net(),
+            mailbox: config.limits.mailbox,
+            seed: random()?,
+        };
+        worker::start(start, Arc::clone(doorbell))
+    };
+    layout.workers.iter().enumerate().map(start).collect()
+}
+
+/// The host thread, and where it says how it ended.
+struct HostThread {
+    thread: thread::JoinHandle<()>,
+    ended: oneshot::Receiver<Result<(), String>>,
+}
+
+fn start_hosting(
+    config: &Config,
+    boot_id: &str,
+    handles: Vec<worker::Handle>,
+    line: HostLine,
+    doorbell: Arc<Doorbell>,
+    latest: watch::Sender<u64>,
+) -> Result<HostThread, String> {
+    let now = Now { mono: Instant::now(), wall: SystemTime::now() };
+    let host = Host::new(host_config(config, handles.len()), boot_id, random()?, now);
+    let noisy = sockets::scout(&config.media)?;
+    if !noisy.is_empty() {
+        tracing::warn!(ports = noisy.len(), "packets of an earlier life arrive; their ports rest first");
+    }
+    let parts = Parts {
+        host: host.map_err(|error| error.to_string())?,
+        team: Team::new(handles, config.io.sockets_max),
+        line,
+        doorbell,
+        latest,
+        noisy,
+        quarantine: Duration::from_millis(config.media.quarantine_ms),
+    };
+    let (end, ended) = oneshot::channel();
+    let hosting = Hosting::new(parts);
+    let thread = thread::Builder::new()
+        .name("host".into())
+        .spawn(move || drop(end.send(hosting.run())))
+        .map_err(|error| format!("host thread: {error}"))?;
+    Ok(HostThread { thread, ended })
+}
+
+/// Waits for a signal or a failure, then ends sessions, workers and connections, each in bounded time.
+async fn until_the_end(
+    mut hosting: HostThread,
+    mut calls: JoinHandle<Result<(), String>>,
+    pages: JoinHandle<Result<(), String>>,
+    line: &HostLine,
+    end: watch::Sender<bool>,
+) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signal handler: {error}"));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let reason = tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+        ended = &mut hosting.ended => Err(ended.unwrap_or_else(|_| Err("the host thread panicked".into()))),
+        served = &mut calls => Err(served.unwrap_or_else(|error| Err(error.to_string()))),
+    };
+    let reason = match reason {
+        Ok(signal) => signal,
+        Err(ended) => return ended,
+    };
+    tracing::info!(reason, "ending all sessions");
+    while line.send(Request::Stop).is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let ended = timeout(limits::SHUTDOWN_SESSIONS * 2, hosting.ended).await;
+    let _ = end.send(true);
+    let _ = timeout(limits::SHUTDOWN_CONNECTIONS, calls).await;
+    let _ = timeout(limits::SHUTDOWN_CONNECTIONS, pages).await;
+    match ended {
+        Ok(Ok(ended)) => {
+            let _ = hosting.thread.join();
+            ended
+        }
+        Ok(Err(_)) => Err("the host thread panicked".into()),
+        Err(_) => Err("the host thread did not stop in time".into()),
+    }
+}
+
+fn host_config(config: &Config, workers: usize) -> HostConfig {
+    let interface = |interface: &crate::config::Interface| {
+        let advertise = if interface.advertise.is_empty() { &interface.addresses } else { &interface.advertise };
+        let addresses = interface.addresses.iter().zip(advertise);
+        Interface {
+            name: interface.name.as_str().into(),
+            addresses: addresses.map(|(bind, told)| InterfaceAddress { bind: *bind, advertise: *told }).collect(),
+            port_min: interface.port_min,
+            port_max: interface.port_max,
+            dscp: interface.dscp,
+        }
+    };
+    let ms = |ms: u32| Duration::from_millis(ms.into());
+    HostConfig {
+        interfaces: config.media.interfaces.iter().map(interface).collect(),
+        workers,
+        sessions_max: config.limits.sessions_max as usize,
+        quarantine: Duration::from_millis(config.media.quarantine_ms),
+        events_keep: Duration::from_secs(config.events.ring_seconds),
+        lease: ms(config.sessions.lease_ms),
+        media_timeout: ms(config.sessions.media_timeout_ms),
+        orphan_max: ms(config.sessions.orphan_ms_max),
+        relearn_after: ms(config.sessions.relearn_after_ms),
+    }
+}
+
+/// One line for supervisors and tests; nobody reading it is no fault.
+fn announce(control: SocketAddr, metrics: SocketAddr, boot_id: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "ready control={control} metrics={metrics} boot_id={boot_id}");
+    let _ = out.flush();
+}
+
+fn random() -> Result<u64, String> {
+    let mut bytes = [0; 8];
+    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| format!("getrandom: {error}"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}

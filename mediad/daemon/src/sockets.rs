@@ -1,0 +1,106 @@
+//! Binding the ports of a transport, and listening for ports that an earlier life's calls still send to.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::{SocketAddr, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use media_engine::{host::PortWant, refusal::Refusal};
+use media_net::{NetError, bind};
+
+use crate::{config::Media, worker::Bound};
+
+/// Sockets bound at once while listening; keeps clear of the limit on open files.
+const SCOUT_BATCH: usize = 2_048;
+
+/// Binds RTP, and RTCP on its own port. `Ok(None)`: the port is another program's, or `noisy`; try the next.
+///
+/// # Errors
+/// The address itself cannot be bound; another port would not help.
+pub(crate) fn bind(want: &PortWant, noisy: bool) -> Result<Option<Bound>, Refusal> {
+    if noisy {
+        return Ok(None);
+    }
+    let options = bind::Options { dscp: Some(want.dscp), ..bind::Options::default() };
+    let bound = bind::udp(want.rtp, &options)
+        .and_then(|rtp| Ok((rtp, want.rtcp.map(|rtcp| bind::udp(rtcp, &options)).transpose()?)));
+    match bound {
+        Ok((rtp, rtcp)) => Ok(Some(Bound { transport: want.transport.clone(), rtp, rtcp })),
+        Err(NetError::InUse { .. }) => Ok(None),
+        Err(error) => Err(Refusal::Socket { transport: want.transport.clone(), reason: error.to_string() }),
+    }
+}
+
+/// Sockets of a transport.
+pub(crate) fn count(bound: &Bound) -> usize {
+    1 + usize::from(bound.rtcp.is_some())
+}
+
+/// Binds every RTP port for `scout_ms` and returns those on which something arrived: peers of calls that this host
+/// carried before it was restarted still send there, and must not be heard in new calls.
+///
+/// # Errors
+/// A port could not be listened to, for another reason than that somebody has it.
+pub(crate) fn scout(media: &Media) -> Result<HashSet<SocketAddr>, String> {
+    let mut noisy = HashSet::new();
+    if media.scout_ms == 0 {
+        return Ok(noisy);
+    }
+    let ports = media.interfaces.iter().flat_map(|interface| {
+        let even = (interface.port_min..=interface.port_max).filter(|port| port % 2 == 0);
+        even.flat_map(|port| interface.addresses.iter().map(move |ip| SocketAddr::new(*ip, port)))
+    });
+    let ports: Vec<SocketAddr> = ports.collect();
+    for batch in ports.chunks(SCOUT_BATCH) {
+        let listening: Vec<Option<UdpSocket>> = batch.iter().map(|addr| listen(*addr)).collect::<Result<_, _>>()?;
+        let sockets: Vec<UdpSocket> = listening.into_iter().flatten().collect();
+        thread::sleep(Duration::from_millis(media.scout_ms));
+        noisy.extend(sockets.iter().filter(|socket| has_mail(socket)).filter_map(|s| s.local_addr().ok()));
+    }
+    Ok(noisy)
+}
+
+/// `None`: another program has the port.
+fn listen(addr: SocketAddr) -> Result<Option<UdpSocket>, String> {
+    let bound = match UdpSocket::bind(addr) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
+        bound => bound.and_then(|socket| socket.set_nonblocking(true).map(|()| socket)),
+    };
+    bound.map(Some).map_err(|error| format!("listening to {addr} for packets of an earlier life: {error}"))
+}
+
+fn has_mail(socket: &UdpSocket) -> bool {
+    socket.peek_from(&mut [0; 1]).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::config::Interface;
+
+    #[test]
+    fn a_port_that_somebody_still_sends_to_is_found() {
+        let media = Media {
+            interfaces: vec![Interface { port_min: 18_900, port_max: 18_931, ..Interface::default() }],
+            scout_ms: 100,
+            ..Media::default()
+        };
+        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, 18_906));
+        let stranger = thread::spawn(move || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for _ in 0..20 {
+                // Until the port is bound the kernel answers with "refused".
+                let _ = socket.send_to(&[0x80; 172], target);
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        assert_eq!(scout(&media), Ok(HashSet::from([target])));
+        stranger.join().unwrap();
+        assert_eq!(scout(&Media { scout_ms: 0, ..media }), Ok(HashSet::new()));
+    }
+}

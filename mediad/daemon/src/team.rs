@@ -1,0 +1,211 @@
+//! The workers as the host thread sees them: mailboxes, room, and how busy they are.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use media_engine::{refusal::Refusal, spec::Name};
+use proto::mediad::v1 as pb;
+
+use crate::{
+    counters::Lateness,
+    worker::{Handle, Message, Shared},
+};
+
+/// Over how long lateness is reported, and in how many steps the span moves on.
+const LATENESS_STEP: Duration = Duration::from_secs(10);
+const LATENESS_STEPS: usize = 6;
+
+/// All workers.
+#[derive(Debug)]
+pub(crate) struct Team {
+    members: Vec<Member>,
+    sockets_max: usize,
+}
+
+#[derive(Debug)]
+struct Member {
+    handle: Handle,
+    /// Has mail that it was not woken for.
+    unwoken: bool,
+    /// Sockets given to it and not yet come back.
+    sockets: usize,
+    events_lost: u64,
+    measured: (Instant, u64),
+    busy: f64,
+    lateness: VecDeque<(Instant, Lateness)>,
+}
+
+impl Team {
+    pub(crate) fn new(handles: Vec<Handle>, sockets_max: usize) -> Self {
+        let now = Instant::now();
+        let member = |handle| Member {
+            handle,
+            unwoken: false,
+            sockets: 0,
+            events_lost: 0,
+            measured: (now, 0),
+            busy: 0.0,
+            lateness: VecDeque::from([(now, Lateness::default())]),
+        };
+        Self { members: handles.into_iter().map(member).collect(), sockets_max }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(crate) fn shared(&self, worker: usize) -> &Arc<Shared> {
+        &self.members[worker].handle.shared
+    }
+
+    /// One more message fits; this thread is the only one that sends, so it still fits when it does.
+    ///
+    /// # Errors
+    /// The mailbox is full.
+    pub(crate) fn room(&self, worker: usize) -> Result<(), Refusal> {
+        let mailbox = &self.shared(worker).mailbox;
+        if mailbox.is_full() {
+            return Err(Refusal::MailboxFull { worker, waiting: mailbox.len() });
+        }
+        Ok(())
+    }
+
+    /// `count` more sockets fit.
+    ///
+    /// # Errors
+    /// The worker's table of sockets is full.
+    pub(crate) fn room_for_sockets(&self, worker: usize, count: usize, transport: &Name) -> Result<(), Refusal> {
+        let have = self.members[worker].sockets;
+        if have + count > self.sockets_max {
+            let reason = format!(
+                "worker {worker} has {have} sockets of {} (io.sockets_max); raise it or use another host",
+                self.sockets_max
+            );
+            return Err(Refusal::Socket { transport: transport.clone(), reason });
+        }
+        Ok(())
+    }
+
+    /// Puts a message into a worker's mailbox, where the caller made sure of [`Team::room`].
+    pub(crate) fn send(&mut self, worker: usize, message: Message) {
+        let member = &mut self.members[worker];
+        if let Message::Commit(_, bound) = &message {
+            member.sockets += bound.iter().map(crate::sockets::count).sum::<usize>();
+        }
+        let full = member.handle.shared.mailbox.push(message).is_err();
+        assert!(!full, "the caller asked for room first");
+        member.unwoken = true;
+    }
+
+    pub(crate) fn socket_closed(&mut self, worker: usize) {
+        let member = &mut self.members[worker];
+        member.sockets = member.sockets.saturating_sub(1);
+    }
+
+    /// Wakes those who have mail.
+    pub(crate) fn wake(&mut self) {
+        for member in &mut self.members {
+            if std::mem::take(&mut member.unwoken) {
+                member.handle.waker.wake();
+            }
+        }
+    }
+
+    /// Whether a worker says that it lost more events than it said before.
+    pub(crate) fn newly_lost(&mut self, worker: usize, lost: u64) -> bool {
+        std::mem::replace(&mut self.members[worker].events_lost, lost) < lost
+    }
+
+    /// Every worker runs.
+    ///
+    /// # Errors
+    /// Names the one that stopped by itself.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.members.iter().position(|member| member.handle.thread.is_finished()) {
+            None => Ok(()),
+            Some(worker) => Err(format!("worker {worker} stopped by itself")),
+        }
+    }
+
+    /// Takes note of how busy each worker was since the last time; 0 to 1.
+    pub(crate) fn measure(&mut self, now: Instant) -> Vec<f64> {
+        self.members.iter_mut().map(|member| member.measure(now)).collect()
+    }
+
+    /// Fills in what the host core cannot know.
+    pub(crate) fn fill(&self, status: &mut pb::StatusReply) {
+        for (member, told) in self.members.iter().zip(&mut status.workers) {
+            member.fill(told);
+        }
+        status.load = self.members.iter().map(|member| member.busy).fold(0.0, f64::max);
+        status.backend = self.members.first().map(|member| member.handle.backend.clone()).unwrap_or_default();
+    }
+
+    /// Tells every worker to stop and waits for them.
+    ///
+    /// # Errors
+    /// What a worker ended with.
+    pub(crate) fn stop(self) -> Result<(), String> {
+        for member in &self.members {
+            // A full mailbox is drained by its worker in microseconds.
+            while member.handle.shared.mailbox.push(Message::Stop).is_err() && !member.handle.thread.is_finished() {
+                member.handle.waker.wake();
+                std::thread::yield_now();
+            }
+            member.handle.waker.wake();
+        }
+        for (worker, member) in self.members.into_iter().enumerate() {
+            match member.handle.thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(format!("worker {worker}: {error}")),
+                Err(_) => return Err(format!("worker {worker} panicked")),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    fn measure(&mut self, now: Instant) -> f64 {
+        let figures = self.handle.shared.counters.read();
+        let (at, cpu_ns) = std::mem::replace(&mut self.measured, (now, figures.cpu_ns));
+        let span = now.saturating_duration_since(at).as_nanos().max(1) as f64;
+        self.busy = (figures.cpu_ns.saturating_sub(cpu_ns) as f64 / span).min(1.0);
+        if self.lateness.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= LATENESS_STEP) {
+            self.lateness.push_back((now, figures.tick_lateness.plus(&figures.deadline_lateness)));
+            if self.lateness.len() > LATENESS_STEPS {
+                self.lateness.pop_front();
+            }
+        }
+        self.busy
+    }
+
+    fn fill(&self, status: &mut pb::WorkerStatus) {
+        let figures = self.handle.shared.counters.read();
+        let now = figures.tick_lateness.plus(&figures.deadline_lateness);
+        let lateness = self.lateness.front().map_or_else(|| now.clone(), |(_, then)| now.since(then));
+        let mailbox = &self.handle.shared.mailbox;
+        let [datagram, command, deadline, tick, ..] = figures.wakes;
+        *status = pb::WorkerStatus {
+            cpu: self.handle.cpu.map_or(-1, |cpu| cpu as i32),
+            sockets: figures.sockets as u32,
+            rx_packets: figures.rx_packets,
+            tx_packets: figures.tx_packets,
+            drops: figures.drops_total(),
+            cpu_us: figures.cpu_ns / 1_000,
+            busy: self.busy,
+            wakeups_datagram: datagram,
+            wakeups_command: command,
+            wakeups_deadline: deadline,
+            wakeups_tick: tick,
+            lateness_p50_us: lateness.quantile_us(0.50),
+            lateness_p99_us: lateness.quantile_us(0.99),
+            mailbox_used: mailbox.len() as u32,
+            mailbox_size: mailbox.capacity() as u32,
+            ..*status
+        };
+    }
+}

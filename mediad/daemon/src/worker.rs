@@ -1,0 +1,345 @@
+//! A media thread: one backend, one engine, one mailbox. It never waits for anybody.
+//!
+//! Commands come in through a bounded mailbox and the backend's waker; events, replies and sockets to close go out
+//! through bounded queues and the host's doorbell. On the packet path nothing allocates, locks, logs or formats.
+
+use std::{
+    collections::VecDeque,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime},
+};
+
+use crossbeam_queue::ArrayQueue;
+use media_engine::{
+    command::{Command, Commit, DropReason, EngineEvent, Reply, ReplyToken, SocketId, TransportSockets},
+    engine::{Egress, Engine, EngineConfig},
+    spec::Name,
+};
+use media_net::{AnyBackend, Backend, Datagram, Handler, IoChoice, NetError, Transmit, Waker};
+use rtp::time::Now;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
+
+use crate::{
+    counters::{self, Counters},
+    cpus,
+    doorbell::Doorbell,
+    limits,
+};
+
+/// What the host thread tells a worker.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// An edit, with the sockets of its new transports.
+    Commit(Box<Commit>, Vec<Bound>),
+    /// Anything else.
+    Command(Command),
+    /// The process ends.
+    Stop,
+}
+
+/// The sockets of a new transport, bound by the host thread.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// Which transport.
+    pub(crate) transport: Name,
+    /// RTP, and RTCP when muxed.
+    pub(crate) rtp: UdpSocket,
+    /// RTCP on a port of its own.
+    pub(crate) rtcp: Option<UdpSocket>,
+}
+
+/// Queues and counters between one worker and the rest of the process.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Commands in.
+    pub(crate) mailbox: ArrayQueue<Message>,
+    /// Replies out; none is ever lost.
+    pub(crate) replies: ArrayQueue<(ReplyToken, Reply)>,
+    /// Events out.
+    pub(crate) events: ArrayQueue<EngineEvent>,
+    /// Sockets out, to be closed where closing disturbs nobody.
+    pub(crate) released: ArrayQueue<UdpSocket>,
+    /// Published figures.
+    pub(crate) counters: Counters,
+}
+
+/// The host's side of a running worker.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) waker: Waker,
+    pub(crate) cpu: Option<usize>,
+    /// Which backend and why.
+    pub(crate) backend: String,
+    pub(crate) thread: JoinHandle<Result<(), NetError>>,
+}
+
+/// What a worker is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    pub(crate) index: usize,
+    pub(crate) cpu: Option<usize>,
+    pub(crate) realtime_priority: u8,
+    pub(crate) io: IoChoice,
+    pub(crate) net: media_net::Config,
+    pub(crate) mailbox: usize,
+    pub(crate) seed: u64,
+}
+
+/// Starts the thread and waits until its backend is open.
+///
+/// # Errors
+/// The backend cannot be opened as configured, or the thread not be started.
+pub(crate) fn start(start: Start, doorbell: Arc<Doorbell>) -> Result<Handle, String> {
+    let shared = Arc::new(Shared {
+        mailbox: ArrayQueue::new(start.mailbox),
+        replies: ArrayQueue::new(limits::REPLIES_PER_WORKER),
+        events: ArrayQueue::new(limits::EVENTS_PER_WORKER),
+        released: ArrayQueue::new(limits::RELEASES_PER_WORKER),
+        counters: Counters::default(),
+    });
+    let (opened, when_opened) = oneshot::channel();
+    let (cpu, index, theirs) = (start.cpu, start.index, Arc::clone(&shared));
+    let thread = thread::Builder::new()
+        .name(format!("media-{index}"))
+        .spawn(move || {
+            settle(&start);
+            match media_net::open(start.io, &start.net) {
+                Ok((net, reason)) => {
+                    let _ = opened.send(Ok((net.waker(), reason.to_string())));
+                    let ended = Worker::new(net, &start, theirs, Arc::clone(&doorbell)).run();
+                    doorbell.ring();
+                    ended
+                }
+                Err(error) => {
+                    let _ = opened.send(Err(error.to_string()));
+                    Ok(())
+                }
+            }
+        })
+        .map_err(|error| format!("worker {index}: thread: {error}"))?;
+    let opened = when_opened.blocking_recv().map_err(|_| format!("worker {index} stopped while starting"))?;
+    let (waker, backend) = opened.map_err(|error| format!("worker {index}: {error}"))?;
+    Ok(Handle { shared, waker, cpu, backend, thread })
+}
+
+/// CPU and scheduler of the calling thread; what is not permitted is said and done without.
+fn settle(start: &Start) {
+    if let Some(cpu) = start.cpu
+        && let Err(error) = cpus::pin(&[cpu])
+    {
+        tracing::warn!(worker = start.index, cpu, %error, "cannot pin; the scheduler decides");
+    }
+    if start.realtime_priority > 0
+        && let Err(error) = cpus::realtime(start.realtime_priority)
+    {
+        tracing::warn!(
+            worker = start.index,
+            priority = start.realtime_priority,
+            error,
+            "workers.realtime_priority is not permitted (needs CAP_SYS_NICE); using the normal scheduler"
+        );
+    }
+}
+
+struct Worker {
+    net: AnyBackend,
+    turn: Turn,
+    shared: Arc<Shared>,
+    doorbell: Arc<Doorbell>,
+    /// Something could not be handed out for want of room.
+    backlog: bool,
+    stop: bool,
+    published: Instant,
+    /// Something happened since.
+    unpublished: bool,
+    events_lost: u64,
+    register_failures: u64,
+}
+
+/// The part of a worker that the backend calls.
+struct Turn {
+    engine: Engine,
+    commands: VecDeque<Command>,
+    now: Now,
+}
+
+impl Worker {
+    fn new(net: AnyBackend, start: &Start, shared: Arc<Shared>, doorbell: Arc<Doorbell>) -> Self {
+        let now = now();
+        let engine = Engine::new(EngineConfig::default(), start.seed);
+        Self {
+            net,
+            turn: Turn { engine, commands: VecDeque::with_capacity(limits::COMMANDS_PER_TURN), now },
+            shared,
+            doorbell,
+            backlog: false,
+            stop: false,
+            published: now.mono,
+            unpublished: true,
+            events_lost: 0,
+            register_failures: 0,
+        }
+    }
+
+    fn run(mut self) -> Result<(), NetError> {
+        loop {
+            self.take_messages();
+            let deadline = self.deadline();
+            let wake = self.net.poll(deadline, &mut self.turn)?;
+            self.hand_out();
+            self.unpublished |= wake.datagrams > 0 || wake.woken;
+            let since = self.turn.now.mono.saturating_duration_since(self.published);
+            if self.unpublished && since >= limits::PUBLISH_EVERY || self.stop {
+                self.publish();
+            }
+            if self.stop && self.turn.commands.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// When the next poll must come back: for the engine, for counters not yet published, for what is left over.
+    fn deadline(&self) -> Option<Instant> {
+        let now = self.turn.now.mono;
+        if !self.turn.commands.is_empty() {
+            return Some(now);
+        }
+        let engine = self.turn.engine.poll_timeout().map(|(at, _)| at);
+        let publish = self.unpublished.then(|| self.published + limits::PUBLISH_EVERY);
+        let backlog = self.backlog.then(|| now + Duration::from_millis(5));
+        engine.into_iter().chain(publish).chain(backlog).min()
+    }
+
+    /// Moves messages from the mailbox to the turn, registering the sockets they bring.
+    fn take_messages(&mut self) {
+        while self.turn.commands.len() < limits::COMMANDS_PER_TURN {
+            match self.shared.mailbox.pop() {
+                Some(Message::Commit(mut commit, bound)) => {
+                    commit.sockets = bound.into_iter().filter_map(|bound| self.register(bound)).collect();
+                    self.turn.commands.push_back(Command::Commit(commit));
+                }
+                Some(Message::Command(command)) => self.turn.commands.push_back(command),
+                Some(Message::Stop) => {
+                    self.stop = true;
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn register(&mut self, bound: Bound) -> Option<TransportSockets> {
+        let rtp = self.register_one(bound.rtp)?;
+        let rtcp = bound.rtcp.and_then(|socket| self.register_one(socket));
+        Some(TransportSockets { transport: bound.transport, rtp, rtcp })
+    }
+
+    /// The host thread made sure that there is room, so that only a kernel out of memory refuses.
+    fn register_one(&mut self, socket: UdpSocket) -> Option<SocketId> {
+        match self.net.register(socket) {
+            Ok(id) => Some(SocketId(id.0)),
+            Err(error) => {
+                self.register_failures += 1;
+                tracing::error!(%error, "a media socket could not be registered; its transport is deaf");
+                None
+            }
+        }
+    }
+
+    /// Gives the host what the engine has for it.
+    fn hand_out(&mut self) {
+        let Turn { engine, .. } = &mut self.turn;
+        let mut ring = false;
+        while let Some(event) = engine.poll_event() {
+            ring = true;
+            self.events_lost += u64::from(self.shared.events.push(event).is_err());
+        }
+        self.backlog = false;
+        while !self.shared.replies.is_full()
+            && let Some((token, reply)) = engine.poll_reply()
+        {
+            ring = true;
+            let _ = self.shared.replies.push((token, reply));
+        }
+        while !self.shared.released.is_full()
+            && let Some(socket) = engine.poll_release()
+        {
+            if let Some(socket) = self.net.unregister(media_net::SocketId(socket.0)) {
+                ring = true;
+                let _ = self.shared.released.push(socket);
+            }
+        }
+        self.backlog = self.shared.replies.is_full() || self.shared.released.is_full();
+        if ring {
+            self.doorbell.ring();
+        }
+    }
+
+    fn publish(&mut self) {
+        let totals = self.turn.engine.totals();
+        let mut figures = counters::from_net(self.net.stats());
+        figures.drops = totals.drops;
+        figures.drops[DropReason::Stale as usize] += self.net.stats().rx_stale;
+        figures.sockets = self.net.socket_count() as u64;
+        figures.events_lost = self.events_lost + self.turn.engine.lost_events();
+        figures.register_failures = self.register_failures;
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        figures.cpu_ns = cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64;
+        self.shared.counters.publish(&figures);
+        self.published = self.turn.now.mono;
+        self.unpublished = false;
+    }
+}
+
+impl Turn {
+    /// Carries out what was in the mailbox, before any datagram may meet the sockets that came with it.
+    fn run_commands<T: Transmit>(&mut self, tx: &mut T) {
+        while let Some(command) = self.commands.pop_front() {
+            self.engine.handle_command(self.now, command, &mut Slots(tx));
+        }
+    }
+}
+
+impl Handler for Turn {
+    fn begin(&mut self, mono: Instant) {
+        self.now = Now { mono, wall: SystemTime::now() };
+    }
+
+    fn datagram<T: Transmit>(&mut self, datagram: Datagram<'_>, tx: &mut T) {
+        self.run_commands(tx);
+        let socket = SocketId(datagram.socket.0);
+        if datagram.truncated {
+            self.engine.note_drop(socket, DropReason::Malformed);
+            return;
+        }
+        self.engine.handle_datagram(self.now, socket, datagram.from, datagram.data, &mut Slots(tx));
+    }
+
+    fn end<T: Transmit>(&mut self, tx: &mut T) {
+        self.run_commands(tx);
+        if self.engine.poll_timeout().is_some_and(|(at, _)| at <= self.now.mono) {
+            self.engine.handle_timeout(self.now, &mut Slots(tx));
+        }
+    }
+}
+
+/// The backend's slots as the engine knows them.
+struct Slots<'a, T>(&'a mut T);
+
+impl<T: Transmit> Egress for Slots<'_, T> {
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        self.0.slot()
+    }
+
+    fn commit(&mut self, len: usize, socket: SocketId, to: SocketAddr) {
+        self.0.commit(len, media_net::SocketId(socket.0), to);
+    }
+}
+
+fn now() -> Now {
+    Now { mono: Instant::now(), wall: SystemTime::now() }
+}
