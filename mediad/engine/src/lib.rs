@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod command;
+pub mod engine;
 pub mod explain;
 pub mod graph;
 pub mod host;

@@ -19,8 +19,8 @@ pub(crate) struct Dialling {
     sending: Option<EventSender>,
     /// Silence after the digit being sent.
     gap: Duration,
-    /// When the next packet, or after a gap the next digit, is due.
-    due: Instant,
+    /// When the next packet, or after a gap the next digit, is due; `None` when all is sent.
+    due: Option<Instant>,
     interval: Duration,
     /// Payload type and clock of telephone-events towards the peer.
     payload_type: u8,
@@ -39,17 +39,26 @@ pub(crate) enum Step {
 }
 
 impl Dialling {
-    pub(crate) fn new(payload_type: u8, clock: ClockRate, interval: Duration, now: Instant) -> Self {
-        Self { queue: VecDeque::new(), sending: None, gap: Duration::ZERO, due: now, interval, payload_type, clock }
+    pub(crate) fn new(payload_type: u8, clock: ClockRate, interval: Duration) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            sending: None,
+            gap: Duration::ZERO,
+            due: None,
+            interval,
+            payload_type,
+            clock,
+        }
     }
 
     /// Adds digits behind those that wait; beyond the bound they are not sent.
-    pub(crate) fn push(&mut self, digits: &[SendDigit]) {
+    pub(crate) fn push(&mut self, now: Instant, digits: &[SendDigit]) {
         let room = limits::DIGITS_QUEUED_MAX.saturating_sub(self.queue.len());
         self.queue.extend(digits.iter().take(room));
+        self.due.get_or_insert(now);
     }
 
-    pub(crate) fn due(&self) -> Instant {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
 
@@ -61,33 +70,36 @@ impl Dialling {
     pub(crate) fn step(&mut self, now: Instant, line_now: RtpTimestamp) -> Step {
         if let Some(sender) = &mut self.sending {
             if let Some(packet) = sender.poll_packet() {
-                self.due = pace(self.due, self.interval, now);
+                self.due = Some(pace(self.due, self.interval, now));
                 return Step::Packet(packet);
             }
             self.sending = None;
             if !self.gap.is_zero() {
-                self.due = now + self.gap;
+                self.due = Some(now + self.gap);
                 return Step::Pause;
             }
         }
-        let Some(digit) = self.queue.pop_front() else { return Step::Done };
+        let Some(digit) = self.queue.pop_front() else {
+            self.due = None;
+            return Step::Done;
+        };
         self.gap = Duration::from_millis(u64::from(digit.gap_ms));
         let length = Duration::from_millis(u64::from(digit.duration_ms));
         let Some(event) = digit.event else {
-            self.due = now + length + self.gap;
+            self.due = Some(now + length + self.gap);
             return Step::Pause;
         };
         let ticks = |duration| u32::try_from(self.clock.ticks(duration)).unwrap_or(u32::MAX);
         let mut sender = EventSender::new(event, digit.volume, line_now, ticks(length), ticks(self.interval));
         let first = sender.poll_packet();
         self.sending = Some(sender);
-        self.due = now + self.interval;
+        self.due = Some(now + self.interval);
         first.map_or(Step::Pause, Step::Packet)
     }
 }
 
 /// The next of evenly spaced moments; after a stall they start anew instead of coming in a burst.
-fn pace(due: Instant, interval: Duration, now: Instant) -> Instant {
-    let next = due + interval;
+fn pace(due: Option<Instant>, interval: Duration, now: Instant) -> Instant {
+    let next = due.unwrap_or(now) + interval;
     if next > now { next } else { now + interval }
 }

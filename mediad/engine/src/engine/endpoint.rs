@@ -120,7 +120,10 @@ impl Ingress {
         let wanted = payload_type.value();
         match self.formats.get(usize::from(self.format)) {
             Some(format) if format.payload_type == wanted => Some(usize::from(self.format)),
-            _ => self.formats.iter().position(|format| format.payload_type == wanted),
+            _ => self
+                .formats
+                .iter()
+                .position(|format| format.payload_type == wanted),
         }
     }
 
@@ -146,13 +149,15 @@ impl Ingress {
     /// A packet of the SSRC before, overtaken by the change.
     #[inline]
     pub(crate) fn is_overtaken(&self, ssrc: Ssrc, now: Instant) -> bool {
-        self.previous_ssrc
-            .is_some_and(|(previous, at)| previous == ssrc && now.saturating_duration_since(at) < SSRC_OVERLAP)
+        self.previous_ssrc.is_some_and(|(previous, at)| {
+            previous == ssrc && now.saturating_duration_since(at) < SSRC_OVERLAP
+        })
     }
 
     /// Since when nothing has come although it should.
     pub(crate) fn silent_since(&self) -> Instant {
-        self.last_rx.map_or(self.expected_since, |last| last.max(self.expected_since))
+        self.last_rx
+            .map_or(self.expected_since, |last| last.max(self.expected_since))
     }
 }
 
@@ -195,9 +200,16 @@ pub(crate) struct Identity {
 }
 
 impl Endpoint {
-    pub(crate) fn new(node: Arc<NodeSpec>, identity: Identity, media_timeout: Duration, now: Instant) -> Self {
+    pub(crate) fn new(
+        node: Arc<NodeSpec>,
+        identity: Identity,
+        media_timeout: Duration,
+        now: Instant,
+    ) -> Self {
         let NodeKind::Endpoint(spec) = &node.kind;
-        let clock = spec.send_audio().map_or(ClockRate::HZ_8000, |format| format.clock);
+        let clock = spec
+            .send_audio()
+            .map_or(ClockRate::HZ_8000, |format| format.clock);
         Self {
             ingress: Ingress::new(spec, identity.stream, now),
             egress: Egress {
@@ -253,7 +265,7 @@ impl Endpoint {
     /// When this endpoint next needs attention, and why.
     pub(crate) fn next_due(&self) -> Option<(Instant, Wake)> {
         let digit_rx = self.digits.poll_timeout();
-        let digit_tx = self.dialling.as_ref().map(|dialling| dialling.due());
+        let digit_tx = self.dialling.as_ref().and_then(|dialling| dialling.due());
         let silence = (self.ingress.receives && !self.ingress.timed_out)
             .then(|| self.ingress.silent_since() + self.media_timeout);
         [

@@ -145,7 +145,11 @@ impl Line {
         if !packet.event {
             self.marker_due = false;
         }
-        Some(Stamp { sequence: sequence as u16, timestamp, marker })
+        Some(Stamp {
+            sequence: sequence as u16,
+            timestamp,
+            marker,
+        })
     }
 
     /// A packet of the source that the listener is not to get: the line closes the gap, so that it does not look
@@ -183,14 +187,21 @@ impl Line {
         self.stream = packet.stream;
         self.top = ext;
         // Before anything was sent, what overtook the first packet cannot collide with anything.
-        self.floor = if self.is_started() { ext } else { ext.saturating_sub(0x100) };
+        self.floor = if self.is_started() {
+            ext
+        } else {
+            ext.saturating_sub(0x100)
+        };
         self.anchor_timestamp(now, packet);
     }
 
     /// A newer packet of the same source: does its timestamp still follow?
     #[inline]
     fn follow(&mut self, now: Instant, packet: &Arrival) {
-        let advance = packet.timestamp.wrapping_add(self.timestamp_offset).diff(self.last_timestamp);
+        let advance = packet
+            .timestamp
+            .wrapping_add(self.timestamp_offset)
+            .diff(self.last_timestamp);
         // A second is far beyond any frame; the exact limits need the clock and matter only past it.
         if packet.clock == self.clock && advance.unsigned_abs() < self.clock.hz() {
             return;
@@ -206,7 +217,8 @@ impl Line {
     fn anchor_timestamp(&mut self, now: Instant, packet: &Arrival) {
         let start = if self.is_started() {
             let frame = ticks(packet.clock, self.frame).max(1);
-            self.last_timestamp.wrapping_add(self.elapsed(now, packet.clock).max(frame))
+            self.last_timestamp
+                .wrapping_add(self.elapsed(now, packet.clock).max(frame))
         } else {
             self.last_timestamp
         };
@@ -235,12 +247,16 @@ impl Line {
             return known.line;
         }
         let line = self.timestamp_at(now);
-        self.foreign_event = Some(ForeignEvent { source: packet.timestamp, line });
+        self.foreign_event = Some(ForeignEvent {
+            source: packet.timestamp,
+            line,
+        });
         line
     }
 
     fn elapsed(&self, now: Instant, clock: ClockRate) -> u32 {
-        self.last_at.map_or(0, |at| ticks(clock, now.saturating_duration_since(at)))
+        self.last_at
+            .map_or(0, |at| ticks(clock, now.saturating_duration_since(at)))
     }
 }
 

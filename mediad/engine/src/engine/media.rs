@@ -13,8 +13,9 @@ use rtp::{
 };
 
 use super::{
-    Egress, Engine, Totals, endpoint_timer,
+    Egress, Engine, Totals,
     endpoint::{Endpoint, IngressFormat},
+    endpoint_timer,
     line::{Arrival, StreamId},
     outbox::Outbox,
     plan::{Mapping, Op},
@@ -78,7 +79,10 @@ impl Engine {
     ) -> Result<(), DropReason> {
         let packet = RtpReader::parse(data).map_err(|_| DropReason::Malformed)?;
         let header = packet.header();
-        let transport = self.transports.get_mut(flow.transport).ok_or(DropReason::NoEndpoint)?;
+        let transport = self
+            .transports
+            .get_mut(flow.transport)
+            .ok_or(DropReason::NoEndpoint)?;
         let key = transport.endpoint.ok_or(DropReason::NoEndpoint)?;
         let endpoint = self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?;
         let format = endpoint.ingress.format_of(header.payload_type);
@@ -86,7 +90,9 @@ impl Engine {
             Some(verdict) => verdict,
             // What is not even one of the formats teaches nothing.
             None if format.is_none() => return Err(DropReason::PayloadType),
-            None => transport.source.judge(now, from, &header, flow.transport, &mut self.probation),
+            None => transport
+                .source
+                .judge(now, from, &header, flow.transport, &mut self.probation),
         };
         match verdict {
             Verdict::Accept => {}
@@ -121,14 +127,21 @@ impl Engine {
             }
             self.last_stream += 1;
             ingress.change_ssrc(header.ssrc, StreamId(self.last_stream), now.mono);
-            end_digit(&mut self.outbox, self.sessions.get(endpoint.session).map(|s| s.handle), endpoint, now);
+            end_digit(
+                &mut self.outbox,
+                self.sessions.get(endpoint.session).map(|s| s.handle),
+                endpoint,
+                now,
+            );
         }
         let ingress = &mut endpoint.ingress;
         let event = format.codec == Codec::TelephoneEvent;
         let verdict = if event {
             ingress.stats.on_untimed_packet(header.sequence)
         } else {
-            ingress.stats.on_packet(header.sequence, header.timestamp, now.mono, format.clock)
+            ingress
+                .stats
+                .on_packet(header.sequence, header.timestamp, now.mono, format.clock)
         };
         let ext = match verdict {
             SeqVerdict::Accepted { ext } | SeqVerdict::Late { ext } => ext,
@@ -176,15 +189,18 @@ impl Engine {
         payload: &[u8],
         tx: &mut impl Egress,
     ) {
-        let Some(source) = self.endpoints.get_mut(key) else { return };
+        let Some(source) = self.endpoints.get_mut(key) else {
+            return;
+        };
         // Taken out while the listeners, who live beside it, are written to.
         let hops = std::mem::take(&mut source.ingress.hops);
         let mappings = std::mem::take(&mut source.ingress.mappings);
         let formats = source.ingress.formats.len();
         for (hop, listener) in hops.iter().enumerate() {
-            let (Some(&mapping), Some(listener)) =
-                (mappings.get(hop * formats + format), self.endpoints.get_mut(*listener))
-            else {
+            let (Some(&mapping), Some(listener)) = (
+                mappings.get(hop * formats + format),
+                self.endpoints.get_mut(*listener),
+            ) else {
                 continue;
             };
             if !forward(now, listener, mapping, arrival, payload, tx, &mut self.totals) {
@@ -210,45 +226,86 @@ impl Engine {
         previous: Option<SocketAddr>,
         rtcp: bool,
     ) {
-        let Some(learned) = self.transports.get_mut(transport) else { return };
+        let Some(learned) = self.transports.get_mut(transport) else {
+            return;
+        };
         if !rtcp {
             learned.rtcp_source.forget();
             if let Some(endpoint) = learned.endpoint.and_then(|key| self.endpoints.get_mut(key)) {
                 endpoint.egress.destination = Some(address);
             }
         }
-        let Some(session) = self.sessions.get(learned.session) else { return };
-        let kind = EventKind::SourceLearned { address, previous, rtcp };
-        self.outbox.event(session.handle, Some(&learned.spec.id), now.wall, kind);
+        let Some(session) = self.sessions.get(learned.session) else {
+            return;
+        };
+        let kind = EventKind::SourceLearned {
+            address,
+            previous,
+            rtcp,
+        };
+        self.outbox
+            .event(session.handle, Some(&learned.spec.id), now.wall, kind);
     }
 
     #[cold]
     fn on_media_started(&mut self, now: Now, key: Key, from: SocketAddr, header: &RtpHeader, codec: Codec) {
-        let Some(endpoint) = self.endpoints.get_mut(key) else { return };
+        let Some(endpoint) = self.endpoints.get_mut(key) else {
+            return;
+        };
         endpoint.ingress.running = true;
         endpoint.ingress.timed_out = false;
         endpoint.ingress.first_rx.get_or_insert(now.wall);
         if let Some(session) = self.sessions.get(endpoint.session) {
-            let RtpHeader { ssrc, payload_type, .. } = *header;
-            let kind = EventKind::MediaStarted { ssrc, payload_type, codec, from };
-            self.outbox.event(session.handle, Some(&endpoint.node.id), now.wall, kind);
+            let RtpHeader {
+                ssrc, payload_type, ..
+            } = *header;
+            let kind = EventKind::MediaStarted {
+                ssrc,
+                payload_type,
+                codec,
+                from,
+            };
+            self.outbox
+                .event(session.handle, Some(&endpoint.node.id), now.wall, kind);
         }
         self.arm(now.mono, key);
     }
 
     #[cold]
-    fn on_event_packet(&mut self, now: Now, key: Key, header: &RtpHeader, format: &IngressFormat, payload: &[u8]) {
-        let Some(endpoint) = self.endpoints.get_mut(key) else { return };
-        let Some(handle) = self.sessions.get(endpoint.session).map(|session| session.handle) else { return };
-        let Endpoint { digits, node, digit_count, .. } = endpoint;
+    fn on_event_packet(
+        &mut self,
+        now: Now,
+        key: Key,
+        header: &RtpHeader,
+        format: &IngressFormat,
+        payload: &[u8],
+    ) {
+        let Some(endpoint) = self.endpoints.get_mut(key) else {
+            return;
+        };
+        let Some(handle) = self.sessions.get(endpoint.session).map(|session| session.handle) else {
+            return;
+        };
+        let Endpoint {
+            digits,
+            node,
+            digit_count,
+            ..
+        } = endpoint;
         let outbox = &mut self.outbox;
         // A malformed event is forwarded as it came; it only shows nothing.
-        let _ = digits.on_packet(now.mono, header.timestamp, header.marker, payload, |observation| {
-            if let Some(kind) = digit_event(observation, format) {
-                *digit_count += u32::from(matches!(kind, EventKind::DigitStarted { .. }));
-                outbox.event(handle, Some(&node.id), now.wall, kind);
-            }
-        });
+        let _ = digits.on_packet(
+            now.mono,
+            header.timestamp,
+            header.marker,
+            payload,
+            |observation| {
+                if let Some(kind) = digit_event(observation, format) {
+                    *digit_count += u32::from(matches!(kind, EventKind::DigitStarted { .. }));
+                    outbox.event(handle, Some(&node.id), now.wall, kind);
+                }
+            },
+        );
         let due = digits.poll_timeout();
         let armed = self.wheel.armed(endpoint_timer(key));
         if let Some(due) = due
@@ -275,10 +332,16 @@ fn forward(
         egress.line.withhold(arrival);
         return true;
     }
-    let Some(destination) = egress.destination else { return true };
+    let Some(destination) = egress.destination else {
+        return true;
+    };
     let len = FIXED_HEADER_BYTES + payload.len();
-    let Some(slot) = tx.slot().and_then(|slot| slot.get_mut(..len)) else { return false };
-    let Some(stamp) = egress.line.place(now.mono, arrival) else { return true };
+    let Some(slot) = tx.slot().and_then(|slot| slot.get_mut(..len)) else {
+        return false;
+    };
+    let Some(stamp) = egress.line.place(now.mono, arrival) else {
+        return true;
+    };
     let header = RtpHeader {
         marker: stamp.marker,
         payload_type: PayloadType::from_low_bits(mapping.payload_type),
@@ -314,11 +377,22 @@ fn translate(payload: &[u8], body: &mut [u8], table: &[u8; 256]) {
 /// The event for an observation, if it is a digit.
 pub(super) fn digit_event(observation: Observation, format: &IngressFormat) -> Option<EventKind> {
     match observation {
-        Observation::Started { event, .. } if event <= DIGIT_EVENT_MAX => Some(EventKind::DigitStarted { event }),
-        Observation::Ended { event, duration, cause, .. } if event <= DIGIT_EVENT_MAX => {
+        Observation::Started { event, .. } if event <= DIGIT_EVENT_MAX => {
+            Some(EventKind::DigitStarted { event })
+        }
+        Observation::Ended {
+            event,
+            duration,
+            cause,
+            ..
+        } if event <= DIGIT_EVENT_MAX => {
             let length = format.clock.duration(u64::from(duration));
             let duration_ms = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
-            Some(EventKind::DigitEnded { event, duration_ms, inferred: cause != EndCause::EndPacket })
+            Some(EventKind::DigitEnded {
+                event,
+                duration_ms,
+                inferred: cause != EndCause::EndPacket,
+            })
         }
         Observation::Started { .. } | Observation::Ended { .. } => None,
     }
@@ -326,12 +400,19 @@ pub(super) fn digit_event(observation: Observation, format: &IngressFormat) -> O
 
 /// The clock of the telephone-events of an endpoint; a running digit does not say it itself.
 pub(super) fn event_format(endpoint: &Endpoint) -> Option<IngressFormat> {
-    endpoint.ingress.formats.iter().find(|format| format.codec == Codec::TelephoneEvent).copied()
+    endpoint
+        .ingress
+        .formats
+        .iter()
+        .find(|format| format.codec == Codec::TelephoneEvent)
+        .copied()
 }
 
 /// A digit whose source went away has ended.
 pub(super) fn end_digit(outbox: &mut Outbox, session: Option<SessionKey>, endpoint: &mut Endpoint, now: Now) {
-    let (Some(session), Some(format)) = (session, event_format(endpoint)) else { return };
+    let (Some(session), Some(format)) = (session, event_format(endpoint)) else {
+        return;
+    };
     let Endpoint { digits, node, .. } = endpoint;
     digits.finish(|observation| {
         if let Some(kind) = digit_event(observation, &format) {

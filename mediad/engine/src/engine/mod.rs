@@ -26,12 +26,7 @@ mod timeout;
 mod transport;
 mod wheel;
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use rtp::time::Now;
 
@@ -174,7 +169,10 @@ impl Engine {
         self.totals.drops[reason as usize] += 1;
         let received = reason != DropReason::EgressFull;
         self.totals.rx_packets += u64::from(received);
-        if let Some(transport) = self.flow(socket).and_then(|flow| self.transports.get_mut(flow.transport)) {
+        if let Some(transport) = self
+            .flow(socket)
+            .and_then(|flow| self.transports.get_mut(flow.transport))
+        {
             transport.rx_packets += u64::from(received);
             transport.count(reason);
         }

@@ -21,7 +21,10 @@ impl ByeReason {
         let len = reason.len().min(limits::BYE_REASON_BYTES_MAX);
         let mut bytes = [0; limits::BYE_REASON_BYTES_MAX];
         bytes[..len].copy_from_slice(&reason[..len]);
-        Self { bytes, len: len as u8 }
+        Self {
+            bytes,
+            len: len as u8,
+        }
     }
 
     /// As UTF-8; what is not, cut or never was, is left out or replaced.
@@ -63,15 +66,39 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn event(&mut self, session: SessionKey, subject: Option<&Name>, at: SystemTime, kind: EventKind) {
-        self.push(Pending { event: EngineEvent { session, subject: subject.cloned(), at, kind }, bye: None });
+    pub(crate) fn event(
+        &mut self,
+        session: SessionKey,
+        subject: Option<&Name>,
+        at: SystemTime,
+        kind: EventKind,
+    ) {
+        self.push(Pending {
+            event: EngineEvent {
+                session,
+                subject: subject.cloned(),
+                at,
+                kind,
+            },
+            bye: None,
+        });
     }
 
     /// A BYE; its text is made when the event is taken.
     pub(crate) fn bye(&mut self, session: SessionKey, subject: &Name, at: SystemTime, reason: ByeReason) {
-        let kind = EventKind::PeerBye { reason: Box::default() };
-        let event = EngineEvent { session, subject: Some(subject.clone()), at, kind };
-        self.push(Pending { event, bye: Some(reason) });
+        let kind = EventKind::PeerBye {
+            reason: Box::default(),
+        };
+        let event = EngineEvent {
+            session,
+            subject: Some(subject.clone()),
+            at,
+            kind,
+        };
+        self.push(Pending {
+            event,
+            bye: Some(reason),
+        });
     }
 
     fn push(&mut self, pending: Pending) {
@@ -141,6 +168,9 @@ mod tests {
             outbox.event(SessionKey(n), None, SystemTime::UNIX_EPOCH, EventKind::Silent);
         }
         assert_eq!(outbox.lost_events(), 3);
-        assert_eq!(outbox.take_event().map(|event| event.session), Some(SessionKey(0)));
+        assert_eq!(
+            outbox.take_event().map(|event| event.session),
+            Some(SessionKey(0))
+        );
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Participant {
     round_trip: Option<Duration>,
     /// What the peer last said about our stream.
     heard: Option<ReportBlock>,
+    /// Largest jitter the peer told, in ticks.
+    heard_jitter_max: u32,
     /// Hundredths; 0 is unknown.
     mos_ingress: u16,
     mos_egress: u16,
@@ -76,6 +78,7 @@ impl Participant {
             goodbye: None,
             round_trip: None,
             heard: None,
+            heard_jitter_max: 0,
             mos_ingress: 0,
             mos_egress: 0,
         }
@@ -152,7 +155,9 @@ impl Participant {
         ingress: &mut Ingress,
         egress: &Egress,
     ) -> Result<(), NoSpace> {
-        let block = ingress.ssrc.and_then(|ssrc| ingress.stats.report_block(ssrc, self.last_sr, now));
+        let block = ingress
+            .ssrc
+            .and_then(|ssrc| ingress.stats.report_block(ssrc, self.last_sr, now));
         let blocks = block.as_slice();
         if self.has_sent_rtp(egress) {
             let info = SenderInfo {
@@ -170,7 +175,13 @@ impl Participant {
     }
 
     /// Take in a compound packet of the peer.
-    pub(crate) fn hear(&mut self, now: Now, compound: &Compound<'_>, ingress: &Ingress, egress: &Egress) -> Heard {
+    pub(crate) fn hear(
+        &mut self,
+        now: Now,
+        compound: &Compound<'_>,
+        ingress: &Ingress,
+        egress: &Egress,
+    ) -> Heard {
         let mut heard = Heard::default();
         for packet in compound.packets() {
             match packet {
@@ -178,7 +189,10 @@ impl Participant {
                     // Before RTP arrived the author's SSRC is not known; then it is the one that will come.
                     if ingress.ssrc.is_none_or(|ssrc| ssrc == report.ssrc) {
                         let arrival = now.mono;
-                        self.last_sr = Some(LastSr { ntp_middle: report.info.ntp.middle(), arrival });
+                        self.last_sr = Some(LastSr {
+                            ntp_middle: report.info.ntp.middle(),
+                            arrival,
+                        });
                     }
                     self.hear_blocks(now, report.reports, egress);
                 }
@@ -209,6 +223,7 @@ impl Participant {
             if let Some(round_trip) = round_trip_time(NtpTimestamp::from_wall(now.wall), &block) {
                 self.round_trip = Some(round_trip);
             }
+            self.heard_jitter_max = self.heard_jitter_max.max(block.jitter);
             self.heard = Some(block);
         }
     }
@@ -220,8 +235,11 @@ impl Participant {
         egress: &Egress,
         thresholds: &MosThresholds,
     ) -> Option<QualityCrossing> {
-        let codec = ingress.current_format().map(|format| (format.codec, format.clock));
-        if let (Some(block), Some(impairment)) = (self.heard, codec.and_then(|(codec, _)| impairment(codec))) {
+        let codec = ingress
+            .current_format()
+            .map(|format| (format.codec, format.clock));
+        if let (Some(block), Some(impairment)) = (self.heard, codec.and_then(|(codec, _)| impairment(codec)))
+        {
             let loss = f32::from(block.fraction_lost) / 256.0;
             let jitter = egress.line.clock().duration(u64::from(block.jitter));
             self.mos_egress = self.score(impairment, loss, jitter);
@@ -243,29 +261,48 @@ impl Participant {
     }
 
     fn crossing(&mut self, previous: u16, thresholds: &MosThresholds) -> Option<QualityCrossing> {
-        let crossed = if self.poor { self.mos_ingress > thresholds.good } else { self.mos_ingress < thresholds.poor };
+        let crossed = if self.poor {
+            self.mos_ingress > thresholds.good
+        } else {
+            self.mos_ingress < thresholds.poor
+        };
         if !crossed {
             return None;
         }
         self.poor = !self.poor;
-        Some(QualityCrossing { mos: self.mos_ingress, previous })
+        Some(QualityCrossing {
+            mos: self.mos_ingress,
+            previous,
+        })
     }
 
     /// Hundredths of MOS. The jitter buffer at the listener is taken as twice the jitter, beside one packet.
     fn score(&self, codec: CodecImpairment, loss: f32, jitter: Duration) -> u16 {
         let one_way = self.round_trip.unwrap_or_default() / 2;
         let delay = one_way + 2 * jitter.min(Duration::from_secs(1)) + Duration::from_millis(20);
-        (mos(&QualityInputs { codec, loss, burst_ratio: 1.0, delay }) * 100.0).round() as u16
+        (mos(&QualityInputs {
+            codec,
+            loss,
+            burst_ratio: 1.0,
+            delay,
+        }) * 100.0)
+            .round() as u16
     }
 
     /// Milliseconds.
     pub(crate) fn round_trip_ms(&self) -> Option<f32> {
-        self.round_trip.map(|round_trip| round_trip.as_secs_f32() * 1000.0)
+        self.round_trip
+            .map(|round_trip| round_trip.as_secs_f32() * 1000.0)
     }
 
     /// What the peer last said about our stream.
     pub(crate) fn heard(&self) -> Option<&ReportBlock> {
         self.heard.as_ref()
+    }
+
+    /// Largest jitter the peer told, in ticks of the line.
+    pub(crate) fn heard_jitter_max(&self) -> u32 {
+        self.heard_jitter_max
     }
 
     /// Of what we receive.

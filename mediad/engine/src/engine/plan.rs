@@ -31,7 +31,10 @@ pub(crate) struct Mapping {
     pub(crate) op: Op,
 }
 
-const WITHHELD: Mapping = Mapping { payload_type: 0, op: Op::Withhold };
+const WITHHELD: Mapping = Mapping {
+    payload_type: 0,
+    op: Op::Withhold,
+};
 
 /// The plan towards one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +49,11 @@ pub(crate) struct Plan {
 
 impl Plan {
     fn silent() -> Self {
-        Self { kind: PlanKind::Silent, source: None, mappings: Box::default() }
+        Self {
+            kind: PlanKind::Silent,
+            source: None,
+            mappings: Box::default(),
+        }
     }
 }
 
@@ -56,7 +63,9 @@ pub(crate) fn compile(spec: &SessionSpec) -> Box<[Plan]> {
     // Muted edges keep their place and carry nothing. Edges are sorted: of two sources that a graph should not have
     // let through, the first is heard.
     for edge in spec.edges.iter().filter(|edge| !edge.muted) {
-        let (Some(from), Some(to)) = (position(spec, &edge.from), position(spec, &edge.to)) else { continue };
+        let (Some(from), Some(to)) = (position(spec, &edge.from), position(spec, &edge.to)) else {
+            continue;
+        };
         let (NodeKind::Endpoint(speaker), NodeKind::Endpoint(listener)) =
             (&spec.nodes[from].kind, &spec.nodes[to].kind);
         if plans[to].source.is_none() && speaker.direction.receives() && listener.direction.sends() {
@@ -71,33 +80,61 @@ fn position(spec: &SessionSpec, id: &str) -> Option<usize> {
 }
 
 fn plan(source: u32, speaker: &EndpointSpec, listener: &EndpointSpec, edge: &EdgeSpec) -> Plan {
-    let mappings: Box<[Mapping]> = speaker.receive.iter().map(|from| mapping(from, listener, edge)).collect();
+    let mappings: Box<[Mapping]> = speaker
+        .receive
+        .iter()
+        .map(|from| mapping(from, listener, edge))
+        .collect();
     let changes = |(from, to): (&PayloadFormat, &Mapping)| match to.op {
         Op::Withhold => false,
         Op::UlawToAlaw | Op::AlawToUlaw => true,
         Op::Forward => from.payload_type.value() != to.payload_type,
     };
     let rewrites = speaker.receive.iter().zip(&mappings).any(changes);
-    let kind = if rewrites { PlanKind::Rewrite } else { PlanKind::Relay };
-    Plan { kind, source: Some(source), mappings }
+    let kind = if rewrites {
+        PlanKind::Rewrite
+    } else {
+        PlanKind::Relay
+    };
+    Plan {
+        kind,
+        source: Some(source),
+        mappings,
+    }
 }
 
 fn mapping(from: &PayloadFormat, listener: &EndpointSpec, edge: &EdgeSpec) -> Mapping {
     if from.codec == Codec::TelephoneEvent && edge.block_digits {
         return WITHHELD;
     }
-    let forward = |to: &PayloadFormat| Mapping { payload_type: to.payload_type.value(), op: Op::Forward };
+    let forward = |to: &PayloadFormat| Mapping {
+        payload_type: to.payload_type.value(),
+        op: Op::Forward,
+    };
     let candidates = || listener.send.iter().filter(|to| is_same(from, to));
     // The same number, where the listener has it, tells apart what only its parameters distinguish.
     let exact = candidates().find(|to| to.payload_type == from.payload_type);
-    if let Some(to) = exact.or_else(|| candidates().find(|to| to.fmtp == from.fmtp)).or_else(|| candidates().next()) {
+    if let Some(to) = exact
+        .or_else(|| candidates().find(|to| to.fmtp == from.fmtp))
+        .or_else(|| candidates().next())
+    {
         return forward(to);
     }
-    let other_law = |codec| listener.send.iter().find(|to| to.codec == codec && to.clock == from.clock);
+    let other_law = |codec| {
+        listener
+            .send
+            .iter()
+            .find(|to| to.codec == codec && to.clock == from.clock)
+    };
     let (op, to) = match from.codec {
         Codec::Pcmu => (Op::UlawToAlaw, other_law(Codec::Pcma)),
         Codec::Pcma => (Op::AlawToUlaw, other_law(Codec::Pcmu)),
-        Codec::G722 | Codec::Opus | Codec::L16 | Codec::TelephoneEvent | Codec::ComfortNoise | Codec::Opaque => {
+        Codec::G722
+        | Codec::Opus
+        | Codec::L16
+        | Codec::TelephoneEvent
+        | Codec::ComfortNoise
+        | Codec::Opaque => {
             return WITHHELD;
         }
     };

@@ -13,11 +13,6 @@ impl Random {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
-
-    /// Uniform in `0.0..1.0`.
-    pub(crate) fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
 }
 
 /// The finaliser of SplitMix64: every input bit changes about half of the output bits.

@@ -40,7 +40,11 @@ pub(crate) struct Slab<T> {
 
 impl<T> Slab<T> {
     pub(crate) const fn new() -> Self {
-        Self { chunks: Vec::new(), free: Vec::new(), count: 0 }
+        Self {
+            chunks: Vec::new(),
+            free: Vec::new(),
+            count: 0,
+        }
     }
 
     pub(crate) const fn count(&self) -> usize {
@@ -55,37 +59,70 @@ impl<T> Slab<T> {
         let slot = &mut self.chunks[(index >> CHUNK_BITS) as usize][index as usize % CHUNK];
         slot.value = Some(value);
         self.count += 1;
-        Key { index, generation: slot.generation }
+        Key {
+            index,
+            generation: slot.generation,
+        }
     }
 
     fn grow(&mut self) {
         let first = (self.chunks.len() * CHUNK) as u32;
-        self.chunks.push((0..CHUNK).map(|_| Slot { generation: 0, value: None }).collect());
+        self.chunks.push(
+            (0..CHUNK)
+                .map(|_| Slot {
+                    generation: 0,
+                    value: None,
+                })
+                .collect(),
+        );
         // Lowest index on top, so that a small slab stays in few cache lines.
         self.free.extend((first..first + CHUNK as u32).rev());
     }
 
     #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        let slot = self.chunks.get((key.index >> CHUNK_BITS) as usize)?.get(key.index as usize % CHUNK)?;
-        if slot.generation == key.generation { slot.value.as_ref() } else { None }
+        let slot = self
+            .chunks
+            .get((key.index >> CHUNK_BITS) as usize)?
+            .get(key.index as usize % CHUNK)?;
+        if slot.generation == key.generation {
+            slot.value.as_ref()
+        } else {
+            None
+        }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let slot = self.chunks.get_mut((key.index >> CHUNK_BITS) as usize)?.get_mut(key.index as usize % CHUNK)?;
-        if slot.generation == key.generation { slot.value.as_mut() } else { None }
+        let slot = self
+            .chunks
+            .get_mut((key.index >> CHUNK_BITS) as usize)?
+            .get_mut(key.index as usize % CHUNK)?;
+        if slot.generation == key.generation {
+            slot.value.as_mut()
+        } else {
+            None
+        }
     }
 
     /// The value in place `index`, with its key.
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
-        let slot = self.chunks.get_mut((index >> CHUNK_BITS) as usize)?.get_mut(index as usize % CHUNK)?;
-        let key = Key { index, generation: slot.generation };
+        let slot = self
+            .chunks
+            .get_mut((index >> CHUNK_BITS) as usize)?
+            .get_mut(index as usize % CHUNK)?;
+        let key = Key {
+            index,
+            generation: slot.generation,
+        };
         slot.value.as_mut().map(|value| (key, value))
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
-        let slot = self.chunks.get_mut((key.index >> CHUNK_BITS) as usize)?.get_mut(key.index as usize % CHUNK)?;
+        let slot = self
+            .chunks
+            .get_mut((key.index >> CHUNK_BITS) as usize)?
+            .get_mut(key.index as usize % CHUNK)?;
         if slot.generation != key.generation {
             return None;
         }

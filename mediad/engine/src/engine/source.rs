@@ -64,7 +64,12 @@ impl SourceLock {
 
     /// The signalling said something new. A lock to another address than a changed one is given up: the caller asked
     /// for that address, and a peer behind NAT is learned again within four packets.
-    pub(crate) fn update(&mut self, policy: SourcePolicy, signalled: Option<SocketAddr>, relearn_after: Duration) {
+    pub(crate) fn update(
+        &mut self,
+        policy: SourcePolicy,
+        signalled: Option<SocketAddr>,
+        relearn_after: Duration,
+    ) {
         self.relearn_after = relearn_after;
         let moved = signalled != self.signalled;
         if (moved || policy != self.policy)
@@ -86,7 +91,8 @@ impl SourceLock {
 
     /// The source is locked and not where the signalling said.
     pub(crate) fn is_learned(&self) -> bool {
-        self.locked.is_some_and(|locked| !self.signalled.is_some_and(|signalled| same(signalled, locked)))
+        self.locked
+            .is_some_and(|locked| !self.signalled.is_some_and(|signalled| same(signalled, locked)))
     }
 
     pub(crate) fn state(&self) -> SourceState {
@@ -203,7 +209,9 @@ impl RtcpSource {
         }
         let silent = self.heard.map(|heard| now.saturating_duration_since(heard));
         let alive = silent.is_some_and(|silent| silent < limits::RTCP_RELEARN_AFTER);
-        let same_host = rtp.destination().is_some_and(|peer| peer.ip().to_canonical() == from.ip().to_canonical());
+        let same_host = rtp
+            .destination()
+            .is_some_and(|peer| peer.ip().to_canonical() == from.ip().to_canonical());
         if alive || !same_host || rtp.policy == SourcePolicy::Signalled {
             return Verdict::Refuse(DropReason::WrongSource);
         }
@@ -248,7 +256,11 @@ struct Entry {
 impl Probation {
     pub(crate) fn new(seed: u64) -> Self {
         let entries = vec![[Entry::default(); WAYS]; limits::PROBATION_ENTRIES / WAYS].into_boxed_slice();
-        Self { seed, entries, origin: None }
+        Self {
+            seed,
+            entries,
+            origin: None,
+        }
     }
 
     /// Count a packet; true once `from` sent enough of them in sequence with one SSRC.
@@ -257,13 +269,26 @@ impl Probation {
         let (tag, place) = ((hash >> 32) as u32, hash as usize % self.entries.len());
         let at = self.stamp(now);
         let bucket = &mut self.entries[place];
-        let rank = |entry: &Entry| if at.wrapping_sub(entry.at) > PATIENCE { 0 } else { entry.count };
+        let rank = |entry: &Entry| {
+            if at.wrapping_sub(entry.at) > PATIENCE {
+                0
+            } else {
+                entry.count
+            }
+        };
         let next = header.sequence.wrapping_add(1);
-        if let Some(entry) = bucket.iter_mut().find(|entry| entry.tag == tag && rank(entry) > 0) {
+        if let Some(entry) = bucket
+            .iter_mut()
+            .find(|entry| entry.tag == tag && rank(entry) > 0)
+        {
             if header.sequence == entry.expected.wrapping_sub(1) {
                 return false;
             }
-            entry.count = if header.sequence == entry.expected { entry.count + 1 } else { 1 };
+            entry.count = if header.sequence == entry.expected {
+                entry.count + 1
+            } else {
+                1
+            };
             entry.expected = next;
             entry.at = at;
             if entry.count < limits::PROBATION_PACKETS {
@@ -274,10 +299,18 @@ impl Probation {
         }
         // The least proven goes; among equals a random one, or a flood would always keep the oldest out.
         let turn = (hash >> 20) as usize % WAYS;
-        let Some(weakest) = (0..WAYS).map(|way| (way + turn) % WAYS).min_by_key(|way| rank(&bucket[*way])) else {
+        let Some(weakest) = (0..WAYS)
+            .map(|way| (way + turn) % WAYS)
+            .min_by_key(|way| rank(&bucket[*way]))
+        else {
             return false;
         };
-        bucket[weakest] = Entry { tag, expected: next, count: 1, at };
+        bucket[weakest] = Entry {
+            tag,
+            expected: next,
+            count: 1,
+            at,
+        };
         limits::PROBATION_PACKETS <= 1
     }
 

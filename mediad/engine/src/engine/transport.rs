@@ -66,7 +66,8 @@ impl Transport {
     /// Take a changed spec; sockets and counters stay.
     pub(crate) fn update(&mut self, spec: Arc<TransportSpec>, options: &SessionOptions) {
         let before = self.source.destination();
-        self.source.update(spec.source, spec.remote, options.relearn_after);
+        self.source
+            .update(spec.source, spec.remote, options.relearn_after);
         if before != self.source.destination() || spec.remote_rtcp != self.spec.remote_rtcp {
             self.rtcp_source.forget();
         }
@@ -95,7 +96,9 @@ impl Transport {
             RtcpMode::Off => None,
             RtcpMode::Mux => Some((self.rtp_socket, self.source.destination()?)),
             RtcpMode::Separate => {
-                let to = self.rtcp_source.destination(&self.source, self.spec.remote_rtcp)?;
+                let to = self
+                    .rtcp_source
+                    .destination(&self.source, self.spec.remote_rtcp)?;
                 Some((self.rtcp_socket?, to))
             }
         }

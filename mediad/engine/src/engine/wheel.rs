@@ -60,7 +60,13 @@ struct Node {
     wake: Wake,
 }
 
-const UNARMED: Node = Node { due: 0, prev: NONE, next: NONE, list: NONE, wake: Wake::Rtcp };
+const UNARMED: Node = Node {
+    due: 0,
+    prev: NONE,
+    next: NONE,
+    list: NONE,
+    wake: Wake::Rtcp,
+};
 
 /// See the module. Timers are numbered by their owner; each number is armed at most once.
 #[derive(Debug)]
@@ -95,8 +101,14 @@ impl Wheel {
     pub(crate) fn arm(&mut self, id: u32, at: Instant, now: Instant, wake: Wake) {
         self.disarm(id);
         let due = self.slot_after(at, now);
-        let due = if wake.is_coarse() { due.next_multiple_of(COARSE_SLOTS) } else { due };
-        let Some(node) = self.nodes.get_mut(id as usize) else { return };
+        let due = if wake.is_coarse() {
+            due.next_multiple_of(COARSE_SLOTS)
+        } else {
+            due
+        };
+        let Some(node) = self.nodes.get_mut(id as usize) else {
+            return;
+        };
         node.due = due;
         node.wake = wake;
         self.link(id);
@@ -109,7 +121,9 @@ impl Wheel {
     }
 
     pub(crate) fn disarm(&mut self, id: u32) {
-        let Some(&Node { prev, next, list, .. }) = self.nodes.get(id as usize) else { return };
+        let Some(&Node { prev, next, list, .. }) = self.nodes.get(id as usize) else {
+            return;
+        };
         if list == NONE {
             return;
         }
@@ -185,7 +199,10 @@ impl Wheel {
     }
 
     fn link(&mut self, id: u32) {
-        let due = self.nodes[id as usize].due.max(self.cursor).min(self.cursor + HORIZON);
+        let due = self.nodes[id as usize]
+            .due
+            .max(self.cursor)
+            .min(self.cursor + HORIZON);
         let list = (due % SLOTS) as u32;
         let next = self.heads[list as usize];
         if next != NONE {
@@ -232,7 +249,10 @@ mod tests {
         assert_eq!(wheel.next_deadline(), None);
         wheel.arm(0, start + Duration::from_millis(41), start, Wake::Digit);
         wheel.arm(1, start + Duration::from_millis(41), start, Wake::Rtcp);
-        assert_eq!(wheel.next_deadline().map(|(at, _)| at - start), Some(Duration::from_millis(50)));
+        assert_eq!(
+            wheel.next_deadline().map(|(at, _)| at - start),
+            Some(Duration::from_millis(50))
+        );
         assert_eq!(wheel.expire(start + Duration::from_millis(49)), None);
         assert!(wheel.expire(start + Duration::from_millis(50)).is_some());
         assert!(wheel.expire(start + Duration::from_millis(50)).is_some());

@@ -1,0 +1,476 @@
+//! Sessions and their edits: what changed is made so, what did not keeps everything.
+
+use std::{sync::Arc, time::Instant};
+
+use rtp::{time::Now, units::Ssrc};
+
+use super::{
+    Egress, Engine,
+    dialling::Dialling,
+    endpoint::{Endpoint, Identity},
+    endpoint_timer,
+    media::end_digit,
+    participant::lost,
+    plan::{self, Mapping, Plan},
+    session_timer,
+    slab::Key,
+    transport::{Flow, Transport},
+    unchanged,
+};
+use crate::{
+    command::{
+        Commit, EndpointReport, EndpointStream, PlanKind, PlanReport, SendDigit, SessionKey, SessionReport,
+        SocketId, StreamReport, TransportSockets,
+    },
+    spec::{Codec, Name, NodeSpec, SessionSpec, TransportSpec},
+};
+
+/// A session in use.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) handle: SessionKey,
+    pub(crate) spec: Arc<SessionSpec>,
+    /// In the order of the spec.
+    pub(crate) transports: Box<[Key]>,
+    /// In the order of the spec's nodes.
+    pub(crate) endpoints: Box<[Key]>,
+    plans: Box<[(PlanKind, Option<u32>)]>,
+    created: Instant,
+    /// The owner's lease expired.
+    pub(crate) orphaned: bool,
+    /// [`Silent`](crate::command::EventKind::Silent) was raised since then.
+    pub(crate) silent: bool,
+}
+
+impl Session {
+    /// From when the silence of the whole session counts.
+    pub(crate) fn created(&self) -> Instant {
+        self.created
+    }
+}
+
+/// Where each part of a session was before an edit.
+struct Before {
+    spec: Arc<SessionSpec>,
+    transports: Box<[Key]>,
+    endpoints: Box<[Key]>,
+}
+
+impl Before {
+    fn transport(&self, id: &str) -> Option<(&Arc<TransportSpec>, Key)> {
+        let at = self.spec.transports.binary_search_by(|t| (*t.id).cmp(id)).ok()?;
+        Some((&self.spec.transports[at], *self.transports.get(at)?))
+    }
+
+    fn endpoint(&self, id: &str) -> Option<(&Arc<NodeSpec>, Key)> {
+        let at = self.spec.nodes.binary_search_by(|n| (*n.id).cmp(id)).ok()?;
+        Some((&self.spec.nodes[at], *self.endpoints.get(at)?))
+    }
+}
+
+impl Engine {
+    pub(super) fn commit(&mut self, now: Now, commit: Commit, tx: &mut impl Egress) {
+        let Commit {
+            session: handle,
+            name: _,
+            spec,
+            sockets,
+            streams,
+        } = commit;
+        let key = self.open(now, handle, &spec);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let before = Before {
+            spec: std::mem::replace(&mut session.spec, spec.clone()),
+            transports: std::mem::take(&mut session.transports),
+            endpoints: std::mem::take(&mut session.endpoints),
+        };
+        let transports: Box<[Key]> = spec
+            .transports
+            .iter()
+            .map(|new| self.put_transport(key, &before, new, &spec, &sockets))
+            .collect();
+        let endpoints: Box<[Key]> = spec
+            .nodes
+            .iter()
+            .map(|new| self.put_endpoint(now, key, &before, new, &spec, &transports, &streams))
+            .collect();
+        for gone in before.endpoints.iter().filter(|old| !endpoints.contains(old)) {
+            self.remove_endpoint(now, *gone, "left the session", tx);
+        }
+        for gone in before.transports.iter().filter(|old| !transports.contains(old)) {
+            self.remove_transport(*gone);
+        }
+        self.attach(&transports, &endpoints);
+        let plans = self.install(&spec, &endpoints);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.transports = transports;
+            session.plans = plans;
+            session.endpoints = endpoints;
+        }
+        self.count();
+    }
+
+    /// The session called `handle`, made if need be.
+    fn open(&mut self, now: Now, handle: SessionKey, spec: &Arc<SessionSpec>) -> Key {
+        if let Some(key) = self.keys.get(&handle) {
+            return *key;
+        }
+        let nothing = SessionSpec {
+            transports: Vec::new(),
+            nodes: Vec::new(),
+            edges: Vec::new(),
+            options: spec.options,
+        };
+        let key = self.sessions.insert(Session {
+            handle,
+            spec: Arc::new(nothing),
+            transports: Box::default(),
+            endpoints: Box::default(),
+            plans: Box::default(),
+            created: now.mono,
+            orphaned: false,
+            silent: false,
+        });
+        self.keys.insert(handle, key);
+        self.wheel.reserve(session_timer(key));
+        key
+    }
+
+    fn put_transport(
+        &mut self,
+        session: Key,
+        before: &Before,
+        new: &Arc<TransportSpec>,
+        spec: &SessionSpec,
+        sockets: &[TransportSockets],
+    ) -> Key {
+        let given = sockets.iter().find(|sockets| sockets.transport == new.id);
+        if let (None, Some((old, key))) = (given, before.transport(&new.id)) {
+            if (!unchanged(old, new) || before.spec.options != spec.options)
+                && let Some(transport) = self.transports.get_mut(key)
+            {
+                transport.update(new.clone(), &spec.options);
+            }
+            return key;
+        }
+        let given = given.expect("the host gives sockets for every new transport");
+        let key = self
+            .transports
+            .insert(Transport::new(session, new.clone(), given, &spec.options));
+        self.bind(
+            given.rtp,
+            Flow {
+                transport: key,
+                rtcp: false,
+            },
+        );
+        if let Some(rtcp) = given.rtcp {
+            self.bind(
+                rtcp,
+                Flow {
+                    transport: key,
+                    rtcp: true,
+                },
+            );
+        }
+        key
+    }
+
+    fn bind(&mut self, socket: SocketId, flow: Flow) {
+        let at = socket.0 as usize;
+        if self.flows.len() <= at {
+            self.flows.resize(at + 1, None);
+        }
+        self.flows[at] = Some(flow);
+        self.totals.sockets += 1;
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an edit has a before, an after and its resources"
+    )]
+    fn put_endpoint(
+        &mut self,
+        now: Now,
+        session: Key,
+        before: &Before,
+        new: &Arc<NodeSpec>,
+        spec: &SessionSpec,
+        transports: &[Key],
+        streams: &[EndpointStream],
+    ) -> Key {
+        let crate::spec::NodeKind::Endpoint(endpoint_spec) = &new.kind;
+        let at = spec
+            .transports
+            .binary_search_by(|t| (*t.id).cmp(&*endpoint_spec.transport));
+        let transport = at.ok().and_then(|at| transports.get(at)).copied();
+        let transport = transport.expect("the host checked that every endpoint has its transport");
+        if let Some((old, key)) = before.endpoint(&new.id)
+            && let Some(endpoint) = self.endpoints.get_mut(key)
+        {
+            if !unchanged(old, new) {
+                endpoint.update(new.clone(), now.mono);
+            }
+            endpoint.transport = transport;
+            endpoint.media_timeout = spec.options.media_timeout;
+            self.arm(now.mono, key);
+            return key;
+        }
+        let stream = streams.iter().find(|stream| stream.node == new.id);
+        let identity = Identity {
+            session,
+            transport,
+            ssrc: stream.map_or_else(|| Ssrc(self.random.next() as u32), |stream| stream.ssrc),
+            cname: stream.map_or_else(|| new.id.clone(), |stream| stream.cname.clone()),
+            stream: self.next_stream(),
+            random: self.random.next(),
+        };
+        let mut endpoint = Endpoint::new(new.clone(), identity, spec.options.media_timeout, now.mono);
+        endpoint
+            .participant
+            .schedule(now.mono, false, self.random.next() as u32);
+        let key = self.endpoints.insert(endpoint);
+        self.wheel.reserve(endpoint_timer(key));
+        self.arm(now.mono, key);
+        key
+    }
+
+    fn remove_endpoint(&mut self, now: Now, key: Key, reason: &str, tx: &mut impl Egress) {
+        self.say_goodbye(now, key, reason, tx);
+        self.wheel.disarm(endpoint_timer(key));
+        let Some(mut endpoint) = self.endpoints.remove(key) else {
+            return;
+        };
+        end_digit(
+            &mut self.outbox,
+            self.sessions.get(endpoint.session).map(|s| s.handle),
+            &mut endpoint,
+            now,
+        );
+        if let Some(transport) = self.transports.get_mut(endpoint.transport) {
+            transport.tx_packets += endpoint.egress.packets;
+            transport.tx_bytes += endpoint.egress.wire_bytes;
+        }
+    }
+
+    fn remove_transport(&mut self, key: Key) {
+        let Some(transport) = self.transports.remove(key) else {
+            return;
+        };
+        for socket in transport.sockets() {
+            let Some(flow) = self.flows.get_mut(socket.0 as usize) else {
+                continue;
+            };
+            // The socket may already belong to what replaced the transport.
+            if flow.is_some_and(|flow| flow.transport == key) {
+                *flow = None;
+                self.totals.sockets -= 1;
+                self.outbox.release(socket);
+            }
+        }
+    }
+
+    /// Link transports and endpoints, both ways.
+    fn attach(&mut self, transports: &[Key], endpoints: &[Key]) {
+        for key in transports {
+            if let Some(transport) = self.transports.get_mut(*key) {
+                transport.endpoint = None;
+            }
+        }
+        for key in endpoints {
+            let Some(endpoint) = self.endpoints.get_mut(*key) else {
+                continue;
+            };
+            let Some(transport) = self.transports.get_mut(endpoint.transport) else {
+                continue;
+            };
+            transport.endpoint = Some(*key);
+            endpoint.egress.socket = transport.rtp_socket;
+            endpoint.egress.destination = transport.source.destination();
+        }
+    }
+
+    /// Compile the plans and give each source its hops.
+    fn install(&mut self, spec: &SessionSpec, endpoints: &[Key]) -> Box<[(PlanKind, Option<u32>)]> {
+        let plans = plan::compile(spec);
+        let mut hops: Vec<(Vec<Key>, Vec<Mapping>)> = vec![(Vec::new(), Vec::new()); endpoints.len()];
+        for (plan, key) in plans.iter().zip(endpoints) {
+            let Plan { source, mappings, .. } = plan;
+            let speaker = source.and_then(|source| endpoints.get(source as usize)).copied();
+            if let Some((keys, all)) = source.and_then(|source| hops.get_mut(source as usize)) {
+                keys.push(*key);
+                all.extend_from_slice(mappings);
+            }
+            let Some(listener) = self.endpoints.get_mut(*key) else {
+                continue;
+            };
+            if listener.egress.source != speaker {
+                // Whoever speaks next continues the line, also the one who was muted meanwhile.
+                listener.egress.line.detach();
+                listener.egress.source = speaker;
+            }
+        }
+        for ((keys, mappings), key) in hops.into_iter().zip(endpoints) {
+            if let Some(source) = self.endpoints.get_mut(*key) {
+                source.ingress.hops = keys.into();
+                source.ingress.mappings = mappings.into();
+            }
+        }
+        plans.iter().map(|plan| (plan.kind, plan.source)).collect()
+    }
+
+    pub(super) fn end(
+        &mut self,
+        now: Now,
+        handle: SessionKey,
+        tx: &mut impl Egress,
+    ) -> Option<Box<SessionReport>> {
+        let key = self.keys.remove(&handle)?;
+        let report = self.report(now, key);
+        let (transports, endpoints) = self
+            .sessions
+            .get(key)
+            .map(|session| (session.transports.clone(), session.endpoints.clone()))
+            .unwrap_or_default();
+        for endpoint in &endpoints {
+            self.remove_endpoint(now, *endpoint, "session ended", tx);
+        }
+        for transport in &transports {
+            self.remove_transport(*transport);
+        }
+        self.wheel.disarm(session_timer(key));
+        self.sessions.remove(key);
+        self.count();
+        report
+    }
+
+    fn count(&mut self) {
+        self.totals.sessions = self.sessions.count() as u32;
+        self.totals.endpoints = self.endpoints.count() as u32;
+    }
+
+    pub(super) fn send_digits(&mut self, now: Now, handle: SessionKey, node: &Name, digits: &[SendDigit]) {
+        let session = self.keys.get(&handle).and_then(|key| self.sessions.get(*key));
+        let Some(key) = session.and_then(|session| {
+            let at = session.spec.nodes.binary_search_by(|n| n.id.cmp(node)).ok()?;
+            session.endpoints.get(at).copied()
+        }) else {
+            return;
+        };
+        let Some(endpoint) = self.endpoints.get_mut(key) else {
+            return;
+        };
+        let spec = endpoint.spec();
+        // RFC 4733 §2.5.1.1: on the clock of the audio, where the peer takes that.
+        let clock = spec.send_audio().map(|audio| audio.clock);
+        let events = || {
+            spec.send
+                .iter()
+                .filter(|format| format.codec == Codec::TelephoneEvent)
+        };
+        let Some(format) = events()
+            .find(|format| Some(format.clock) == clock)
+            .or_else(|| events().next())
+        else {
+            return;
+        };
+        let (payload_type, clock) = (format.payload_type.value(), format.clock);
+        let interval = std::time::Duration::from_millis(u64::from(spec.ptime_ms.max(10)));
+        let dialling = endpoint
+            .dialling
+            .get_or_insert_with(|| Box::new(Dialling::new(payload_type, clock, interval)));
+        dialling.push(now.mono, digits);
+        self.arm(now.mono, key);
+    }
+
+    pub(super) fn report(&self, now: Now, key: Key) -> Option<Box<SessionReport>> {
+        let session = self.sessions.get(key)?;
+        let transports = session.transports.iter().filter_map(|key| {
+            let transport = self.transports.get(*key)?;
+            let endpoint = transport.endpoint.and_then(|key| self.endpoints.get(key));
+            Some(transport.report(endpoint.map_or((0, 0), |e| (e.egress.packets, e.egress.wire_bytes))))
+        });
+        let endpoints = session
+            .endpoints
+            .iter()
+            .filter_map(|key| self.endpoints.get(*key));
+        let plans = session
+            .spec
+            .nodes
+            .iter()
+            .zip(&session.plans)
+            .map(|(node, (kind, source))| PlanReport {
+                node: node.id.clone(),
+                kind: *kind,
+                sources: source
+                    .iter()
+                    .filter_map(|at| session.spec.nodes.get(*at as usize))
+                    .map(|n| n.id.clone())
+                    .collect(),
+            });
+        Some(Box::new(SessionReport {
+            session: session.handle,
+            transports: transports.collect(),
+            endpoints: endpoints.map(|endpoint| endpoint_report(endpoint, now)).collect(),
+            plans: plans.collect(),
+        }))
+    }
+}
+
+fn endpoint_report(endpoint: &Endpoint, now: Now) -> EndpointReport {
+    let Endpoint {
+        ingress,
+        egress,
+        participant,
+        ..
+    } = endpoint;
+    let format = ingress.current_format().filter(|_| ingress.packets > 0);
+    let ms = |ticks: u32| format.map_or(0.0, |f| f.clock.duration(u64::from(ticks)).as_secs_f32() * 1000.0);
+    let payload_type = rtp::units::PayloadType::from_low_bits;
+    let sent = egress.packets > 0;
+    let sent_format = endpoint
+        .spec()
+        .send
+        .iter()
+        .find(|f| f.payload_type.value() == egress.payload_type);
+    let heard = participant.heard();
+    let line_ms = |ticks: u32| egress.line.clock().duration(u64::from(ticks)).as_secs_f32() * 1000.0;
+    EndpointReport {
+        node: endpoint.node.id.clone(),
+        ingress: StreamReport {
+            ssrc: ingress.ssrc,
+            payload_type: format.map(|format| payload_type(format.payload_type)),
+            codec: format.map(|format| format.codec),
+            packets: ingress.packets,
+            bytes: ingress.bytes,
+            lost: lost(ingress),
+            duplicates: u64::from(ingress.past.duplicates) + u64::from(ingress.stats.duplicates()),
+            reordered: u64::from(ingress.past.reordered) + u64::from(ingress.stats.reordered()),
+            jitter_ms: ms(ingress.stats.jitter_ticks()),
+            jitter_ms_max: ms(ingress.jitter_ticks_max),
+            ssrc_changes: ingress.past.ssrc_changes,
+        },
+        egress: StreamReport {
+            ssrc: Some(egress.ssrc),
+            payload_type: sent.then(|| payload_type(egress.payload_type)),
+            codec: sent_format.filter(|_| sent).map(|format| format.codec),
+            packets: egress.packets,
+            bytes: egress.bytes,
+            lost: heard.map_or(0, |block| i64::from(block.cumulative_lost)),
+            jitter_ms: heard.map_or(0.0, |block| line_ms(block.jitter)),
+            jitter_ms_max: line_ms(participant.heard_jitter_max()),
+            ..StreamReport::default()
+        },
+        round_trip_ms: participant.round_trip_ms(),
+        mos_ingress: participant.mos_ingress(),
+        mos_egress: participant.mos_egress(),
+        digits: u64::from(endpoint.digit_count),
+        first_rx: ingress.first_rx,
+        last_rx: ingress
+            .last_rx
+            .map(|last| now.wall - now.mono.saturating_duration_since(last)),
+        timed_out: ingress.timed_out,
+    }
+}
