@@ -75,7 +75,7 @@ pub fn udp(addr: SocketAddr, options: &Options) -> Result<UdpSocket, NetError> {
 /// [`NetError::OddPort`] for an odd port or zero; otherwise as [`udp`]. Nothing stays bound.
 pub fn pair(ip: IpAddr, port: u16, options: &Options) -> Result<(UdpSocket, UdpSocket), NetError> {
     let addr = SocketAddr::new(ip, port);
-    if port == 0 || port % 2 != 0 {
+    if port == 0 || !port.is_multiple_of(2) {
         return Err(NetError::OddPort { addr });
     }
     let rtp = udp(addr, options)?;

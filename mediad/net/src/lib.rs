@@ -51,6 +51,7 @@
 )]
 
 mod addr;
+mod age;
 mod any;
 mod arena;
 pub mod bind;
@@ -73,6 +74,7 @@ pub use any::{AnyBackend, IoChoice, Reason, open};
 pub use config::Config;
 pub use error::NetError;
 pub use stats::{Histogram, NetStats, RxErrors, TxDrops, WakeCounts};
+pub use sys::ensure_files;
 pub use waker::Waker;
 
 /// Index of a registered socket: dense, chosen by the backend, and reused after

@@ -1,6 +1,7 @@
 //! The portable backend: level-triggered epoll, `recvmmsg` per ready socket, `sendmmsg` for runs of one socket.
 
 use crate::addr::RawAddr;
+use crate::age::Age;
 use crate::arena::{Arena, stride};
 use crate::pace::{Pace, Sleep};
 use crate::slab::Slab;
@@ -27,9 +28,8 @@ pub struct Mmsg {
     waker: Waker,
     pace: Pace,
     drain_max: usize,
-    max_age: Option<Duration>,
+    age: Age,
     more: bool,
-    last_drain: Instant,
     /// Backends stay on the thread that opened them, so that both can be used alike.
     _thread: PhantomData<*const ()>,
 }
@@ -41,7 +41,7 @@ impl Mmsg {
     /// [`NetError::Config`] and [`NetError::Limit`] for what the operator can change, [`NetError::Io`] otherwise.
     pub fn open(config: &Config) -> Result<Self, NetError> {
         config.check()?;
-        sys::ensure_files(config)?;
+        sys::ensure_files(config.max_sockets)?;
         sys::tighten_timers();
         // SAFETY: epoll_create1 takes no pointer.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -62,9 +62,8 @@ impl Mmsg {
             waker,
             pace: Pace::new(config.latency_budget, now),
             drain_max: config.drain_max,
-            max_age: config.max_age,
+            age: Age::open(config.max_age, now)?,
             more: false,
-            last_drain: now,
             _thread: PhantomData,
         })
     }
@@ -151,9 +150,9 @@ impl Mmsg {
 impl Backend for Mmsg {
     fn register(&mut self, socket: UdpSocket) -> Result<SocketId, NetError> {
         let fd = socket.as_raw_fd();
-        if self.max_age.is_some() {
+        if self.age.is_stamping() {
             self.core.stats.syscalls += 1;
-            sys::stamp_datagrams(fd)?;
+            sys::stamp_datagrams(fd, true)?;
         }
         let id = self.core.sockets.insert(socket, ())?;
         self.core.stats.syscalls += 1;
@@ -182,7 +181,8 @@ impl Backend for Mmsg {
     }
 
     fn poll<H: Handler>(&mut self, deadline: Option<Instant>, handler: &mut H) -> Result<Wake, NetError> {
-        let slept = self.pace.plan(Instant::now(), deadline, self.more);
+        let before = Instant::now();
+        let slept = self.pace.plan(before, deadline, self.more);
         let timeout = match slept {
             Sleep::No => Some(Duration::ZERO),
             Sleep::Block(left) => left,
@@ -192,16 +192,20 @@ impl Backend for Mmsg {
                 Some(Duration::ZERO)
             }
         };
+        let stale_ns = self
+            .age
+            .look(slept, before, &mut self.core.sockets, &mut self.core.stats);
         let ready = self.wait(timeout)?;
         let now = Instant::now();
         let reached = self.pace.woke(slept, now, deadline, &mut self.core.stats);
-        let stale_ns = stale_before(self.max_age, now - self.last_drain, self.more);
         handler.begin(now);
         let mut wake = self.drain(ready, stale_ns, handler)?;
         handler.end(&mut self.core);
         self.core.flush();
         wake.deadline = reached;
-        (self.more, self.last_drain) = (wake.more, now);
+        self.more = wake.more;
+        self.age
+            .drained(now, wake.more, &mut self.core.sockets, &mut self.core.stats);
         self.core.stats.drains += 1;
         self.core.stats.drains_cut += u64::from(wake.more);
         self.pace.drained(slept, now, wake, &mut self.core.stats);
@@ -214,18 +218,6 @@ impl Backend for Mmsg {
 
     fn socket_count(&self) -> usize {
         self.core.sockets.len()
-    }
-}
-
-/// The wall-clock time (ns) before which datagrams are stale in this drain; 0 when none can be.
-///
-/// The kernel stamps each datagram, which costs little and is exact even for packets that waited while this thread
-/// was runnable but not running. Stamps are looked at only when something can be old: after a gap longer than
-/// `max_age`, or while the drains before were cut short, so that an overload sheds the oldest first.
-pub(crate) fn stale_before(max_age: Option<Duration>, gap: Duration, more: bool) -> u64 {
-    match max_age {
-        Some(age) if more || gap > age => sys::wall_ns().saturating_sub(age.as_nanos() as u64),
-        _ => 0,
     }
 }
 
@@ -370,10 +362,9 @@ impl Rx {
     ) -> bool {
         let header = &mut self.headers[index];
         let (len, flags) = (header.msg_len as usize, header.msg_hdr.msg_flags);
-        let (name_len, control_len) = (
-            header.msg_hdr.msg_namelen as usize,
-            header.msg_hdr.msg_controllen as usize,
-        );
+        let name_len = header.msg_hdr.msg_namelen as usize;
+        #[allow(clippy::unnecessary_cast, reason = "other C libraries have a u32 here")]
+        let control_len = header.msg_hdr.msg_controllen as usize;
         header.msg_hdr.msg_namelen = RawAddr::SIZE as u32;
         header.msg_hdr.msg_controllen = self.control_len as _;
         let slot = self

@@ -165,6 +165,8 @@ pub struct NetStats {
     pub rx_truncated: u64,
     /// Datagrams dropped because they had waited longer than [`crate::Config::max_age`].
     pub rx_stale: u64,
+    /// Times that more than that passed since everything readable had been read.
+    pub stalls: u64,
     /// Errors met while receiving.
     pub rx_errors: RxErrors,
     /// io_uring: times a socket found the buffer ring empty.

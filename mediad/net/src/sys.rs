@@ -1,6 +1,6 @@
 //! The few system facts both backends need: process limits, sleeping, memory for the kernel to write to.
 
-use crate::{Config, NetError, limits};
+use crate::{NetError, limits};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -39,8 +39,9 @@ impl Block {
     /// Bytes `offset..offset + len`. The caller makes sure that the kernel does not own them now.
     pub(crate) fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
         assert!(offset + len <= self.layout.size(), "range outside of a block");
+        let first = self.at(offset);
         // SAFETY: in bounds, initialised (zeroed or written by the kernel), and `&mut self` rules out other slices.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().add(offset), len) }
+        unsafe { std::slice::from_raw_parts_mut(first, len) }
     }
 }
 
@@ -92,9 +93,9 @@ pub(crate) fn tighten_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong) };
 }
 
-/// Asks for a receive time stamp with every datagram (the control message of [`stamp_ns`]).
-pub(crate) fn stamp_datagrams(fd: RawFd) -> Result<(), NetError> {
-    let on: libc::c_int = 1;
+/// Asks for a receive time stamp with every datagram (the control message of [`stamp_ns`]), or no longer.
+pub(crate) fn stamp_datagrams(fd: RawFd, on: bool) -> Result<(), NetError> {
+    let on = libc::c_int::from(on);
     let len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the option value is a c_int that lives across the call, and `len` is its size.
     let rc = unsafe {
@@ -128,12 +129,14 @@ pub(crate) fn stamp_ns(control: &[u8]) -> Option<u64> {
     seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
 
-/// Makes room for the configured sockets: raises the soft limit of open files towards the hard one.
+/// Makes room for `sockets` sockets in this process: raises the soft limit of open files to the hard one.
+///
+/// Each backend does this for its own [`crate::Config::max_sockets`]; a process with several calls it for the sum.
 ///
 /// # Errors
 /// [`NetError::Limit`] when the hard limit is too low.
-pub(crate) fn ensure_files(config: &Config) -> Result<(), NetError> {
-    let need = config.max_sockets as u64 + limits::SPARE_FILES;
+pub fn ensure_files(sockets: usize) -> Result<(), NetError> {
+    let need = (sockets as u64).saturating_add(limits::SPARE_FILES);
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -192,11 +195,7 @@ mod tests {
 
     #[test]
     fn too_many_sockets_name_the_limit_and_the_remedy() {
-        let config = Config {
-            max_sockets: usize::MAX >> 8,
-            ..Config::default()
-        };
-        let text = ensure_files(&config).unwrap_err().to_string();
+        let text = ensure_files(usize::MAX >> 8).unwrap_err().to_string();
         assert!(
             text.contains("RLIMIT_NOFILE") && text.contains("LimitNOFILE"),
             "{text}"

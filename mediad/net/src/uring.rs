@@ -9,9 +9,9 @@
 //! there are free buffers: a ring that is far too small costs at most one re-arm per datagram instead of a livelock.
 
 use crate::addr::RawAddr;
+use crate::age::Age;
 use crate::arena::Arena;
 use crate::bufring::BufRing;
-use crate::mmsg::stale_before;
 use crate::pace::{Pace, Sleep};
 use crate::slab::Slab;
 use crate::sys::Block;
@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// What a completion belongs to: the upper byte of its user data. Receives add generation and socket id.
@@ -42,10 +43,10 @@ const OUT_LEN: usize = 16;
 const NAME_AT: usize = OUT_LEN;
 const CONTROL_AT: usize = NAME_AT + RawAddr::SIZE;
 
-/// How long to wait for the last completion of a cancelled request, and how often. It comes at once; the bound
-/// keeps a kernel bug from hanging a worker.
+/// How long to wait for the last completion of a cancelled request, and how long to try. It comes at once; the
+/// bound keeps a kernel bug from hanging a worker.
 const CANCEL_WAIT: Duration = Duration::from_millis(100);
-const CANCEL_TRIES: usize = 20;
+const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// io_uring with multishot receives.
 pub struct Uring {
@@ -69,9 +70,8 @@ pub struct Uring {
     generation: u32,
     pace: Pace,
     drain_max: usize,
-    max_age: Option<Duration>,
+    age: Age,
     more: bool,
-    last_drain: Instant,
     /// `SINGLE_ISSUER`: only the thread that opened the ring may use it.
     _thread: PhantomData<*const ()>,
 }
@@ -100,7 +100,7 @@ impl Uring {
     /// [`NetError::Config`] and [`NetError::Limit`] for sizes that cannot be had.
     pub fn open(config: &Config) -> Result<Self, NetError> {
         config.check()?;
-        sys::ensure_files(config)?;
+        sys::ensure_files(config.max_sockets)?;
         sys::tighten_timers();
         let control_len = if config.max_age.is_some() {
             sys::STAMP_LEN
@@ -137,9 +137,8 @@ impl Uring {
             generation: 0,
             pace: Pace::new(config.latency_budget, now),
             drain_max: config.drain_max,
-            max_age: config.max_age,
+            age: Age::open(config.max_age, now)?,
             more: false,
-            last_drain: now,
             _thread: PhantomData,
         })
     }
@@ -292,8 +291,9 @@ impl Uring {
         }
         let (head, payload) = bytes.split_at_mut(self.payload_at);
         let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let (name_len, flags) = (word(0) as usize, word(12));
+        let (name_len, control_len, flags) = (word(0) as usize, word(4) as usize, word(12));
         let (name, control) = (&head[NAME_AT..CONTROL_AT], &head[CONTROL_AT..]);
+        let control = &control[..control_len.min(control.len())];
         if stale_ns != 0 && sys::stamp_ns(control).is_some_and(|at| at < stale_ns) {
             self.core.stats.rx_stale += 1;
             return false;
@@ -320,21 +320,23 @@ impl Uring {
 
     /// Cancels requests until none is left that `armed` knows of.
     fn cancel(&mut self, builder: impl Fn() -> CancelBuilder, armed: impl Fn(&mut Self) -> bool) -> bool {
-        for _ in 0..CANCEL_TRIES {
+        let give_up = Instant::now() + CANCEL_PATIENCE;
+        loop {
             self.reap();
             if !armed(self) {
                 return true;
+            }
+            if Instant::now() >= give_up {
+                return false;
             }
             let sqe = opcode::AsyncCancel2::new(builder())
                 .build()
                 .flags(squeue::Flags::SKIP_SUCCESS)
                 .user_data(CANCEL << KIND_SHIFT);
             self.core.push(&sqe);
-            // A wait that fails is a try less.
+            // Whatever the wait says, the next look tells.
             let _ = self.core.wait(1, Some(CANCEL_WAIT));
         }
-        self.reap();
-        !armed(self)
     }
 
     fn is_armed(&mut self, id: SocketId) -> bool {
@@ -347,9 +349,9 @@ impl Uring {
 
 impl Backend for Uring {
     fn register(&mut self, socket: UdpSocket) -> Result<SocketId, NetError> {
-        if self.max_age.is_some() {
+        if self.age.is_stamping() {
             self.core.stats.syscalls += 1;
-            sys::stamp_datagrams(std::os::fd::AsRawFd::as_raw_fd(&socket))?;
+            sys::stamp_datagrams(socket.as_raw_fd(), true)?;
         }
         self.generation = (self.generation + 1) & GENERATION_MASK;
         let generation = self.generation;
@@ -384,16 +386,24 @@ impl Backend for Uring {
     fn poll<H: Handler>(&mut self, deadline: Option<Instant>, handler: &mut H) -> Result<Wake, NetError> {
         self.rearm();
         let more = self.more || !self.inbox.is_empty() || !self.rearm.is_empty();
-        let slept = self.pace.plan(Instant::now(), deadline, more);
+        let before = Instant::now();
+        let slept = self.pace.plan(before, deadline, more);
+        if let Sleep::Tick(left) = slept {
+            // Not inside the ring's wait, which would receive before the age of what waits is looked at.
+            self.core.stats.syscalls += 1;
+            sys::sleep(left);
+        }
+        let stale_ns = self
+            .age
+            .look(slept, before, &mut self.core.sockets, &mut self.core.stats);
         match slept {
             Sleep::No => self.core.submit(),
             Sleep::Block(left) => self.core.wait(1, left)?,
-            // More completions than fit: only the time ends this sleep.
-            Sleep::Tick(left) => self.core.wait(usize::MAX, Some(left))?,
+            // More completions than fit make the kernel do all deferred work at once, in one call.
+            Sleep::Tick(_) => self.core.wait(usize::MAX, Some(Duration::ZERO))?,
         }
         let now = Instant::now();
         let reached = self.pace.woke(slept, now, deadline, &mut self.core.stats);
-        let stale_ns = stale_before(self.max_age, now - self.last_drain, self.more);
         handler.begin(now);
         self.reap();
         let mut wake = self.drain(stale_ns, handler);
@@ -404,7 +414,9 @@ impl Backend for Uring {
             wake.woken = true;
         }
         wake.deadline = reached;
-        (self.more, self.last_drain) = (wake.more, now);
+        self.more = wake.more;
+        self.age
+            .drained(now, wake.more, &mut self.core.sockets, &mut self.core.stats);
         self.core.stats.drains += 1;
         self.core.stats.drains_cut += u64::from(wake.more);
         self.pace.drained(slept, now, wake, &mut self.core.stats);

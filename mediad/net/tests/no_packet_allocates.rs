@@ -4,6 +4,7 @@
     unsafe_code,
     clippy::disallowed_methods,
     clippy::disallowed_types,
+    clippy::unwrap_used,
     reason = "a counting allocator and real sockets"
 )]
 
