@@ -136,7 +136,7 @@ impl CodecKind {
         match self {
             Self::Pcmu | Self::Pcma | Self::G722 => Ok(payload.len() as u32),
             Self::Opus => Ok(opus::PacketInfo::parse(payload)?.ticks()),
-            Self::L16 { .. } if payload.len() % 2 == 0 => Ok(payload.len() as u32 / 2),
+            Self::L16 { .. } if payload.len().is_multiple_of(2) => Ok(payload.len() as u32 / 2),
             Self::L16 { .. } => Err(CodecError::MalformedPayload),
         }
     }
@@ -188,7 +188,7 @@ impl Encoder {
         let needed = match self {
             Self::Opus(encoder) => return encoder.encode(pcm, payload),
             Self::Pcmu | Self::Pcma => pcm.len(),
-            Self::G722(_) if pcm.len() % 2 != 0 => {
+            Self::G722(_) if !pcm.len().is_multiple_of(2) => {
                 return Err(CodecError::FrameSamples { samples: pcm.len() });
             }
             Self::G722(_) => pcm.len() / 2,
@@ -265,7 +265,7 @@ impl Decoder {
             Self::Opus(decoder) => return decoder.decode(payload, pcm),
             Self::Pcmu(_) | Self::Pcma(_) => payload.len(),
             Self::G722(..) => payload.len() * 2,
-            Self::L16(_) if payload.len() % 2 != 0 => return Err(CodecError::MalformedPayload),
+            Self::L16(_) if !payload.len().is_multiple_of(2) => return Err(CodecError::MalformedPayload),
             Self::L16(_) => payload.len() / 2,
         };
         let available = pcm.len();

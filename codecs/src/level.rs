@@ -2,10 +2,11 @@
 //!
 //! # Units
 //! dBov: decibels relative to overload. 0 dBov is a full-scale square wave, so a full-scale sine is
-//! -3.01 dBov (RFC 6464 §3, RFC 6465). dBm0 is the telephone network's: on both G.711 laws a sine of
-//! +3.14 dBm0 just reaches full scale (ITU-T G.711 §4).
+//! -3.01 dBov (RFC 6464 §3, RFC 6465). dBm0 is the telephone network's: a sine of
+//! +3.14 dBm0 (A-law; µ-law +3.17) just reaches full scale (ITU-T G.711 §4).
 
 /// dBm0 of a full-scale sine.
+#[expect(clippy::approx_constant, reason = "ITU-T G.711 §4, not a half turn")]
 pub const FULL_SCALE_SINE_DBM0: f64 = 3.14;
 
 /// The level of digital silence, and of anything at or below it.
@@ -88,6 +89,6 @@ mod tests {
     #[test]
     fn dbm0_both_ways() {
         assert!((dbm0_of_amplitude(amplitude_of_dbm0(-25.0)) + 25.0).abs() < 1e-9);
-        assert!((amplitude_of_dbm0(3.14) - 32_767.0).abs() < 1e-6);
+        assert!((amplitude_of_dbm0(FULL_SCALE_SINE_DBM0) - 32_767.0).abs() < 1e-6);
     }
 }

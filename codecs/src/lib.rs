@@ -6,7 +6,7 @@
 //!
 //! Samples are `i16`, mono, one slice per frame, in buffers of the caller. Nothing allocates after
 //! construction, so every call here may stand on the packet path; the one exception is
-//! `resample::file`, which converts whole files.
+//! [`resample::file`], which converts whole files.
 //!
 //! ```
 //! use codecs::{CodecKind, Decoder, Encoder, opus};
@@ -23,14 +23,19 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+pub mod dtmf;
 pub mod g711;
 pub mod g722;
 pub mod goertzel;
 pub mod l16;
 pub mod level;
+pub mod mix;
 pub mod opus;
 pub mod plc;
+pub mod resample;
 #[cfg(test)]
 mod test_signal;
+pub mod tone;
+pub mod vad;
 
 pub use codec::{CodecError, CodecKind, Decoder, Encoder};

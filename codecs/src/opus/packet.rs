@@ -55,7 +55,7 @@ impl PacketInfo {
         let (mode, bandwidth, frame_ticks) = configuration(toc >> 3);
         let (frames, first) = match toc & 3 {
             0 => (1, rest),
-            1 if rest.len() % 2 == 0 => (2, &rest[..rest.len() / 2]),
+            1 if rest.len().is_multiple_of(2) => (2, &rest[..rest.len() / 2]),
             1 => return Err(CodecError::MalformedPayload),
             2 => (2, two_frames(rest)?),
             _ => many_frames(rest)?,

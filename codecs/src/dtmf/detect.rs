@@ -1,0 +1,306 @@
+//! Digits found in audio.
+//!
+//! Windows of 20 ms overlap, one every 5 ms, and in each a Goertzel filter per frequency gives amplitude
+//! *and phase*. A window is a hit when one row and one column stand out, their levels and twist are in
+//! range, and both tones together are nearly all there is (speech has more). The turn of the phase from
+//! hit to hit measures each frequency far more finely than a filter of 20 ms could: that is what tells
+//! 1.5 % off from 3.5 % off.
+
+use super::{Digit, HIGH_HZ, LOW_HZ};
+use crate::level::amplitude_of_dbm0;
+
+/// The rate that the detector works at.
+pub const SAMPLE_RATE_HZ: u32 = 8_000;
+
+/// Samples of a window.
+const WINDOW: usize = 160;
+/// Samples from one window to the next. A tone 3.5 % off turns by less than a third of a turn in that
+/// time, so the phase is never ambiguous within what must be told apart.
+const HOP: usize = 40;
+/// This many hits in a row are a digit. A window that a tone covers but for 20 to 68 samples is a hit, so
+/// 40 ms always make five, and 23 ms never do.
+const HITS: u32 = 5;
+/// This many misses in a row end it: an interruption of 10 ms makes at most six, 40 ms at least eight.
+const MISSES: u32 = 7;
+
+/// Accept at least -25 dBm0 per tone; the rest is what a tone 1.5 % off loses in the filter.
+const LEVEL_MIN_DBM0: f64 = -27.0;
+/// The high tone may be up to 4 dB above the low one; as a power ratio, with a margin of 1 dB.
+const TWIST_MAX: f32 = 3.16;
+/// The high tone may be up to 8 dB below the low one; as a power ratio, with a margin of 1.5 dB.
+const TWIST_MIN: f32 = 0.112;
+/// The best of a group stands 6 dB above the others of it, as a power ratio.
+const DOMINANCE: f32 = 4.0;
+/// Both tones are at least this share of the power.
+const PURITY_MIN: f32 = 0.65;
+/// A frequency may be this far off: the middle between 1.5 % (accept) and 3.5 % (reject).
+const DEVIATION_MAX: f32 = 0.025;
+/// From one hit to the next, noise may turn the phase as if the frequency were this far off.
+const DEVIATION_STEP_MAX: f32 = 0.05;
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DtmfEvent {
+    /// A digit is certain; it began about 40 ms earlier.
+    Started(Digit),
+    /// The digit is over.
+    Ended {
+        /// Which.
+        digit: Digit,
+        /// How long it sounded, to within a few milliseconds.
+        duration_ms: u32,
+    },
+}
+
+/// The detector of one stream, at 8 kHz.
+#[derive(Debug, Clone)]
+pub struct Detector {
+    /// 2·cos(ω) of the eight frequencies, rows first.
+    coefficients: [f32; 8],
+    /// cos(ω) and sin(ω), to turn filter states into amplitude and phase.
+    rotations: [(f32, f32); 8],
+    /// Turns of each nominal frequency within a hop, the whole ones removed.
+    turns_per_hop: [f32; 8],
+    /// Hann window.
+    shape: [f32; WINDOW],
+    /// Square of the least amplitude of a tone.
+    floor: f32,
+    samples: [f32; WINDOW],
+    filled: usize,
+    last: Option<Hit>,
+    hits: u32,
+    /// Turns by which row and column ran ahead of their nominal frequencies over the hits in a row.
+    ahead: (f32, f32),
+    misses: u32,
+    /// The digit that sounds, and its hops so far.
+    sounding: Option<(Digit, u32)>,
+}
+
+/// One window in which a digit was heard.
+#[derive(Debug, Clone, Copy)]
+struct Hit {
+    row: usize,
+    column: usize,
+    /// Phases in turns.
+    phases: (f32, f32),
+}
+
+impl Detector {
+    /// A detector that has heard nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        let turns = |index: usize| {
+            let hz = if index < 4 {
+                LOW_HZ[index]
+            } else {
+                HIGH_HZ[index - 4]
+            };
+            hz / f64::from(SAMPLE_RATE_HZ)
+        };
+        let angle = |index: usize| turns(index) * std::f64::consts::TAU;
+        let hann = |n: usize| 0.5 - 0.5 * (std::f64::consts::TAU * (n as f64 + 0.5) / WINDOW as f64).cos();
+        Self {
+            coefficients: std::array::from_fn(|index| 2.0 * angle(index).cos() as f32),
+            rotations: std::array::from_fn(|index| (angle(index).cos() as f32, angle(index).sin() as f32)),
+            turns_per_hop: std::array::from_fn(|index| (turns(index) * HOP as f64).fract() as f32),
+            shape: std::array::from_fn(|n| hann(n) as f32),
+            floor: amplitude_of_dbm0(LEVEL_MIN_DBM0).powi(2) as f32,
+            samples: [0.0; WINDOW],
+            filled: 0,
+            last: None,
+            hits: 0,
+            ahead: (0.0, 0.0),
+            misses: 0,
+            sounding: None,
+        }
+    }
+
+    /// Listens to the next samples, of any number, and reports what begins and ends in them.
+    pub fn process(&mut self, pcm: &[i16], mut report: impl FnMut(DtmfEvent)) {
+        let mut rest = pcm;
+        while !rest.is_empty() {
+            let count = rest.len().min(WINDOW - self.filled);
+            for (slot, &sample) in self.samples[self.filled..].iter_mut().zip(&rest[..count]) {
+                *slot = f32::from(sample);
+            }
+            self.filled += count;
+            rest = &rest[count..];
+            if self.filled == WINDOW {
+                let hit = self.examine();
+                self.advance(hit, &mut report);
+                self.samples.copy_within(HOP.., 0);
+                self.filled = WINDOW - HOP;
+            }
+        }
+    }
+
+    /// The digit that sounds now.
+    #[must_use]
+    pub fn sounding(&self) -> Option<Digit> {
+        self.sounding.map(|(digit, _)| digit)
+    }
+
+    /// Forgets what was heard; a digit that sounds ends without a report.
+    pub fn reset(&mut self) {
+        self.filled = 0;
+        self.last = None;
+        self.hits = 0;
+        self.misses = 0;
+        self.sounding = None;
+    }
+
+    /// One step of time: a window with a digit or without.
+    fn advance(&mut self, hit: Option<Hit>, report: &mut impl FnMut(DtmfEvent)) {
+        self.count(hit);
+        let heard = hit.map(|hit| Digit::at(hit.row, hit.column));
+        match self.sounding {
+            None => self.begin(hit, report),
+            Some((digit, hops)) if heard == Some(digit) => {
+                self.sounding = Some((digit, hops + self.misses + 1));
+                self.misses = 0;
+            }
+            Some((digit, hops)) => {
+                self.misses += 1;
+                if self.misses >= MISSES || self.hits >= HITS {
+                    report(DtmfEvent::Ended {
+                        digit,
+                        duration_ms: duration_ms(hops),
+                    });
+                    self.sounding = None;
+                    self.begin(hit, report);
+                }
+            }
+        }
+    }
+
+    /// Counts hits of one digit in a row, and how far their phases ran ahead.
+    fn count(&mut self, hit: Option<Hit>) {
+        let step = match (self.last, hit) {
+            (Some(last), Some(hit)) => self.step(last, hit),
+            _ => None,
+        };
+        (self.hits, self.ahead) = match (hit, step) {
+            (None, _) => (0, (0.0, 0.0)),
+            (Some(_), None) => (1, (0.0, 0.0)),
+            (Some(_), Some(step)) => (self.hits + 1, (self.ahead.0 + step.0, self.ahead.1 + step.1)),
+        };
+        self.last = hit;
+    }
+
+    fn begin(&mut self, hit: Option<Hit>, report: &mut impl FnMut(DtmfEvent)) {
+        let Some(hit) = hit.filter(|_| self.hits >= HITS) else {
+            return;
+        };
+        let steps = (self.hits - 1) as f32;
+        if deviates(self.ahead.0 / steps, LOW_HZ[hit.row], DEVIATION_MAX)
+            || deviates(self.ahead.1 / steps, HIGH_HZ[hit.column], DEVIATION_MAX)
+        {
+            return;
+        }
+        let digit = Digit::at(hit.row, hit.column);
+        self.sounding = Some((digit, self.hits));
+        self.misses = 0;
+        report(DtmfEvent::Started(digit));
+    }
+
+    /// By how many turns the phases ran ahead of nominal from one hit to the next; `None` when it is
+    /// another digit or no steady tone.
+    fn step(&self, last: Hit, hit: Hit) -> Option<(f32, f32)> {
+        let ahead = |index: usize, before: f32, after: f32| {
+            let turned = after - before - self.turns_per_hop[index];
+            turned - turned.round()
+        };
+        let low = ahead(hit.row, last.phases.0, hit.phases.0);
+        let high = ahead(4 + hit.column, last.phases.1, hit.phases.1);
+        let steady = (last.row, last.column) == (hit.row, hit.column)
+            && !deviates(low, LOW_HZ[hit.row], DEVIATION_STEP_MAX)
+            && !deviates(high, HIGH_HZ[hit.column], DEVIATION_STEP_MAX);
+        steady.then_some((low, high))
+    }
+
+    /// Looks for a digit in the full window.
+    fn examine(&self) -> Option<Hit> {
+        let mut shaped = [0.0; WINDOW];
+        let mut power = 0.0;
+        for ((shaped, &sample), &weight) in shaped.iter_mut().zip(&self.samples).zip(self.shape.iter()) {
+            *shaped = sample * weight;
+            power += *shaped * *shaped;
+        }
+        // The sum of a Hann window is half its length, of its squares three eighths.
+        let mean_square = power / (WINDOW as f32 * 0.375);
+        if mean_square < self.floor {
+            return None;
+        }
+        let (s1, s2) = self.filter(&shaped);
+        let value = |index: usize| {
+            let (cos, sin) = self.rotations[index];
+            (s1[index] * cos - s2[index], s1[index] * sin)
+        };
+        // Squared amplitude of the sine.
+        let square = |index: usize| {
+            let (re, im) = value(index);
+            (re * re + im * im) * (4.0 / WINDOW as f32).powi(2)
+        };
+        let squares: [f32; 8] = std::array::from_fn(square);
+        let row = dominant(&squares[..4])?;
+        let column = 4 + dominant(&squares[4..])?;
+        let (low, high) = (squares[row], squares[column]);
+        let twist = high / low;
+        let pure = (low + high) / 2.0 >= PURITY_MIN * mean_square;
+        if low < self.floor || high < self.floor || !(TWIST_MIN..=TWIST_MAX).contains(&twist) || !pure {
+            return None;
+        }
+        let phase = |index: usize| {
+            let (re, im) = value(index);
+            im.atan2(re) / std::f32::consts::TAU
+        };
+        Some(Hit {
+            row,
+            column: column - 4,
+            phases: (phase(row), phase(column)),
+        })
+    }
+
+    /// The eight Goertzel filters side by side.
+    fn filter(&self, shaped: &[f32; WINDOW]) -> ([f32; 8], [f32; 8]) {
+        let (mut s1, mut s2) = ([0.0_f32; 8], [0.0_f32; 8]);
+        for &sample in shaped {
+            for lane in 0..8 {
+                let s0 = sample + self.coefficients[lane] * s1[lane] - s2[lane];
+                s2[lane] = s1[lane];
+                s1[lane] = s0;
+            }
+        }
+        (s1, s2)
+    }
+}
+
+impl Default for Detector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether running `turns` ahead in a hop is more than `part` of the frequency.
+fn deviates(turns: f32, hz: f64, part: f32) -> bool {
+    (turns * (SAMPLE_RATE_HZ as f32 / HOP as f32)).abs() > part * hz as f32
+}
+
+/// The largest of a group if it stands out.
+fn dominant(squares: &[f32]) -> Option<usize> {
+    let (best, &largest) = squares.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
+    let alone = squares
+        .iter()
+        .enumerate()
+        .all(|(index, &s)| index == best || s * DOMINANCE <= largest);
+    alone.then_some(best)
+}
+
+/// How long a tone is that makes this many hits: a window counts from two thirds covered.
+fn duration_ms(hops: u32) -> u32 {
+    const COVER: u32 = 60;
+    (hops * HOP as u32 + COVER) * 1_000 / SAMPLE_RATE_HZ
+}
+
+#[cfg(test)]
+mod tests;

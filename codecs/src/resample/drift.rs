@@ -1,0 +1,249 @@
+//! Conversion by a ratio close to one that changes smoothly: two clocks that drift apart.
+
+use super::kaiser;
+
+/// The largest correction, either way. Telephony clocks are within ±100 ppm; the rest is for catching up.
+pub const DRIFT_PPM_MAX: i32 = 5_000;
+
+/// Taps of the interpolating filter; half of them is the delay.
+const TAPS: usize = 24;
+/// Positions between two samples at which the filter is tabulated; between those it is interpolated.
+const POSITIONS: usize = 64;
+/// Shape of the window: about 70 dB.
+const BETA: f64 = 6.75;
+/// The middle of the filter's transition, in cycles per sample: the top of the band gives way a little.
+const CUTOFF: f64 = 0.46;
+/// How fast the ratio follows its target: a thousandth of the way per sample.
+const GLIDE: f64 = 0.001;
+
+/// What one call did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Samples taken from the beginning of the input.
+    pub consumed: usize,
+    /// Samples written to the beginning of the output.
+    pub produced: usize,
+}
+
+/// A converter that takes slightly more or less than one sample for each that it gives.
+///
+/// The ratio glides to each new target, and the position is carried in fractions of a sample, so a
+/// change is never a step in the signal.
+#[derive(Debug, Clone)]
+pub struct DriftResampler {
+    /// One filter per position and one more, so that every position has a right neighbour.
+    filters: Box<[[f32; TAPS]]>,
+    /// The last inputs, oldest first; kept twice so that a window is always in one piece.
+    ring: [f32; 2 * TAPS],
+    newest: usize,
+    /// Where the next output lies after the newest-but-half input, 0 to 1; larger: input is missing.
+    position: f64,
+    /// Inputs per output.
+    ratio: f64,
+    target: f64,
+}
+
+impl DriftResampler {
+    /// A converter with the ratio one.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut filters = vec![[0.0; TAPS]; POSITIONS + 1].into_boxed_slice();
+        for (index, filter) in filters.iter_mut().enumerate() {
+            let fraction = index as f64 / POSITIONS as f64;
+            let ideal = std::array::from_fn::<f64, TAPS, _>(|k| {
+                let x = k as f64 - (TAPS / 2 - 1) as f64 - fraction;
+                let sinc = if x == 0.0 {
+                    2.0 * CUTOFF
+                } else {
+                    (std::f64::consts::TAU * CUTOFF * x).sin() / (std::f64::consts::PI * x)
+                };
+                sinc * kaiser::window(x / (TAPS / 2) as f64, BETA)
+            });
+            let sum: f64 = ideal.iter().sum();
+            *filter = ideal.map(|tap| (tap / sum) as f32);
+        }
+        Self {
+            filters,
+            ring: [0.0; 2 * TAPS],
+            newest: 0,
+            position: 0.0,
+            ratio: 1.0,
+            target: 1.0,
+        }
+    }
+
+    /// Sets the correction that the ratio glides to: positive takes more input than it gives output, which
+    /// drains a buffer that fills; at most [`DRIFT_PPM_MAX`] either way.
+    pub fn set_drift_ppm(&mut self, ppm: i32) {
+        self.target = 1.0 + f64::from(ppm.clamp(-DRIFT_PPM_MAX, DRIFT_PPM_MAX)) * 1e-6;
+    }
+
+    /// Inputs that are certain to be enough for `output` samples.
+    #[must_use]
+    pub fn input_needed(&self, output: usize) -> usize {
+        (self.position + output as f64 * self.ratio.max(self.target)).ceil() as usize + 1
+    }
+
+    /// Delay in samples of the input.
+    #[must_use]
+    pub const fn delay_samples() -> usize {
+        TAPS / 2
+    }
+
+    /// Converts until the output is full or the input is used up.
+    pub fn process(&mut self, input: &[i16], output: &mut [i16]) -> Progress {
+        let (mut consumed, mut produced) = (0, 0);
+        while produced < output.len() {
+            while self.position >= 1.0 {
+                let Some(&sample) = input.get(consumed) else {
+                    return Progress { consumed, produced };
+                };
+                self.push(f32::from(sample));
+                consumed += 1;
+                self.position -= 1.0;
+            }
+            output[produced] = self.interpolate();
+            produced += 1;
+            self.ratio += (self.target - self.ratio) * GLIDE;
+            self.position += self.ratio;
+        }
+        Progress { consumed, produced }
+    }
+
+    fn push(&mut self, sample: f32) {
+        self.ring[self.newest] = sample;
+        self.ring[self.newest + TAPS] = sample;
+        self.newest = (self.newest + 1) % TAPS;
+    }
+
+    fn interpolate(&self) -> i16 {
+        let place = self.position * POSITIONS as f64;
+        let (index, weight) = (place as usize, place.fract() as f32);
+        let (left, right) = (&self.filters[index], &self.filters[index + 1]);
+        let samples = &self.ring[self.newest..self.newest + TAPS];
+        // Eight sums side by side, so that the compiler may use vector instructions.
+        let mut sums = [0.0_f32; 8];
+        for block in 0..TAPS / 8 {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                let k = block * 8 + lane;
+                *sum += samples[k] * (left[k] + (right[k] - left[k]) * weight);
+            }
+        }
+        // `as` saturates.
+        sums.iter().sum::<f32>().round() as i16
+    }
+}
+
+impl Default for DriftResampler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::goertzel::purity;
+    use crate::test_signal::tone;
+
+    fn steepest(pcm: &[i16]) -> f64 {
+        pcm.windows(2)
+            .map(|w| (f64::from(w[1]) - f64::from(w[0])).abs())
+            .fold(0.0, f64::max)
+    }
+
+    /// Converts `seconds` of a tone, in 20 ms frames at 8 kHz, with the target the closure gives per frame.
+    fn run(hz: f64, seconds: usize, ppm: impl Fn(usize) -> i32) -> (Vec<i16>, usize) {
+        let input = tone(8_000, hz, 12_000.0, 8_000 * (seconds + 1));
+        let mut resampler = DriftResampler::new();
+        let (mut output, mut at) = (Vec::new(), 0);
+        for frame in 0..seconds * 50 {
+            resampler.set_drift_ppm(ppm(frame));
+            let mut heard = [0; 160];
+            let needed = resampler.input_needed(160);
+            let done = resampler.process(&input[at..at + needed], &mut heard);
+            assert_eq!(done.produced, 160);
+            at += done.consumed;
+            output.extend_from_slice(&heard);
+        }
+        (output, at)
+    }
+
+    #[test]
+    fn takes_the_ratio_it_was_told() {
+        for ppm in [-500, -200, 0, 200, 500] {
+            let (_, consumed) = run(400.0, 20, |_| ppm);
+            let expected = 160_000.0 * (1.0 + f64::from(ppm) * 1e-6);
+            assert!(
+                (consumed as f64 - expected).abs() < 3.0,
+                "{ppm} ppm: {consumed} instead of {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_step_above_the_tones_own_while_the_ratio_changes() {
+        for hz in [300.0, 1_000.0, 2_000.0, 3_300.0] {
+            // The target jumps across the whole range every 100 ms.
+            let (output, _) = run(hz, 10, |frame| if frame / 5 % 2 == 0 { 500 } else { -500 });
+            let own = 2.0 * 12_000.0 * (std::f64::consts::PI * hz / 8_000.0).sin();
+            let step = steepest(&output[100..]);
+            assert!(
+                step <= own * 1.1,
+                "{hz} Hz: step {step:.0}, the tone's own {own:.0}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_converted_tone_is_pure_and_at_its_level() {
+        for hz in [400.0, 1_000.0, 3_000.0] {
+            let (output, _) = run(hz, 4, |_| 300);
+            // After conversion the tone is 300 ppm higher.
+            let shifted = hz * 1.0003;
+            let settled = &output[16_000..];
+            let purity = purity(settled, shifted, 8_000);
+            assert!(purity > 0.9999, "{hz} Hz: purity {purity}");
+            let level = crate::goertzel::amplitude(settled, shifted, 8_000);
+            assert!((level / 12_000.0 - 1.0).abs() < 0.01, "{hz} Hz: level {level}");
+        }
+    }
+
+    #[test]
+    fn any_cut_of_the_input_gives_the_same_output() {
+        let input = tone(8_000, 700.0, 12_000.0, 4_000);
+        let mut whole = [0; 3_000];
+        let mut resampler = DriftResampler::new();
+        resampler.set_drift_ppm(-400);
+        resampler.process(&input, &mut whole);
+        let mut resampler = DriftResampler::new();
+        resampler.set_drift_ppm(-400);
+        let (mut pieces, mut produced) = ([0; 3_000], 0);
+        for cut in input.chunks(37) {
+            let mut rest = cut;
+            loop {
+                let done = resampler.process(rest, &mut pieces[produced..]);
+                produced += done.produced;
+                rest = &rest[done.consumed..];
+                if rest.is_empty() || done.produced == 0 {
+                    break;
+                }
+            }
+        }
+        assert_eq!(produced, 3_000);
+        assert_eq!(pieces, whole);
+    }
+
+    #[test]
+    fn drift_beyond_the_limit_is_limited_and_full_scale_saturates() {
+        let mut resampler = DriftResampler::new();
+        resampler.set_drift_ppm(i32::MAX);
+        assert!((resampler.target - 1.005).abs() < 1e-9);
+        let square: Vec<i16> = (0..800)
+            .map(|n| if n / 20 % 2 == 0 { i16::MAX } else { i16::MIN })
+            .collect();
+        let mut output = [0; 700];
+        resampler.process(&square, &mut output);
+        assert!(output.contains(&i16::MAX) && output.contains(&i16::MIN));
+    }
+}
