@@ -111,9 +111,13 @@ impl Mmsg {
         }
     }
 
+    /// The first pass takes one datagram from each ready socket, as most hold no more and asking for a second
+    /// costs as much as epoll's own look, which the level-triggered list needs anyway. The next passes take batches
+    /// from the sockets that are still ready, as long as batches are full. What arrives meanwhile is left to
+    /// the next drain: picking it up in small portions would undo the tick.
     fn drain<H: Handler>(&mut self, ready: usize, stale_ns: u64, handler: &mut H) -> Result<Wake, NetError> {
-        let (mut ready, mut wake, mut work) = (ready, Wake::default(), 0);
-        loop {
+        let (mut ready, mut wake, mut work, mut batch) = (ready, Wake::default(), 0, 1);
+        while ready > 0 {
             let mut again = ready == self.events.len();
             for index in 0..ready {
                 let tag = self.events[index].u64;
@@ -128,20 +132,20 @@ impl Mmsg {
                     wake.more = true;
                     continue;
                 }
+                let batch = batch.min(self.drain_max - work);
                 let read = self
                     .rx
-                    .read(&mut self.core, SocketId(tag as u32), stale_ns, handler);
+                    .read(&mut self.core, SocketId(tag as u32), batch, stale_ns, handler);
                 wake.datagrams += read.given;
                 work += read.work;
                 again |= read.again;
             }
+            self.core.flush();
             if wake.more || !again {
                 break;
             }
+            batch = self.rx.headers.len();
             ready = self.wait(Some(Duration::ZERO))?;
-            if ready == 0 {
-                break;
-            }
         }
         Ok(wake)
     }
@@ -302,7 +306,14 @@ impl Rx {
         }
     }
 
-    fn read<H: Handler>(&mut self, core: &mut Core, id: SocketId, stale_ns: u64, handler: &mut H) -> Read {
+    fn read<H: Handler>(
+        &mut self,
+        core: &mut Core,
+        id: SocketId,
+        batch: usize,
+        stale_ns: u64,
+        handler: &mut H,
+    ) -> Read {
         let Some(fd) = core.sockets.fd(id) else {
             return Read {
                 given: 0,
@@ -311,13 +322,12 @@ impl Rx {
             };
         };
         core.stats.syscalls += 1;
-        let slots = self.headers.len();
         // SAFETY: every header points to a name, control area, vector and payload that live in `self` and that nothing else uses now.
         let n = unsafe {
             libc::recvmmsg(
                 fd,
                 self.headers.as_mut_ptr(),
-                slots as u32,
+                batch as u32,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
@@ -347,7 +357,7 @@ impl Rx {
         Read {
             given,
             work: n as usize,
-            again: n as usize == slots,
+            again: n as usize == batch,
         }
     }
 

@@ -197,9 +197,12 @@ impl Uring {
         }
     }
 
-    /// Takes all completions off the queue: filled buffers to the inbox, the rest is dealt with here.
-    fn reap(&mut self) {
+    /// Takes all completions off the queue: filled buffers to the inbox, the rest is dealt with here. Returns
+    /// how many there were.
+    fn reap(&mut self) -> usize {
+        let mut count = 0;
         for cqe in self.core.ring.completion() {
+            count += 1;
             let (tag, result, flags) = (cqe.user_data(), cqe.result(), cqe.flags());
             match tag >> KIND_SHIFT {
                 SEND if result < 0 => self.core.stats.tx_drops.count(-result),
@@ -241,6 +244,7 @@ impl Uring {
                 _ => {}
             }
         }
+        count
     }
 
     /// Hands over all that has completed, and goes on while the kernel evidently holds more. What arrives
@@ -248,7 +252,7 @@ impl Uring {
     fn drain<H: Handler>(&mut self, stale_ns: u64, handler: &mut H) -> Wake {
         let (mut wake, mut work) = (Wake::default(), 0);
         loop {
-            let mut backlog = self.inbox.len() >= PORTION;
+            let mut backlog = self.reap() >= PORTION;
             backlog |= std::mem::take(&mut self.starved);
             while let Some(filled) = self.inbox.pop_front() {
                 if work >= self.drain_max {
@@ -269,7 +273,6 @@ impl Uring {
             // Completions that bring no datagram are work as well.
             work += 1;
             self.core.submit();
-            self.reap();
         }
     }
 
@@ -397,15 +400,12 @@ impl Backend for Uring {
             .age
             .look(slept, before, &mut self.core.sockets, &mut self.core.stats);
         match slept {
-            Sleep::No => self.core.submit(),
+            Sleep::No | Sleep::Tick(_) => self.core.submit(),
             Sleep::Block(left) => self.core.wait(1, left)?,
-            // More completions than fit make the kernel do all deferred work at once, in one call.
-            Sleep::Tick(_) => self.core.wait(usize::MAX, Some(Duration::ZERO))?,
         }
         let now = Instant::now();
         let reached = self.pace.woke(slept, now, deadline, &mut self.core.stats);
         handler.begin(now);
-        self.reap();
         let mut wake = self.drain(stale_ns, handler);
         handler.end(&mut self.core);
         self.core.submit();
@@ -503,7 +503,6 @@ impl Core {
     /// Hands over what is queued and waits for `want` completions or the time; `None` waits for ever.
     fn wait(&mut self, want: usize, timeout: Option<Duration>) -> Result<(), NetError> {
         self.stats.syscalls += 1;
-        let want = want.min(self.ring.params().cq_entries() as usize);
         let result = match timeout {
             None => self.ring.submit_and_wait(want),
             Some(left) => {
