@@ -48,6 +48,8 @@ pub enum AnyBackend {
 
 /// Opens a backend on this thread, which must be the one that polls it.
 ///
+/// `Auto` takes io_uring where it works, that is where a datagram sent through it to itself arrives, and epoll elsewhere.
+///
 /// # Errors
 /// [`NetError::Unavailable`] when the choice cannot work here; [`NetError::Config`] and [`NetError::Limit`] for
 /// sizes that cannot be had.
