@@ -315,6 +315,12 @@ fn load_command(args: &LoadArgs) -> anyhow::Result<()> {
         },
     )?;
     println!("{}", serde_json::to_string_pretty(&report)?);
+    if report.hostile_sent > 0 {
+        println!(
+            "loss of the calls not under attack: {:.3} %",
+            report.loss_elsewhere() * 100.0
+        );
+    }
     server.delete(0..args.calls)
 }
 

@@ -92,7 +92,7 @@ fn compose(
         }
         Hostility::Truncated => {
             // Version 2 with padding, extension and 15 CSRCs claimed; every second one an RTCP type with a wild length.
-            let payload_type = if n % 2 == 0 {
+            let payload_type = if n.is_multiple_of(2) {
                 0
             } else {
                 72 + (random.below(5) as u8)

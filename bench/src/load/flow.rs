@@ -34,11 +34,20 @@ pub(super) struct RxFlow {
     window: u64,
     /// Header sequence number of `highest`: the server's own line.
     header_seq: u16,
+    /// The call is under attack: its packets are counted apart.
+    pub(super) victim: bool,
     /// Bytes of audio kept for the tone's judge.
     pub(super) heard: Vec<u8>,
 }
 
 impl RxFlow {
+    pub(super) fn new(victim: bool) -> RxFlow {
+        RxFlow {
+            victim,
+            ..RxFlow::default()
+        }
+    }
+
     /// Books the packet `stamp.seq`, which came under `header_seq`; the flag says whether the server's sequence
     /// line moved as far as ours.
     #[inline]

@@ -38,6 +38,10 @@ pub struct LoadReport {
     pub rtcp_received: u64,
     /// Datagrams the kernel refused to send.
     pub refused: u64,
+    /// Of `sent`: packets of the calls under attack.
+    pub victims_sent: u64,
+    /// Of `delivered`: packets of the calls under attack (telephone-events and tones apart).
+    pub victims_delivered: u64,
     /// Hostile datagrams sent.
     pub hostile_sent: u64,
     /// Legs that heard their partner's tone clearly.
@@ -66,6 +70,18 @@ impl LoadReport {
             0.0
         } else {
             self.sent.saturating_sub(self.delivered) as f64 / self.sent as f64
+        }
+    }
+
+    /// The same for the calls that are not under attack: what the attack did to others.
+    #[must_use]
+    pub fn loss_elsewhere(&self) -> f64 {
+        let sent = self.sent - self.victims_sent;
+        let delivered = self.delivered.saturating_sub(self.victims_delivered);
+        if sent == 0 {
+            0.0
+        } else {
+            sent.saturating_sub(delivered) as f64 / sent as f64
         }
     }
 

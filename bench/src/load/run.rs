@@ -15,7 +15,7 @@ use super::sides::Sides;
 use super::socket::{BATCH, Received};
 use super::stamp::{Encoding, HEADER_BYTES, PACKET_BYTES, PAYLOAD_BYTES, Stamp, read_header, write_header};
 use super::tone::{self, Heard};
-use super::{Codec, LoadSpec, Payload};
+use super::{LoadSpec, Payload};
 use crate::machine::{self, GENERATOR_CORE, GENERATOR_PRIORITY, Raised};
 
 /// Lateness beyond which the schedule moves instead of being caught up.
@@ -75,6 +75,7 @@ struct Generator<'a> {
     sent: u64,
     refused: u64,
     events_sent: u64,
+    victims_sent: u64,
     turns: u32,
 }
 
@@ -127,8 +128,18 @@ impl<'a> Generator<'a> {
                     spec.calls.len() <= 1000,
                     "tone mode keeps audio of each leg: at most 1000 calls"
                 );
-                (None, (0..flows as u32).map(tone::tone_frame).collect())
+                (
+                    None,
+                    (0..flows)
+                        .map(|flow| tone::tone_frame(flow as u32, spec.codecs[flow % 2]))
+                        .collect(),
+                )
             }
+        };
+        let targets = spec.attack.as_ref().map_or(&[][..], |attack| &attack.targets);
+        let victims = |flow: usize| {
+            let call = &spec.calls[flow / 2];
+            targets.contains(&call.a) || targets.contains(&call.b)
         };
         let window_start = start + spec.warm.as_nanos() as u64;
         Ok(Generator {
@@ -136,7 +147,7 @@ impl<'a> Generator<'a> {
             tx,
             tones,
             sink: Sink {
-                rx: (0..flows).map(|_| RxFlow::default()).collect(),
+                rx: (0..flows).map(|flow| RxFlow::new(victims(flow))).collect(),
                 flow_by_port: (!spec.direct).then_some(flow_by_port),
                 // Never 0xffff, the tag of a spoofed stamp.
                 tag: (random.next() as u32 & 0x7fff) << 16,
@@ -154,6 +165,7 @@ impl<'a> Generator<'a> {
             sent: 0,
             refused: 0,
             events_sent: 0,
+            victims_sent: 0,
             turns: 0,
         })
     }
@@ -167,7 +179,7 @@ impl<'a> Generator<'a> {
         };
         self.spin_until(window.start, &mut attacker)?;
         let (cpu_start, counted_from) = (cpu_ns(self.spec.server_clock)?, now_ns());
-        (self.sent, self.sink.arrived, self.events_sent) = (0, 0, 0);
+        (self.sent, self.victims_sent, self.sink.arrived, self.events_sent) = (0, 0, 0, 0);
         self.sink.report.events_heard = 0;
         self.lateness.reset();
         let forgiven_before = self.schedule.forgiven_ns;
@@ -176,6 +188,7 @@ impl<'a> Generator<'a> {
         let mut report = std::mem::take(&mut self.sink.report);
         report.arrived = self.sink.arrived;
         report.sent = self.sent;
+        report.victims_sent = self.victims_sent;
         report.seconds = (counted_to - counted_from) as f64 * 1e-9;
         report.server_cpu_seconds = (cpu_end - cpu_start) as f64 * 1e-9;
         report.forgiven_ms = (self.schedule.forgiven_ns - forgiven_before) as f64 * 1e-6;
@@ -240,6 +253,7 @@ impl<'a> Generator<'a> {
         let flow = &mut self.tx[index];
         let n = flow.sent;
         flow.sent += 1;
+        self.victims_sent += u64::from(self.sink.rx[index].victim);
         let phase = (n + 97 * index as u32) % REPEAT_PACKETS;
         let seq = flow.first_seq.wrapping_add(n as u16);
         let timestamp = flow
@@ -293,7 +307,7 @@ impl<'a> Generator<'a> {
             count += socket.receive(|datagram| self.sink.take(index as u16, &datagram))?;
         }
         self.turns = self.turns.wrapping_add(1);
-        if self.turns % RTCP_TURNS == 0 {
+        if self.turns.is_multiple_of(RTCP_TURNS) {
             for socket in &mut self.sides.rtcp {
                 self.sink.report.rtcp_received += socket.receive(|_| ())? as u64;
             }
@@ -328,10 +342,7 @@ impl<'a> Generator<'a> {
         if self.spec.payload == Payload::Tone {
             for (index, flow) in self.sink.rx.iter().enumerate() {
                 // Flow 2n is said by A and heard by B.
-                let decode = match self.spec.codecs[1 - index % 2] {
-                    Codec::Pcmu => tone::ulaw_to_linear,
-                    Codec::Pcma => tone::alaw_to_linear,
-                };
+                let decode = tone::decoder(self.spec.codecs[1 - index % 2]);
                 let samples: Vec<i16> = flow.heard.iter().map(|byte| decode(*byte)).collect();
                 match tone::judge(&samples, index as u32) {
                     Heard::Partner => report.tones_right += 1,
@@ -384,6 +395,7 @@ impl Sink {
                 }
                 if self.window.contains(&stamp.sent_ns) {
                     self.delivered += 1;
+                    self.report.victims_delivered += u64::from(self.rx[usize::from(expected)].victim);
                     self.delay
                         .saturating_record(datagram.at_ns.saturating_sub(stamp.sent_ns));
                 }

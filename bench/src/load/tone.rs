@@ -4,6 +4,7 @@
 
 use std::f64::consts::TAU;
 
+use super::Codec;
 use super::stamp::PAYLOAD_BYTES;
 
 /// Sample rate of G.711.
@@ -21,11 +22,11 @@ pub fn tone_hz(flow_index: u32) -> u32 {
     TONE_HZ_FIRST + TONE_HZ_STEP * (flow_index * 7 % TONE_COUNT)
 }
 
-/// One 20 ms frame of a flow's tone in µ-law.
+/// One 20 ms frame of a flow's tone.
 #[must_use]
-pub fn tone_frame(flow_index: u32) -> [u8; PAYLOAD_BYTES] {
+pub fn tone_frame(flow_index: u32, codec: Codec) -> [u8; PAYLOAD_BYTES] {
     let step = TAU * f64::from(tone_hz(flow_index)) / RATE_HZ;
-    std::array::from_fn(|n| linear_to_ulaw((8000.0 * (step * n as f64).sin()) as i16))
+    std::array::from_fn(|n| nearest((8000.0 * (step * n as f64).sin()) as i16, decoder(codec)))
 }
 
 /// What a listener heard.
@@ -97,10 +98,13 @@ pub fn alaw_to_linear(byte: u8) -> i16 {
     if a & 0x80 != 0 { magnitude } else { -magnitude }
 }
 
-/// The µ-law byte nearest to a linear sample.
+/// The decoder of a law.
 #[must_use]
-pub fn linear_to_ulaw(sample: i16) -> u8 {
-    nearest(sample, ulaw_to_linear)
+pub fn decoder(codec: Codec) -> fn(u8) -> i16 {
+    match codec {
+        Codec::Pcmu => ulaw_to_linear,
+        Codec::Pcma => alaw_to_linear,
+    }
 }
 
 /// µ-law to A-law by way of the nearest level; for tests of what a transcoder keeps.
@@ -126,12 +130,13 @@ fn nearest(sample: i16, decode: fn(u8) -> i16) -> u8 {
 mod tests {
     use super::*;
 
-    fn heard(said: u32, expected: u32) -> Heard {
-        let samples: Vec<i16> = tone_frame(said)
+    fn heard(said: u32, expected: u32, codec: Codec) -> Heard {
+        let frame = tone_frame(said, codec);
+        let samples: Vec<i16> = frame
             .iter()
             .cycle()
             .take(4000)
-            .map(|b| ulaw_to_linear(*b))
+            .map(|b| decoder(codec)(*b))
             .collect();
         judge(&samples, expected)
     }
@@ -139,9 +144,9 @@ mod tests {
     #[test]
     fn every_flow_is_heard_as_itself_and_never_as_its_partner() {
         for flow in 0..TONE_COUNT {
-            assert_eq!(heard(flow, flow), Heard::Partner, "flow {flow}");
+            assert_eq!(heard(flow, flow, Codec::Pcma), Heard::Partner, "flow {flow}");
             assert_eq!(
-                heard(flow, flow ^ 1),
+                heard(flow, flow ^ 1, Codec::Pcmu),
                 Heard::Other,
                 "flow {flow} taken for its partner"
             );
@@ -151,7 +156,7 @@ mod tests {
     #[test]
     fn silence_is_not_a_tone_and_a_mixture_is_not_clear() {
         assert_eq!(judge(&[0; 4000], 3), Heard::Silence);
-        let (one, two) = (tone_frame(0), tone_frame(1));
+        let (one, two) = (tone_frame(0, Codec::Pcmu), tone_frame(1, Codec::Pcmu));
         let mixed: Vec<i16> = (0..4000)
             .map(|n| ulaw_to_linear(one[n % 160]) / 2 + ulaw_to_linear(two[n % 160]) / 2)
             .collect();

@@ -61,6 +61,9 @@ pub fn run(plan: Plan, facts: Facts) -> anyhow::Result<Results> {
     })
 }
 
+/// Measures one thing on one server.
+type Step = fn(&mut Relay, Which) -> anyhow::Result<()>;
+
 struct Relay {
     lab: Lab,
     quick: bool,
@@ -93,7 +96,7 @@ impl Relay {
             order.reverse();
         }
         let order: Vec<Which> = order.into_iter().filter(|which| self.lab.has(*which)).collect();
-        let steps: [(&str, fn(&mut Relay, Which) -> anyhow::Result<()>); 6] = [
+        let steps: [(&str, Step); 6] = [
             ("100kpps", Relay::working_load),
             ("saturated", Relay::saturated),
             ("delay", Relay::delay),
