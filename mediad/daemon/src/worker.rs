@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     net::{SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
@@ -20,7 +20,6 @@ use media_engine::{
 use media_net::{AnyBackend, Backend, Datagram, Handler, IoChoice, NetError, Transmit, Waker};
 use rtp::time::Now;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::oneshot;
 
 use crate::{
     counters::{self, Counters},
@@ -101,7 +100,7 @@ pub(crate) fn start(start: Start, doorbell: Arc<Doorbell>) -> Result<Handle, Str
         released: ArrayQueue::new(limits::RELEASES_PER_WORKER),
         counters: Counters::default(),
     });
-    let (opened, when_opened) = oneshot::channel();
+    let (opened, when_opened) = mpsc::sync_channel(1);
     let (cpu, index, theirs) = (start.cpu, start.index, Arc::clone(&shared));
     let thread = thread::Builder::new()
         .name(format!("media-{index}"))
@@ -121,7 +120,7 @@ pub(crate) fn start(start: Start, doorbell: Arc<Doorbell>) -> Result<Handle, Str
             }
         })
         .map_err(|error| format!("worker {index}: thread: {error}"))?;
-    let opened = when_opened.blocking_recv().map_err(|_| format!("worker {index} stopped while starting"))?;
+    let opened = when_opened.recv().map_err(|_| format!("worker {index} stopped while starting"))?;
     let (waker, backend) = opened.map_err(|error| format!("worker {index}: {error}"))?;
     Ok(Handle { shared, waker, cpu, backend, thread })
 }
@@ -188,16 +187,17 @@ impl Worker {
     fn run(mut self) -> Result<(), NetError> {
         loop {
             self.take_messages();
+            if self.stop && self.turn.commands.is_empty() {
+                self.publish();
+                return Ok(());
+            }
             let deadline = self.deadline();
             let wake = self.net.poll(deadline, &mut self.turn)?;
             self.hand_out();
             self.unpublished |= wake.datagrams > 0 || wake.woken;
             let since = self.turn.now.mono.saturating_duration_since(self.published);
-            if self.unpublished && since >= limits::PUBLISH_EVERY || self.stop {
+            if self.unpublished && since >= limits::PUBLISH_EVERY {
                 self.publish();
-            }
-            if self.stop && self.turn.commands.is_empty() {
-                return Ok(());
             }
         }
     }
