@@ -7,7 +7,7 @@
 mod detect;
 mod generate;
 
-pub use detect::{Detector, DtmfEvent};
+pub use detect::{Detector, DtmfEvent, SAMPLE_RATE_HZ};
 pub use generate::DtmfGenerator;
 
 /// Frequencies of the rows, in Hz (ITU-T Q.23).

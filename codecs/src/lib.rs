@@ -24,6 +24,7 @@
 
 mod codec;
 pub mod dtmf;
+pub mod fuzzing;
 pub mod g711;
 pub mod g722;
 pub mod goertzel;
