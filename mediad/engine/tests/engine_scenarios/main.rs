@@ -3,5 +3,9 @@
 mod world;
 
 mod a_relay_keeps_one_line_both_ways;
+mod a_source_fans_out_to_many_listeners;
 mod a_source_is_learned_by_probation_and_then_locked;
+mod an_edit_changes_only_what_it_names;
+mod hold_lets_nothing_through_its_direction;
 mod payload_types_and_laws_are_rewritten;
+mod the_line_survives_every_switch;

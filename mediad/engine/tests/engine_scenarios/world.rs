@@ -358,7 +358,10 @@ impl Graph {
         }
     }
 
-    fn resources(&self, before: Option<&SessionReport>) -> (Vec<TransportSockets>, Vec<EndpointStream>) {
+    pub(crate) fn resources(
+        &self,
+        before: Option<&SessionReport>,
+    ) -> (Vec<TransportSockets>, Vec<EndpointStream>) {
         let has_transport =
             |id: &Name| before.is_some_and(|before| before.transports.iter().any(|t| t.transport == *id));
         let has_node =

@@ -1,0 +1,125 @@
+//! Neither datagrams nor time-outs touch the heap.
+
+#[path = "engine_scenarios/world.rs"]
+#[expect(dead_code, reason = "shared with the scenarios")]
+mod world;
+
+use media_engine::{
+    command::{Command, SendDigit, SocketId},
+    engine::Egress,
+};
+use rtp::{
+    rtcp::{ReportBlock, RtcpWriter, SenderInfo},
+    time::NtpTimestamp,
+    units::{RtpTimestamp, Ssrc},
+};
+use std::net::SocketAddr;
+use world::{Graph, Party, SESSION, Speaker, World, pcma, peer, rtcp_socket, rtp_socket, ssrc};
+
+#[global_allocator]
+static ALLOCATOR: noalloc::CountingAllocator = noalloc::CountingAllocator;
+
+/// A wire that keeps nothing.
+struct Sink([u8; 2048], u64);
+
+impl Egress for Sink {
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        Some(&mut self.0)
+    }
+
+    fn commit(&mut self, _len: usize, _socket: SocketId, _to: SocketAddr) {
+        self.1 += 1;
+    }
+}
+
+fn rtcp(number: u32, author: Ssrc, leaves: bool) -> Vec<u8> {
+    let mut buffer = [0; 256];
+    let mut writer = RtcpWriter::new(&mut buffer);
+    let info = SenderInfo {
+        ntp: NtpTimestamp(1 << 40),
+        rtp: RtpTimestamp(1),
+        packet_count: 1,
+        octet_count: 1,
+    };
+    let block = ReportBlock {
+        ssrc: ssrc(number),
+        fraction_lost: 3,
+        cumulative_lost: 4,
+        highest_sequence: 5,
+        jitter: 6,
+        last_sr: 7,
+        delay_since_last_sr: 8,
+    };
+    writer
+        .sender_report(author, &info, &[block])
+        .expect("there is room");
+    if leaves {
+        writer.bye(&[author], b"going home").expect("there is room");
+    }
+    writer.finish().to_vec()
+}
+
+#[test]
+fn relay_rewrite_learning_digits_and_rtcp_do_not_allocate() {
+    let mut world = World::new();
+    let mut graph = Graph::of(
+        vec![Party::new("a", 0), Party::new("b", 1), Party::new("c", 2)],
+        &[("a", "b"), ("b", "a"), ("a", "c")],
+    );
+    graph.party("c").send = vec![pcma()];
+    graph.party("a").remote = None;
+    graph.party("b").receive.push(pcma());
+    world.commit(SESSION, &graph);
+    let digits = [SendDigit {
+        event: Some(5),
+        duration_ms: 100,
+        gap_ms: 60,
+        volume: 10,
+    }; 3];
+    world.command(Command::SendDigits(SESSION, "b".into(), digits.into()));
+
+    let mut sink = Sink([0; 2048], 0);
+    let (mut a, mut b) = (Speaker::new(0xA), Speaker::new(0xB));
+    let mut datagrams = Vec::new();
+    for n in 0..500u32 {
+        if n == 200 {
+            a = Speaker::new(0xA2);
+        }
+        a.payload_type = if n % 50 > 45 { 101 } else { 0 };
+        datagrams.push((rtp_socket(0), peer(0), a.packet(&[5, 10, 0, 160])));
+        datagrams.push((rtp_socket(1), peer(1), b.packet(&[2; 160])));
+        datagrams.push((rtp_socket(1), peer(n + 7), b.packet(&[2; 160])));
+        datagrams.push((rtcp_socket(1), peer(1), rtcp(1, Ssrc(0xB), n > 400)));
+        datagrams.push((rtcp_socket(0), peer(0), rtcp(0, Ssrc(0xA), false)));
+        datagrams.push((rtp_socket(0), peer(0), vec![0x80, n as u8, 3]));
+        datagrams.push((rtp_socket(0), peer(0), vec![n as u8; 40]));
+    }
+    let World { engine, now, .. } = &mut world;
+    noalloc::assert_none("the packet path", || {
+        for (n, (socket, from, data)) in datagrams.iter_mut().enumerate() {
+            *now = now.after(std::time::Duration::from_micros(2_900));
+            engine.handle_datagram(*now, *socket, *from, data, &mut sink);
+            if n % 4 == 0 {
+                engine.handle_timeout(*now, &mut sink);
+            }
+        }
+        // Silence: time-outs, reports and what else comes by itself.
+        for _ in 0..6_000 {
+            *now = now.after(std::time::Duration::from_millis(10));
+            engine.handle_timeout(*now, &mut sink);
+        }
+    });
+    assert!(sink.1 > 1_000, "{} packets went out", sink.1);
+    let kinds = world.event_kinds();
+    let has = |name: &str| kinds.iter().any(|kind| format!("{kind:?}").starts_with(name));
+    for name in [
+        "MediaStarted",
+        "SourceLearned",
+        "DigitStarted",
+        "DigitEnded",
+        "PeerBye",
+        "MediaTimeout",
+    ] {
+        assert!(has(name), "{name} was part of it");
+    }
+}
