@@ -1,0 +1,24 @@
+//! Calls, queues and agents.
+//!
+//! Owns the state machines of a call centre and turns them into SIP actions and the wanted media graph. Sans-IO: time
+//! comes in as an argument, what is to be done comes out of `poll_*`. It must never know sockets, gRPC transport,
+//! databases, or an RTP packet.
+//!
+//! ```
+//! use std::time::Duration;
+//! use call_control::domain::{Domain, Output, QueueConfig, AgentConfig};
+//!
+//! # #[allow(clippy::disallowed_methods)]
+//! let now = std::time::Instant::now();
+//! let mut domain = Domain::default();
+//! domain.put_queue("support", QueueConfig::default());
+//! domain.put_agent(now, "alice", AgentConfig { queues: vec!["support".into()], ..AgentConfig::default() });
+//! domain.agent_ready(now, "alice").unwrap();
+//! let entry = domain.enqueue(now, "support", 0).unwrap();
+//! let Some(Output::Offer { entry: offered, agent, .. }) = domain.poll_output() else { panic!("alice is free") };
+//! assert_eq!((offered, &*agent), (entry, "alice"));
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod domain;
+pub mod limits;
