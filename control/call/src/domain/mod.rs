@@ -177,6 +177,9 @@ enum Deadline {
     Retry(Name),
 }
 
+/// Who goes first: priority, then the longest wait, then who came first.
+type Rank = (Reverse<u32>, Instant, EntryId);
+
 /// How long an agent that declined or did not answer is left alone by the same caller.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A conversation must be confirmed this often by its call's owner ([`Domain::still_talking`]), or it is swept.
@@ -437,22 +440,18 @@ impl Domain {
         let first_of = |queue: &Queue| queue.in_order().find_map(|id| self.candidate(now, id));
         let best = served
             .filter_map(|(_, queue)| first_of(queue))
-            .min_by_key(|(rank, ..)| *rank);
-        best.map(|(_, id, agent)| (id, agent))
+            .min_by_key(|(rank, _)| *rank);
+        best.map(|((.., id), agent)| (id, agent))
     }
 
     /// A waiting caller with its rank among all queues and the agent for it.
-    fn candidate(
-        &self,
-        now: Instant,
-        id: EntryId,
-    ) -> Option<((Reverse<u32>, Instant, EntryId), EntryId, Name)> {
+    fn candidate(&self, now: Instant, id: EntryId) -> Option<(Rank, Name)> {
         let entry = self
             .entries
             .get(&id)
             .filter(|entry| entry.state == EntryState::Waiting)?;
         let agent = self.longest_idle(now, entry)?;
-        Some(((Reverse(entry.priority), entry.since, id), id, agent))
+        Some(((Reverse(entry.priority), entry.since, id), agent))
     }
 
     fn longest_idle(&self, now: Instant, entry: &Entry) -> Option<Name> {
