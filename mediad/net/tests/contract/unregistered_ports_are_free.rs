@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 on_both!(
     under_traffic,
     after_the_backend_is_gone,
-    at_once_after_registering
+    at_once_after_registering,
+    a_successor_gets_nothing,
 );
 
 fn bind_again(addr: SocketAddr) -> UdpSocket {
@@ -93,4 +94,21 @@ fn at_once_after_registering(choice: IoChoice) {
     local("127.0.0.1").send_to(b"mine", addr).unwrap();
     let mut buf = [0; 8];
     assert_eq!(socket.recv(&mut buf).unwrap(), 4, "and nobody else reads from it");
+}
+
+/// Datagrams that the backend holds already when their socket goes must not appear under its reused id.
+fn a_successor_gets_nothing(choice: IoChoice) {
+    let mut net = backend(choice, &config());
+    let (id, addr) = register(&mut net, "127.0.0.1");
+    for _ in 0..3 {
+        local("127.0.0.1").send_to(b"late", addr).unwrap();
+    }
+    drop(net.unregister(id).unwrap());
+    let (successor, addr) = register(&mut net, "127.0.0.1");
+    assert_eq!(successor, id);
+    local("127.0.0.1").send_to(b"mine", addr).unwrap();
+    let mut seen = Vec::new();
+    let mut record = On(|d: Datagram<'_>, _: &mut dyn Transmit| seen.push(d.data.to_vec()));
+    poll_until(&mut net, &mut record, |_, wake| wake.datagrams > 0);
+    assert_eq!(seen, [b"mine"]);
 }
