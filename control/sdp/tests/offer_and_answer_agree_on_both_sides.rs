@@ -1,0 +1,173 @@
+//! Whole exchanges: what the answerer negotiated and what the offerer reads from its answer are the same session.
+
+use sdp::{
+    Answer, Capabilities, Codec, Crypto, CryptoSuite, Description, Direction, Format, LocalSession,
+    LocalTransport, NegotiatedMedia, NegotiationError, OfferedMedia, Selection, apply_answer,
+    assign_payload_types, select, write_answer, write_offer,
+};
+use std::net::IpAddr;
+
+const OFFERER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const ANSWERER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+fn audio(formats: Vec<Format>, transport: LocalTransport) -> OfferedMedia {
+    OfferedMedia::Audio {
+        formats,
+        transport,
+        rtcp_mux: true,
+        mid: None,
+    }
+}
+
+fn formats(codecs: &[Codec]) -> Vec<Format> {
+    assign_payload_types(codecs, &[])
+}
+
+fn reread(description: &Description) -> Description {
+    Description::parse(description.to_string().as_bytes()).unwrap()
+}
+
+fn first(selections: &[Selection]) -> &NegotiatedMedia {
+    match &selections[0] {
+        Selection::Audio(audio) => audio,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn codec_events_ports_and_keys() {
+    let suite = CryptoSuite::AesCm128HmacSha1_80;
+    let key = |byte| vec![byte; suite.key_length()];
+    let gcm = Crypto::new(1, CryptoSuite::AeadAes256Gcm, vec![9; 44]).unwrap();
+    let mut transport = LocalTransport::plain(OFFERER, 4000);
+    transport.sdes = vec![gcm, Crypto::new(2, suite, key(1)).unwrap()];
+    let codecs = [Codec::opus(None), Codec::pcmu(), Codec::telephone_event(8000)];
+    let offer = write_offer(
+        &[audio(formats(&codecs), transport)],
+        &mut LocalSession::new(10, OFFERER),
+    );
+    let offer = reread(&offer);
+    assert_eq!(offer.media()[0].proto, "RTP/SAVP");
+
+    let mut capabilities = Capabilities::new(vec![Codec::pcmu(), Codec::telephone_event(8000)]);
+    capabilities.sdes = vec![suite];
+    let selections = select(&offer, &capabilities).unwrap();
+    let chosen = first(&selections);
+    assert_eq!(chosen.sdes.as_ref().unwrap().remote.key, key(1));
+    let mut local = LocalTransport::plain(ANSWERER, 5000);
+    local.sdes = vec![Crypto::new(99, suite, key(2)).unwrap()];
+    let answer = write_answer(
+        &offer,
+        &selections,
+        &[Answer::Audio(&local)],
+        &mut LocalSession::new(11, ANSWERER),
+    );
+    let agreed = apply_answer(&offer, &reread(&answer)).unwrap();
+    let agreed = agreed[0].as_ref().unwrap();
+    assert_eq!(agreed.remote, "192.0.2.2:5000".parse().ok());
+    assert!(agreed.rtcp_mux && agreed.remote_rtcp == agreed.remote);
+    assert_eq!(agreed.formats, chosen.formats);
+    let sdes = agreed.sdes.as_ref().unwrap();
+    assert_eq!((sdes.local_tag, &sdes.remote.key), (2, &key(2)));
+}
+
+#[test]
+fn hold_and_resume_raise_the_version_and_nothing_else_does() {
+    let mut session = LocalSession::new(10, OFFERER);
+    let mut offer = |direction| {
+        let transport = LocalTransport {
+            direction,
+            ..LocalTransport::plain(OFFERER, 4000)
+        };
+        write_offer(&[audio(formats(&[Codec::pcmu()]), transport)], &mut session)
+    };
+    let first_offer = offer(Direction::SendRecv);
+    assert_eq!(first_offer.version(), 1);
+    assert_eq!(offer(Direction::SendRecv).version(), 1);
+    let hold = offer(Direction::SendOnly);
+    assert_eq!(hold.version(), 2);
+    let selections = select(&hold, &Capabilities::new(vec![Codec::pcmu()])).unwrap();
+    assert_eq!(first(&selections).direction, Direction::RecvOnly);
+    let local = LocalTransport::plain(ANSWERER, 5000);
+    let answer = write_answer(
+        &hold,
+        &selections,
+        &[Answer::Audio(&local)],
+        &mut LocalSession::new(11, ANSWERER),
+    );
+    assert_eq!(answer.media()[0].direction, Direction::RecvOnly);
+    let agreed = apply_answer(&hold, &answer).unwrap();
+    assert_eq!(agreed[0].as_ref().unwrap().direction, Direction::SendOnly);
+    assert_eq!(offer(Direction::SendRecv).version(), 3);
+}
+
+#[test]
+fn an_answer_never_gives_what_was_not_offered() {
+    let transport = LocalTransport {
+        direction: Direction::RecvOnly,
+        ..LocalTransport::plain(OFFERER, 4000)
+    };
+    let offer = write_offer(
+        &[audio(formats(&[Codec::pcmu()]), transport)],
+        &mut LocalSession::new(1, OFFERER),
+    );
+    let greedy = Description::parse(
+        b"v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\nm=audio 5000 RTP/AVP 0\r\n",
+    );
+    let agreed = apply_answer(&offer, &greedy.unwrap()).unwrap();
+    assert_eq!(agreed[0].as_ref().unwrap().direction, Direction::RecvOnly);
+}
+
+#[test]
+fn each_way_has_the_number_of_its_receiver() {
+    let offered = vec![Format {
+        payload_type: 96,
+        codec: Codec::opus(None),
+    }];
+    let transport = LocalTransport::plain(OFFERER, 4000);
+    let offer = write_offer(&[audio(offered, transport)], &mut LocalSession::new(1, OFFERER));
+    let answer = Description::parse(
+        b"v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\n\
+          m=audio 5000 RTP/AVP 120\r\na=rtpmap:120 opus/48000/2\r\n",
+    );
+    let agreed = apply_answer(&offer, &answer.unwrap()).unwrap();
+    let format = &agreed[0].as_ref().unwrap().formats[0];
+    assert_eq!((format.tx_payload_type, format.rx_payload_type), (120, 96));
+}
+
+#[test]
+fn refused_lines_keep_their_place_and_broken_answers_are_named() {
+    let offer = Description::parse(
+        b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=video 4002 RTP/AVP 96\r\n\
+          a=rtpmap:96 VP8/90000\r\na=mid:v\r\nm=audio 4000 RTP/AVP 0\r\nm=image 4004 udptl t38\r\n",
+    )
+    .unwrap();
+    let selections = select(&offer, &Capabilities::new(vec![Codec::pcmu()])).unwrap();
+    let local = LocalTransport::plain(ANSWERER, 5000);
+    let answers = [Answer::Rejected, Answer::Audio(&local), Answer::Rejected];
+    let mut session = LocalSession::new(2, ANSWERER);
+    let answer = write_answer(&offer, &selections, &answers, &mut session);
+    let text = answer.to_string();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("m=")).collect();
+    assert_eq!(
+        lines,
+        [
+            "m=video 0 RTP/AVP 96",
+            "m=audio 5000 RTP/AVP 0",
+            "m=image 0 udptl t38"
+        ]
+    );
+
+    let one_line = write_answer(&answer, &[], &[], &mut session);
+    assert_eq!(
+        apply_answer(&offer, &one_line),
+        Err(NegotiationError::NoCommonMedia)
+    );
+    let short =
+        Description::parse(b"v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nt=0 0\r\nm=audio 1 RTP/AVP 0\r\n");
+    let expected = NegotiationError::MediaCount {
+        offered: 3,
+        answered: 1,
+    };
+    assert_eq!(apply_answer(&offer, &short.unwrap()), Err(expected));
+}
