@@ -74,9 +74,12 @@ impl Engine {
             session: handle,
             name: _,
             spec,
-            sockets,
-            streams,
+            mut sockets,
+            mut streams,
         } = commit;
+        // Large sessions are edited while packets wait: everything is looked up by halving.
+        sockets.sort_unstable_by(|a, b| a.transport.cmp(&b.transport));
+        streams.sort_unstable_by(|a, b| a.node.cmp(&b.node));
         let key = self.open(now, handle, &spec);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
@@ -96,11 +99,11 @@ impl Engine {
             .iter()
             .map(|new| self.put_endpoint(now, key, &before, new, &spec, &transports, &streams))
             .collect();
-        for gone in before.endpoints.iter().filter(|old| !endpoints.contains(old)) {
-            self.remove_endpoint(now, *gone, "left the session", tx);
+        for gone in missing(&before.endpoints, &endpoints) {
+            self.remove_endpoint(now, gone, "left the session", tx);
         }
-        for gone in before.transports.iter().filter(|old| !transports.contains(old)) {
-            self.remove_transport(*gone);
+        for gone in missing(&before.transports, &transports) {
+            self.remove_transport(gone);
         }
         self.attach(&transports, &endpoints);
         let plans = self.install(&spec, &endpoints);
@@ -146,7 +149,8 @@ impl Engine {
         spec: &SessionSpec,
         sockets: &[TransportSockets],
     ) -> Key {
-        let given = sockets.iter().find(|sockets| sockets.transport == new.id);
+        let given = sockets.binary_search_by(|sockets| sockets.transport.cmp(&new.id));
+        let given = given.ok().and_then(|at| sockets.get(at));
         if let (None, Some((old, key))) = (given, before.transport(&new.id)) {
             if (!unchanged(old, new) || before.spec.options != spec.options)
                 && let Some(transport) = self.transports.get_mut(key)
@@ -183,8 +187,8 @@ impl Engine {
         if self.flows.len() <= at {
             self.flows.resize(at + 1, None);
         }
-        self.flows[at] = Some(flow);
-        self.totals.sockets += 1;
+        let before = self.flows[at].replace(flow);
+        self.totals.sockets += u32::from(before.is_none());
     }
 
     #[expect(
@@ -218,7 +222,8 @@ impl Engine {
             self.arm(now.mono, key);
             return key;
         }
-        let stream = streams.iter().find(|stream| stream.node == new.id);
+        let stream = streams.binary_search_by(|stream| stream.node.cmp(&new.id));
+        let stream = stream.ok().and_then(|at| streams.get(at));
         let identity = Identity {
             session,
             transport,
@@ -417,6 +422,17 @@ impl Engine {
             plans: plans.collect(),
         }))
     }
+}
+
+/// What of `before` is not in `after`.
+fn missing(before: &[Key], after: &[Key]) -> Vec<Key> {
+    let mut after = after.to_vec();
+    after.sort_unstable();
+    before
+        .iter()
+        .filter(|key| after.binary_search(key).is_err())
+        .copied()
+        .collect()
 }
 
 fn endpoint_report(endpoint: &Endpoint, now: Now) -> EndpointReport {

@@ -25,6 +25,9 @@ const BANDWIDTH: u32 = 400;
 /// SR with one block and a short CNAME, with its IP and UDP headers.
 const AVERAGE_BYTES: u32 = 120;
 
+/// Fewer packets say nothing about quality: a lost one of five is chance. They count with the next.
+const EVALUATED_PACKETS_MIN: u64 = 50;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Participant {
@@ -244,15 +247,15 @@ impl Participant {
             let jitter = egress.line.clock().duration(u64::from(block.jitter));
             self.mos_egress = self.score(impairment, loss, jitter);
         }
+        let (codec, clock) = codec?;
         let (received, lost) = (ingress.packets, lost(ingress));
         let interval_received = received - self.received_prior;
         let interval_lost = u64::try_from(lost - self.lost_prior).unwrap_or(0);
-        self.received_prior = received;
-        self.lost_prior = lost;
-        let (codec, clock) = codec?;
-        if interval_received == 0 {
+        if interval_received + interval_lost < EVALUATED_PACKETS_MIN {
             return None;
         }
+        self.received_prior = received;
+        self.lost_prior = lost;
         let loss = interval_lost as f32 / (interval_lost + interval_received) as f32;
         let jitter = jitter(ingress, clock);
         let previous = self.mos_ingress;
