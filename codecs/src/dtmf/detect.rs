@@ -31,8 +31,12 @@ const TWIST_MAX: f32 = 3.16;
 const TWIST_MIN: f32 = 0.112;
 /// The best of a group stands 6 dB above the others of it, as a power ratio.
 const DOMINANCE: f32 = 4.0;
-/// Both tones are at least this share of the power.
+/// Both tones are at least this share of the power in every window, though a tone that covers only a part
+/// of it, or is off its frequency, seems less...
 const PURITY_MIN: f32 = 0.65;
+/// ...and at least this in the best of the first hits, reckoned for the frequency as it was measured. Two
+/// formants that stand where two tones would keep below.
+const PURITY_BEST_MIN: f32 = 0.9;
 /// A frequency may be this far off: the middle between 1.5 % (accept) and 3.5 % (reject).
 const DEVIATION_MAX: f32 = 0.025;
 /// From one hit to the next, noise may turn the phase as if the frequency were this far off.
@@ -71,6 +75,8 @@ pub struct Detector {
     hits: u32,
     /// Turns by which row and column ran ahead of their nominal frequencies over the hits in a row.
     ahead: (f32, f32),
+    /// The shares of the purest of these hits.
+    shares: (f32, f32),
     misses: u32,
     /// The digit that sounds, and its hops so far.
     sounding: Option<(Digit, u32)>,
@@ -83,6 +89,8 @@ struct Hit {
     column: usize,
     /// Phases in turns.
     phases: (f32, f32),
+    /// Shares of the power, as the filters show them.
+    shares: (f32, f32),
 }
 
 impl Detector {
@@ -110,6 +118,7 @@ impl Detector {
             last: None,
             hits: 0,
             ahead: (0.0, 0.0),
+            shares: (0.0, 0.0),
             misses: 0,
             sounding: None,
         }
@@ -184,6 +193,11 @@ impl Detector {
             (Some(_), None) => (1, (0.0, 0.0)),
             (Some(_), Some(step)) => (self.hits + 1, (self.ahead.0 + step.0, self.ahead.1 + step.1)),
         };
+        if let Some(hit) = hit
+            && (self.hits == 1 || hit.shares.0 + hit.shares.1 > self.shares.0 + self.shares.1)
+        {
+            self.shares = hit.shares;
+        }
         self.last = hit;
     }
 
@@ -192,8 +206,11 @@ impl Detector {
             return;
         };
         let steps = (self.hits - 1) as f32;
-        if deviates(self.ahead.0 / steps, LOW_HZ[hit.row], DEVIATION_MAX)
-            || deviates(self.ahead.1 / steps, HIGH_HZ[hit.column], DEVIATION_MAX)
+        let (low_hz, high_hz) = (hz(self.ahead.0 / steps), hz(self.ahead.1 / steps));
+        let purity = self.shares.0 / response(low_hz) + self.shares.1 / response(high_hz);
+        if deviates(low_hz, LOW_HZ[hit.row], DEVIATION_MAX)
+            || deviates(high_hz, HIGH_HZ[hit.column], DEVIATION_MAX)
+            || purity < PURITY_BEST_MIN
         {
             return;
         }
@@ -213,8 +230,8 @@ impl Detector {
         let low = ahead(hit.row, last.phases.0, hit.phases.0);
         let high = ahead(4 + hit.column, last.phases.1, hit.phases.1);
         let steady = (last.row, last.column) == (hit.row, hit.column)
-            && !deviates(low, LOW_HZ[hit.row], DEVIATION_STEP_MAX)
-            && !deviates(high, HIGH_HZ[hit.column], DEVIATION_STEP_MAX);
+            && !deviates(hz(low), LOW_HZ[hit.row], DEVIATION_STEP_MAX)
+            && !deviates(hz(high), HIGH_HZ[hit.column], DEVIATION_STEP_MAX);
         steady.then_some((low, high))
     }
 
@@ -254,10 +271,12 @@ impl Detector {
             let (re, im) = value(index);
             im.atan2(re) / std::f32::consts::TAU
         };
+        let share = |square: f32| square / 2.0 / mean_square;
         Some(Hit {
             row,
             column: column - 4,
             phases: (phase(row), phase(column)),
+            shares: (share(low), share(high)),
         })
     }
 
@@ -281,9 +300,23 @@ impl Default for Detector {
     }
 }
 
-/// Whether running `turns` ahead in a hop is more than `part` of the frequency.
-fn deviates(turns: f32, hz: f64, part: f32) -> bool {
-    (turns * (SAMPLE_RATE_HZ as f32 / HOP as f32)).abs() > part * hz as f32
+/// How far off its nominal frequency a tone is that runs this many turns ahead in a hop.
+fn hz(turns: f32) -> f32 {
+    turns * (SAMPLE_RATE_HZ as f32 / HOP as f32)
+}
+
+/// Whether a frequency is off its nominal one by more than `part` of it.
+fn deviates(off_hz: f32, nominal_hz: f64, part: f32) -> bool {
+    off_hz.abs() > part * nominal_hz as f32
+}
+
+/// The part of its power that a filter shows of a tone that is off its frequency: the spectrum of the
+/// Hann window, sin(πx) / (πx(1-x²)) in amplitude with x in filter widths.
+fn response(off_hz: f32) -> f32 {
+    // No tone that passes is further off than 41 Hz.
+    let x = (off_hz.abs() * (WINDOW as f32 / SAMPLE_RATE_HZ as f32)).clamp(0.001, 0.9);
+    let angle = std::f32::consts::PI * x;
+    (angle.sin() / (angle * (1.0 - x * x))).powi(2)
 }
 
 /// The largest of a group if it stands out.
