@@ -37,9 +37,10 @@ pub struct Policy<'a> {
 pub enum Verdict {
     /// Give it to the transaction layer.
     Pass,
-    /// Send this answer; nothing else happens.
+    /// Send this answer; nothing else happens. It goes to where the request came from when the topmost Via is what
+    /// is wrong.
     Answer(Response),
-    /// Nothing can be sent: a bad ACK, or no readable Via to answer along. Count it.
+    /// Nothing can be sent: a bad ACK, or a request without any Via. Count it.
     Drop(HeaderError),
 }
 
@@ -57,13 +58,7 @@ impl Verdict {
 pub fn check_request(request: &Request, policy: &Policy<'_>) -> Verdict {
     let refusal = match check_syntax(request) {
         Err(error) if request.method == Method::Ack => return Verdict::Drop(error),
-        Err(error) if error.header == HeaderName::Via => {
-            // Without its topmost Via nobody knows where an answer should go.
-            match request.headers.top_via() {
-                Err(error) => return Verdict::Drop(error),
-                Ok(_) => Some(bad_request(request, &error)),
-            }
-        }
+        Err(error) if !request.headers.contains(HeaderName::Via) => return Verdict::Drop(error),
         Err(error) => Some(bad_request(request, &error)),
         // RFC 3261 §17.1.1.3: an ACK is never answered, whatever it asks for.
         Ok(()) if request.method == Method::Ack => None,

@@ -166,11 +166,12 @@ impl HeaderValue for SessionExpires {
 
 /// A CSeq number: RFC 3261 §8.1.1.5, below 2^31. The wire allows leading zeros.
 fn sequence(digits: &[u8]) -> Result<u32, Problem> {
-    let number = scan::decimal(digits).ok_or("bad number")?;
-    u32::try_from(number)
-        .ok()
-        .filter(|&number| number < 1 << 31)
-        .ok_or("number is 2^31 or more")
+    let number = clamped(digits).ok_or("bad number")?;
+    if number < 1 << 31 {
+        Ok(number)
+    } else {
+        Err("number is 2^31 or more")
+    }
 }
 
 /// Digits as seconds; above 32 bits the largest (RFC 3261 §10.2.1.1 for Expires).
