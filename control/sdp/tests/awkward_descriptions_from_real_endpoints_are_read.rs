@@ -1,4 +1,5 @@
 //! Descriptions as endpoints really send them: every file of the corpus, and what it means.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use sdp::{
     Capabilities, Codec, CodecOrder, CryptoSuite, Description, Direction, MediaKind, NegotiatedMedia,

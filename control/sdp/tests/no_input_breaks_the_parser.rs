@@ -1,4 +1,5 @@
 //! The corpus, random bytes and mutated descriptions through the fuzz entry point, and round trips.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
 use sdp::Description;

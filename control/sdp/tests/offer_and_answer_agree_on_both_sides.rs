@@ -1,4 +1,5 @@
 //! Whole exchanges: what the answerer negotiated and what the offerer reads from its answer are the same session.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use sdp::{
     Answer, Capabilities, Codec, Crypto, CryptoSuite, Description, Direction, Format, LocalSession,
