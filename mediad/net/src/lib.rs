@@ -165,7 +165,8 @@ pub trait Backend {
     fn waker(&self) -> Waker;
 
     /// Sleeps until there is work or `deadline` (`None`: no deadline; one in the past: no sleep), then runs one
-    /// drain. In tick mode deadline and waker are honoured within one tick; see [`pace`].
+    /// drain. In tick mode the sleep ends with the tick: deadline (a past one, too) and waker are at most one
+    /// tick late; see [`pace`].
     ///
     /// # Errors
     /// Only when the kernel refuses the wait itself; nothing a peer does is an error. The caller should stop the worker.
