@@ -50,7 +50,7 @@ pub enum AnyBackend {
 ///
 /// `Auto` takes io_uring where it works, that is where a datagram sent through it to itself arrives, and epoll elsewhere.
 /// Measured with the `relay` example (2 shared cores, Linux 6.18, loopback, SCHED_FIFO, interleaved runs of 2 s, 2 to 4
-/// of each, medians; absolute values are this machine's, the ratios are what counts):
+/// of each, medians, some of a slightly earlier revision; absolute values are this machine's, the ratios are what counts):
 ///
 /// | load, tick | io_uring: CPU a packet, p50 / p99 added | epoll |
 /// |---|---|---|
