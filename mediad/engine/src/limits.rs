@@ -46,3 +46,6 @@ pub const RTCP_RELEARN_AFTER: std::time::Duration = std::time::Duration::from_se
 pub const DIGITS_QUEUED_MAX: usize = 128;
 /// Bytes of the reason of a BYE that are kept. The rest is cut.
 pub const BYE_REASON_BYTES_MAX: usize = 64;
+/// Digits and goodbyes of one peer that are told in a second: six times what the shortest digits allow. Those beyond
+/// are not told, so that one peer cannot fill the queue of all.
+pub const PEER_EVENTS_PER_SECOND_MAX: u32 = 75;

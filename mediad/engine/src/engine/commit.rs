@@ -6,11 +6,8 @@ use rtp::{time::Now, units::Ssrc};
 
 use super::{
     Egress, Engine,
-    dialling::Dialling,
     endpoint::{Endpoint, Identity},
     endpoint_timer,
-    media::end_digit,
-    participant::lost,
     plan::{self, Mapping, Plan},
     session_timer,
     slab::Key,
@@ -18,11 +15,8 @@ use super::{
     unchanged,
 };
 use crate::{
-    command::{
-        Commit, EndpointReport, EndpointStream, PlanKind, PlanReport, SendDigit, SessionKey, SessionReport,
-        SocketId, StreamReport, TransportSockets,
-    },
-    spec::{Codec, Name, NodeSpec, SessionSpec, TransportSpec},
+    command::{Commit, EndpointStream, PlanKind, SessionKey, SessionReport, SocketId, TransportSockets},
+    spec::{NodeSpec, SessionSpec, TransportSpec},
 };
 
 /// A session in use.
@@ -34,7 +28,7 @@ pub(crate) struct Session {
     pub(crate) transports: Box<[Key]>,
     /// In the order of the spec's nodes.
     pub(crate) endpoints: Box<[Key]>,
-    plans: Box<[(PlanKind, Option<u32>)]>,
+    pub(crate) plans: Box<[(PlanKind, Option<u32>)]>,
     created: Instant,
     /// The owner's lease expired.
     pub(crate) orphaned: bool,
@@ -245,15 +239,10 @@ impl Engine {
     fn remove_endpoint(&mut self, now: Now, key: Key, reason: &str, tx: &mut impl Egress) {
         self.say_goodbye(now, key, reason, tx);
         self.wheel.disarm(endpoint_timer(key));
-        let Some(mut endpoint) = self.endpoints.remove(key) else {
+        self.end_digit(now, key);
+        let Some(endpoint) = self.endpoints.remove(key) else {
             return;
         };
-        end_digit(
-            &mut self.outbox,
-            self.sessions.get(endpoint.session).map(|s| s.handle),
-            &mut endpoint,
-            now,
-        );
         if let Some(transport) = self.transports.get_mut(endpoint.transport) {
             transport.tx_packets += endpoint.egress.packets;
             transport.tx_bytes += endpoint.egress.wire_bytes;
@@ -355,73 +344,6 @@ impl Engine {
         self.totals.sessions = self.sessions.count() as u32;
         self.totals.endpoints = self.endpoints.count() as u32;
     }
-
-    pub(super) fn send_digits(&mut self, now: Now, handle: SessionKey, node: &Name, digits: &[SendDigit]) {
-        let session = self.keys.get(&handle).and_then(|key| self.sessions.get(*key));
-        let Some(key) = session.and_then(|session| {
-            let at = session.spec.nodes.binary_search_by(|n| n.id.cmp(node)).ok()?;
-            session.endpoints.get(at).copied()
-        }) else {
-            return;
-        };
-        let Some(endpoint) = self.endpoints.get_mut(key) else {
-            return;
-        };
-        let spec = endpoint.spec();
-        // RFC 4733 §2.5.1.1: on the clock of the audio, where the peer takes that.
-        let clock = spec.send_audio().map(|audio| audio.clock);
-        let events = || {
-            spec.send
-                .iter()
-                .filter(|format| format.codec == Codec::TelephoneEvent)
-        };
-        let Some(format) = events()
-            .find(|format| Some(format.clock) == clock)
-            .or_else(|| events().next())
-        else {
-            return;
-        };
-        let (payload_type, clock) = (format.payload_type.value(), format.clock);
-        let interval = std::time::Duration::from_millis(u64::from(spec.ptime_ms.max(10)));
-        let dialling = endpoint
-            .dialling
-            .get_or_insert_with(|| Box::new(Dialling::new(payload_type, clock, interval)));
-        dialling.push(now.mono, digits);
-        self.arm(now.mono, key);
-    }
-
-    pub(super) fn report(&self, now: Now, key: Key) -> Option<Box<SessionReport>> {
-        let session = self.sessions.get(key)?;
-        let transports = session.transports.iter().filter_map(|key| {
-            let transport = self.transports.get(*key)?;
-            let endpoint = transport.endpoint.and_then(|key| self.endpoints.get(key));
-            Some(transport.report(endpoint.map_or((0, 0), |e| (e.egress.packets, e.egress.wire_bytes))))
-        });
-        let endpoints = session
-            .endpoints
-            .iter()
-            .filter_map(|key| self.endpoints.get(*key));
-        let plans = session
-            .spec
-            .nodes
-            .iter()
-            .zip(&session.plans)
-            .map(|(node, (kind, source))| PlanReport {
-                node: node.id.clone(),
-                kind: *kind,
-                sources: source
-                    .iter()
-                    .filter_map(|at| session.spec.nodes.get(*at as usize))
-                    .map(|n| n.id.clone())
-                    .collect(),
-            });
-        Some(Box::new(SessionReport {
-            session: session.handle,
-            transports: transports.collect(),
-            endpoints: endpoints.map(|endpoint| endpoint_report(endpoint, now)).collect(),
-            plans: plans.collect(),
-        }))
-    }
 }
 
 /// What of `before` is not in `after`.
@@ -433,60 +355,4 @@ fn missing(before: &[Key], after: &[Key]) -> Vec<Key> {
         .filter(|key| after.binary_search(key).is_err())
         .copied()
         .collect()
-}
-
-fn endpoint_report(endpoint: &Endpoint, now: Now) -> EndpointReport {
-    let Endpoint {
-        ingress,
-        egress,
-        participant,
-        ..
-    } = endpoint;
-    let format = ingress.current_format().filter(|_| ingress.packets > 0);
-    let ms = |ticks: u32| format.map_or(0.0, |f| f.clock.duration(u64::from(ticks)).as_secs_f32() * 1000.0);
-    let payload_type = rtp::units::PayloadType::from_low_bits;
-    let sent = egress.packets > 0;
-    let sent_format = endpoint
-        .spec()
-        .send
-        .iter()
-        .find(|f| f.payload_type.value() == egress.payload_type);
-    let heard = participant.heard();
-    let line_ms = |ticks: u32| egress.line.clock().duration(u64::from(ticks)).as_secs_f32() * 1000.0;
-    EndpointReport {
-        node: endpoint.node.id.clone(),
-        ingress: StreamReport {
-            ssrc: ingress.ssrc,
-            payload_type: format.map(|format| payload_type(format.payload_type)),
-            codec: format.map(|format| format.codec),
-            packets: ingress.packets,
-            bytes: ingress.bytes,
-            lost: lost(ingress),
-            duplicates: u64::from(ingress.past.duplicates) + u64::from(ingress.stats.duplicates()),
-            reordered: u64::from(ingress.past.reordered) + u64::from(ingress.stats.reordered()),
-            jitter_ms: ms(ingress.stats.jitter_ticks()),
-            jitter_ms_max: ms(ingress.jitter_ticks_max),
-            ssrc_changes: ingress.past.ssrc_changes,
-        },
-        egress: StreamReport {
-            ssrc: Some(egress.ssrc),
-            payload_type: sent.then(|| payload_type(egress.payload_type)),
-            codec: sent_format.filter(|_| sent).map(|format| format.codec),
-            packets: egress.packets,
-            bytes: egress.bytes,
-            lost: heard.map_or(0, |block| i64::from(block.cumulative_lost)),
-            jitter_ms: heard.map_or(0.0, |block| line_ms(block.jitter)),
-            jitter_ms_max: line_ms(participant.heard_jitter_max()),
-            ..StreamReport::default()
-        },
-        round_trip_ms: participant.round_trip_ms(),
-        mos_ingress: participant.mos_ingress(),
-        mos_egress: participant.mos_egress(),
-        digits: u64::from(endpoint.digit_count),
-        first_rx: ingress.first_rx,
-        last_rx: ingress
-            .last_rx
-            .map(|last| now.wall - now.mono.saturating_duration_since(last)),
-        timed_out: ingress.timed_out,
-    }
 }

@@ -51,6 +51,20 @@ impl Dialling {
         }
     }
 
+    /// The peer wants its telephone-events otherwise from the next digit on.
+    pub(crate) fn retarget(&mut self, payload_type: u8, clock: ClockRate, interval: Duration) {
+        self.payload_type = payload_type;
+        self.clock = clock;
+        self.interval = interval;
+    }
+
+    /// Nothing more is sent.
+    pub(crate) fn stop(&mut self) {
+        self.queue.clear();
+        self.sending = None;
+        self.due = None;
+    }
+
     /// Adds digits behind those that wait; beyond the bound they are not sent.
     pub(crate) fn push(&mut self, now: Instant, digits: &[SendDigit]) {
         let room = limits::DIGITS_QUEUED_MAX.saturating_sub(self.queue.len());

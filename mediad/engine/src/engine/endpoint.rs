@@ -7,21 +7,23 @@ use std::{
 };
 
 use rtp::{
-    event::EventReceiver,
-    receive::ReceiveStats,
+    header::{FIXED_HEADER_BYTES, RtpHeader},
+    receive::{ReceiveStats, SeqVerdict},
     units::{ClockRate, PayloadType, Ssrc},
 };
 
 use super::{
+    Totals,
     dialling::Dialling,
-    line::{Line, StreamId},
+    hearing::Hearing,
+    line::{Arrival, Line, StreamId},
     participant::Participant,
     plan::Mapping,
     slab::Key,
     wheel::Wake,
 };
 use crate::{
-    command::SocketId,
+    command::{DropReason, SocketId},
     spec::{Codec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat},
 };
 
@@ -34,8 +36,7 @@ pub(crate) const SSRC_OVERLAP: Duration = Duration::from_millis(200);
 pub(crate) struct Endpoint {
     pub(crate) ingress: Ingress,
     pub(crate) egress: Egress,
-    pub(crate) digits: EventReceiver,
-    pub(crate) digit_count: u32,
+    pub(crate) hearing: Hearing,
     pub(crate) dialling: Option<Box<Dialling>>,
     pub(crate) transport: Key,
     pub(crate) session: Key,
@@ -154,6 +155,56 @@ impl Ingress {
         })
     }
 
+    /// Count a packet of the current SSRC and say where it stands in its stream.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        now: Instant,
+        header: &RtpHeader,
+        index: usize,
+        payload_bytes: usize,
+        last_stream: &mut u64,
+    ) -> Result<Arrival, DropReason> {
+        let format = *self.formats.get(index).ok_or(DropReason::PayloadType)?;
+        let event = format.codec == Codec::TelephoneEvent;
+        let RtpHeader {
+            sequence,
+            timestamp,
+            marker,
+            ..
+        } = *header;
+        let verdict = if event {
+            self.stats.on_untimed_packet(sequence)
+        } else {
+            self.stats.on_packet(sequence, timestamp, now, format.clock)
+        };
+        let ext = match verdict {
+            SeqVerdict::Accepted { ext } | SeqVerdict::Late { ext } => ext,
+            SeqVerdict::Restarted { ext } => {
+                *last_stream += 1;
+                self.stream = StreamId(*last_stream);
+                ext
+            }
+            SeqVerdict::Duplicate | SeqVerdict::BadSequence => return Err(DropReason::Replay),
+            SeqVerdict::Probation => return Err(DropReason::Probation),
+        };
+        self.packets += 1;
+        self.bytes += payload_bytes as u64;
+        self.last_rx = Some(now);
+        if !event {
+            self.format = index as u8;
+            self.jitter_ticks_max = self.jitter_ticks_max.max(self.stats.jitter_ticks());
+        }
+        Ok(Arrival {
+            stream: self.stream,
+            ext,
+            timestamp,
+            clock: format.clock,
+            marker,
+            event,
+        })
+    }
+
     /// Since when nothing has come although it should.
     pub(crate) fn silent_since(&self) -> Instant {
         self.last_rx
@@ -187,6 +238,20 @@ pub(crate) struct Egress {
     pub(crate) wire_bytes: u64,
     /// Whom the plan forwards.
     pub(crate) source: Option<Key>,
+}
+
+impl Egress {
+    /// Count a packet that was sent.
+    #[inline]
+    pub(crate) fn count(&mut self, payload_type: u8, payload_bytes: usize, totals: &mut Totals) {
+        let wire_bytes = (FIXED_HEADER_BYTES + payload_bytes) as u64;
+        self.payload_type = payload_type;
+        self.packets += 1;
+        self.bytes += payload_bytes as u64;
+        self.wire_bytes += wire_bytes;
+        totals.tx_packets += 1;
+        totals.tx_bytes += wire_bytes;
+    }
 }
 
 /// What makes an endpoint, beside its spec.
@@ -224,8 +289,7 @@ impl Endpoint {
                 wire_bytes: 0,
                 source: None,
             },
-            digits: EventReceiver::default(),
-            digit_count: 0,
+            hearing: Hearing::new(),
             dialling: None,
             transport: identity.transport,
             session: identity.session,
@@ -264,7 +328,7 @@ impl Endpoint {
 
     /// When this endpoint next needs attention, and why.
     pub(crate) fn next_due(&self) -> Option<(Instant, Wake)> {
-        let digit_rx = self.digits.poll_timeout();
+        let digit_rx = self.hearing.due();
         let digit_tx = self.dialling.as_ref().and_then(|dialling| dialling.due());
         let silence = (self.ingress.receives && !self.ingress.timed_out)
             .then(|| self.ingress.silent_since() + self.media_timeout);

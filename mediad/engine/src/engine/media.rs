@@ -5,32 +5,24 @@ use std::net::SocketAddr;
 use codecs::g711;
 use rtp::{
     demux::{Kind, classify},
-    event::{EndCause, Observation},
     header::{FIXED_HEADER_BYTES, RtpHeader, RtpReader},
-    receive::SeqVerdict,
     time::Now,
-    units::PayloadType,
+    units::{PayloadType, Ssrc},
 };
 
 use super::{
     Egress, Engine, Totals,
-    endpoint::{Endpoint, IngressFormat},
-    endpoint_timer,
-    line::{Arrival, StreamId},
-    outbox::Outbox,
+    endpoint::Endpoint,
+    line::Arrival,
     plan::{Mapping, Op},
     slab::Key,
     source::Verdict,
     transport::Flow,
-    wheel::Wake,
 };
 use crate::{
-    command::{DropReason, EventKind, SessionKey, SocketId},
+    command::{DropReason, EventKind, SocketId},
     spec::Codec,
 };
-
-/// Highest event number that is a DTMF key or flash (RFC 4733 §3.2).
-const DIGIT_EVENT_MAX: u8 = 16;
 
 impl Engine {
     /// Take in a datagram that `socket` received. Never allocates; `data` may be written to.
@@ -114,67 +106,37 @@ impl Engine {
         payload: &[u8],
         tx: &mut impl Egress,
     ) -> Result<(), DropReason> {
-        let endpoint = self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?;
-        let ingress = &mut endpoint.ingress;
+        let ingress = &mut self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?.ingress;
         if !ingress.receives {
             return Err(DropReason::Direction);
         }
         let index = format.ok_or(DropReason::PayloadType)?;
-        let format = *ingress.formats.get(index).ok_or(DropReason::PayloadType)?;
         if ingress.ssrc != Some(header.ssrc) {
-            if ingress.is_overtaken(header.ssrc, now.mono) {
-                return Err(DropReason::Replay);
-            }
-            self.last_stream += 1;
-            ingress.change_ssrc(header.ssrc, StreamId(self.last_stream), now.mono);
-            end_digit(
-                &mut self.outbox,
-                self.sessions.get(endpoint.session).map(|s| s.handle),
-                endpoint,
-                now,
-            );
+            self.on_other_ssrc(now, key, header.ssrc)?;
         }
-        let ingress = &mut endpoint.ingress;
-        let event = format.codec == Codec::TelephoneEvent;
-        let verdict = if event {
-            ingress.stats.on_untimed_packet(header.sequence)
-        } else {
-            ingress
-                .stats
-                .on_packet(header.sequence, header.timestamp, now.mono, format.clock)
-        };
-        let ext = match verdict {
-            SeqVerdict::Accepted { ext } | SeqVerdict::Late { ext } => ext,
-            SeqVerdict::Restarted { ext } => {
-                self.last_stream += 1;
-                ingress.stream = StreamId(self.last_stream);
-                ext
-            }
-            SeqVerdict::Duplicate | SeqVerdict::BadSequence => return Err(DropReason::Replay),
-            SeqVerdict::Probation => return Err(DropReason::Probation),
-        };
-        ingress.packets += 1;
-        ingress.bytes += payload.len() as u64;
-        ingress.last_rx = Some(now.mono);
-        if !event {
-            ingress.format = index as u8;
-            ingress.jitter_ticks_max = ingress.jitter_ticks_max.max(ingress.stats.jitter_ticks());
-        }
-        let arrival = Arrival {
-            stream: ingress.stream,
-            ext,
-            timestamp: header.timestamp,
-            clock: format.clock,
-            marker: header.marker,
-            event,
-        };
+        let ingress = &mut self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?.ingress;
+        let format = *ingress.formats.get(index).ok_or(DropReason::PayloadType)?;
+        let arrival = ingress.take(now.mono, header, index, payload.len(), &mut self.last_stream)?;
         if !ingress.running {
             self.on_media_started(now, key, from, header, format.codec);
         }
-        if event {
-            self.on_event_packet(now, key, header, &format, payload);
+        if arrival.event {
+            self.on_event_packet(now, key, header, format.clock, payload);
         }
         self.fan_out(now, key, index, &arrival, payload, tx);
+        Ok(())
+    }
+
+    /// The peer changed its SSRC: a new stream, unless it is a packet of the one before that was overtaken.
+    #[cold]
+    fn on_other_ssrc(&mut self, now: Now, key: Key, ssrc: Ssrc) -> Result<(), DropReason> {
+        let stream = self.next_stream();
+        let ingress = &mut self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?.ingress;
+        if ingress.is_overtaken(ssrc, now.mono) {
+            return Err(DropReason::Replay);
+        }
+        ingress.change_ssrc(ssrc, stream, now.mono);
+        self.end_digit(now, key);
         Ok(())
     }
 
@@ -270,50 +232,6 @@ impl Engine {
         }
         self.arm(now.mono, key);
     }
-
-    #[cold]
-    fn on_event_packet(
-        &mut self,
-        now: Now,
-        key: Key,
-        header: &RtpHeader,
-        format: &IngressFormat,
-        payload: &[u8],
-    ) {
-        let Some(endpoint) = self.endpoints.get_mut(key) else {
-            return;
-        };
-        let Some(handle) = self.sessions.get(endpoint.session).map(|session| session.handle) else {
-            return;
-        };
-        let Endpoint {
-            digits,
-            node,
-            digit_count,
-            ..
-        } = endpoint;
-        let outbox = &mut self.outbox;
-        // A malformed event is forwarded as it came; it only shows nothing.
-        let _ = digits.on_packet(
-            now.mono,
-            header.timestamp,
-            header.marker,
-            payload,
-            |observation| {
-                if let Some(kind) = digit_event(observation, format) {
-                    *digit_count += u32::from(matches!(kind, EventKind::DigitStarted { .. }));
-                    outbox.event(handle, Some(&node.id), now.wall, kind);
-                }
-            },
-        );
-        let due = digits.poll_timeout();
-        let armed = self.wheel.armed(endpoint_timer(key));
-        if let Some(due) = due
-            && armed.is_none_or(|armed| armed > due)
-        {
-            self.wheel.arm(endpoint_timer(key), due, now.mono, Wake::Digit);
-        }
-    }
 }
 
 /// Sends one packet of a source to one listener; false if there was no room.
@@ -357,12 +275,7 @@ fn forward(
         Op::AlawToUlaw => translate(payload, body, &g711::ALAW_TO_ULAW),
     }
     tx.commit(len, egress.socket, destination);
-    egress.payload_type = mapping.payload_type;
-    egress.packets += 1;
-    egress.bytes += payload.len() as u64;
-    egress.wire_bytes += len as u64;
-    totals.tx_packets += 1;
-    totals.tx_bytes += len as u64;
+    egress.count(mapping.payload_type, payload.len(), totals);
     true
 }
 
@@ -372,51 +285,4 @@ fn translate(payload: &[u8], body: &mut [u8], table: &[u8; 256]) {
     for (to, &from) in body.iter_mut().zip(payload) {
         *to = table[usize::from(from)];
     }
-}
-
-/// The event for an observation, if it is a digit.
-pub(super) fn digit_event(observation: Observation, format: &IngressFormat) -> Option<EventKind> {
-    match observation {
-        Observation::Started { event, .. } if event <= DIGIT_EVENT_MAX => {
-            Some(EventKind::DigitStarted { event })
-        }
-        Observation::Ended {
-            event,
-            duration,
-            cause,
-            ..
-        } if event <= DIGIT_EVENT_MAX => {
-            let length = format.clock.duration(u64::from(duration));
-            let duration_ms = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
-            Some(EventKind::DigitEnded {
-                event,
-                duration_ms,
-                inferred: cause != EndCause::EndPacket,
-            })
-        }
-        Observation::Started { .. } | Observation::Ended { .. } => None,
-    }
-}
-
-/// The clock of the telephone-events of an endpoint; a running digit does not say it itself.
-pub(super) fn event_format(endpoint: &Endpoint) -> Option<IngressFormat> {
-    endpoint
-        .ingress
-        .formats
-        .iter()
-        .find(|format| format.codec == Codec::TelephoneEvent)
-        .copied()
-}
-
-/// A digit whose source went away has ended.
-pub(super) fn end_digit(outbox: &mut Outbox, session: Option<SessionKey>, endpoint: &mut Endpoint, now: Now) {
-    let (Some(session), Some(format)) = (session, event_format(endpoint)) else {
-        return;
-    };
-    let Endpoint { digits, node, .. } = endpoint;
-    digits.finish(|observation| {
-        if let Some(kind) = digit_event(observation, &format) {
-            outbox.event(session, Some(&node.id), now.wall, kind);
-        }
-    });
 }

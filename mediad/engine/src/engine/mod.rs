@@ -12,13 +12,16 @@
 
 mod commit;
 mod dialling;
+mod digits;
 mod endpoint;
+mod hearing;
 mod line;
 mod media;
 mod outbox;
 mod participant;
 mod plan;
 mod random;
+mod report;
 mod rtcp;
 mod slab;
 mod source;

@@ -49,12 +49,14 @@ impl Engine {
             participant,
             ingress,
             egress,
+            hearing,
             node,
             session,
             ..
         } = endpoint;
         let heard = participant.hear(now, &compound, ingress, egress);
         if let Some(reason) = heard.goodbye
+            && hearing.allows(now.mono)
             && let Some(session) = self.sessions.get(*session)
         {
             self.outbox.bye(session.handle, &node.id, now.wall, reason);

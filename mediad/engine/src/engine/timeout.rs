@@ -2,22 +2,10 @@
 
 use std::time::Instant;
 
-use rtp::{
-    header::{FIXED_HEADER_BYTES, RtpHeader},
-    time::Now,
-    units::PayloadType,
-};
+use rtp::time::Now;
 
-use super::{
-    Egress, Engine,
-    dialling::Step,
-    endpoint::Endpoint,
-    media::{digit_event, event_format},
-    session_timer,
-    slab::Key,
-    wheel::Wake,
-};
-use crate::command::{DropReason, EventKind, SessionKey};
+use super::{Egress, Engine, session_timer, slab::Key, wheel::Wake};
+use crate::command::{EventKind, SessionKey};
 
 impl Engine {
     /// Do what is due at `now`. Never allocates.
@@ -55,25 +43,6 @@ impl Engine {
         self.arm(now.mono, key);
     }
 
-    fn check_received_digit(&mut self, now: Now, key: Key) {
-        let Some(endpoint) = self.endpoints.get_mut(key) else {
-            return;
-        };
-        let Some(format) = event_format(endpoint) else {
-            return;
-        };
-        let Some(handle) = self.sessions.get(endpoint.session).map(|session| session.handle) else {
-            return;
-        };
-        let Endpoint { digits, node, .. } = endpoint;
-        let outbox = &mut self.outbox;
-        digits.on_timeout(now.mono, |observation| {
-            if let Some(kind) = digit_event(observation, &format) {
-                outbox.event(handle, Some(&node.id), now.wall, kind);
-            }
-        });
-    }
-
     fn check_media(&mut self, now: Now, key: Key) {
         let Some(endpoint) = self.endpoints.get_mut(key) else {
             return;
@@ -97,56 +66,6 @@ impl Engine {
             self.outbox
                 .event(session.handle, Some(&endpoint.node.id), now.wall, kind);
         }
-    }
-
-    /// The next packet of a digit we send. RFC 4733 §2.5.1.2: no audio overlaps it.
-    fn dial(&mut self, now: Now, key: Key, tx: &mut impl Egress) {
-        let Some(Endpoint {
-            dialling: slot,
-            egress,
-            transport,
-            ..
-        }) = self.endpoints.get_mut(key)
-        else {
-            return;
-        };
-        let Some(dialling) = slot else { return };
-        let step = dialling.step(now.mono, egress.line.timestamp_at(now.mono));
-        let payload_type = dialling.payload_type();
-        egress.suppressed = matches!(step, Step::Packet(_));
-        let packet = match step {
-            Step::Packet(packet) => packet,
-            Step::Pause | Step::Done => return,
-        };
-        let Some(destination) = egress.destination else {
-            return;
-        };
-        let payload = packet.payload.to_bytes();
-        let len = FIXED_HEADER_BYTES + payload.len();
-        let Some(buffer) = tx.slot().and_then(|buffer| buffer.get_mut(..len)) else {
-            self.totals.drops[DropReason::EgressFull as usize] += 1;
-            if let Some(transport) = self.transports.get_mut(*transport) {
-                transport.count(DropReason::EgressFull);
-            }
-            return;
-        };
-        let header = RtpHeader {
-            marker: packet.marker,
-            payload_type: PayloadType::from_low_bits(payload_type),
-            sequence: egress.line.own(now.mono, packet.timestamp),
-            timestamp: packet.timestamp,
-            ssrc: egress.ssrc,
-        };
-        let (head, body) = buffer.split_at_mut(FIXED_HEADER_BYTES);
-        head.copy_from_slice(&header.to_bytes());
-        body.copy_from_slice(&payload);
-        tx.commit(len, egress.socket, destination);
-        egress.payload_type = payload_type;
-        egress.packets += 1;
-        egress.bytes += payload.len() as u64;
-        egress.wire_bytes += len as u64;
-        self.totals.tx_packets += 1;
-        self.totals.tx_bytes += len as u64;
     }
 
     pub(super) fn set_orphaned(&mut self, now: Now, handle: SessionKey, orphaned: bool) {

@@ -266,3 +266,30 @@ fn digits_are_sent_also_to_who_hears_nobody_and_not_to_who_takes_none() {
         "{between} ticks: the second begins after the first"
     );
 }
+
+#[test]
+fn a_peer_that_floods_digits_is_told_within_bounds_and_in_pairs() {
+    let mut world = World::new();
+    world.commit(SESSION, &Graph::call());
+    let mut a = Speaker::new(0xA);
+    for n in 0..1_000u32 {
+        for packet in press(&mut a, (n % 10) as u8) {
+            world.receive(rtp_socket(0), peer(0), &packet);
+        }
+    }
+    let told = digits(&mut world);
+    assert_eq!(
+        told.len(),
+        2 * media_engine::limits::PEER_EVENTS_PER_SECOND_MAX as usize
+    );
+    for pair in told.chunks(2) {
+        assert!(matches!(pair[0], EventKind::DigitStarted { .. }));
+        assert!(matches!(pair[1], EventKind::DigitEnded { .. }));
+    }
+    assert_eq!(world.engine.lost_events(), 0);
+    world.pass_ms(1_000);
+    for packet in press(&mut a, 3) {
+        world.receive(rtp_socket(0), peer(0), &packet);
+    }
+    assert_eq!(digits(&mut world), whole(3));
+}

@@ -1,0 +1,97 @@
+//! What an engine knows about a session, for the host.
+
+use rtp::{time::Now, units::PayloadType};
+
+use super::{Engine, endpoint::Endpoint, participant::lost, slab::Key};
+use crate::command::{EndpointReport, PlanReport, SessionReport, StreamReport};
+
+impl Engine {
+    pub(super) fn report(&self, now: Now, key: Key) -> Option<Box<SessionReport>> {
+        let session = self.sessions.get(key)?;
+        let transports = session.transports.iter().filter_map(|key| {
+            let transport = self.transports.get(*key)?;
+            let endpoint = transport.endpoint.and_then(|key| self.endpoints.get(key));
+            Some(transport.report(endpoint.map_or((0, 0), |e| (e.egress.packets, e.egress.wire_bytes))))
+        });
+        let endpoints = session
+            .endpoints
+            .iter()
+            .filter_map(|key| self.endpoints.get(*key));
+        let plans = session
+            .spec
+            .nodes
+            .iter()
+            .zip(&session.plans)
+            .map(|(node, (kind, source))| PlanReport {
+                node: node.id.clone(),
+                kind: *kind,
+                sources: source
+                    .iter()
+                    .filter_map(|at| session.spec.nodes.get(*at as usize))
+                    .map(|n| n.id.clone())
+                    .collect(),
+            });
+        Some(Box::new(SessionReport {
+            session: session.handle,
+            transports: transports.collect(),
+            endpoints: endpoints.map(|endpoint| endpoint_report(endpoint, now)).collect(),
+            plans: plans.collect(),
+        }))
+    }
+}
+
+fn endpoint_report(endpoint: &Endpoint, now: Now) -> EndpointReport {
+    let Endpoint {
+        ingress,
+        egress,
+        participant,
+        ..
+    } = endpoint;
+    let format = ingress.current_format().filter(|_| ingress.packets > 0);
+    let ms = |ticks: u32| format.map_or(0.0, |f| f.clock.duration(u64::from(ticks)).as_secs_f32() * 1000.0);
+    let payload_type = PayloadType::from_low_bits;
+    let sent = egress.packets > 0;
+    let sent_format = endpoint
+        .spec()
+        .send
+        .iter()
+        .find(|f| f.payload_type.value() == egress.payload_type);
+    let heard = participant.heard();
+    let line_ms = |ticks: u32| egress.line.clock().duration(u64::from(ticks)).as_secs_f32() * 1000.0;
+    EndpointReport {
+        node: endpoint.node.id.clone(),
+        ingress: StreamReport {
+            ssrc: ingress.ssrc,
+            payload_type: format.map(|format| payload_type(format.payload_type)),
+            codec: format.map(|format| format.codec),
+            packets: ingress.packets,
+            bytes: ingress.bytes,
+            lost: lost(ingress),
+            duplicates: u64::from(ingress.past.duplicates) + u64::from(ingress.stats.duplicates()),
+            reordered: u64::from(ingress.past.reordered) + u64::from(ingress.stats.reordered()),
+            jitter_ms: ms(ingress.stats.jitter_ticks()),
+            jitter_ms_max: ms(ingress.jitter_ticks_max),
+            ssrc_changes: ingress.past.ssrc_changes,
+        },
+        egress: StreamReport {
+            ssrc: Some(egress.ssrc),
+            payload_type: sent.then(|| payload_type(egress.payload_type)),
+            codec: sent_format.filter(|_| sent).map(|format| format.codec),
+            packets: egress.packets,
+            bytes: egress.bytes,
+            lost: heard.map_or(0, |block| i64::from(block.cumulative_lost)),
+            jitter_ms: heard.map_or(0.0, |block| line_ms(block.jitter)),
+            jitter_ms_max: line_ms(participant.heard_jitter_max()),
+            ..StreamReport::default()
+        },
+        round_trip_ms: participant.round_trip_ms(),
+        mos_ingress: participant.mos_ingress(),
+        mos_egress: participant.mos_egress(),
+        digits: u64::from(endpoint.hearing.count()),
+        first_rx: ingress.first_rx,
+        last_rx: ingress
+            .last_rx
+            .map(|last| now.wall - now.mono.saturating_duration_since(last)),
+        timed_out: ingress.timed_out,
+    }
+}
