@@ -25,7 +25,7 @@ fn main() {
     for _ in 0..5 {
         let start = Instant::now();
         for _ in 0..rounds {
-            let message = parse_datagram(Bytes::from_static(black_box(INVITE)), &Limits::DEFAULT);
+            let message = parse_datagram(Bytes::copy_from_slice(black_box(INVITE)), &Limits::DEFAULT);
             let message = message.expect("the INVITE above is valid");
             let headers = message.headers();
             let typed = (

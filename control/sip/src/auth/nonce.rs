@@ -35,7 +35,10 @@ impl NonceKey {
         raw[8..HEAD_BYTES].copy_from_slice(&serial.to_be_bytes());
         let proof = self.proof(realm, &raw[..HEAD_BYTES]);
         raw[HEAD_BYTES..].copy_from_slice(&proof);
-        raw.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
+        raw.iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(*byte)])
+            .collect()
     }
 
     /// Reads a nonce back; `None` when it is not ours.

@@ -131,7 +131,7 @@ impl StreamFramer {
     /// End of the header section, just after its empty line, by the same line rule as the parser's.
     fn header_end(&mut self) -> Option<usize> {
         let mut at = self.searched;
-        while let Some(found) = self.buffer[at..].iter().position(|&byte| byte == b'\n') {
+        while let Some(found) = memchr::memchr(b'\n', &self.buffer[at..]) {
             at += found + 1;
             match &self.buffer[at..] {
                 [b'\n', ..] => return Some(at + 1),
@@ -144,23 +144,38 @@ impl StreamFramer {
     }
 
     fn body_length(&self, header_end: usize) -> Result<usize, ParseProblem> {
-        let lines = || self.buffer[..header_end].split(|&byte| byte == b'\n').skip(1);
-        let values = lines().filter_map(|line| {
-            let name_end = line.iter().position(|&byte| !scan::is_token_byte(byte))?;
-            let name = HeaderName::from_bytes(&line[..name_end])?;
-            let value = scan::trim(&line[name_end..]).strip_prefix(b":")?;
-            Some((name, scan::trim(value)))
-        });
-        let lengths = values
-            .clone()
-            .filter(|(name, _)| *name == HeaderName::ContentLength);
-        // A folded number would read differently here and in the parser: refuse what starts a folded line.
-        let length = content_length(lengths.map(|(_, value)| value))?;
+        let mut lines = self.buffer[..header_end]
+            .split(|&byte| byte == b'\n')
+            .skip(1)
+            .peekable();
+        let mut lengths = Vec::new();
+        let mut has_content_type = false;
+        while let Some(line) = lines.next() {
+            let name_end = line
+                .iter()
+                .position(|&byte| !scan::is_token_byte(byte))
+                .unwrap_or_default();
+            match HeaderName::from_bytes(&line[..name_end]) {
+                Some(HeaderName::ContentLength) => {
+                    // A folded number could read differently here and in another parser on the path.
+                    if matches!(lines.peek(), Some([b' ' | b'\t', ..])) {
+                        return Err(ParseProblem::ContentLength("folded"));
+                    }
+                    let value = scan::trim(&line[name_end..])
+                        .strip_prefix(b":")
+                        .unwrap_or_default();
+                    lengths.push(scan::trim(value));
+                }
+                Some(HeaderName::ContentType) => has_content_type = true,
+                _ => {}
+            }
+        }
+        let length = content_length(lengths.into_iter())?;
         let Some(length) = length else {
-            let mut names = values.map(|(name, _)| name);
-            return match names.any(|name| name == HeaderName::ContentType) {
-                true => Err(ParseProblem::ContentLengthMissing),
-                false => Ok(0),
+            return if has_content_type {
+                Err(ParseProblem::ContentLengthMissing)
+            } else {
+                Ok(0)
             };
         };
         if length > self.limits.body_bytes as u64 {

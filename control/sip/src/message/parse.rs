@@ -424,7 +424,7 @@ impl<'a> Lines<'a> {
     fn next_line(&mut self) -> Option<&'a [u8]> {
         let text: &'a [u8] = self.text;
         let rest = text.get(self.at..)?;
-        let end = rest.iter().position(|&byte| byte == b'\n')?;
+        let end = memchr::memchr(b'\n', rest)?;
         self.at += end + 1;
         let line = &rest[..end];
         Some(line.strip_suffix(b"\r").unwrap_or(line))
