@@ -238,12 +238,15 @@ fn select_sdes(media: &Media, suites: &[CryptoSuite]) -> Option<NegotiatedSdes> 
 /// Writes the answer: one line for each of the offer's, in its order.
 ///
 /// A line without an entry in `answers`, or whose entry does not go with its selection, is refused with port 0.
+///
+/// # Errors
+/// [`NegotiationError::LocalKeyMissing`]: the transport has no key for the encryption that was chosen.
 pub fn write_answer(
     offer: &Description,
     selections: &[Selection],
     answers: &[Answer<'_>],
     session: &mut LocalSession,
-) -> Description {
+) -> Result<Description, NegotiationError> {
     let mut medias = Vec::with_capacity(offer.media().len());
     let mut bundled = Vec::new();
     let mut is_lite = false;
@@ -254,7 +257,7 @@ pub fn write_answer(
                     bundled.push(mid.clone());
                 }
                 is_lite |= local.ice.as_ref().is_some_and(|local| local.ice.lite);
-                audio_line(media, audio, local)
+                audio_line(media, audio, local)?
             }
             (Some(Selection::Opaque), Some(Answer::Opaque(line))) => (*line).clone(),
             _ => rejected_line(media, &offer.session().medias[index].fmt),
@@ -268,10 +271,22 @@ pub fn write_answer(
     if is_lite {
         attributes.push(attribute("ice-lite", None));
     }
-    session.describe(medias, attributes)
+    Ok(session.describe(medias, attributes))
 }
 
-fn audio_line(media: &Media, audio: &NegotiatedMedia, local: &LocalTransport) -> sdp_types::Media {
+fn audio_line(
+    media: &Media,
+    audio: &NegotiatedMedia,
+    local: &LocalTransport,
+) -> Result<sdp_types::Media, NegotiationError> {
+    let missing = NegotiationError::LocalKeyMissing(audio.index);
+    let own_key = |sdes: &NegotiatedSdes| local.key_for(sdes.remote.tag, sdes.remote.suite);
+    let keys: Vec<_> = audio.sdes.as_ref().and_then(own_key).into_iter().collect();
+    if (audio.sdes.is_some() && keys.is_empty()) || (audio.dtls.is_some() && local.dtls.is_none()) {
+        return Err(missing);
+    }
+    let is_client = audio.dtls.as_ref().is_some_and(|dtls| dtls.is_client);
+    let setup = if is_client { Setup::Active } else { Setup::Passive };
     let formats: Vec<Format> = audio.formats.iter().map(answered_format).collect();
     let numbers: Vec<String> = formats
         .iter()
@@ -292,12 +307,10 @@ fn audio_line(media: &Media, audio: &NegotiatedMedia, local: &LocalTransport) ->
     } else if let Some(port) = local.rtcp_port {
         attributes.push(attribute("rtcp", Some(port.to_string())));
     }
-    let own_key = |sdes: &NegotiatedSdes| local.key_for(sdes.remote.tag, sdes.remote.suite);
-    let keys: Vec<_> = audio.sdes.as_ref().and_then(own_key).into_iter().collect();
-    local.security_attributes(&keys, attributes);
+    local.security_attributes(&keys, setup, attributes);
     // RFC 3264 §6.1: an answer may only narrow what the offer allows.
     attributes.push(attribute(answer_direction(media, local.direction).as_str(), None));
-    line
+    Ok(line)
 }
 
 /// Our direction in the answer. A peer that holds by address is not told that we send.

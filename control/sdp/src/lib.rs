@@ -14,7 +14,7 @@
 //! assert_eq!((audio.formats[0].codec.name.as_str(), audio.remote.unwrap().port()), ("PCMA", 4000));
 //! let local = LocalTransport::plain("192.0.2.9".parse().unwrap(), 6000);
 //! let mut session = LocalSession::new(7, "192.0.2.9".parse().unwrap());
-//! let answer = write_answer(&offer, &selections, &[Answer::Audio(&local)], &mut session);
+//! let answer = write_answer(&offer, &selections, &[Answer::Audio(&local)], &mut session).unwrap();
 //! assert!(answer.to_string().contains("m=audio 6000 RTP/AVP 8 101\r\n"));
 //! ```
 #![forbid(unsafe_code)]

@@ -23,6 +23,9 @@ pub enum NegotiationError {
         /// Lines in the answer.
         answered: usize,
     },
+    /// Our side brings no key of the chosen suite, or no certificate, to this media line: a mistake of the caller.
+    #[error("no local key for the encryption chosen on media line {0}")]
+    LocalKeyMissing(usize),
     /// The answer's line is of another kind than the offer's.
     #[error("media line {0} of the answer is of another kind")]
     MediaKind(usize),
@@ -89,10 +92,9 @@ pub struct NegotiatedMedia {
 /// Our DTLS identity for one media.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalDtls {
-    /// Our certificate's.
+    /// Our certificate's. The role is written by whoever makes the description: actpass in offers, active or
+    /// passive in answers (RFC 8842 §5).
     pub fingerprint: Fingerprint,
-    /// Our role: ActPass in an offer, Active or Passive in an answer.
-    pub setup: Setup,
 }
 
 /// Our ICE credentials and candidates for one media.
@@ -138,13 +140,13 @@ impl LocalTransport {
         }
     }
 
-    pub(crate) fn security_attributes(&self, sdes: &[Crypto], attributes: &mut Vec<Attribute>) {
+    pub(crate) fn security_attributes(&self, sdes: &[Crypto], setup: Setup, attributes: &mut Vec<Attribute>) {
         for crypto in sdes {
             attributes.push(attribute("crypto", Some(crypto.to_string())));
         }
         if let Some(dtls) = &self.dtls {
             attributes.push(attribute("fingerprint", Some(dtls.fingerprint.to_string())));
-            attributes.push(attribute("setup", Some(dtls.setup.as_str().to_owned())));
+            attributes.push(attribute("setup", Some(setup.as_str().to_owned())));
         }
         if let Some(LocalIce { ice }) = &self.ice {
             attributes.push(attribute("ice-ufrag", Some(ice.ufrag.clone())));

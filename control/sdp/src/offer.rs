@@ -88,7 +88,7 @@ fn line(media: &OfferedMedia) -> sdp_types::Media {
     if let Some(port) = transport.rtcp_port {
         attributes.push(attribute("rtcp", Some(port.to_string())));
     }
-    transport.security_attributes(&transport.sdes, attributes);
+    transport.security_attributes(&transport.sdes, Setup::ActPass, attributes);
     attributes.push(attribute(transport.direction.as_str(), None));
     line
 }

@@ -62,7 +62,8 @@ fn codec_events_ports_and_keys() {
         &selections,
         &[Answer::Audio(&local)],
         &mut LocalSession::new(11, ANSWERER),
-    );
+    )
+    .unwrap();
     let agreed = apply_answer(&offer, &reread(&answer)).unwrap();
     let agreed = agreed[0].as_ref().unwrap();
     assert_eq!(agreed.remote, "192.0.2.2:5000".parse().ok());
@@ -95,7 +96,8 @@ fn hold_and_resume_raise_the_version_and_nothing_else_does() {
         &selections,
         &[Answer::Audio(&local)],
         &mut LocalSession::new(11, ANSWERER),
-    );
+    )
+    .unwrap();
     assert_eq!(answer.media()[0].direction, Direction::RecvOnly);
     let agreed = apply_answer(&hold, &answer).unwrap();
     assert_eq!(agreed[0].as_ref().unwrap().direction, Direction::SendOnly);
@@ -147,7 +149,7 @@ fn refused_lines_keep_their_place_and_broken_answers_are_named() {
     let local = LocalTransport::plain(ANSWERER, 5000);
     let answers = [Answer::Rejected, Answer::Audio(&local), Answer::Rejected];
     let mut session = LocalSession::new(2, ANSWERER);
-    let answer = write_answer(&offer, &selections, &answers, &mut session);
+    let answer = write_answer(&offer, &selections, &answers, &mut session).unwrap();
     let text = answer.to_string();
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("m=")).collect();
     assert_eq!(
@@ -159,7 +161,7 @@ fn refused_lines_keep_their_place_and_broken_answers_are_named() {
         ]
     );
 
-    let one_line = write_answer(&answer, &[], &[], &mut session);
+    let one_line = write_answer(&answer, &[], &[], &mut session).unwrap();
     assert_eq!(
         apply_answer(&offer, &one_line),
         Err(NegotiationError::NoCommonMedia)
@@ -171,4 +173,36 @@ fn refused_lines_keep_their_place_and_broken_answers_are_named() {
         answered: 1,
     };
     assert_eq!(apply_answer(&offer, &short.unwrap()), Err(expected));
+}
+
+#[test]
+fn dtls_roles_are_complementary() {
+    let fingerprint = |byte| sdp::Fingerprint {
+        hash: "sha-256".to_owned(),
+        digest: vec![byte; 32],
+    };
+    let transport = |address, byte| {
+        let dtls = Some(sdp::LocalDtls {
+            fingerprint: fingerprint(byte),
+        });
+        LocalTransport {
+            dtls,
+            ..LocalTransport::plain(address, 4000)
+        }
+    };
+    let media = audio(formats(&[Codec::opus(None)]), transport(OFFERER, 1));
+    let offer = reread(&write_offer(&[media], &mut LocalSession::new(1, OFFERER)));
+    assert_eq!(offer.media()[0].proto, "UDP/TLS/RTP/SAVPF");
+    let selections = select(&offer, &Capabilities::new(vec![Codec::opus(None)])).unwrap();
+    assert!(first(&selections).dtls.as_ref().unwrap().is_client);
+    let mut session = LocalSession::new(2, ANSWERER);
+    let without = LocalTransport::plain(ANSWERER, 5000);
+    let missing = write_answer(&offer, &selections, &[Answer::Audio(&without)], &mut session);
+    assert_eq!(missing, Err(NegotiationError::LocalKeyMissing(0)));
+    let local = transport(ANSWERER, 2);
+    let answer = write_answer(&offer, &selections, &[Answer::Audio(&local)], &mut session).unwrap();
+    let agreed = apply_answer(&offer, &reread(&answer)).unwrap();
+    let dtls = agreed[0].as_ref().unwrap().dtls.as_ref().unwrap();
+    assert!(!dtls.is_client);
+    assert_eq!(dtls.fingerprints, [fingerprint(2)]);
 }
