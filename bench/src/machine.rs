@@ -322,6 +322,11 @@ mod tests {
             "a process of under half a megabyte ({sum})"
         );
         assert!(!this.threads().unwrap().is_empty());
-        assert!(Observed::open(u32::MAX >> 1).is_err(), "no such process");
+        let mut ended = Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        assert!(
+            Observed::open(ended.id()).is_err(),
+            "a process that ended has no clock"
+        );
     }
 }

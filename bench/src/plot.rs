@@ -67,7 +67,10 @@ fn delay_chart(points: &[SweepPoint]) -> Chart {
             ("p99", true, |p| p.added_p99_ms),
         ] {
             series.push(Series {
-                label: format!("{server} {quantile}"),
+                label: format!(
+                    "{} {quantile}",
+                    if server == "direct" { "no server" } else { server }
+                ),
                 colour,
                 dashed,
                 points: line(points, server, |point| (f64::from(point.calls), of(point))),

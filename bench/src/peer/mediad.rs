@@ -165,8 +165,11 @@ impl Server for Mediad {
             let apply = |id| api::command::Kind::Apply(session(id, Media::Relay, sides));
             control
                 .converse(0..count, apply, |id, result| {
-                    refused(id, &result)?;
-                    Ok(matches!(result, api::command_reply::Result::Apply(_)).then(|| deletion(id)))
+                    if let api::command_reply::Result::Delete(_) = result {
+                        return Ok(None);
+                    }
+                    // Both ports must really be there.
+                    applied(id, result).map(|_| Some(deletion(id)))
                 })
                 .await?;
             Ok(Churn {

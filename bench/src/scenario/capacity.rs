@@ -7,11 +7,11 @@ use crate::load::{LoadSpec, Payload};
 use crate::peer::Media;
 
 /// Beyond this share of lost packets a server is past its limit.
-const LOSS_MAX: f64 = 0.001;
+pub(super) const LOSS_MAX: f64 = 0.001;
 /// Beyond this delay a server is past its limit, however little it loses: one packet time.
-const DELAY_P99_US_MAX: f64 = 20_000.0;
+pub(super) const DELAY_P99_US_MAX: f64 = 20_000.0;
 /// More calls than the generator can drive from one core.
-const CALLS_MAX: u32 = 2_800;
+pub(super) const CALLS_MAX: u32 = 2_800;
 /// The search ends when the first count that fails is at most this much above the last that passes.
 const STEP: f64 = 1.04;
 /// Growth while no limit is known.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::capacity::CapacitySearch;
+use super::capacity::{CALLS_MAX, CapacitySearch, DELAY_P99_US_MAX, LOSS_MAX};
 use super::{Lab, Plan, Which};
 use crate::load::{LoadReport, LoadSpec};
 use crate::machine::Facts;
@@ -35,6 +35,16 @@ pub fn run(plan: Plan, facts: Facts) -> anyhow::Result<Results> {
     let mut lab = Lab::new(plan)?;
     let mut facts = facts;
     facts.servers = lab.versions()?;
+    facts.conditions.push(format!(
+        "`pcmu_pcma_calls`: less than {} % lost and p99 below {} ms; {CALLS_MAX} is the generator's own limit",
+        LOSS_MAX * 100.0,
+        DELAY_P99_US_MAX / 1e3,
+    ));
+    facts.conditions.push(format!(
+        "`relay_cpu_us_saturated`: {} packets/s offered; `relay_cpu_us_100kpps`: mediad with a latency budget of \
+         {WORKING_BUDGET_US} us, elsewhere its default",
+        CALLS_SATURATED * 100,
+    ));
     for which in [Which::OURS, Which::Peer]
         .into_iter()
         .filter(|which| lab.has(*which))
@@ -156,6 +166,12 @@ impl Relay {
             report.arrived_pps() / 1e3,
         );
         self.remark("relay_cpu_us_saturated", which, "loss %", report.loss() * 100.0);
+        self.remark(
+            "relay_cpu_us_saturated",
+            which,
+            "core",
+            report.server_core_share(),
+        );
         Ok(())
     }
 
