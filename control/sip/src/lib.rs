@@ -21,9 +21,12 @@
 
 pub mod auth;
 pub mod check;
+pub mod dialog;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod header;
 pub mod limits;
 pub mod message;
+pub mod stack;
+pub mod transaction;
 pub mod uri;

@@ -53,3 +53,32 @@ pub const NONCE_TRACKED_MAX: usize = 65_536;
 const _: () = assert!(Limits::DEFAULT.body_bytes < Limits::DEFAULT.message_bytes);
 const _: () = assert!(Limits::DEFAULT.start_line_bytes < Limits::DEFAULT.header_line_bytes);
 const _: () = assert!(NONCE_COUNT_WINDOW == 64, "the window is one u64 bitmap");
+
+/// Bounds of a stack's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackLimits {
+    /// Server transactions, those that only wait for retransmissions included. Above: 503 with Retry-After for new
+    /// work; a quarter more is kept for dialogs and CANCEL.
+    pub server_transactions: usize,
+    /// Client transactions. Above: requests outside of dialogs are refused; a quarter more is kept for dialogs.
+    pub client_transactions: usize,
+    /// Dialogs. Above: 503 with Retry-After for a new INVITE.
+    pub dialogs: usize,
+}
+
+impl StackLimits {
+    /// Enough for 2 000 calls/s over UDP with 20 000 of them talking.
+    pub const DEFAULT: Self = Self {
+        server_transactions: 262_144,
+        client_transactions: 262_144,
+        dialogs: 65_536,
+    };
+}
+
+/// Dialogs one INVITE of ours may make by forking; responses of further forks are dropped, a further 2xx is ACKed and
+/// ended by BYE.
+pub const FORK_COUNT_MAX: usize = 16;
+/// Reliable provisional responses one INVITE may have waiting for their turn (RFC 3262 §3: one at a time).
+pub const RELIABLE_QUEUE_MAX: usize = 8;
+/// Routes a dialog keeps; a message with more is refused by the header list bound already.
+pub const ROUTE_COUNT_MAX: usize = LIST_ELEMENT_COUNT_MAX;

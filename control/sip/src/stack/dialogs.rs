@@ -1,0 +1,414 @@
+//! The dialog table: life and death of dialogs, requests inside them, and their timers.
+
+use bytes::Bytes;
+use std::time::{Duration, Instant};
+
+use super::event::{ClientTxn, DialogKey, EndReason, Event, StackError};
+use super::flow::Target;
+use super::outgoing::Outgoing;
+use super::request::DialogRequest;
+use super::{DialogTimer, Due, Stack};
+use crate::dialog::{Dialog, DialogRecord, DialogState, SessionTimerRole, Side};
+use crate::header::RAck;
+use crate::message::{Header, HeaderName, Headers, Method, Request};
+
+/// How long a subscription made by REFER may outlive its session.
+const SUBSCRIPTION_LINGER: Duration = Duration::from_secs(180);
+
+/// A dialog with what is under way in it.
+#[derive(Debug)]
+pub(super) struct DialogEntry {
+    pub(super) dialog: Dialog,
+    /// A 2xx of ours without ACK.
+    pub(super) unacknowledged: Option<Unacknowledged>,
+    /// The INVITE of ours whose 2xx our user has to ACK: transaction and CSeq.
+    pub(super) to_ack: Option<(u64, u32)>,
+    /// The reliable response our user has to PRACK.
+    pub(super) to_prack: Option<RAck>,
+    /// The peer's INVITE that is not answered finally.
+    pub(super) invite_server: Option<u64>,
+    /// Subscriptions made by REFER, either way.
+    pub(super) subscriptions: u8,
+    /// The method that met a 491.
+    pub(super) glare: Option<Method>,
+    /// A BYE that waits for the ACK of our 2xx.
+    pub(super) deferred_bye: Option<Box<DeferredBye>>,
+    /// A BYE of ours has no answer yet.
+    pub(super) bye_open: bool,
+    end_reason: EndReason,
+}
+
+/// A 2xx that is repeated until its ACK comes.
+#[derive(Debug)]
+pub(super) struct Unacknowledged {
+    pub(super) cseq: u32,
+    pub(super) wire: Bytes,
+    pub(super) reply: (Target, Option<Target>),
+    pub(super) interval: Duration,
+}
+
+/// RFC 3261 §15: the callee must not send BYE before the ACK came or is overdue.
+#[derive(Debug)]
+pub(super) struct DeferredBye {
+    pub(super) txn: u64,
+    pub(super) request: Request,
+    pub(super) outgoing: Outgoing,
+}
+
+impl DialogEntry {
+    pub(super) fn new(dialog: Dialog) -> Self {
+        Self {
+            dialog,
+            unacknowledged: None,
+            to_ack: None,
+            to_prack: None,
+            invite_server: None,
+            subscriptions: 0,
+            glare: None,
+            deferred_bye: None,
+            bye_open: false,
+            end_reason: EndReason::LocalBye,
+        }
+    }
+
+    /// A NOTIFY came or went: `terminated` ends a subscription.
+    pub(super) fn note_notify(&mut self, headers: &Headers) {
+        let state = headers.subscription_state().ok().flatten();
+        if state.is_some_and(|state| state.is_terminated()) {
+            self.subscriptions = self.subscriptions.saturating_sub(1);
+        }
+    }
+}
+
+impl Stack {
+    /// Sends a request inside a dialog: BYE, re-INVITE, UPDATE, INFO, REFER, NOTIFY, MESSAGE, OPTIONS, or any other.
+    ///
+    /// A BYE ends the dialog. From the callee it waits for the ACK of the 2xx if that is missing (RFC 3261 §15).
+    ///
+    /// # Errors
+    /// [`StackError::RequestPending`]: an offer is outstanding; [`StackError::WrongState`]: ACK, CANCEL or PRACK, or
+    /// the dialog is ending, or not confirmed yet; [`StackError::NoDialog`]; [`StackError::NoIdentity`].
+    pub fn dialog_request(
+        &mut self,
+        now: Instant,
+        dialog: DialogKey,
+        request: DialogRequest,
+    ) -> Result<ClientTxn, StackError> {
+        let entry = self.dialogs.get(&dialog.0).ok_or(StackError::NoDialog)?;
+        check_sendable(entry, &request)?;
+        if matches!(request.method, Method::Invite | Method::Update) {
+            let early = entry.dialog.state != DialogState::Confirmed;
+            let has_offer = request.content.is_some();
+            let offers = &entry.dialog.offers;
+            let free = match request.method {
+                Method::Invite => offers.may_send_invite() && entry.to_ack.is_none(),
+                _ => offers.may_send_update(has_offer, early),
+            };
+            if !free {
+                return Err(StackError::RequestPending);
+            }
+        }
+        self.send_in_dialog(now, dialog, request, false)
+    }
+
+    /// Builds and sends; the caller has checked.
+    pub(super) fn send_in_dialog(
+        &mut self,
+        now: Instant,
+        key: DialogKey,
+        request: DialogRequest,
+        silent: bool,
+    ) -> Result<ClientTxn, StackError> {
+        let DialogRequest {
+            method,
+            content,
+            headers,
+            targets,
+        } = request;
+        let entry = self.dialogs.get_mut(&key.0).ok_or(StackError::NoDialog)?;
+        let targets = if targets.is_empty() {
+            vec![entry.dialog.target.clone()]
+        } else {
+            targets
+        };
+        let mut built = entry.dialog.build_request(method.clone(), None);
+        for field in &headers {
+            built.headers.push_field(field.clone());
+        }
+        if let Some(content) = content {
+            content.put(&mut built.headers, &mut built.body);
+        }
+        let refreshes = matches!(method, Method::Invite | Method::Update);
+        let names_us = refreshes || matches!(method, Method::Refer | Method::Notify | Method::Subscribe);
+        if names_us && !built.headers.contains(HeaderName::Contact) {
+            let contact = entry.dialog.contact.to_vec();
+            built
+                .headers
+                .push_field(Header::from_typed(HeaderName::Contact, contact));
+        }
+        if refreshes && self.config.extensions.contains(&"timer") {
+            let config = self.config.session_timer.as_ref();
+            if !built.headers.contains(HeaderName::SessionExpires) {
+                entry.dialog.session.write_request(&mut built.headers, config);
+            }
+        }
+        let waits_for_ack = method == Method::Bye && entry.unacknowledged.is_some();
+        let outgoing = Outgoing {
+            targets,
+            dialog: Some(key.0),
+            silent,
+        };
+        let txn = self.new_id();
+        if waits_for_ack {
+            if let Some(entry) = self.dialogs.get_mut(&key.0) {
+                entry.deferred_bye = Some(Box::new(DeferredBye {
+                    txn,
+                    request: built,
+                    outgoing,
+                }));
+            }
+        } else {
+            self.start_client(now, txn, built, outgoing)?;
+        }
+        let Some(entry) = self.dialogs.get_mut(&key.0) else {
+            return Ok(ClientTxn(txn));
+        };
+        match method {
+            Method::Invite => entry.dialog.offers.invite_sent = true,
+            Method::Update => entry.dialog.offers.update_sent = true,
+            Method::Bye => {
+                entry.bye_open = true;
+                self.begin_ending(now, key.0, EndReason::LocalBye);
+            }
+            _ => {}
+        }
+        Ok(ClientTxn(txn))
+    }
+
+    pub(super) fn send_deferred(&mut self, now: Instant, key: u64, bye: DeferredBye) {
+        if self
+            .start_client(now, bye.txn, bye.request, bye.outgoing)
+            .is_err()
+        {
+            self.events.push_back(Event::TransportFailed {
+                txn: ClientTxn(bye.txn),
+                dialog: Some(DialogKey(key)),
+            });
+            if let Some(entry) = self.dialogs.get_mut(&key) {
+                entry.bye_open = false;
+            }
+            self.settle(key);
+        }
+    }
+
+    /// A dialog as plain data; `None` unless it is confirmed.
+    pub fn export(&self, dialog: DialogKey) -> Option<DialogRecord> {
+        let dialog = self.dialog(dialog)?;
+        (dialog.state == DialogState::Confirmed).then(|| DialogRecord::of(dialog))
+    }
+
+    /// Takes over a dialog from a journal or another node. `cseq_margin` is added to our sequence number: requests
+    /// that were sent after the record was written. The session timer starts anew.
+    ///
+    /// # Errors
+    /// [`StackError::Malformed`]: the record does not parse; [`StackError::WrongState`]: the dialog is here already;
+    /// [`StackError::Overloaded`].
+    pub fn adopt(
+        &mut self,
+        now: Instant,
+        record: &DialogRecord,
+        cseq_margin: u32,
+    ) -> Result<DialogKey, StackError> {
+        let mut dialog = record.restore().map_err(|_| StackError::Malformed)?;
+        if self.dialogs_by_id.contains_key(&dialog.id) {
+            return Err(StackError::WrongState);
+        }
+        if self.dialogs.len() >= self.config.limits.dialogs {
+            return Err(StackError::Overloaded);
+        }
+        dialog.local_cseq = dialog.local_cseq.saturating_add(cseq_margin) & 0x7fff_ffff;
+        let key = self.insert_dialog(DialogEntry::new(dialog));
+        self.start_session_timer(now, key);
+        Ok(DialogKey(key))
+    }
+
+    /// Drops a dialog without telling the peer: after its owner has changed. True when it was there.
+    pub fn forget_dialog(&mut self, dialog: DialogKey) -> bool {
+        let known = self.dialogs.contains_key(&dialog.0);
+        self.remove_dialog(dialog.0, EndReason::Forgotten);
+        known
+    }
+
+    /// Sends a dialog's requests somewhere else from now on: after a resolver has followed
+    /// [`Dialog::next_hop`], or a connection was replaced.
+    pub fn set_dialog_target(&mut self, dialog: DialogKey, target: Target) -> Result<(), StackError> {
+        let entry = self.dialogs.get_mut(&dialog.0).ok_or(StackError::NoDialog)?;
+        entry.dialog.target = target;
+        Ok(())
+    }
+
+    pub(super) fn insert_dialog(&mut self, entry: DialogEntry) -> u64 {
+        let key = self.new_id();
+        self.dialogs_by_id.insert(entry.dialog.id.clone(), key);
+        self.dialogs.insert(key, entry);
+        key
+    }
+
+    pub(super) fn remove_dialog(&mut self, key: u64, reason: EndReason) {
+        let Some(entry) = self.dialogs.remove(&key) else {
+            return;
+        };
+        self.dialogs_by_id.remove(&entry.dialog.id);
+        self.timers.stop_range(
+            Due::Dialog(key, DialogTimer::Repeat2xx)..=Due::Dialog(key, DialogTimer::Subscription),
+        );
+        self.events.push_back(Event::DialogEnded {
+            dialog: DialogKey(key),
+            reason,
+        });
+    }
+
+    /// The session is over; the dialog stays for what is still under way.
+    pub(super) fn begin_ending(&mut self, now: Instant, key: u64, reason: EndReason) {
+        let Some(entry) = self.dialogs.get_mut(&key) else {
+            return;
+        };
+        entry.dialog.state = DialogState::Ending;
+        entry.end_reason = reason;
+        entry.to_prack = None;
+        let keeps_2xx = entry.deferred_bye.is_some();
+        let subscribed = entry.subscriptions > 0;
+        if !keeps_2xx {
+            entry.unacknowledged = None;
+            self.timers.stop(Due::Dialog(key, DialogTimer::Repeat2xx));
+            self.timers.stop(Due::Dialog(key, DialogTimer::AckGiveUp));
+        }
+        self.timers.stop(Due::Dialog(key, DialogTimer::Session));
+        self.timers.stop(Due::Dialog(key, DialogTimer::Glare));
+        if subscribed {
+            self.timers.start(
+                Due::Dialog(key, DialogTimer::Subscription),
+                now + SUBSCRIPTION_LINGER,
+            );
+        }
+    }
+
+    /// Removes a dialog that is ending and has nothing under way any more.
+    pub(super) fn settle(&mut self, key: u64) {
+        let Some(entry) = self.dialogs.get(&key) else {
+            return;
+        };
+        let is_over = entry.dialog.state == DialogState::Ending
+            && !entry.bye_open
+            && entry.deferred_bye.is_none()
+            && entry.subscriptions == 0;
+        if is_over {
+            let reason = entry.end_reason;
+            self.remove_dialog(key, reason);
+        }
+    }
+
+    pub(super) fn start_session_timer(&mut self, now: Instant, key: u64) {
+        let Some(entry) = self.dialogs.get(&key) else {
+            return;
+        };
+        let due = Due::Dialog(key, DialogTimer::Session);
+        match entry.dialog.session.due_after() {
+            Some((after, _)) if entry.dialog.state == DialogState::Confirmed => {
+                self.timers.start(due, now + after);
+            }
+            Some(_) | None => {
+                self.timers.stop(due);
+            }
+        }
+    }
+
+    /// RFC 3261 §14.1: who made the Call-ID waits 2.1 to 4 s, the other side up to 2 s, in steps of 10 ms.
+    pub(super) fn start_glare_timer(&mut self, now: Instant, key: u64, method: Method) {
+        let Some(side) = self.dialogs.get(&key).map(|entry| entry.dialog.side) else {
+            return;
+        };
+        let steps = match side {
+            Side::Uac => 210 + self.random.up_to(190),
+            Side::Uas => self.random.up_to(200),
+        };
+        if let Some(entry) = self.dialogs.get_mut(&key) {
+            entry.glare = Some(method);
+        }
+        let due = now + Duration::from_millis(steps * 10);
+        self.timers.start(Due::Dialog(key, DialogTimer::Glare), due);
+    }
+
+    pub(super) fn dialog_timer(&mut self, now: Instant, key: u64, timer: DialogTimer) {
+        let t2 = self.config.timing.t2;
+        let Some(entry) = self.dialogs.get_mut(&key) else {
+            return;
+        };
+        let dialog = DialogKey(key);
+        match timer {
+            DialogTimer::Repeat2xx => {
+                let Some(sent) = entry.unacknowledged.as_mut() else {
+                    return;
+                };
+                sent.interval = (sent.interval * 2).min(t2);
+                let (interval, wire) = (sent.interval, sent.wire.clone());
+                let (target, fallback) = sent.reply.clone();
+                self.stats.retransmissions_sent += 1;
+                self.transmit(target, fallback, wire);
+                self.timers
+                    .start(Due::Dialog(key, DialogTimer::Repeat2xx), now + interval);
+            }
+            DialogTimer::AckGiveUp => {
+                entry.unacknowledged = None;
+                let deferred = entry.deferred_bye.take();
+                self.timers.stop(Due::Dialog(key, DialogTimer::Repeat2xx));
+                match deferred {
+                    Some(bye) => self.send_deferred(now, key, *bye),
+                    None => self.events.push_back(Event::AckTimedOut { dialog }),
+                }
+            }
+            DialogTimer::Session => match entry.dialog.session.agreed {
+                Some((interval, SessionTimerRole::Refresher)) => {
+                    // Should the refresh fail, the other half of the interval is left to end the call.
+                    entry.dialog.session.agreed = Some((interval, SessionTimerRole::Watcher));
+                    let rest = interval / 2 - Duration::from_secs(32).min(interval / 3);
+                    self.timers
+                        .start(Due::Dialog(key, DialogTimer::Session), now + rest);
+                    self.events.push_back(Event::SessionRefreshDue { dialog });
+                }
+                Some((_, SessionTimerRole::Watcher)) => {
+                    self.events.push_back(Event::SessionExpired { dialog });
+                }
+                None => {}
+            },
+            DialogTimer::Glare => {
+                if let Some(method) = entry.glare.take() {
+                    self.events.push_back(Event::GlareOver { dialog, method });
+                }
+            }
+            DialogTimer::Subscription => {
+                entry.subscriptions = 0;
+                self.settle(key);
+            }
+        }
+    }
+}
+
+fn check_sendable(entry: &DialogEntry, request: &DialogRequest) -> Result<(), StackError> {
+    let allowed = match (&request.method, entry.dialog.state) {
+        (Method::Ack | Method::Cancel | Method::Prack, _) => false,
+        // What a subscription still needs after the session (RFC 3515 §2.4.4).
+        (Method::Notify, DialogState::Ending) => entry.subscriptions > 0,
+        (_, DialogState::Ending | DialogState::Invited) => false,
+        (_, DialogState::Confirmed) => true,
+        // RFC 3261 §15: in an early dialog only the caller may send BYE.
+        (Method::Bye, DialogState::Early) => entry.dialog.side == Side::Uac,
+        (Method::Invite, DialogState::Early) => false,
+        (_, DialogState::Early) => true,
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(StackError::WrongState)
+    }
+}

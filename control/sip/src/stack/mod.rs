@@ -1,0 +1,304 @@
+//! A user agent core without I/O: transport matching, transactions and dialogs behind one set of verbs.
+//!
+//! Feed it with [`Stack::handle_message`], [`Stack::handle_transport_error`] and [`Stack::handle_timeout`]; after each
+//! call, and after each request of yours, drain [`Stack::poll_event`] and [`Stack::poll_transmit`] and set an alarm
+//! for [`Stack::poll_timeout`]. What one call puts into the two queues is bounded by the message that caused it.
+//!
+//! Authentication is its user's: answer a request with 401, or repeat one of ours with credentials by
+//! [`Stack::retry_with_credentials`].
+
+mod acknowledge;
+mod client;
+mod config;
+mod dialogs;
+mod event;
+mod flow;
+mod outgoing;
+mod random;
+mod request;
+mod respond;
+mod server;
+mod stats;
+
+pub use config::{Identity, SessionTimerConfig, StackConfig, UnknownDialogs};
+pub use event::{ClientTxn, DialogKey, EndReason, Event, ServerTxn, StackError};
+pub use flow::{Flow, FlowId, Target, Transmit, Transport};
+pub use outgoing::InviteRecord;
+pub use request::{Content, DialogRequest};
+pub use stats::{METHOD_NAMES, PerMethod, Stats};
+
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use crate::dialog::{Dialog, DialogId};
+use crate::message::{self, Message, Request, Response};
+use crate::transaction::{MergeKey, ServerKey, Timer, TimerQueue};
+use client::Client;
+use dialogs::DialogEntry;
+use random::Random;
+use server::Server;
+
+/// A user agent core. See the module's documentation for how to drive it.
+#[derive(Debug)]
+pub struct Stack {
+    config: StackConfig,
+    /// Our Contact value per identity.
+    contacts: Vec<Bytes>,
+    allow: Bytes,
+    supported: Bytes,
+
+    random: Random,
+    timers: TimerQueue<Due>,
+    clients: BTreeMap<u64, Client>,
+    /// By branch; a CANCEL has the branch of its INVITE.
+    clients_by_branch: BTreeMap<(Bytes, bool), u64>,
+    servers: BTreeMap<u64, Server>,
+    servers_by_key: BTreeMap<ServerKey, u64>,
+    servers_by_merge: BTreeMap<MergeKey, u64>,
+    dialogs: BTreeMap<u64, DialogEntry>,
+    dialogs_by_id: BTreeMap<DialogId, u64>,
+    next_id: u64,
+
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    stats: Stats,
+}
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Client(u64, ClientTimer),
+    Server(u64, ServerTimer),
+    Dialog(u64, DialogTimer),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ClientTimer {
+    Machine(Timer),
+    /// [`StackConfig::ring_max`].
+    Ring,
+    /// RFC 3261 §9.1: 64·T1 after a CANCEL the INVITE counts as cancelled.
+    CancelWait,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ServerTimer {
+    Machine(Timer),
+    /// [`StackConfig::answer_max`].
+    Answer,
+    /// Repeat a reliable provisional response.
+    Reliable,
+    /// No PRACK.
+    ReliableGiveUp,
+    /// RFC 3261 §13.3.1.1: a provisional response every minute keeps proxies waiting.
+    Refresh,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum DialogTimer {
+    /// Repeat a 2xx.
+    Repeat2xx,
+    /// No ACK.
+    AckGiveUp,
+    /// Session refresh due, or session over.
+    Session,
+    /// RFC 3261 §14.1: try again after 491.
+    Glare,
+    /// A subscription that outlives its session.
+    Subscription,
+}
+
+impl Stack {
+    /// A stack. `seed` decides every tag, branch and random wait: take it from a secret source, or from a test.
+    ///
+    /// # Panics
+    /// Without identities there is nothing to write into a Via.
+    pub fn new(config: StackConfig, seed: [u8; 32]) -> Self {
+        assert!(
+            !config.identities.is_empty(),
+            "a stack needs at least one identity"
+        );
+        let identities = config.identities.iter();
+        let contacts = identities
+            .map(|identity| config.contact_value(identity))
+            .collect();
+        let methods: Vec<&str> = config.methods.iter().map(message::Method::as_str).collect();
+        Self {
+            allow: methods.join(", ").into(),
+            supported: config.extensions.join(", ").into(),
+            contacts,
+            config,
+            random: Random::new(seed),
+            timers: TimerQueue::default(),
+            clients: BTreeMap::new(),
+            clients_by_branch: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            servers_by_key: BTreeMap::new(),
+            servers_by_merge: BTreeMap::new(),
+            dialogs: BTreeMap::new(),
+            dialogs_by_id: BTreeMap::new(),
+            next_id: 0,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &StackConfig {
+        &self.config
+    }
+
+    /// A datagram, a WebSocket message, or one message cut from a stream by
+    /// [`StreamFramer`](crate::message::StreamFramer). STUN and keepalives are not for here.
+    pub fn handle_message(&mut self, now: Instant, flow: Flow, bytes: Bytes) {
+        let limits = &self.config.message_limits;
+        let parsed = match flow.transport {
+            Transport::Udp | Transport::Ws | Transport::Wss => message::parse_datagram(bytes, limits),
+            Transport::Tcp | Transport::Tls => message::parse_stream_message(bytes, limits),
+        };
+        match parsed {
+            Ok(message) => self.handle_parsed(now, flow, message),
+            Err(error) => self.handle_malformed(flow, &error),
+        }
+    }
+
+    /// A message that is parsed already.
+    pub fn handle_parsed(&mut self, now: Instant, flow: Flow, message: Message) {
+        match message {
+            Message::Request(request) => self.receive_request(now, flow, request),
+            Message::Response(response) => self.receive_response(now, response),
+        }
+    }
+
+    /// A message that [`StreamFramer`](crate::message::StreamFramer) or a parser of the caller refused: sends the
+    /// answer it is owed, if any.
+    pub fn handle_malformed(&mut self, flow: Flow, error: &message::ParseError) {
+        self.stats.malformed += 1;
+        if let Some(response) = error.answer() {
+            self.answer_stateless(flow, response);
+        }
+    }
+
+    /// Sending to `target` failed, or its connection is gone. Requests that wait for an answer from there go to
+    /// their next target, or fail.
+    pub fn handle_transport_error(&mut self, now: Instant, target: &Target) {
+        let waits = |client: &Client| client.target == *target;
+        let failed: Vec<u64> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| waits(client))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in failed {
+            self.client_transport_error(now, id);
+        }
+    }
+
+    /// Time has come to [`Stack::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(due) = self.timers.pop_due(now) {
+            match due {
+                Due::Client(id, timer) => self.client_timer(now, id, timer),
+                Due::Server(id, timer) => self.server_timer(now, id, timer),
+                Due::Dialog(id, timer) => self.dialog_timer(now, id, timer),
+            }
+        }
+    }
+
+    /// When to call [`Stack::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next_due()
+    }
+
+    /// The next message to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Counters and table sizes.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            client_transactions: self.clients.len(),
+            server_transactions: self.servers.len(),
+            dialogs: self.dialogs.len(),
+            timers: self.timers.len(),
+            ..self.stats
+        }
+    }
+
+    /// A dialog's state.
+    pub fn dialog(&self, dialog: DialogKey) -> Option<&Dialog> {
+        self.dialogs.get(&dialog.0).map(|entry| &entry.dialog)
+    }
+
+    /// The dialog with this identity, for Replaces and Target-Dialog.
+    pub fn find_dialog(&self, id: &DialogId) -> Option<DialogKey> {
+        self.dialogs_by_id.get(id).map(|&key| DialogKey(key))
+    }
+
+    /// An unguessable token of 16 characters, for Call-IDs and cnonces.
+    pub fn random_token(&mut self) -> String {
+        self.random.token()
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn transmit(&mut self, target: Target, fallback: Option<Target>, bytes: Bytes) {
+        self.transmits.push_back(Transmit {
+            target,
+            fallback,
+            bytes,
+        });
+    }
+
+    /// The identity we use towards a target: same transport and address family, best the same address and port.
+    fn identity_for(&self, target: &Target) -> Option<usize> {
+        let (transport, local) = match target {
+            Target::Flow(flow) => (flow.transport, Some(flow.local)),
+            Target::Address { transport, .. } => (*transport, None),
+        };
+        let family = target.remote().ip().to_canonical().is_ipv4();
+        let fits = |identity: &Identity| {
+            let own = identity.local.ip();
+            identity.transport == transport
+                && (own.to_canonical().is_ipv4() == family || (own.is_ipv6() && own.is_unspecified()))
+        };
+        let rank = |identity: &Identity| match local {
+            Some(local) => {
+                let same_address = identity.local.ip() == local.ip();
+                let same_port = identity.local.port() == local.port();
+                let same_family = identity.local.is_ipv4() == family;
+                (!same_address, !same_port, !same_family)
+            }
+            None => (false, false, identity.local.is_ipv4() != family),
+        };
+        let candidates = self.config.identities.iter().enumerate();
+        candidates
+            .filter(|(_, identity)| fits(identity))
+            .min_by_key(|(_, identity)| rank(identity))
+            .map(|(index, _)| index)
+    }
+
+    fn count_refusal(&mut self) {
+        self.stats.refused += 1;
+    }
+
+    fn count_response_sent(&mut self, response: &Response) {
+        let class = usize::from(response.status.class());
+        self.stats.responses_sent[class - 1] += 1;
+    }
+
+    fn count_request_sent(&mut self, request: &Request) {
+        self.stats.requests_sent.count(&request.method);
+    }
+}

@@ -1,0 +1,446 @@
+//! Sending requests: outside of dialogs, again with other content, and cancelled.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::client::{Cancel, Client, ClientMachine};
+use super::event::{ClientTxn, StackError};
+use super::flow::Target;
+use super::{ClientTimer, Due, Stack};
+use crate::auth::ClientSession;
+use crate::dialog::SessionTimer;
+use crate::header::{CSeq, MAGIC_COOKIE, Reason, Via};
+use crate::limits::Limits;
+use crate::message::{self, Header, HeaderName, Message, Method, Request, Response, StatusCode};
+use crate::transaction::{InviteClient, InviteClientState, NonInviteClient, Path};
+
+/// How a request is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Outgoing {
+    pub(super) targets: Vec<Target>,
+    pub(super) dialog: Option<u64>,
+    /// The stack's own: no events.
+    pub(super) silent: bool,
+}
+
+/// An INVITE that was sent, as plain data for a journal: enough to cancel it from another process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InviteRecord {
+    /// The INVITE as sent, with its Via.
+    pub request: Bytes,
+    /// Where it was sent.
+    pub target: Target,
+}
+
+impl Stack {
+    /// Sends a request outside of dialogs to the first of `targets`; the others take over when it cannot be reached,
+    /// does not answer, or answers 503 (RFC 3263 §4.3).
+    ///
+    /// The request needs its Request-URI, From and To. What else is missing is added: From tag, Call-ID, CSeq,
+    /// Max-Forwards, Contact, Allow, Supported, Session-Expires (INVITE), User-Agent, Via.
+    ///
+    /// # Errors
+    /// [`StackError::Malformed`]: From or To is missing or cannot be read, or the method is ACK or CANCEL;
+    /// [`StackError::NoTarget`]; [`StackError::NoIdentity`]; [`StackError::Overloaded`].
+    pub fn request(
+        &mut self,
+        now: Instant,
+        mut request: Request,
+        targets: &[Target],
+    ) -> Result<ClientTxn, StackError> {
+        if self.clients.len() >= self.config.limits.client_transactions {
+            return Err(StackError::Overloaded);
+        }
+        if matches!(request.method, Method::Ack | Method::Cancel) {
+            return Err(StackError::Malformed);
+        }
+        self.complete_request(&mut request)?;
+        let txn = self.new_id();
+        let outgoing = Outgoing {
+            targets: targets.to_vec(),
+            dialog: None,
+            silent: false,
+        };
+        self.start_client(now, txn, request, outgoing)?;
+        Ok(ClientTxn(txn))
+    }
+
+    fn complete_request(&mut self, request: &mut Request) -> Result<(), StackError> {
+        let malformed = |_| StackError::Malformed;
+        let from = request.headers.from().map_err(malformed)?;
+        request.headers.to().map_err(malformed)?;
+        if from.tag().is_none() {
+            let tagged = from.with_tag(&self.random.token());
+            request.headers.set_value(HeaderName::From, &tagged);
+        }
+        if !request.headers.contains(HeaderName::MaxForwards) {
+            request
+                .headers
+                .push_front(Header::from_typed(HeaderName::MaxForwards, b"70".to_vec()));
+        }
+        if !request.headers.contains(HeaderName::CallId) {
+            let call_id = self.random.token() + &self.random.token();
+            let field = Header::from_typed(HeaderName::CallId, call_id.into_bytes());
+            request.headers.push_field(field);
+        }
+        request.headers.call_id().map_err(malformed)?;
+        if !request.headers.contains(HeaderName::CSeq) {
+            let method = request.method.clone();
+            request
+                .headers
+                .push_value(HeaderName::CSeq, &CSeq { number: 1, method });
+        }
+        let cseq = request.headers.cseq().map_err(malformed)?;
+        if cseq.method != request.method {
+            return Err(StackError::Malformed);
+        }
+        if request.method == Method::Invite {
+            for (name, value) in [
+                (HeaderName::Allow, &self.allow),
+                (HeaderName::Supported, &self.supported),
+            ] {
+                if !request.headers.contains(name) {
+                    request
+                        .headers
+                        .push_field(Header::from_typed(name, value.to_vec()));
+                }
+            }
+            if self.config.extensions.contains(&"timer")
+                && self.config.session_timer.is_some()
+                && !request.headers.contains(HeaderName::SessionExpires)
+            {
+                SessionTimer::default()
+                    .write_request(&mut request.headers, self.config.session_timer.as_ref());
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds Via, Contact and User-Agent for a target, and starts the transaction.
+    pub(super) fn start_client(
+        &mut self,
+        now: Instant,
+        id: u64,
+        mut request: Request,
+        outgoing: Outgoing,
+    ) -> Result<(), StackError> {
+        let mut targets: VecDeque<Target> = outgoing.targets.into();
+        let target = targets.pop_front().ok_or(StackError::NoTarget)?;
+        let reserve = self.config.limits.client_transactions / 4;
+        if self.clients.len() >= self.config.limits.client_transactions + reserve {
+            return Err(StackError::Overloaded);
+        }
+        let names_us = matches!(
+            request.method,
+            Method::Invite | Method::Subscribe | Method::Refer | Method::Update
+        );
+        let own_contact = names_us && !request.headers.contains(HeaderName::Contact);
+        if !self.config.server_name.is_empty() && !request.headers.contains(HeaderName::UserAgent) {
+            let name = self.config.server_name.as_bytes().to_vec();
+            request
+                .headers
+                .push_field(Header::from_typed(HeaderName::UserAgent, name));
+        }
+        let branch = self.new_branch();
+        self.address(&mut request, &target, &branch, own_contact)?;
+        let path = Path {
+            timing: self.config.timing,
+            reliable: target.transport().is_reliable(),
+        };
+        let (machine, actions) = if request.method == Method::Invite {
+            let (machine, actions) = InviteClient::start(&path);
+            (ClientMachine::Invite(machine), actions)
+        } else {
+            let (machine, actions) = NonInviteClient::start(&path);
+            (ClientMachine::NonInvite(machine), actions)
+        };
+        self.count_request_sent(&request);
+        let client = Client {
+            machine,
+            branch: branch.clone(),
+            wire: request.to_bytes(),
+            request,
+            path,
+            target,
+            targets,
+            own_contact,
+            dialog: outgoing.dialog,
+            forks: Vec::new(),
+            acks: Vec::new(),
+            last_ack: None,
+            cancel: Cancel::No,
+            silent: outgoing.silent,
+        };
+        self.insert_client(id, client);
+        self.run_client(now, id, actions, None);
+        Ok(())
+    }
+
+    pub(super) fn insert_client(&mut self, id: u64, client: Client) {
+        let is_cancel = client.request.method == Method::Cancel;
+        self.clients_by_branch
+            .insert((client.branch.clone(), is_cancel), id);
+        self.clients.insert(id, client);
+    }
+
+    pub(super) fn new_branch(&mut self) -> Bytes {
+        let mut branch = MAGIC_COOKIE.to_vec();
+        branch.extend_from_slice(self.random.token().as_bytes());
+        branch.into()
+    }
+
+    /// Puts our Via on top, and our Contact if it is ours to write.
+    pub(super) fn address(
+        &self,
+        request: &mut Request,
+        target: &Target,
+        branch: &Bytes,
+        own_contact: bool,
+    ) -> Result<(), StackError> {
+        let index = self
+            .identity_for(target)
+            .ok_or_else(|| StackError::NoIdentity(target.clone()))?;
+        let identity = &self.config.identities[index];
+        let mut via = Via::new(
+            target.transport().via_token(),
+            identity.via_host.clone(),
+            identity.via_port,
+            &String::from_utf8_lossy(branch),
+        );
+        // RFC 3581 §3: always asked for, so that answers come back through any NAT.
+        via.params.set("rport", None);
+        request.headers.push_front_value(HeaderName::Via, &via);
+        if own_contact {
+            let contact = self.contacts[index].to_vec();
+            request
+                .headers
+                .set_field(Header::from_typed(HeaderName::Contact, contact));
+        }
+        Ok(())
+    }
+
+    /// Sends a request again after a final response, changed by `edit`: a new transaction with the next CSeq number,
+    /// the same Call-ID, From and dialog (RFC 3261 §8.1.3.5).
+    ///
+    /// # Errors
+    /// [`StackError::NoTransaction`]: too late, the first one is forgotten; [`StackError::NoDialog`];
+    /// [`StackError::RequestPending`]: another offer has begun in the dialog since.
+    pub fn retry(
+        &mut self,
+        now: Instant,
+        txn: ClientTxn,
+        edit: impl FnOnce(&mut Request),
+    ) -> Result<ClientTxn, StackError> {
+        let client = self.clients.get(&txn.0).ok_or(StackError::NoTransaction)?;
+        let (dialog, own_contact) = (client.dialog, client.own_contact);
+        let mut request = client.request.clone();
+        let mut targets = vec![client.target.clone()];
+        targets.extend(client.targets.iter().cloned());
+        request.headers.pop_first_value(HeaderName::Via);
+        if own_contact {
+            request.headers.remove(HeaderName::Contact);
+        }
+        let method = request.method.clone();
+        let mut number = request.headers.cseq().map_err(|_| StackError::Malformed)?.number + 1;
+        if let Some(key) = dialog {
+            let entry = self.dialogs.get_mut(&key).ok_or(StackError::NoDialog)?;
+            let offers = &mut entry.dialog.offers;
+            match method {
+                Method::Invite if !offers.may_send_invite() => return Err(StackError::RequestPending),
+                Method::Update if offers.update_sent => return Err(StackError::RequestPending),
+                Method::Invite => offers.invite_sent = true,
+                Method::Update => offers.update_sent = true,
+                Method::Bye => entry.bye_open = true,
+                _ => {}
+            }
+            entry.dialog.local_cseq += 1;
+            number = entry.dialog.local_cseq;
+        }
+        request
+            .headers
+            .set_value(HeaderName::CSeq, &CSeq { number, method });
+        edit(&mut request);
+        let id = self.new_id();
+        let outgoing = Outgoing {
+            targets,
+            dialog,
+            silent: false,
+        };
+        self.start_client(now, id, request, outgoing)?;
+        Ok(ClientTxn(id))
+    }
+
+    /// Answers a 401 or 407: [`Stack::retry`] with credentials from `session`.
+    ///
+    /// # Errors
+    /// As [`Stack::retry`].
+    pub fn retry_with_credentials(
+        &mut self,
+        now: Instant,
+        txn: ClientTxn,
+        response: &Response,
+        session: &mut ClientSession,
+    ) -> Result<ClientTxn, StackError> {
+        let name = if response.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            HeaderName::ProxyAuthorization
+        } else {
+            HeaderName::Authorization
+        };
+        self.retry(now, txn, |request| {
+            let credentials = session.credentials(request);
+            request.headers.set_value(name, &credentials);
+        })
+    }
+
+    /// Answers a 422 (RFC 4028 §7.4): [`Stack::retry`] with the interval the response asks for.
+    ///
+    /// # Errors
+    /// As [`Stack::retry`]; [`StackError::Malformed`]: the response has no Min-SE.
+    pub fn retry_with_session_interval(
+        &mut self,
+        now: Instant,
+        txn: ClientTxn,
+        response: &Response,
+    ) -> Result<ClientTxn, StackError> {
+        let min_se = response
+            .headers
+            .min_se()
+            .ok()
+            .flatten()
+            .ok_or(StackError::Malformed)?;
+        let mut timer = SessionTimer::default();
+        let dialog = self.clients.get(&txn.0).and_then(|client| client.dialog);
+        if let Some(entry) = dialog.and_then(|key| self.dialogs.get_mut(&key)) {
+            entry.dialog.session.raise_min_se(min_se);
+            timer = entry.dialog.session;
+        }
+        timer.raise_min_se(min_se);
+        let config = self.config.session_timer;
+        self.retry(now, txn, |request| {
+            timer.write_request(&mut request.headers, config.as_ref());
+        })
+    }
+
+    /// Cancels an INVITE (RFC 3261 §9.1). Before the first provisional response the CANCEL waits for it. What comes
+    /// in the end is an [`Event::Response`](super::Event::Response) (487, or the 2xx that crossed the CANCEL) or an
+    /// [`Event::Timeout`](super::Event::Timeout).
+    ///
+    /// # Errors
+    /// [`StackError::NoTransaction`]: it is no INVITE, or has its final response.
+    pub fn cancel(
+        &mut self,
+        now: Instant,
+        txn: ClientTxn,
+        reason: Option<&Reason>,
+    ) -> Result<(), StackError> {
+        let client = self.clients.get_mut(&txn.0).ok_or(StackError::NoTransaction)?;
+        let ClientMachine::Invite(machine) = &client.machine else {
+            return Err(StackError::NoTransaction);
+        };
+        let state = machine.state();
+        match (&client.cancel, state) {
+            (Cancel::Wanted(_) | Cancel::Sent, _) => Ok(()),
+            (Cancel::No, InviteClientState::Calling) => {
+                client.cancel = Cancel::Wanted(reason.cloned());
+                Ok(())
+            }
+            (Cancel::No, InviteClientState::Proceeding) => {
+                self.send_cancel(now, txn.0, reason);
+                Ok(())
+            }
+            (
+                Cancel::No,
+                InviteClientState::Completed | InviteClientState::Accepted | InviteClientState::Terminated,
+            ) => Err(StackError::NoTransaction),
+        }
+    }
+
+    pub(super) fn send_cancel(&mut self, now: Instant, id: u64, reason: Option<&Reason>) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        client.cancel = Cancel::Sent;
+        let mut cancel = client.derived(Method::Cancel);
+        if let Some(to) = client.request.headers.field(HeaderName::To) {
+            cancel.headers.push_field(to.clone());
+        }
+        if let Some(reason) = reason {
+            cancel.headers.push_value(HeaderName::Reason, reason);
+        }
+        let (machine, actions) = NonInviteClient::start(&client.path);
+        let entry = Client {
+            machine: ClientMachine::NonInvite(machine),
+            branch: client.branch.clone(),
+            wire: cancel.to_bytes(),
+            path: client.path,
+            target: client.target.clone(),
+            targets: VecDeque::new(),
+            own_contact: false,
+            dialog: None,
+            forks: Vec::new(),
+            acks: Vec::new(),
+            last_ack: None,
+            cancel: Cancel::No,
+            silent: true,
+            request: cancel,
+        };
+        self.timers.stop(Due::Client(id, ClientTimer::Ring));
+        self.timers.start(
+            Due::Client(id, ClientTimer::CancelWait),
+            now + self.config.timing.give_up(),
+        );
+        self.count_request_sent(&entry.request);
+        let cancel_id = self.new_id();
+        self.insert_client(cancel_id, entry);
+        self.run_client(now, cancel_id, actions, None);
+    }
+
+    /// An INVITE that waits for its final response, as plain data.
+    pub fn export_invite(&self, txn: ClientTxn) -> Option<InviteRecord> {
+        let client = self.clients.get(&txn.0)?;
+        (client.request.method == Method::Invite).then(|| InviteRecord {
+            request: client.wire.clone(),
+            target: client.target.clone(),
+        })
+    }
+
+    /// Takes over an INVITE sent by another process, as if a provisional response had come: to
+    /// [cancel](Stack::cancel) it, or to wait for its end.
+    ///
+    /// # Errors
+    /// [`StackError::Malformed`]: the record is not one of ours.
+    pub fn adopt_invite(&mut self, now: Instant, record: &InviteRecord) -> Result<ClientTxn, StackError> {
+        let parsed = message::parse_datagram(record.request.clone(), &Limits::DEFAULT);
+        let Ok(Message::Request(request)) = parsed else {
+            return Err(StackError::Malformed);
+        };
+        let via = request.headers.top_via().map_err(|_| StackError::Malformed)?;
+        let branch = via.params.value_bytes("branch").ok_or(StackError::Malformed)?;
+        let path = Path {
+            timing: self.config.timing,
+            reliable: record.target.transport().is_reliable(),
+        };
+        let client = Client {
+            machine: ClientMachine::Invite(InviteClient::adopted(&path)),
+            branch,
+            wire: record.request.clone(),
+            request,
+            path,
+            target: record.target.clone(),
+            targets: VecDeque::new(),
+            own_contact: false,
+            dialog: None,
+            forks: Vec::new(),
+            acks: Vec::new(),
+            last_ack: None,
+            cancel: Cancel::No,
+            silent: false,
+        };
+        let id = self.new_id();
+        self.insert_client(id, client);
+        self.timers
+            .start(Due::Client(id, ClientTimer::Ring), now + self.config.ring_max);
+        Ok(ClientTxn(id))
+    }
+}
