@@ -179,19 +179,28 @@ pub(crate) enum LogFormat {
 
 impl Default for Control {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8700)), tls: None }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8700)),
+            tls: None,
+        }
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8701)) }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8701)),
+        }
     }
 }
 
 impl Default for Media {
     fn default() -> Self {
-        Self { interfaces: vec![Interface::default()], quarantine_ms: 30_000, scout_ms: 60 }
+        Self {
+            interfaces: vec![Interface::default()],
+            quarantine_ms: 30_000,
+            scout_ms: 60,
+        }
     }
 }
 
@@ -221,7 +230,12 @@ impl Default for Sessions {
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { count: 0, pin: true, cpus: Vec::new(), realtime_priority: 0 }
+        Self {
+            count: 0,
+            pin: true,
+            cpus: Vec::new(),
+            realtime_priority: 0,
+        }
     }
 }
 
@@ -263,7 +277,10 @@ impl Default for Events {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".into() }
+        Self {
+            format: LogFormat::Text,
+            level: "info".into(),
+        }
     }
 }
 
@@ -322,7 +339,11 @@ impl Override {
             place: format!("--set {text}"),
             message: "is not KEY=VALUE, for instance --set io.backend=mmsg".into(),
         })?;
-        Ok(Self { key: key.trim().into(), value: value.trim().into(), place: format!("--set {text}") })
+        Ok(Self {
+            key: key.trim().into(),
+            value: value.trim().into(),
+            place: format!("--set {text}"),
+        })
     }
 
     /// From an environment variable with [`ENV_PREFIX`]; `None` for those that are not keys.
@@ -332,7 +353,11 @@ impl Override {
             return None;
         }
         let key = rest.to_ascii_lowercase().replace("__", ".");
-        Some(Self { key, value: value.into(), place: format!("environment variable {name}={value}") })
+        Some(Self {
+            key,
+            value: value.into(),
+            place: format!("environment variable {name}={value}"),
+        })
     }
 
     /// The value as TOML; what is not TOML is a string.
@@ -353,8 +378,10 @@ impl Config {
     pub(crate) fn load(file: Option<&Path>, overrides: &[Override]) -> Result<Self, ConfigError> {
         let text = match file {
             None => String::new(),
-            Some(path) => fs::read_to_string(path)
-                .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?,
+            Some(path) => fs::read_to_string(path).map_err(|source| ConfigError::Read {
+                path: path.to_path_buf(),
+                source,
+            })?,
         };
         let in_file = |source: toml::de::Error| ConfigError::File {
             path: file.unwrap_or(Path::new("")).to_path_buf(),
@@ -403,7 +430,10 @@ impl Config {
             ));
         }
         if !["error", "warn", "info", "debug", "trace"].contains(&self.log.level.as_str()) {
-            let message = format!("\"{}\" is not one of error, warn, info, debug, trace", self.log.level);
+            let message = format!(
+                "\"{}\" is not one of error, warn, info, debug, trace",
+                self.log.level
+            );
             return Err(value("log.level", message));
         }
         Ok(())
@@ -411,14 +441,25 @@ impl Config {
 
     fn check_media(&self) -> Result<(), ConfigError> {
         if self.media.interfaces.is_empty() {
-            return Err(value("media.interfaces", "is empty; name at least one [[media.interfaces]]".into()));
+            return Err(value(
+                "media.interfaces",
+                "is empty; name at least one [[media.interfaces]]".into(),
+            ));
         }
         for (index, interface) in self.media.interfaces.iter().enumerate() {
             let key = |field: &str| format!("media.interfaces[{index}].{field}");
-            if self.media.interfaces[..index].iter().any(|other| other.name == interface.name) {
-                return Err(value(&key("name"), format!("\"{}\" is used twice", interface.name)));
+            if self.media.interfaces[..index]
+                .iter()
+                .any(|other| other.name == interface.name)
+            {
+                return Err(value(
+                    &key("name"),
+                    format!("\"{}\" is used twice", interface.name),
+                ));
             }
-            interface.check().map_err(|(field, message)| value(&key(field), message))?;
+            interface
+                .check()
+                .map_err(|(field, message)| value(&key(field), message))?;
         }
         Ok(())
     }
@@ -426,22 +467,65 @@ impl Config {
     fn check_sizes(&self) -> Result<(), ConfigError> {
         within("media.quarantine_ms", self.media.quarantine_ms, 0, 3_600_000)?;
         within("media.scout_ms", self.media.scout_ms, 0, 10_000)?;
-        within("workers.count", self.workers.count as u64, 0, limits::WORKERS_MAX as u64)?;
-        within("workers.realtime_priority", u64::from(self.workers.realtime_priority), 0, 99)?;
-        within("limits.sessions_max", u64::from(self.limits.sessions_max), 1, 1_000_000)?;
+        within(
+            "workers.count",
+            self.workers.count as u64,
+            0,
+            limits::WORKERS_MAX as u64,
+        )?;
+        within(
+            "workers.realtime_priority",
+            u64::from(self.workers.realtime_priority),
+            0,
+            99,
+        )?;
+        within(
+            "limits.sessions_max",
+            u64::from(self.limits.sessions_max),
+            1,
+            1_000_000,
+        )?;
         within("limits.mailbox", self.limits.mailbox as u64, 1, 1 << 20)?;
         within("limits.requests", self.limits.requests as u64, 1, 1 << 20)?;
         within("limits.connections", self.limits.connections as u64, 1, 65_536)?;
-        within("limits.streams_per_connection", u64::from(self.limits.streams_per_connection), 1, 65_536)?;
+        within(
+            "limits.streams_per_connection",
+            u64::from(self.limits.streams_per_connection),
+            1,
+            65_536,
+        )?;
         within("limits.watchers", self.limits.watchers as u64, 1, 65_536)?;
         within("events.ring_seconds", self.events.ring_seconds, 1, 3_600)?;
-        within("sessions.lease_ms", u64::from(self.sessions.lease_ms), 100, 86_400_000)?;
-        within("sessions.media_timeout_ms", u64::from(self.sessions.media_timeout_ms), 100, 86_400_000)?;
-        within("sessions.orphan_ms_max", u64::from(self.sessions.orphan_ms_max), 100, 7 * 86_400_000)?;
-        within("sessions.relearn_after_ms", u64::from(self.sessions.relearn_after_ms), 100, 3_600_000)?;
+        within(
+            "sessions.lease_ms",
+            u64::from(self.sessions.lease_ms),
+            100,
+            86_400_000,
+        )?;
+        within(
+            "sessions.media_timeout_ms",
+            u64::from(self.sessions.media_timeout_ms),
+            100,
+            86_400_000,
+        )?;
+        within(
+            "sessions.orphan_ms_max",
+            u64::from(self.sessions.orphan_ms_max),
+            100,
+            7 * 86_400_000,
+        )?;
+        within(
+            "sessions.relearn_after_ms",
+            u64::from(self.sessions.relearn_after_ms),
+            100,
+            3_600_000,
+        )?;
         let cpus = self.workers.cpus.len();
         if cpus > 0 && self.workers.count > 0 && cpus != self.workers.count {
-            let message = format!("names {cpus} CPUs, workers.count is {}; make them agree", self.workers.count);
+            let message = format!(
+                "names {cpus} CPUs, workers.count is {}; make them agree",
+                self.workers.count
+            );
             return Err(value("workers.cpus", message));
         }
         Ok(())
@@ -454,9 +538,16 @@ impl Interface {
             return Err(("name", format!("\"{}\" must have 1 to 64 bytes", self.name)));
         }
         if self.addresses.is_empty() {
-            return Err(("addresses", "is empty; give the addresses to bind, without port".into()));
+            return Err((
+                "addresses",
+                "is empty; give the addresses to bind, without port".into(),
+            ));
         }
-        if let Some(any) = self.addresses.iter().find(|a| a.is_unspecified() || a.is_multicast()) {
+        if let Some(any) = self
+            .addresses
+            .iter()
+            .find(|a| a.is_unspecified() || a.is_multicast())
+        {
             let message = format!("{any} cannot be told to a peer; give the machine's own address");
             return Err(("addresses", message));
         }
@@ -469,7 +560,10 @@ impl Interface {
             return Err(("advertise", message));
         }
         if self.port_min < 1024 || self.port_min >= self.port_max {
-            let message = format!("{} must be at least 1024 and below port_max ({})", self.port_min, self.port_max);
+            let message = format!(
+                "{} must be at least 1024 and below port_max ({})",
+                self.port_min, self.port_max
+            );
             return Err(("port_min", message));
         }
         if self.dscp > 63 {
@@ -481,23 +575,38 @@ impl Interface {
 
 /// Sets one key in the table and types the whole again.
 fn overlay(table: &mut toml::Table, one: &Override) -> Result<Config, ConfigError> {
-    let wrong = |message: String| ConfigError::Override { place: one.place.clone(), message };
+    let wrong = |message: String| ConfigError::Override {
+        place: one.place.clone(),
+        message,
+    };
     let mut parts: Vec<&str> = one.key.split('.').collect();
-    let last = parts.pop().filter(|last| !last.is_empty()).ok_or_else(|| wrong("names no key".into()))?;
+    let last = parts
+        .pop()
+        .filter(|last| !last.is_empty())
+        .ok_or_else(|| wrong("names no key".into()))?;
     if parts.is_empty() {
-        return Err(wrong(format!("`{last}` is not a key; keys are section.key, such as io.backend")));
+        return Err(wrong(format!(
+            "`{last}` is not a key; keys are section.key, such as io.backend"
+        )));
     }
     let mut at = &mut *table;
     for part in parts {
-        let entry = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        at = entry.as_table_mut().ok_or_else(|| wrong(format!("`{part}` is not a section")))?;
+        let entry = at
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = entry
+            .as_table_mut()
+            .ok_or_else(|| wrong(format!("`{part}` is not a section")))?;
     }
     at.insert(last.to_owned(), one.toml());
     Config::deserialize(table.clone()).map_err(|error| wrong(error.message().to_owned()))
 }
 
 fn value(key: &str, message: String) -> ConfigError {
-    ConfigError::Value { key: key.into(), message }
+    ConfigError::Value {
+        key: key.into(),
+        message,
+    }
 }
 
 fn within(key: &str, have: u64, min: u64, max: u64) -> Result<(), ConfigError> {
@@ -526,39 +635,67 @@ mod tests {
         // Every line that is a setting stands commented out as `#key = value` or `#[section]`; prose as `# …`.
         let settings: String = sample
             .lines()
-            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(""))
+            .map(|line| {
+                line.strip_prefix('#')
+                    .filter(|rest| !rest.starts_with(' '))
+                    .unwrap_or("")
+            })
             .flat_map(|line| [line, "\n"])
             .collect();
         let mut documented: Config = toml::from_str(&settings).unwrap();
-        assert!(documented.control.tls.take().is_some(), "the sample shows the TLS section");
+        assert!(
+            documented.control.tls.take().is_some(),
+            "the sample shows the TLS section"
+        );
         assert_eq!(documented, Config::default());
         let documented: toml::Table = settings.parse().unwrap();
         for key in leaves(&toml::Table::try_from(Config::default()).unwrap()) {
-            assert!(leaves(&documented).contains(&key), "{key} is missing from the sample");
+            assert!(
+                leaves(&documented).contains(&key),
+                "{key} is missing from the sample"
+            );
         }
     }
 
     fn leaves(table: &toml::Table) -> Vec<String> {
         let inner = |key: &str, value: &toml::Value| match value {
             toml::Value::Table(table) => leaves(table),
-            toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
-                items.iter().filter_map(toml::Value::as_table).flat_map(leaves).collect()
-            }
+            toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => items
+                .iter()
+                .filter_map(toml::Value::as_table)
+                .flat_map(leaves)
+                .collect(),
             _ => vec![key.to_owned()],
         };
-        let join = |key: &String, leaf: String| if *key == leaf { leaf } else { format!("{key}.{leaf}") };
-        table.iter().flat_map(|(key, value)| inner(key, value).into_iter().map(move |leaf| join(key, leaf))).collect()
+        let join = |key: &String, leaf: String| {
+            if *key == leaf {
+                leaf
+            } else {
+                format!("{key}.{leaf}")
+            }
+        };
+        table
+            .iter()
+            .flat_map(|(key, value)| inner(key, value).into_iter().map(move |leaf| join(key, leaf)))
+            .collect()
     }
 
     #[test]
     fn flags_beat_the_environment_which_beats_the_file() {
         let file = std::env::temp_dir().join(format!("mediad-config-{}.toml", std::process::id()));
-        fs::write(&file, "[io]\nlatency_budget_us = 100\nbackend = \"mmsg\"\n[workers]\ncount = 3\n").unwrap();
+        fs::write(
+            &file,
+            "[io]\nlatency_budget_us = 100\nbackend = \"mmsg\"\n[workers]\ncount = 3\n",
+        )
+        .unwrap();
         let env = Override::parse_env("MEDIAD_IO__LATENCY_BUDGET_US", "200").unwrap();
         let config = Config::load(Some(&file), &[env.clone(), set("io.latency_budget_us=300")]).unwrap();
         assert_eq!((config.io.latency_budget_us, config.workers.count), (300, 3));
         assert_eq!(config.io.backend, IoBackend::Mmsg);
-        assert_eq!(Config::load(Some(&file), &[env]).unwrap().io.latency_budget_us, 200);
+        assert_eq!(
+            Config::load(Some(&file), &[env]).unwrap().io.latency_budget_us,
+            200
+        );
         fs::remove_file(&file).unwrap();
     }
 
@@ -575,10 +712,19 @@ mod tests {
 
     #[test]
     fn overrides_are_typed_and_named() {
-        let config =
-            Config::load(None, &[set("control.listen=127.0.0.1:0"), set("workers.cpus=[1]"), set("log.level=debug")]);
+        let config = Config::load(
+            None,
+            &[
+                set("control.listen=127.0.0.1:0"),
+                set("workers.cpus=[1]"),
+                set("log.level=debug"),
+            ],
+        );
         let config = config.unwrap();
-        assert_eq!((config.control.listen.port(), &config.workers.cpus[..]), (0, &[1][..]));
+        assert_eq!(
+            (config.control.listen.port(), &config.workers.cpus[..]),
+            (0, &[1][..])
+        );
         assert!(refusal(&["io.latency=1"]).contains("--set io.latency=1: unknown field `latency`"));
         assert!(refusal(&["io.backend=kqueue"]).contains("kqueue"));
         assert!(refusal(&["backend=mmsg"]).contains("section.key"));
@@ -593,8 +739,12 @@ mod tests {
         assert!(refusal(&["media.interfaces=[]"]).contains("[[media.interfaces]]"));
         let two = "media.interfaces=[{name='a'}, {name='a'}]";
         assert!(refusal(&[two]).contains("media.interfaces[1].name: \"a\" is used twice"));
-        assert!(refusal(&["media.interfaces=[{addresses=['0.0.0.0']}]"]).contains("cannot be told to a peer"));
-        assert!(refusal(&["media.interfaces=[{port_min=9000,port_max=8000}]"]).contains("below port_max (8000)"));
+        assert!(
+            refusal(&["media.interfaces=[{addresses=['0.0.0.0']}]"]).contains("cannot be told to a peer")
+        );
+        assert!(
+            refusal(&["media.interfaces=[{port_min=9000,port_max=8000}]"]).contains("below port_max (8000)")
+        );
         assert!(refusal(&["media.interfaces=[{dscp=64}]"]).contains("dscp"));
         assert!(refusal(&["io.latency_budget_us=9000"]).contains("latency_budget_us is 9000"));
         assert!(refusal(&["workers.count=2", "workers.cpus=[0]"]).contains("make them agree"));

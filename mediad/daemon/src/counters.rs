@@ -6,7 +6,8 @@ use media_engine::command::DropReason;
 use media_net::{Histogram, NetStats};
 
 /// Reasons why a sleep ended, in the order of [`Figures::wakes`].
-pub(crate) const WAKE_REASONS: [&str; 6] = ["datagram", "command", "deadline", "tick", "spurious", "no_sleep"];
+pub(crate) const WAKE_REASONS: [&str; 6] =
+    ["datagram", "command", "deadline", "tick", "spurious", "no_sleep"];
 
 /// Reasons why the kernel did not send, in the order of [`Figures::tx_drops`].
 pub(crate) const TX_DROP_REASONS: [&str; 10] = [
@@ -64,8 +65,14 @@ impl Lateness {
     /// What was recorded since `earlier`.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let mut buckets = self.buckets;
-        buckets.iter_mut().zip(earlier.buckets).for_each(|(now, then)| *now = now.saturating_sub(then));
-        Self { buckets, sum_ns: self.sum_ns.saturating_sub(earlier.sum_ns) }
+        buckets
+            .iter_mut()
+            .zip(earlier.buckets)
+            .for_each(|(now, then)| *now = now.saturating_sub(then));
+        Self {
+            buckets,
+            sum_ns: self.sum_ns.saturating_sub(earlier.sum_ns),
+        }
     }
 
     pub(crate) fn count(&self) -> u64 {
@@ -75,21 +82,35 @@ impl Lateness {
     /// Upper bound of the bucket that holds quantile `q`, us; 0 when nothing was recorded.
     pub(crate) fn quantile_us(&self, q: f64) -> u64 {
         let count = self.count();
-        let histogram = Histogram { buckets: self.buckets, count, sum_ns: self.sum_ns, max_ns: 0 };
+        let histogram = Histogram {
+            buckets: self.buckets,
+            count,
+            sum_ns: self.sum_ns,
+            max_ns: 0,
+        };
         histogram.quantile_us(q)
     }
 
     /// Both together.
     pub(crate) fn plus(&self, other: &Self) -> Self {
         let mut buckets = self.buckets;
-        buckets.iter_mut().zip(other.buckets).for_each(|(sum, more)| *sum += more);
-        Self { buckets, sum_ns: self.sum_ns + other.sum_ns }
+        buckets
+            .iter_mut()
+            .zip(other.buckets)
+            .for_each(|(sum, more)| *sum += more);
+        Self {
+            buckets,
+            sum_ns: self.sum_ns + other.sum_ns,
+        }
     }
 }
 
 impl From<&Histogram> for Lateness {
     fn from(histogram: &Histogram) -> Self {
-        Self { buckets: histogram.buckets, sum_ns: histogram.sum_ns }
+        Self {
+            buckets: histogram.buckets,
+            sum_ns: histogram.sum_ns,
+        }
     }
 }
 
@@ -177,12 +198,17 @@ impl PublishedLateness {
     }
 
     fn read(&self) -> Lateness {
-        Lateness { buckets: load(&self.buckets), sum_ns: self.sum_ns.load(Relaxed) }
+        Lateness {
+            buckets: load(&self.buckets),
+            sum_ns: self.sum_ns.load(Relaxed),
+        }
     }
 }
 
 fn store<const N: usize>(to: &[AtomicU64; N], from: &[u64; N]) {
-    to.iter().zip(from).for_each(|(to, from)| to.store(*from, Relaxed));
+    to.iter()
+        .zip(from)
+        .for_each(|(to, from)| to.store(*from, Relaxed));
 }
 
 fn load<const N: usize>(from: &[AtomicU64; N]) -> [u64; N] {
@@ -212,7 +238,14 @@ pub(crate) fn from_net(net: &NetStats) -> Figures {
             tx.bad_address,
             tx.other,
         ],
-        wakes: [wakes.datagrams, wakes.waker, wakes.deadline, wakes.tick, wakes.spurious, wakes.no_sleep],
+        wakes: [
+            wakes.datagrams,
+            wakes.waker,
+            wakes.deadline,
+            wakes.tick,
+            wakes.spurious,
+            wakes.no_sleep,
+        ],
         drains: net.drains,
         drains_cut: net.drains_cut,
         tick_lateness: Lateness::from(&net.tick_lateness),
@@ -229,7 +262,12 @@ mod tests {
 
     #[test]
     fn what_is_published_is_read() {
-        let mut figures = Figures { rx_packets: 1, register_failures: 11, sockets: 8, ..Figures::default() };
+        let mut figures = Figures {
+            rx_packets: 1,
+            register_failures: 11,
+            sockets: 8,
+            ..Figures::default()
+        };
         figures.drops[3] = 7;
         figures.tx_drops[9] = 5;
         figures.wakes[5] = 4;
@@ -248,7 +286,10 @@ mod tests {
         let before = Lateness::from(&histogram);
         (0..99).for_each(|_| histogram.record(Duration::from_micros(3)));
         let span = Lateness::from(&histogram).since(&before);
-        assert_eq!((span.count(), span.quantile_us(0.5), span.quantile_us(0.99)), (99, 4, 4));
+        assert_eq!(
+            (span.count(), span.quantile_us(0.5), span.quantile_us(0.99)),
+            (99, 4, 4)
+        );
         assert_eq!(before.plus(&span), Lateness::from(&histogram));
         assert_eq!(Lateness::default().quantile_us(0.99), 0);
     }

@@ -27,7 +27,9 @@ pub(crate) fn allowed() -> io::Result<Vec<usize>> {
 /// Names a configured CPU that this process may not use.
 pub(crate) fn layout(config: &Workers, allowed: &[usize]) -> Result<Layout, String> {
     if let Some(cpu) = config.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-        return Err(format!("workers.cpus: CPU {cpu} is not available; this process may run on {allowed:?}"));
+        return Err(format!(
+            "workers.cpus: CPU {cpu} is not available; this process may run on {allowed:?}"
+        ));
     }
     let count = match (config.count, config.cpus.len()) {
         (0, 0) => allowed.len().saturating_sub(1).max(1),
@@ -35,17 +37,29 @@ pub(crate) fn layout(config: &Workers, allowed: &[usize]) -> Result<Layout, Stri
         (count, _) => count,
     };
     if !config.pin {
-        return Ok(Layout { workers: vec![None; count], others: Vec::new() });
+        return Ok(Layout {
+            workers: vec![None; count],
+            others: Vec::new(),
+        });
     }
     let pinned: Vec<usize> = if config.cpus.is_empty() {
         // The highest numbered: interrupts and most other work live on the low ones.
         let first = allowed.len().saturating_sub(count);
-        (0..count).map(|worker| allowed[(first + worker) % allowed.len()]).collect()
+        (0..count)
+            .map(|worker| allowed[(first + worker) % allowed.len()])
+            .collect()
     } else {
         config.cpus.clone()
     };
-    let others = allowed.iter().copied().filter(|cpu| !pinned.contains(cpu)).collect();
-    Ok(Layout { workers: pinned.into_iter().map(Some).collect(), others })
+    let others = allowed
+        .iter()
+        .copied()
+        .filter(|cpu| !pinned.contains(cpu))
+        .collect();
+    Ok(Layout {
+        workers: pinned.into_iter().map(Some).collect(),
+        others,
+    })
 }
 
 /// Keeps the calling thread, and threads it starts, on `cpus`.
@@ -81,25 +95,60 @@ mod tests {
     use super::*;
 
     fn workers(count: usize, cpus: &[usize]) -> Workers {
-        Workers { count, cpus: cpus.to_vec(), ..Workers::default() }
+        Workers {
+            count,
+            cpus: cpus.to_vec(),
+            ..Workers::default()
+        }
     }
 
     #[test]
     fn workers_take_all_cpus_but_one() {
         let four = layout(&workers(0, &[]), &[0, 1, 2, 3]).unwrap();
-        assert_eq!(four, Layout { workers: vec![Some(1), Some(2), Some(3)], others: vec![0] });
+        assert_eq!(
+            four,
+            Layout {
+                workers: vec![Some(1), Some(2), Some(3)],
+                others: vec![0]
+            }
+        );
         let one = layout(&workers(0, &[]), &[5]).unwrap();
-        assert_eq!(one, Layout { workers: vec![Some(5)], others: vec![] });
+        assert_eq!(
+            one,
+            Layout {
+                workers: vec![Some(5)],
+                others: vec![]
+            }
+        );
     }
 
     #[test]
     fn a_configured_layout_is_kept_or_refused() {
         let named = layout(&workers(0, &[2]), &[0, 1, 2]).unwrap();
-        assert_eq!(named, Layout { workers: vec![Some(2)], others: vec![0, 1] });
+        assert_eq!(
+            named,
+            Layout {
+                workers: vec![Some(2)],
+                others: vec![0, 1]
+            }
+        );
         assert!(layout(&workers(0, &[7]), &[0, 1]).unwrap_err().contains("CPU 7"));
         let crowded = layout(&workers(3, &[]), &[0, 1]).unwrap();
         assert_eq!(crowded.workers.len(), 3);
-        let loose = layout(&Workers { pin: false, ..workers(2, &[]) }, &[0]).unwrap();
-        assert_eq!(loose, Layout { workers: vec![None, None], others: vec![] });
+        let loose = layout(
+            &Workers {
+                pin: false,
+                ..workers(2, &[])
+            },
+            &[0],
+        )
+        .unwrap();
+        assert_eq!(
+            loose,
+            Layout {
+                workers: vec![None, None],
+                others: vec![]
+            }
+        );
     }
 }

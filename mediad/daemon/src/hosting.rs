@@ -63,10 +63,27 @@ pub(crate) struct Parts {
 /// Who waits for a worker's answer.
 #[derive(Debug)]
 enum Pending {
-    Delete { batch: u64, index: usize, key: SessionKey },
-    Adopt { batch: u64, index: usize, key: SessionKey },
-    Describe { session: Name, key: SessionKey, answer: Answer<pb::SessionDescription> },
-    Explain { session: Name, key: SessionKey, ends: (Option<Name>, Option<Name>), answer: Answer<pb::ExplainReply> },
+    Delete {
+        batch: u64,
+        index: usize,
+        key: SessionKey,
+    },
+    Adopt {
+        batch: u64,
+        index: usize,
+        key: SessionKey,
+    },
+    Describe {
+        session: Name,
+        key: SessionKey,
+        answer: Answer<pb::SessionDescription>,
+    },
+    Explain {
+        session: Name,
+        key: SessionKey,
+        ends: (Option<Name>, Option<Name>),
+        answer: Answer<pb::ExplainReply>,
+    },
     /// The host itself ended the session.
     Ended { key: SessionKey },
 }
@@ -138,7 +155,12 @@ impl Hosting {
         if !self.orders.is_empty() || self.stopping.is_some() {
             return Duration::from_millis(2);
         }
-        let next = self.host.poll_timeout().into_iter().chain([self.housekeeping_at]).min();
+        let next = self
+            .host
+            .poll_timeout()
+            .into_iter()
+            .chain([self.housekeeping_at])
+            .min();
         next.map_or(Duration::ZERO, |at| at.saturating_duration_since(now.mono))
     }
 
@@ -159,7 +181,8 @@ impl Hosting {
     /// Watchers look when the number changes.
     fn announce(&self) {
         let last = self.host.last_event();
-        self.latest.send_if_modified(|seen| std::mem::replace(seen, last) != last);
+        self.latest
+            .send_if_modified(|seen| std::mem::replace(seen, last) != last);
     }
 
     fn take_from_workers(&mut self, now: Now) -> bool {
@@ -168,7 +191,11 @@ impl Hosting {
             let shared = Arc::clone(self.team.shared(worker));
             let lost = shared.counters.read().events_lost;
             if self.team.newly_lost(worker, lost) {
-                tracing::warn!(worker, lost, "events were lost under load; watchers take a snapshot");
+                tracing::warn!(
+                    worker,
+                    lost,
+                    "events were lost under load; watchers take a snapshot"
+                );
                 self.host.lost_events();
             }
             // Counted before the events are taken: a worker tells what happened before it answers.
@@ -192,7 +219,9 @@ impl Hosting {
 
     fn take_requests(&mut self, now: Now) -> bool {
         for count in 0..limits::REQUESTS_PER_TURN {
-            let Some(request) = self.line.pop() else { return count > 0 };
+            let Some(request) = self.line.pop() else {
+                return count > 0;
+            };
             self.carry_out(now, request);
         }
         true
@@ -201,17 +230,27 @@ impl Hosting {
     fn carry_out(&mut self, now: Now, request: Request) {
         match request {
             Request::Commands(commands, reply) => self.run_batch(now, commands, reply),
-            Request::Hello(hello, answer) => drop(answer.send(self.hello(now, &hello).map_err(|r| refused(&r)))),
+            Request::Hello(hello, answer) => {
+                drop(answer.send(self.hello(now, &hello).map_err(|r| refused(&r))))
+            }
             Request::Goodbye(controller) => self.host.disconnected(now, &controller.into()),
-            Request::Renew(renew, answer) => drop(answer.send(self.renew(now, &renew).map_err(|r| refused(&r)))),
+            Request::Renew(renew, answer) => {
+                drop(answer.send(self.renew(now, &renew).map_err(|r| refused(&r))))
+            }
             Request::List(list, reply) => drop(reply.send(self.list(&list))),
             Request::Describe(session, answer) => self.describe(session.into(), answer),
             Request::Explain(request, answer) => self.explain(&request, answer),
             Request::Status(reply) => drop(reply.send(self.status(now))),
             Request::Drain(drain, reply) => drop(reply.send(self.drain(now, drain))),
-            Request::Events { boot_id, after, controller, reply } => {
+            Request::Events {
+                boot_id,
+                after,
+                controller,
+                reply,
+            } => {
                 let events =
-                    self.host.events_after(&boot_id, after, controller.as_deref(), limits::EVENTS_PER_READ);
+                    self.host
+                        .events_after(&boot_id, after, controller.as_deref(), limits::EVENTS_PER_READ);
                 let _ = reply.send(events);
             }
             Request::Stop => self.begin_stop(now),
@@ -236,12 +275,22 @@ impl Hosting {
                 }
                 Err(refusal) => Some(pb::command_reply::Result::Error(refused(&refusal))),
             };
-            replies.push(pb::CommandReply { id: command.id, result });
+            replies.push(pb::CommandReply {
+                id: command.id,
+                result,
+            });
         }
         if missing == 0 {
             let _ = reply.send(replies);
         } else {
-            self.batches.insert(batch, Batch { replies, missing, reply });
+            self.batches.insert(
+                batch,
+                Batch {
+                    replies,
+                    missing,
+                    reply,
+                },
+            );
         }
     }
 
@@ -254,7 +303,9 @@ impl Hosting {
     ) -> Result<Outcome, Refusal> {
         use pb::{command::Kind, command_reply::Result as Done};
         match command {
-            Some(Kind::Apply(apply)) => self.apply(now, &apply).map(|reply| Outcome::Now(Done::Apply(reply))),
+            Some(Kind::Apply(apply)) => self
+                .apply(now, &apply)
+                .map(|reply| Outcome::Now(Done::Apply(reply))),
             Some(Kind::Act(act)) => self.act(now, &act).map(|reply| Outcome::Now(Done::Act(reply))),
             Some(Kind::Delete(delete)) => {
                 let (session, owner) = api::delete(&delete)?;
@@ -269,10 +320,14 @@ impl Hosting {
                 self.room_for(&session)?;
                 let (worker, key) = self.host.adopt(now, &session, &owner)?;
                 let token = self.expect(Pending::Adopt { batch, index, key });
-                self.team.send(worker, Message::Command(Command::Report(key, token)));
+                self.team
+                    .send(worker, Message::Command(Command::Report(key, token)));
                 Ok(Outcome::Later)
             }
-            None => Err(Refusal::Missing { subject: String::new(), field: "command.kind" }),
+            None => Err(Refusal::Missing {
+                subject: String::new(),
+                field: "command.kind",
+            }),
         }
     }
 
@@ -306,8 +361,14 @@ impl Hosting {
             match sockets::bind(want, noisy)? {
                 Some(one) => bound.push(one),
                 None if attempts == limits::BIND_ATTEMPTS => {
-                    let reason = format!("{attempts} ports in a row are held by other programs, the last was {}", want.rtp);
-                    return Err(Refusal::Socket { transport: want.transport.clone(), reason });
+                    let reason = format!(
+                        "{attempts} ports in a row are held by other programs, the last was {}",
+                        want.rtp
+                    );
+                    return Err(Refusal::Socket {
+                        transport: want.transport.clone(),
+                        reason,
+                    });
                 }
                 None => {
                     attempts += 1;
@@ -325,7 +386,9 @@ impl Hosting {
             ActOutcome::Order(worker, command) => self.team.send(worker, Message::Command(command)),
             ActOutcome::Repeated => {}
         }
-        Ok(pb::ActReply { request: request.request.clone() })
+        Ok(pb::ActReply {
+            request: request.request.clone(),
+        })
     }
 
     /// The mailbox of the session's worker takes one more, and the queue of its answers too.
@@ -333,7 +396,10 @@ impl Hosting {
         let (worker, key) = self.host.locate(session)?;
         self.team.room(worker)?;
         if self.pending.len() >= limits::ANSWERS_AWAITED {
-            return Err(Refusal::MailboxFull { worker, waiting: self.pending.len() });
+            return Err(Refusal::MailboxFull {
+                worker,
+                waiting: self.pending.len(),
+            });
         }
         Ok((worker, key))
     }
@@ -353,17 +419,31 @@ impl Hosting {
     fn renew(&mut self, now: Now, renew: &pb::RenewRequest) -> Result<pb::RenewReply, Refusal> {
         let controller = controller_of(&renew.controller)?;
         let granted = self.host.renew(now, &controller, lease_of(renew.lease_ms))?;
-        Ok(pb::RenewReply { boot_id: self.host.boot_id().into(), lease_ms: granted.as_millis() as u32 })
+        Ok(pb::RenewReply {
+            boot_id: self.host.boot_id().into(),
+            lease_ms: granted.as_millis() as u32,
+        })
     }
 
     fn list(&self, list: &pb::ListRequest) -> pb::ListReply {
         let controller = (!list.controller.is_empty()).then_some(list.controller.as_str());
-        let page = if list.limit == 0 { 1_000 } else { list.limit.min(10_000) } as usize;
+        let page = if list.limit == 0 {
+            1_000
+        } else {
+            list.limit.min(10_000)
+        } as usize;
         let mut sessions = self.host.list(controller, &list.after, page + 1);
         let more = sessions.len() > page;
         sessions.truncate(page);
-        let next = sessions.last().filter(|_| more).map(|last| last.name.to_string()).unwrap_or_default();
-        pb::ListReply { sessions: sessions.iter().map(api::summary).collect(), next }
+        let next = sessions
+            .last()
+            .filter(|_| more)
+            .map(|last| last.name.to_string())
+            .unwrap_or_default();
+        pb::ListReply {
+            sessions: sessions.iter().map(api::summary).collect(),
+            next,
+        }
     }
 
     fn describe(&mut self, session: Name, answer: Answer<pb::SessionDescription>) {
@@ -374,11 +454,21 @@ impl Hosting {
     }
 
     fn explain(&mut self, request: &pb::ExplainRequest, answer: Answer<pb::ExplainReply>) {
-        let found = api::explain(request)
-            .and_then(|(session, from, to)| self.room_for(&session).map(|place| (session, (from, to), place)));
+        let found = api::explain(request).and_then(|(session, from, to)| {
+            self.room_for(&session).map(|place| (session, (from, to), place))
+        });
         match found {
             Ok((session, ends, (worker, key))) => {
-                self.report(worker, key, Pending::Explain { session, key, ends, answer });
+                self.report(
+                    worker,
+                    key,
+                    Pending::Explain {
+                        session,
+                        key,
+                        ends,
+                        answer,
+                    },
+                );
             }
             Err(refusal) => drop(answer.send(Err(refused(&refusal)))),
         }
@@ -386,14 +476,18 @@ impl Hosting {
 
     fn report(&mut self, worker: usize, key: SessionKey, pending: Pending) {
         let token = self.expect(pending);
-        self.team.send(worker, Message::Command(Command::Report(key, token)));
+        self.team
+            .send(worker, Message::Command(Command::Report(key, token)));
     }
 
     fn drain(&mut self, now: Now, drain: bool) -> pb::DrainReply {
         self.host.drain(drain);
         tracing::info!(drain, "drain");
         let status = self.status(now);
-        pb::DrainReply { state: status.state, sessions: status.sessions }
+        pb::DrainReply {
+            state: status.state,
+            sessions: status.sessions,
+        }
     }
 
     fn status(&self, now: Now) -> pb::StatusReply {
@@ -404,7 +498,9 @@ impl Hosting {
     }
 
     fn take_reply(&mut self, now: Now, token: ReplyToken, reply: Reply) {
-        let Some(pending) = self.pending.remove(&token) else { return };
+        let Some(pending) = self.pending.remove(&token) else {
+            return;
+        };
         let report = match reply {
             Reply::Report(report) | Reply::Ended(report) => report.map(|report| *report),
         };
@@ -423,7 +519,12 @@ impl Hosting {
                 let described = described.as_ref().map(api::description);
                 let _ = answer.send(described.ok_or_else(|| refused(&Refusal::UnknownSession(session))));
             }
-            Pending::Explain { session, key, ends: (from, to), answer } => {
+            Pending::Explain {
+                session,
+                key,
+                ends: (from, to),
+                answer,
+            } => {
                 let described = report.and_then(|report| self.host.described(key, report));
                 let findings = described
                     .ok_or(Refusal::UnknownSession(session))
@@ -451,7 +552,9 @@ impl Hosting {
     }
 
     fn complete(&mut self, number: u64, index: usize, result: pb::command_reply::Result) {
-        let Some(batch) = self.batches.get_mut(&number) else { return };
+        let Some(batch) = self.batches.get_mut(&number) else {
+            return;
+        };
         batch.replies[index].result = Some(result);
         batch.missing -= 1;
         if batch.missing == 0
@@ -500,7 +603,8 @@ impl Hosting {
     }
 
     fn is_stopped(&self, now: Now) -> bool {
-        self.stopping.is_some_and(|at| at <= now.mono || (self.pending.is_empty() && self.orders.is_empty()))
+        self.stopping
+            .is_some_and(|at| at <= now.mono || (self.pending.is_empty() && self.orders.is_empty()))
     }
 }
 
@@ -508,7 +612,11 @@ impl Hosting {
 fn controller_of(given: &str) -> Result<Name, Refusal> {
     let bytes_max = media_engine::limits::SESSION_ID_BYTES_MAX;
     if given.is_empty() || given.len() > bytes_max || given.chars().any(char::is_control) {
-        return Err(Refusal::BadId { what: "controller", id: given.chars().take(64).collect(), bytes_max });
+        return Err(Refusal::BadId {
+            what: "controller",
+            id: given.chars().take(64).collect(),
+            bytes_max,
+        });
     }
     Ok(given.into())
 }
@@ -520,13 +628,21 @@ fn lease_of(ms: u32) -> Option<Duration> {
 
 /// The statistics of a session that the host no longer has: of a description only they are wanted.
 fn last_words(report: SessionReport) -> pb::DeleteReply {
-    let nobody = Owner { controller: "".into(), epoch: 0 };
+    let nobody = Owner {
+        controller: "".into(),
+        epoch: 0,
+    };
     let options = SessionOptions {
         media_timeout: Duration::ZERO,
         orphan_max: Duration::ZERO,
         relearn_after: Duration::ZERO,
     };
-    let spec = SessionSpec { transports: Vec::new(), nodes: Vec::new(), edges: Vec::new(), options };
+    let spec = SessionSpec {
+        transports: Vec::new(),
+        nodes: Vec::new(),
+        edges: Vec::new(),
+        options,
+    };
     let summary = Summary {
         name: "".into(),
         owner: nobody,
@@ -538,10 +654,20 @@ fn last_words(report: SessionReport) -> pb::DeleteReply {
         labels: Box::default(),
         orphaned: false,
     };
-    let described = Described { summary, spec: spec.into(), locals: Vec::new(), report };
-    pb::DeleteReply { endpoints: api::description(&described).endpoint_stats }
+    let described = Described {
+        summary,
+        spec: spec.into(),
+        locals: Vec::new(),
+        report,
+    };
+    pb::DeleteReply {
+        endpoints: api::description(&described).endpoint_stats,
+    }
 }
 
 fn now() -> Now {
-    Now { mono: Instant::now(), wall: SystemTime::now() }
+    Now {
+        mono: Instant::now(),
+        wall: SystemTime::now(),
+    }
 }

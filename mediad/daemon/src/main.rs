@@ -39,10 +39,15 @@ const EXIT_FAILURE: u8 = 1;
 
 /// Media host: relays RTP between endpoints, driven over gRPC.
 #[derive(Debug, Parser)]
-#[command(name = "mediad", version, about, after_help = "Every setting is described in mediad.toml, the sample \
+#[command(
+    name = "mediad",
+    version,
+    about,
+    after_help = "Every setting is described in mediad.toml, the sample \
     configuration. Precedence: flags, environment (MEDIAD_IO__BACKEND=mmsg), file, defaults. SIGTERM and SIGINT end \
     all sessions and the process. When it is ready, one line `ready control=ADDR metrics=ADDR boot_id=ID` goes to \
-    standard output; logs go to standard error.")]
+    standard output; logs go to standard error."
+)]
 struct Args {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE", env = "MEDIAD_CONFIG")]
@@ -78,14 +83,30 @@ impl Args {
             overrides.push(Override::parse_flag(text)?);
         }
         let short = [
-            ("--control", "control.listen", self.control.map(|addr| addr.to_string())),
-            ("--metrics", "metrics.listen", self.metrics.map(|addr| addr.to_string())),
+            (
+                "--control",
+                "control.listen",
+                self.control.map(|addr| addr.to_string()),
+            ),
+            (
+                "--metrics",
+                "metrics.listen",
+                self.metrics.map(|addr| addr.to_string()),
+            ),
             ("--io", "io.backend", self.io.clone()),
-            ("--workers", "workers.count", self.workers.map(|count| count.to_string())),
+            (
+                "--workers",
+                "workers.count",
+                self.workers.map(|count| count.to_string()),
+            ),
         ];
         for (flag, key, value) in short {
             let Some(value) = value else { continue };
-            overrides.push(Override { key: key.into(), place: format!("{flag} {value}"), value });
+            overrides.push(Override {
+                key: key.into(),
+                place: format!("{flag} {value}"),
+                value,
+            });
         }
         Ok(overrides)
     }
@@ -93,7 +114,9 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let loaded = args.overrides().and_then(|overrides| Config::load(args.config.as_deref(), &overrides));
+    let loaded = args
+        .overrides()
+        .and_then(|overrides| Config::load(args.config.as_deref(), &overrides));
     let config = match loaded {
         Ok(config) => config,
         Err(error) => {
@@ -124,8 +147,11 @@ fn main() -> ExitCode {
 }
 
 fn start_log(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn,tower=warn", config.log.level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter =
+        tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn,tower=warn", config.log.level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match config.log.format {
         LogFormat::Text => log.with_ansi(false).with_target(false).init(),
         LogFormat::Json => log.json().init(),

@@ -61,20 +61,35 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), Str
 
 async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
     let Some(status) = pages.status().await else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the host thread does not answer\n").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the host thread does not answer\n",
+        )
+            .into_response();
     };
-    let figures: Vec<_> = pages.workers.iter().map(|worker| worker.counters.read()).collect();
+    let figures: Vec<_> = pages
+        .workers
+        .iter()
+        .map(|worker| worker.counters.read())
+        .collect();
     let tally: &Tally = &pages.context.tally;
     let line = &pages.context.line;
     let text = metrics::page(&status, &figures, tally, (line.waiting(), line.capacity()));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response()
 }
 
 /// Alive: the host thread answers.
 async fn health(State(pages): State<Pages>) -> (StatusCode, &'static str) {
     match pages.status().await {
         Some(_) => (StatusCode::OK, "ok\n"),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the host thread does not answer\n"),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the host thread does not answer\n",
+        ),
     }
 }
 
@@ -83,7 +98,10 @@ async fn readiness(State(pages): State<Pages>) -> (StatusCode, &'static str) {
     match pages.status().await {
         Some(status) if status.state() == pb::HostState::Serving => (StatusCode::OK, "ready\n"),
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the host thread does not answer\n"),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the host thread does not answer\n",
+        ),
     }
 }
 

@@ -12,7 +12,12 @@ use crate::{
 };
 
 /// The whole page. `requests` is (waiting, capacity) of the host thread's queue.
-pub(crate) fn page(status: &pb::StatusReply, workers: &[Figures], tally: &Tally, requests: (usize, usize)) -> String {
+pub(crate) fn page(
+    status: &pb::StatusReply,
+    workers: &[Figures],
+    tally: &Tally,
+    requests: (usize, usize),
+) -> String {
     let mut page = Page(String::with_capacity(16 << 10));
     host(&mut page, status, requests);
     interfaces(&mut page, &status.interfaces);
@@ -23,27 +28,94 @@ pub(crate) fn page(status: &pb::StatusReply, workers: &[Figures], tally: &Tally,
 }
 
 fn host(page: &mut Page, status: &pb::StatusReply, (waiting, capacity): (usize, usize)) {
-    page.family("mediad_info", "gauge", "Version, boot id and socket backend of this process.");
+    page.family(
+        "mediad_info",
+        "gauge",
+        "Version, boot id and socket backend of this process.",
+    );
     let backend = status.backend.rsplit("using ").next().unwrap_or_default();
-    let labels = [("version", status.version.as_str()), ("boot_id", &status.boot_id), ("backend", backend)];
+    let labels = [
+        ("version", status.version.as_str()),
+        ("boot_id", &status.boot_id),
+        ("backend", backend),
+    ];
     page.sample("mediad_info", &labels, 1);
-    page.single("mediad_start_time_seconds", "gauge", "When the process started, Unix time.", status.started_unix_us / 1_000_000);
+    page.single(
+        "mediad_start_time_seconds",
+        "gauge",
+        "When the process started, Unix time.",
+        status.started_unix_us / 1_000_000,
+    );
     let draining = u8::from(status.state() == pb::HostState::Draining);
-    page.single("mediad_draining", "gauge", "1 while no new sessions are taken.", draining);
-    page.single("mediad_sessions", "gauge", "Sessions in service.", status.sessions);
-    page.single("mediad_sessions_max", "gauge", "Sessions at most (limits.sessions_max).", status.sessions_max);
-    page.single("mediad_endpoints", "gauge", "Endpoints of all sessions.", status.endpoints);
-    page.single("mediad_load", "gauge", "Share of the busiest worker's time, 0 to 1.", status.load);
-    page.single("mediad_events_total", "counter", "Events numbered since the start.", status.event_next.saturating_sub(1));
+    page.single(
+        "mediad_draining",
+        "gauge",
+        "1 while no new sessions are taken.",
+        draining,
+    );
+    page.single(
+        "mediad_sessions",
+        "gauge",
+        "Sessions in service.",
+        status.sessions,
+    );
+    page.single(
+        "mediad_sessions_max",
+        "gauge",
+        "Sessions at most (limits.sessions_max).",
+        status.sessions_max,
+    );
+    page.single(
+        "mediad_endpoints",
+        "gauge",
+        "Endpoints of all sessions.",
+        status.endpoints,
+    );
+    page.single(
+        "mediad_load",
+        "gauge",
+        "Share of the busiest worker's time, 0 to 1.",
+        status.load,
+    );
+    page.single(
+        "mediad_events_total",
+        "counter",
+        "Events numbered since the start.",
+        status.event_next.saturating_sub(1),
+    );
     let kept = status.event_next.saturating_sub(status.event_oldest);
-    page.single("mediad_events_kept", "gauge", "Events a watcher can resume from.", kept);
-    page.single("mediad_requests_waiting", "gauge", "Requests waiting for the host thread.", waiting);
-    page.single("mediad_requests_max", "gauge", "Requests that may wait (limits.requests).", capacity);
-    page.single("mediad_controllers", "gauge", "Controllers with a lease.", status.controllers.len());
+    page.single(
+        "mediad_events_kept",
+        "gauge",
+        "Events a watcher can resume from.",
+        kept,
+    );
+    page.single(
+        "mediad_requests_waiting",
+        "gauge",
+        "Requests waiting for the host thread.",
+        waiting,
+    );
+    page.single(
+        "mediad_requests_max",
+        "gauge",
+        "Requests that may wait (limits.requests).",
+        capacity,
+    );
+    page.single(
+        "mediad_controllers",
+        "gauge",
+        "Controllers with a lease.",
+        status.controllers.len(),
+    );
 }
 
 fn interfaces(page: &mut Page, interfaces: &[pb::InterfaceStatus]) {
-    page.family("mediad_port_pairs", "gauge", "RTP/RTCP port pairs of an interface by state.");
+    page.family(
+        "mediad_port_pairs",
+        "gauge",
+        "RTP/RTCP port pairs of an interface by state.",
+    );
     for interface in interfaces {
         let states = [
             ("used", interface.ports_used),
@@ -51,15 +123,27 @@ fn interfaces(page: &mut Page, interfaces: &[pb::InterfaceStatus]) {
             ("free", interface.ports_free),
         ];
         for (state, count) in states {
-            page.sample("mediad_port_pairs", &[("interface", &interface.name), ("state", state)], count);
+            page.sample(
+                "mediad_port_pairs",
+                &[("interface", &interface.name), ("state", state)],
+                count,
+            );
         }
     }
 }
 
 fn packets(page: &mut Page, workers: &[Figures]) {
     for (name, help, of) in [
-        ("mediad_packets_total", "Datagrams by direction.", [|f: &Figures| f.rx_packets, |f: &Figures| f.tx_packets]),
-        ("mediad_bytes_total", "UDP payload bytes by direction.", [|f: &Figures| f.rx_bytes, |f: &Figures| f.tx_bytes]),
+        (
+            "mediad_packets_total",
+            "Datagrams by direction.",
+            [|f: &Figures| f.rx_packets, |f: &Figures| f.tx_packets],
+        ),
+        (
+            "mediad_bytes_total",
+            "UDP payload bytes by direction.",
+            [|f: &Figures| f.rx_bytes, |f: &Figures| f.tx_bytes],
+        ),
     ] {
         page.family(name, "counter", help);
         for (worker, figures) in numbered(workers) {
@@ -67,30 +151,72 @@ fn packets(page: &mut Page, workers: &[Figures]) {
             page.sample(name, &[("worker", &worker), ("direction", "tx")], of[1](figures));
         }
     }
-    page.family("mediad_drops_total", "counter", "Datagrams dropped on arrival, by reason.");
+    page.family(
+        "mediad_drops_total",
+        "counter",
+        "Datagrams dropped on arrival, by reason.",
+    );
     for (worker, figures) in numbered(workers) {
         for (reason, count) in DropReason::ALL.iter().zip(figures.drops) {
-            page.sample("mediad_drops_total", &[("worker", &worker), ("reason", reason.label())], count);
+            page.sample(
+                "mediad_drops_total",
+                &[("worker", &worker), ("reason", reason.label())],
+                count,
+            );
         }
     }
-    page.family("mediad_tx_drops_total", "counter", "Datagrams the kernel did not send, by reason.");
+    page.family(
+        "mediad_tx_drops_total",
+        "counter",
+        "Datagrams the kernel did not send, by reason.",
+    );
     for (worker, figures) in numbered(workers) {
         for (reason, count) in TX_DROP_REASONS.iter().zip(figures.tx_drops) {
-            page.sample("mediad_tx_drops_total", &[("worker", &worker), ("reason", reason)], count);
+            page.sample(
+                "mediad_tx_drops_total",
+                &[("worker", &worker), ("reason", reason)],
+                count,
+            );
         }
     }
-    page.per_worker("mediad_rx_errors_total", "counter", "Errors met while receiving.", workers, |f| f.rx_errors);
+    page.per_worker(
+        "mediad_rx_errors_total",
+        "counter",
+        "Errors met while receiving.",
+        workers,
+        |f| f.rx_errors,
+    );
 }
 
 fn threads(page: &mut Page, status: &pb::StatusReply, workers: &[Figures]) {
-    page.family("mediad_worker_cpu_seconds_total", "counter", "CPU time of a worker.");
+    page.family(
+        "mediad_worker_cpu_seconds_total",
+        "counter",
+        "CPU time of a worker.",
+    );
     for (worker, figures) in numbered(workers) {
-        page.sample("mediad_worker_cpu_seconds_total", &[("worker", &worker)], figures.cpu_ns as f64 / 1e9);
+        page.sample(
+            "mediad_worker_cpu_seconds_total",
+            &[("worker", &worker)],
+            figures.cpu_ns as f64 / 1e9,
+        );
     }
-    page.family("mediad_worker_busy", "gauge", "Share of the last second a worker spent working, 0 to 1.");
+    page.family(
+        "mediad_worker_busy",
+        "gauge",
+        "Share of the last second a worker spent working, 0 to 1.",
+    );
     page.family("mediad_worker_sessions", "gauge", "Sessions of a worker.");
-    page.family("mediad_mailbox_used", "gauge", "Commands waiting in a worker's mailbox.");
-    page.family("mediad_mailbox_size", "gauge", "Commands that fit into a worker's mailbox (limits.mailbox).");
+    page.family(
+        "mediad_mailbox_used",
+        "gauge",
+        "Commands waiting in a worker's mailbox.",
+    );
+    page.family(
+        "mediad_mailbox_size",
+        "gauge",
+        "Commands that fit into a worker's mailbox (limits.mailbox).",
+    );
     for told in &status.workers {
         let worker = told.worker.to_string();
         let labels = [("worker", worker.as_str())];
@@ -99,38 +225,93 @@ fn threads(page: &mut Page, status: &pb::StatusReply, workers: &[Figures]) {
         page.sample("mediad_mailbox_used", &labels, told.mailbox_used);
         page.sample("mediad_mailbox_size", &labels, told.mailbox_size);
     }
-    page.family("mediad_wakeups_total", "counter", "Ends of a worker's sleep, by reason.");
+    page.family(
+        "mediad_wakeups_total",
+        "counter",
+        "Ends of a worker's sleep, by reason.",
+    );
     for (worker, figures) in numbered(workers) {
         for (reason, count) in WAKE_REASONS.iter().zip(figures.wakes) {
-            page.sample("mediad_wakeups_total", &[("worker", &worker), ("reason", reason)], count);
+            page.sample(
+                "mediad_wakeups_total",
+                &[("worker", &worker), ("reason", reason)],
+                count,
+            );
         }
     }
-    page.per_worker("mediad_drains_total", "counter", "Rounds of reading all sockets.", workers, |f| f.drains);
-    page.per_worker("mediad_drains_cut_total", "counter", "Rounds cut at io.drain_max.", workers, |f| f.drains_cut);
-    page.per_worker("mediad_sockets", "gauge", "Sockets registered.", workers, |f| f.sockets);
-    page.per_worker("mediad_events_lost_total", "counter", "Events lost under load.", workers, |f| f.events_lost);
-    page.per_worker("mediad_register_failures_total", "counter", "Sockets the kernel refused.", workers, |f| {
-        f.register_failures
+    page.per_worker(
+        "mediad_drains_total",
+        "counter",
+        "Rounds of reading all sockets.",
+        workers,
+        |f| f.drains,
+    );
+    page.per_worker(
+        "mediad_drains_cut_total",
+        "counter",
+        "Rounds cut at io.drain_max.",
+        workers,
+        |f| f.drains_cut,
+    );
+    page.per_worker("mediad_sockets", "gauge", "Sockets registered.", workers, |f| {
+        f.sockets
     });
+    page.per_worker(
+        "mediad_events_lost_total",
+        "counter",
+        "Events lost under load.",
+        workers,
+        |f| f.events_lost,
+    );
+    page.per_worker(
+        "mediad_register_failures_total",
+        "counter",
+        "Sockets the kernel refused.",
+        workers,
+        |f| f.register_failures,
+    );
     let tick = "How much later than its tick a worker woke.";
-    page.histogram("mediad_tick_lateness_seconds", tick, workers, |f| &f.tick_lateness);
+    page.histogram("mediad_tick_lateness_seconds", tick, workers, |f| {
+        &f.tick_lateness
+    });
     let deadline = "How much later than a deadline a worker began.";
-    page.histogram("mediad_deadline_lateness_seconds", deadline, workers, |f| &f.deadline_lateness);
+    page.histogram("mediad_deadline_lateness_seconds", deadline, workers, |f| {
+        &f.deadline_lateness
+    });
 }
 
 fn calls(page: &mut Page, tally: &Tally) {
-    page.family("mediad_grpc_calls_total", "counter", "gRPC calls by method and code; streams when they open.");
+    page.family(
+        "mediad_grpc_calls_total",
+        "counter",
+        "gRPC calls by method and code; streams when they open.",
+    );
     for (method, code, count) in tally.calls() {
-        page.sample("mediad_grpc_calls_total", &[("method", method), ("code", code)], count);
+        page.sample(
+            "mediad_grpc_calls_total",
+            &[("method", method), ("code", code)],
+            count,
+        );
     }
-    page.family("mediad_commands_total", "counter", "Commands of control streams by kind and code.");
+    page.family(
+        "mediad_commands_total",
+        "counter",
+        "Commands of control streams by kind and code.",
+    );
     for (kind, code, count) in tally.commands() {
-        page.sample("mediad_commands_total", &[("command", kind), ("code", code)], count);
+        page.sample(
+            "mediad_commands_total",
+            &[("command", kind), ("code", code)],
+            count,
+        );
     }
 }
 
 fn numbered(workers: &[Figures]) -> impl Iterator<Item = (String, &Figures)> {
-    workers.iter().enumerate().map(|(worker, figures)| (worker.to_string(), figures))
+    workers
+        .iter()
+        .enumerate()
+        .map(|(worker, figures)| (worker.to_string(), figures))
 }
 
 struct Page(String);
@@ -144,7 +325,10 @@ impl Page {
         self.0.push_str(name);
         for (index, (label, text)) in labels.iter().enumerate() {
             let open = if index == 0 { '{' } else { ',' };
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
             self.line(format_args!("{open}{label}=\"{text}\""));
         }
         let close = if labels.is_empty() { "" } else { "}" };
@@ -156,7 +340,14 @@ impl Page {
         self.sample(name, &[], value);
     }
 
-    fn per_worker(&mut self, name: &str, kind: &str, help: &str, workers: &[Figures], of: fn(&Figures) -> u64) {
+    fn per_worker(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        workers: &[Figures],
+        of: fn(&Figures) -> u64,
+    ) {
         self.family(name, kind, help);
         for (worker, figures) in numbered(workers) {
             self.sample(name, &[("worker", &worker)], of(figures));
@@ -171,10 +362,22 @@ impl Page {
             for (index, count) in lateness.buckets[..Histogram::BUCKETS - 1].iter().enumerate() {
                 sum += count;
                 let bound = ((1u64 << index) as f64 / 1e6).to_string();
-                self.sample(&format!("{name}_bucket"), &[("worker", &worker), ("le", &bound)], sum);
+                self.sample(
+                    &format!("{name}_bucket"),
+                    &[("worker", &worker), ("le", &bound)],
+                    sum,
+                );
             }
-            self.sample(&format!("{name}_bucket"), &[("worker", &worker), ("le", "+Inf")], lateness.count());
-            self.sample(&format!("{name}_sum"), &[("worker", &worker)], lateness.sum_ns as f64 / 1e9);
+            self.sample(
+                &format!("{name}_bucket"),
+                &[("worker", &worker), ("le", "+Inf")],
+                lateness.count(),
+            );
+            self.sample(
+                &format!("{name}_sum"),
+                &[("worker", &worker)],
+                lateness.sum_ns as f64 / 1e9,
+            );
             self.sample(&format!("{name}_count"), &[("worker", &worker)], lateness.count());
         }
     }
@@ -191,14 +394,25 @@ mod tests {
     use super::*;
 
     fn sample_page() -> String {
-        let mut figures = Figures { rx_packets: 7, cpu_ns: 1_500_000_000, ..Figures::default() };
+        let mut figures = Figures {
+            rx_packets: 7,
+            cpu_ns: 1_500_000_000,
+            ..Figures::default()
+        };
         figures.drops[1] = 3;
         figures.tick_lateness.buckets[2] = 4;
         figures.tick_lateness.buckets[21] = 1;
         let status = pb::StatusReply {
             version: "1\"2".into(),
-            interfaces: vec![pb::InterfaceStatus { name: "inside".into(), ports_free: 9, ..Default::default() }],
-            workers: vec![pb::WorkerStatus { mailbox_size: 64, ..Default::default() }],
+            interfaces: vec![pb::InterfaceStatus {
+                name: "inside".into(),
+                ports_free: 9,
+                ..Default::default()
+            }],
+            workers: vec![pb::WorkerStatus {
+                mailbox_size: 64,
+                ..Default::default()
+            }],
             event_next: 5,
             ..Default::default()
         };
@@ -219,18 +433,27 @@ mod tests {
             "mediad_events_total 4",
             "mediad_info{version=\"1\\\"2\",boot_id=\"\",backend=\"\"} 1",
         ] {
-            assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
+            assert!(
+                page.lines().any(|have| have == line),
+                "{line} is missing in\n{page}"
+            );
         }
     }
 
     #[test]
     fn every_family_is_declared_once_and_every_sample_belongs_to_one() {
         let page = sample_page();
-        let declared: Vec<&str> = page.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let declared: Vec<&str> = page
+            .lines()
+            .filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
         assert_eq!(declared.len(), declared.iter().collect::<BTreeSet<_>>().len());
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap();
-            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end))
+                .unwrap_or(name);
             assert!(declared.contains(&name) || declared.contains(&family), "{line}");
         }
     }

@@ -39,12 +39,19 @@ use crate::{
 /// Names the setting and the remedy.
 pub(crate) fn check(config: &Config) -> Result<(), String> {
     let layout = lay_out(config)?;
-    let now = Now { mono: Instant::now(), wall: SystemTime::now() };
-    Host::new(host_config(config, layout.workers.len()), "check", 0, now).map_err(|error| error.to_string())?;
+    let now = Now {
+        mono: Instant::now(),
+        wall: SystemTime::now(),
+    };
+    Host::new(host_config(config, layout.workers.len()), "check", 0, now)
+        .map_err(|error| error.to_string())?;
     for interface in &config.media.interfaces {
         for ip in &interface.addresses {
             std::net::UdpSocket::bind(SocketAddr::new(*ip, 0)).map_err(|error| {
-                format!("media.interfaces {:?}: {ip}: {error}; give an address of this machine", interface.name)
+                format!(
+                    "media.interfaces {:?}: {ip}: {error}; give an address of this machine",
+                    interface.name
+                )
             })?;
         }
     }
@@ -83,7 +90,10 @@ async fn serve(config: Config, layout: Layout) -> Result<(), String> {
     let boot_id = format!("{:016x}{:016x}", random()?, random()?);
     let line = HostLine::new(config.limits.requests, Arc::clone(&doorbell), &boot_id);
     let handles = start_workers(&config, &layout, &doorbell)?;
-    let backend = handles.first().map(|handle| handle.backend.clone()).unwrap_or_default();
+    let backend = handles
+        .first()
+        .map(|handle| handle.backend.clone())
+        .unwrap_or_default();
     let shared = handles.iter().map(|handle| Arc::clone(&handle.shared)).collect();
 
     let (latest, latest_seen) = watch::channel(0);
@@ -97,7 +107,10 @@ async fn serve(config: Config, layout: Layout) -> Result<(), String> {
         watchers: Arc::new(Semaphore::new(config.limits.watchers)),
         watchers_max: config.limits.watchers,
     };
-    let pages = Pages { context: context.clone(), workers: shared };
+    let pages = Pages {
+        context: context.clone(),
+        workers: shared,
+    };
     let pages = tokio::spawn(management::serve(metrics, pages));
     let workers = layout.workers.len();
     let calls = tokio::spawn(async move { grpc::serve(&config, control, context).await });
@@ -109,7 +122,11 @@ async fn serve(config: Config, layout: Layout) -> Result<(), String> {
     ended
 }
 
-fn start_workers(config: &Config, layout: &Layout, doorbell: &Arc<Doorbell>) -> Result<Vec<worker::Handle>, String> {
+fn start_workers(
+    config: &Config,
+    layout: &Layout,
+    doorbell: &Arc<Doorbell>,
+) -> Result<Vec<worker::Handle>, String> {
     let io = match config.io.backend {
         IoBackend::Auto => IoChoice::Auto,
         IoBackend::Uring => IoChoice::Uring,
@@ -144,11 +161,17 @@ fn start_hosting(
     doorbell: Arc<Doorbell>,
     latest: watch::Sender<u64>,
 ) -> Result<HostThread, String> {
-    let now = Now { mono: Instant::now(), wall: SystemTime::now() };
+    let now = Now {
+        mono: Instant::now(),
+        wall: SystemTime::now(),
+    };
     let host = Host::new(host_config(config, handles.len()), boot_id, random()?, now);
     let noisy = sockets::scout(&config.media)?;
     if !noisy.is_empty() {
-        tracing::warn!(ports = noisy.len(), "packets of an earlier life arrive; their ports rest first");
+        tracing::warn!(
+            ports = noisy.len(),
+            "packets of an earlier life arrive; their ports rest first"
+        );
     }
     let parts = Parts {
         host: host.map_err(|error| error.to_string())?,
@@ -208,11 +231,20 @@ async fn until_the_end(
 
 fn host_config(config: &Config, workers: usize) -> HostConfig {
     let interface = |interface: &crate::config::Interface| {
-        let advertise = if interface.advertise.is_empty() { &interface.addresses } else { &interface.advertise };
+        let advertise = if interface.advertise.is_empty() {
+            &interface.addresses
+        } else {
+            &interface.advertise
+        };
         let addresses = interface.addresses.iter().zip(advertise);
         Interface {
             name: interface.name.as_str().into(),
-            addresses: addresses.map(|(bind, told)| InterfaceAddress { bind: *bind, advertise: *told }).collect(),
+            addresses: addresses
+                .map(|(bind, told)| InterfaceAddress {
+                    bind: *bind,
+                    advertise: *told,
+                })
+                .collect(),
             port_min: interface.port_min,
             port_max: interface.port_max,
             dscp: interface.dscp,

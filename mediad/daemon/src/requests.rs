@@ -59,7 +59,11 @@ pub(crate) struct HostLine {
 impl HostLine {
     /// A line that holds at most `capacity` requests.
     pub(crate) fn new(capacity: usize, doorbell: Arc<Doorbell>, boot_id: &str) -> Self {
-        Self { queue: Arc::new(ArrayQueue::new(capacity)), doorbell, boot_id: boot_id.into() }
+        Self {
+            queue: Arc::new(ArrayQueue::new(capacity)),
+            doorbell,
+            boot_id: boot_id.into(),
+        }
     }
 
     pub(crate) fn boot_id(&self) -> &str {
@@ -77,7 +81,10 @@ impl HostLine {
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED when the line is full, UNAVAILABLE when the host thread is gone.
-    pub(crate) async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, pb::Error> {
+    pub(crate) async fn ask<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, pb::Error> {
         let (reply, answer) = oneshot::channel();
         self.send(make(reply)).map_err(|_| self.full())?;
         answer.await.map_err(|_| stopped())
@@ -87,7 +94,10 @@ impl HostLine {
     ///
     /// # Errors
     /// As [`HostLine::ask`], and the host's refusal.
-    pub(crate) async fn ask_or_refuse<T>(&self, make: impl FnOnce(Answer<T>) -> Request) -> Result<T, pb::Error> {
+    pub(crate) async fn ask_or_refuse<T>(
+        &self,
+        make: impl FnOnce(Answer<T>) -> Request,
+    ) -> Result<T, pb::Error> {
         self.ask(make).await?
     }
 

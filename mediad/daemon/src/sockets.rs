@@ -24,13 +24,23 @@ pub(crate) fn bind(want: &PortWant, noisy: bool) -> Result<Option<Bound>, Refusa
     if noisy {
         return Ok(None);
     }
-    let options = bind::Options { dscp: Some(want.dscp), ..bind::Options::default() };
+    let options = bind::Options {
+        dscp: Some(want.dscp),
+        ..bind::Options::default()
+    };
     let bound = bind::udp(want.rtp, &options)
         .and_then(|rtp| Ok((rtp, want.rtcp.map(|rtcp| bind::udp(rtcp, &options)).transpose()?)));
     match bound {
-        Ok((rtp, rtcp)) => Ok(Some(Bound { transport: want.transport.clone(), rtp, rtcp })),
+        Ok((rtp, rtcp)) => Ok(Some(Bound {
+            transport: want.transport.clone(),
+            rtp,
+            rtcp,
+        })),
         Err(NetError::InUse { .. }) => Ok(None),
-        Err(error) => Err(Refusal::Socket { transport: want.transport.clone(), reason: error.to_string() }),
+        Err(error) => Err(Refusal::Socket {
+            transport: want.transport.clone(),
+            reason: error.to_string(),
+        }),
     }
 }
 
@@ -51,14 +61,25 @@ pub(crate) fn scout(media: &Media) -> Result<HashSet<SocketAddr>, String> {
     }
     let ports = media.interfaces.iter().flat_map(|interface| {
         let even = (interface.port_min..=interface.port_max).filter(|port| port % 2 == 0);
-        even.flat_map(|port| interface.addresses.iter().map(move |ip| SocketAddr::new(*ip, port)))
+        even.flat_map(|port| {
+            interface
+                .addresses
+                .iter()
+                .map(move |ip| SocketAddr::new(*ip, port))
+        })
     });
     let ports: Vec<SocketAddr> = ports.collect();
     for batch in ports.chunks(SCOUT_BATCH) {
-        let listening: Vec<Option<UdpSocket>> = batch.iter().map(|addr| listen(*addr)).collect::<Result<_, _>>()?;
+        let listening: Vec<Option<UdpSocket>> =
+            batch.iter().map(|addr| listen(*addr)).collect::<Result<_, _>>()?;
         let sockets: Vec<UdpSocket> = listening.into_iter().flatten().collect();
         thread::sleep(Duration::from_millis(media.scout_ms));
-        noisy.extend(sockets.iter().filter(|socket| has_mail(socket)).filter_map(|s| s.local_addr().ok()));
+        noisy.extend(
+            sockets
+                .iter()
+                .filter(|socket| has_mail(socket))
+                .filter_map(|s| s.local_addr().ok()),
+        );
     }
     Ok(noisy)
 }
@@ -69,7 +90,9 @@ fn listen(addr: SocketAddr) -> Result<Option<UdpSocket>, String> {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
         bound => bound.and_then(|socket| socket.set_nonblocking(true).map(|()| socket)),
     };
-    bound.map(Some).map_err(|error| format!("listening to {addr} for packets of an earlier life: {error}"))
+    bound
+        .map(Some)
+        .map_err(|error| format!("listening to {addr} for packets of an earlier life: {error}"))
 }
 
 fn has_mail(socket: &UdpSocket) -> bool {
@@ -86,7 +109,11 @@ mod tests {
     #[test]
     fn a_port_that_somebody_still_sends_to_is_found() {
         let media = Media {
-            interfaces: vec![Interface { port_min: 18_900, port_max: 18_931, ..Interface::default() }],
+            interfaces: vec![Interface {
+                port_min: 18_900,
+                port_max: 18_931,
+                ..Interface::default()
+            }],
             scout_ms: 100,
             ..Media::default()
         };

@@ -50,7 +50,10 @@ impl Team {
             busy: 0.0,
             lateness: VecDeque::from([(now, Lateness::default())]),
         };
-        Self { members: handles.into_iter().map(member).collect(), sockets_max }
+        Self {
+            members: handles.into_iter().map(member).collect(),
+            sockets_max,
+        }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -68,7 +71,10 @@ impl Team {
     pub(crate) fn room(&self, worker: usize) -> Result<(), Refusal> {
         let mailbox = &self.shared(worker).mailbox;
         if mailbox.is_full() {
-            return Err(Refusal::MailboxFull { worker, waiting: mailbox.len() });
+            return Err(Refusal::MailboxFull {
+                worker,
+                waiting: mailbox.len(),
+            });
         }
         Ok(())
     }
@@ -77,14 +83,22 @@ impl Team {
     ///
     /// # Errors
     /// The worker's table of sockets is full.
-    pub(crate) fn room_for_sockets(&self, worker: usize, count: usize, transport: &Name) -> Result<(), Refusal> {
+    pub(crate) fn room_for_sockets(
+        &self,
+        worker: usize,
+        count: usize,
+        transport: &Name,
+    ) -> Result<(), Refusal> {
         let have = self.members[worker].sockets;
         if have + count > self.sockets_max {
             let reason = format!(
                 "worker {worker} has {have} sockets of {} (io.sockets_max); raise it or use another host",
                 self.sockets_max
             );
-            return Err(Refusal::Socket { transport: transport.clone(), reason });
+            return Err(Refusal::Socket {
+                transport: transport.clone(),
+                reason,
+            });
         }
         Ok(())
     }
@@ -124,7 +138,11 @@ impl Team {
     /// # Errors
     /// Names the one that stopped by itself.
     pub(crate) fn check(&self) -> Result<(), String> {
-        match self.members.iter().position(|member| member.handle.thread.is_finished()) {
+        match self
+            .members
+            .iter()
+            .position(|member| member.handle.thread.is_finished())
+        {
             None => Ok(()),
             Some(worker) => Err(format!("worker {worker} stopped by itself")),
         }
@@ -132,7 +150,10 @@ impl Team {
 
     /// Takes note of how busy each worker was since the last time; 0 to 1.
     pub(crate) fn measure(&mut self, now: Instant) -> Vec<f64> {
-        self.members.iter_mut().map(|member| member.measure(now)).collect()
+        self.members
+            .iter_mut()
+            .map(|member| member.measure(now))
+            .collect()
     }
 
     /// Fills in what the host core cannot know.
@@ -141,7 +162,11 @@ impl Team {
             member.fill(told);
         }
         status.load = self.members.iter().map(|member| member.busy).fold(0.0, f64::max);
-        status.backend = self.members.first().map(|member| member.handle.backend.clone()).unwrap_or_default();
+        status.backend = self
+            .members
+            .first()
+            .map(|member| member.handle.backend.clone())
+            .unwrap_or_default();
     }
 
     /// Tells every worker to stop and waits for them.
@@ -151,7 +176,9 @@ impl Team {
     pub(crate) fn stop(self) -> Result<(), String> {
         for member in &self.members {
             // A full mailbox is drained by its worker in microseconds.
-            while member.handle.shared.mailbox.push(Message::Stop).is_err() && !member.handle.thread.is_finished() {
+            while member.handle.shared.mailbox.push(Message::Stop).is_err()
+                && !member.handle.thread.is_finished()
+            {
                 member.handle.waker.wake();
                 std::thread::yield_now();
             }
@@ -174,8 +201,13 @@ impl Member {
         let (at, cpu_ns) = std::mem::replace(&mut self.measured, (now, figures.cpu_ns));
         let span = now.saturating_duration_since(at).as_nanos().max(1) as f64;
         self.busy = (figures.cpu_ns.saturating_sub(cpu_ns) as f64 / span).min(1.0);
-        if self.lateness.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= LATENESS_STEP) {
-            self.lateness.push_back((now, figures.tick_lateness.plus(&figures.deadline_lateness)));
+        if self
+            .lateness
+            .back()
+            .is_none_or(|(at, _)| now.saturating_duration_since(*at) >= LATENESS_STEP)
+        {
+            self.lateness
+                .push_back((now, figures.tick_lateness.plus(&figures.deadline_lateness)));
             if self.lateness.len() > LATENESS_STEPS {
                 self.lateness.pop_front();
             }
@@ -186,7 +218,10 @@ impl Member {
     fn fill(&self, status: &mut pb::WorkerStatus) {
         let figures = self.handle.shared.counters.read();
         let now = figures.tick_lateness.plus(&figures.deadline_lateness);
-        let lateness = self.lateness.front().map_or_else(|| now.clone(), |(_, then)| now.since(then));
+        let lateness = self
+            .lateness
+            .front()
+            .map_or_else(|| now.clone(), |(_, then)| now.since(then));
         let mailbox = &self.handle.shared.mailbox;
         let [datagram, command, deadline, tick, ..] = figures.wakes;
         *status = pb::WorkerStatus {

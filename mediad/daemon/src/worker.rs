@@ -120,9 +120,17 @@ pub(crate) fn start(start: Start, doorbell: Arc<Doorbell>) -> Result<Handle, Str
             }
         })
         .map_err(|error| format!("worker {index}: thread: {error}"))?;
-    let opened = when_opened.recv().map_err(|_| format!("worker {index} stopped while starting"))?;
+    let opened = when_opened
+        .recv()
+        .map_err(|_| format!("worker {index} stopped while starting"))?;
     let (waker, backend) = opened.map_err(|error| format!("worker {index}: {error}"))?;
-    Ok(Handle { shared, waker, cpu, backend, thread })
+    Ok(Handle {
+        shared,
+        waker,
+        cpu,
+        backend,
+        thread,
+    })
 }
 
 /// CPU and scheduler of the calling thread; what is not permitted is said and done without.
@@ -172,7 +180,11 @@ impl Worker {
         let engine = Engine::new(EngineConfig::default(), start.seed);
         Self {
             net,
-            turn: Turn { engine, commands: VecDeque::with_capacity(limits::COMMANDS_PER_TURN), now },
+            turn: Turn {
+                engine,
+                commands: VecDeque::with_capacity(limits::COMMANDS_PER_TURN),
+                now,
+            },
             shared,
             doorbell,
             backlog: false,
@@ -219,7 +231,10 @@ impl Worker {
         while self.turn.commands.len() < limits::COMMANDS_PER_TURN {
             match self.shared.mailbox.pop() {
                 Some(Message::Commit(mut commit, bound)) => {
-                    commit.sockets = bound.into_iter().filter_map(|bound| self.register(bound)).collect();
+                    commit.sockets = bound
+                        .into_iter()
+                        .filter_map(|bound| self.register(bound))
+                        .collect();
                     self.turn.commands.push_back(Command::Commit(commit));
                 }
                 Some(Message::Command(command)) => self.turn.commands.push_back(command),
@@ -235,7 +250,11 @@ impl Worker {
     fn register(&mut self, bound: Bound) -> Option<TransportSockets> {
         let rtp = self.register_one(bound.rtp)?;
         let rtcp = bound.rtcp.and_then(|socket| self.register_one(socket));
-        Some(TransportSockets { transport: bound.transport, rtp, rtcp })
+        Some(TransportSockets {
+            transport: bound.transport,
+            rtp,
+            rtcp,
+        })
     }
 
     /// The host thread made sure that there is room, so that only a kernel out of memory refuses.
@@ -306,7 +325,10 @@ impl Turn {
 
 impl Handler for Turn {
     fn begin(&mut self, mono: Instant) {
-        self.now = Now { mono, wall: SystemTime::now() };
+        self.now = Now {
+            mono,
+            wall: SystemTime::now(),
+        };
     }
 
     fn datagram<T: Transmit>(&mut self, datagram: Datagram<'_>, tx: &mut T) {
@@ -316,12 +338,17 @@ impl Handler for Turn {
             self.engine.note_drop(socket, DropReason::Malformed);
             return;
         }
-        self.engine.handle_datagram(self.now, socket, datagram.from, datagram.data, &mut Slots(tx));
+        self.engine
+            .handle_datagram(self.now, socket, datagram.from, datagram.data, &mut Slots(tx));
     }
 
     fn end<T: Transmit>(&mut self, tx: &mut T) {
         self.run_commands(tx);
-        if self.engine.poll_timeout().is_some_and(|(at, _)| at <= self.now.mono) {
+        if self
+            .engine
+            .poll_timeout()
+            .is_some_and(|(at, _)| at <= self.now.mono)
+        {
             self.engine.handle_timeout(self.now, &mut Slots(tx));
         }
     }
@@ -341,5 +368,8 @@ impl<T: Transmit> Egress for Slots<'_, T> {
 }
 
 fn now() -> Now {
-    Now { mono: Instant::now(), wall: SystemTime::now() }
+    Now {
+        mono: Instant::now(),
+        wall: SystemTime::now(),
+    }
 }

@@ -28,7 +28,12 @@ pub(super) struct Bounded {
 impl Bounded {
     pub(super) fn new(incoming: TcpListenerStream, max: usize) -> Self {
         let open = Arc::new(Semaphore::new(max));
-        Self { incoming, next: acquire(&open), open, permit: None }
+        Self {
+            incoming,
+            next: acquire(&open),
+            open,
+            permit: None,
+        }
     }
 }
 
@@ -51,7 +56,10 @@ impl Stream for Bounded {
             stream.map(|stream| {
                 // Without it a short reply waits for the peer's delayed acknowledgement; failing is no fault.
                 let _ = stream.set_nodelay(true);
-                Counted { stream, _permit: permit }
+                Counted {
+                    stream,
+                    _permit: permit,
+                }
             })
         }))
     }
@@ -72,7 +80,11 @@ impl Connected for Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

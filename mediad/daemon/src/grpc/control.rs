@@ -34,15 +34,26 @@ pub(super) async fn open(
 ) -> Result<ReceiverStream<Result<pb::ControlReply, Status>>, Status> {
     let first = requests.message().await?.unwrap_or_default();
     let hello = first.hello.ok_or_else(|| {
-        Status::invalid_argument("hello is missing; the first message of a control stream introduces the controller")
+        Status::invalid_argument(
+            "hello is missing; the first message of a control stream introduces the controller",
+        )
     })?;
     let controller = hello.controller.clone();
-    let greeting =
-        context.line.ask_or_refuse(|answer| Ask::Hello(hello, answer)).await.map_err(|error| status(&error))?;
+    let greeting = context
+        .line
+        .ask_or_refuse(|answer| Ask::Hello(hello, answer))
+        .await
+        .map_err(|error| status(&error))?;
     // From here on the lease counts this stream: whatever happens, Goodbye follows.
-    let lease = Lease { context: context.clone(), controller };
+    let lease = Lease {
+        context: context.clone(),
+        controller,
+    };
     let (replies, stream) = mpsc::channel(limits::MESSAGES_IN_FLIGHT);
-    let hello = pb::ControlReply { hello: Some(greeting), replies: Vec::new() };
+    let hello = pb::ControlReply {
+        hello: Some(greeting),
+        replies: Vec::new(),
+    };
     let _ = replies.send(Ok(hello)).await;
     let (flying, landing) = mpsc::channel(limits::MESSAGES_IN_FLIGHT);
     tokio::spawn(write(context.clone(), landing, replies));
@@ -96,16 +107,33 @@ async fn read(
 
 /// Passes a batch to the host; what cannot be passed is answered here.
 fn launch(context: &Context, commands: Vec<pb::Command>) -> Flying {
-    let kinds = commands.iter().map(|command| kind_index(command.kind.as_ref())).collect();
+    let kinds = commands
+        .iter()
+        .map(|command| kind_index(command.kind.as_ref()))
+        .collect();
     let ids: Vec<u64> = commands.iter().map(|command| command.id).collect();
     let (reply, replies) = oneshot::channel();
     let refuse = |reply: oneshot::Sender<_>, error: &pb::Error| {
-        let refused = |id: &u64| pb::CommandReply { id: *id, result: Some(Done::Error(error.clone())) };
+        let refused = |id: &u64| pb::CommandReply {
+            id: *id,
+            result: Some(Done::Error(error.clone())),
+        };
         let _ = reply.send(ids.iter().map(refused).collect());
     };
     if commands.len() > limits::COMMANDS_PER_MESSAGE {
-        let message = format!("{} commands in one message, at most {}", commands.len(), limits::COMMANDS_PER_MESSAGE);
-        refuse(reply, &pb::Error { code: Code::InvalidArgument as i32, message, subject: String::new() });
+        let message = format!(
+            "{} commands in one message, at most {}",
+            commands.len(),
+            limits::COMMANDS_PER_MESSAGE
+        );
+        refuse(
+            reply,
+            &pb::Error {
+                code: Code::InvalidArgument as i32,
+                message,
+                subject: String::new(),
+            },
+        );
     } else if let Err(Ask::Commands(_, reply)) = context.line.send(Ask::Commands(commands, reply)) {
         refuse(reply, &context.line.full());
     }
@@ -118,16 +146,37 @@ async fn write(context: Context, mut landing: mpsc::Receiver<Flying>, replies: R
             flying = landing.recv() => flying,
             () = replies.closed() => return,
         };
-        let Some(Flying { kinds, ids, replies: answer }) = flying else { return };
+        let Some(Flying {
+            kinds,
+            ids,
+            replies: answer,
+        }) = flying
+        else {
+            return;
+        };
         let told = answer.await.unwrap_or_else(|_| {
-            let gone = |id: u64| pb::CommandReply { id, result: Some(Done::Error(requests::stopped())) };
+            let gone = |id: u64| pb::CommandReply {
+                id,
+                result: Some(Done::Error(requests::stopped())),
+            };
             ids.into_iter().map(gone).collect()
         });
         for (kind, reply) in kinds.iter().zip(&told) {
-            let code = if let Some(Done::Error(error)) = &reply.result { error.code } else { 0 };
+            let code = if let Some(Done::Error(error)) = &reply.result {
+                error.code
+            } else {
+                0
+            };
             context.tally.command(*kind, code);
         }
-        if replies.send(Ok(pb::ControlReply { hello: None, replies: told })).await.is_err() {
+        if replies
+            .send(Ok(pb::ControlReply {
+                hello: None,
+                replies: told,
+            }))
+            .await
+            .is_err()
+        {
             return;
         }
     }

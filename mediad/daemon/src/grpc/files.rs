@@ -12,7 +12,10 @@ pub(super) struct Files(pub(super) Context);
 
 impl Files {
     fn refuse<T>(&self, method: &str) -> Result<Response<T>, Status> {
-        self.0.tally.call(method, Err(unimplemented(&method.replace('/', "."), String::new())))
+        self.0.tally.call(
+            method,
+            Err(unimplemented(&method.replace('/', "."), String::new())),
+        )
     }
 }
 
@@ -28,7 +31,10 @@ impl files_server::Files for Files {
         self.refuse("Files/List")
     }
 
-    async fn delete(&self, _: Request<pb::FileDeleteRequest>) -> Result<Response<pb::FileDeleteReply>, Status> {
+    async fn delete(
+        &self,
+        _: Request<pb::FileDeleteRequest>,
+    ) -> Result<Response<pb::FileDeleteReply>, Status> {
         self.refuse("Files/Delete")
     }
 

@@ -18,7 +18,11 @@ impl host_server::Host for Host {
     }
 
     async fn drain(&self, request: Request<pb::DrainRequest>) -> Result<Response<pb::DrainReply>, Status> {
-        let drained = self.0.line.ask(|reply| Ask::Drain(request.into_inner().drain, reply)).await;
+        let drained = self
+            .0
+            .line
+            .ask(|reply| Ask::Drain(request.into_inner().drain, reply))
+            .await;
         self.0.tally.call("Host/Drain", drained.map_err(|e| status(&e)))
     }
 }

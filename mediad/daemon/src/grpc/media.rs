@@ -14,8 +14,16 @@ pub(super) struct Media(pub(super) Context);
 impl Media {
     /// A command outside a control stream: a batch of one.
     async fn command(&self, kind: Kind) -> Result<Done, Status> {
-        let commands = vec![pb::Command { id: 0, kind: Some(kind) }];
-        let replies = self.0.line.ask(|reply| Ask::Commands(commands, reply)).await.map_err(|e| status(&e))?;
+        let commands = vec![pb::Command {
+            id: 0,
+            kind: Some(kind),
+        }];
+        let replies = self
+            .0
+            .line
+            .ask(|reply| Ask::Commands(commands, reply))
+            .await
+            .map_err(|e| status(&e))?;
         match replies.into_iter().next().and_then(|reply| reply.result) {
             Some(Done::Error(error)) => Err(status(&error)),
             Some(done) => Ok(done),
@@ -70,25 +78,51 @@ impl media_server::Media for Media {
     }
 
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewReply>, Status> {
-        let renewed = self.0.line.ask_or_refuse(|answer| Ask::Renew(request.into_inner(), answer)).await;
+        let renewed = self
+            .0
+            .line
+            .ask_or_refuse(|answer| Ask::Renew(request.into_inner(), answer))
+            .await;
         self.0.tally.call("Media/Renew", renewed.map_err(|e| status(&e)))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListReply>, Status> {
-        let listed = self.0.line.ask(|reply| Ask::List(request.into_inner(), reply)).await;
+        let listed = self
+            .0
+            .line
+            .ask(|reply| Ask::List(request.into_inner(), reply))
+            .await;
         self.0.tally.call("Media/List", listed.map_err(|e| status(&e)))
     }
 
-    async fn describe(&self, request: Request<pb::DescribeRequest>) -> Result<Response<pb::DescribeReply>, Status> {
+    async fn describe(
+        &self,
+        request: Request<pb::DescribeRequest>,
+    ) -> Result<Response<pb::DescribeReply>, Status> {
         let session = request.into_inner().session;
-        let described = self.0.line.ask_or_refuse(|answer| Ask::Describe(session, answer)).await;
-        let reply = described.map(|description| pb::DescribeReply { description: Some(description) });
+        let described = self
+            .0
+            .line
+            .ask_or_refuse(|answer| Ask::Describe(session, answer))
+            .await;
+        let reply = described.map(|description| pb::DescribeReply {
+            description: Some(description),
+        });
         self.0.tally.call("Media/Describe", reply.map_err(|e| status(&e)))
     }
 
-    async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainReply>, Status> {
-        let explained = self.0.line.ask_or_refuse(|answer| Ask::Explain(request.into_inner(), answer)).await;
-        self.0.tally.call("Media/Explain", explained.map_err(|e| status(&e)))
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainReply>, Status> {
+        let explained = self
+            .0
+            .line
+            .ask_or_refuse(|answer| Ask::Explain(request.into_inner(), answer))
+            .await;
+        self.0
+            .tally
+            .call("Media/Explain", explained.map_err(|e| status(&e)))
     }
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
@@ -97,6 +131,8 @@ impl media_server::Media for Media {
     }
 
     async fn tap(&self, _: Request<Streaming<pb::TapRequest>>) -> Result<Response<Self::TapStream>, Status> {
-        self.0.tally.call("Media/Tap", Err(unimplemented("Media.Tap", String::new())))
+        self.0
+            .tally
+            .call("Media/Tap", Err(unimplemented("Media.Tap", String::new())))
     }
 }

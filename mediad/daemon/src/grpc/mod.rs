@@ -79,9 +79,12 @@ pub(crate) async fn serve(config: &Config, listener: TcpListener, context: Conte
         .concurrency_limit_per_connection(config.limits.streams_per_connection as usize)
         .tcp_nodelay(true);
     if let Some(tls) = &config.control.tls {
-        server = server.tls_config(mutual_tls(tls)?).map_err(|error| format!("control.tls: {error}"))?;
+        server = server
+            .tls_config(mutual_tls(tls)?)
+            .map_err(|error| format!("control.tls: {error}"))?;
     }
-    let media = MediaServer::new(media::Media(context.clone())).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+    let media =
+        MediaServer::new(media::Media(context.clone())).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
     let router = server
         .add_service(health)
         .add_service(reflection)
@@ -90,21 +93,31 @@ pub(crate) async fn serve(config: &Config, listener: TcpListener, context: Conte
         .add_service(FilesServer::new(files::Files(context.clone())));
     let incoming = connection::Bounded::new(TcpListenerStream::new(listener), config.limits.connections);
     let ending = async move { context.ended().await };
-    router.serve_with_incoming_shutdown(incoming, ending).await.map_err(|error| format!("control listener: {error}"))
+    router
+        .serve_with_incoming_shutdown(incoming, ending)
+        .await
+        .map_err(|error| format!("control listener: {error}"))
 }
 
 fn mutual_tls(tls: &Tls) -> Result<ServerTlsConfig, String> {
     let read = |key: &str, path: &Path| {
-        fs::read(path).map_err(|error| format!("control.tls.{key}: {}: {error}; give a PEM file", path.display()))
+        fs::read(path)
+            .map_err(|error| format!("control.tls.{key}: {}: {error}; give a PEM file", path.display()))
     };
     let identity = Identity::from_pem(read("cert", &tls.cert)?, read("key", &tls.key)?);
     let client_ca = Certificate::from_pem(read("client_ca", &tls.client_ca)?);
-    Ok(ServerTlsConfig::new().identity(identity).client_ca_root(client_ca))
+    Ok(ServerTlsConfig::new()
+        .identity(identity)
+        .client_ca_root(client_ca))
 }
 
 /// The contract's error as a gRPC status, with itself as details.
 pub(crate) fn status(error: &pb::Error) -> Status {
-    Status::with_details(Code::from_i32(error.code), error.message.clone(), error.encode_to_vec().into())
+    Status::with_details(
+        Code::from_i32(error.code),
+        error.message.clone(),
+        error.encode_to_vec().into(),
+    )
 }
 
 /// "The contract has it, this version does not."

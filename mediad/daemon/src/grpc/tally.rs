@@ -90,10 +90,19 @@ impl Tally {
 fn told(names: &[&'static str], rows: &[[AtomicU64; CODES]]) -> Vec<(&'static str, &'static str, u64)> {
     let of_row = |(name, row): (&&'static str, &[AtomicU64; CODES])| {
         let name = *name;
-        let counts: Vec<_> = row.iter().zip(CODE_NAMES).map(|(count, code)| (name, code, count.load(Relaxed))).collect();
+        let counts: Vec<_> = row
+            .iter()
+            .zip(CODE_NAMES)
+            .map(|(count, code)| (name, code, count.load(Relaxed)))
+            .collect();
         counts
     };
-    names.iter().zip(rows).flat_map(of_row).filter(|(_, _, count)| *count > 0).collect()
+    names
+        .iter()
+        .zip(rows)
+        .flat_map(of_row)
+        .filter(|(_, _, count)| *count > 0)
+        .collect()
 }
 
 #[cfg(test)]
@@ -104,9 +113,14 @@ mod tests {
     fn calls_are_counted_by_method_and_code() {
         let tally = Tally::default();
         tally.call("Host/Status", Ok(())).unwrap();
-        tally.call::<()>("Host/Status", Err(Status::unavailable("x"))).unwrap_err();
+        tally
+            .call::<()>("Host/Status", Err(Status::unavailable("x")))
+            .unwrap_err();
         tally.command(2, 5);
-        assert_eq!(tally.calls(), [("Host/Status", "OK", 1), ("Host/Status", "UNAVAILABLE", 1)]);
+        assert_eq!(
+            tally.calls(),
+            [("Host/Status", "OK", 1), ("Host/Status", "UNAVAILABLE", 1)]
+        );
         assert_eq!(tally.commands(), [("delete", "NOT_FOUND", 1)]);
     }
 }

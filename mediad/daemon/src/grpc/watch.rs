@@ -21,14 +21,22 @@ pub(super) fn open(
     let permit = context.watchers.clone().try_acquire_owned().map_err(|_| {
         status(&pb::Error {
             code: Code::ResourceExhausted as i32,
-            message: format!("{} Watch calls are open, the limit (limits.watchers)", context.watchers_max),
+            message: format!(
+                "{} Watch calls are open, the limit (limits.watchers)",
+                context.watchers_max
+            ),
             subject: String::new(),
         })
     })?;
     let (replies, stream) = mpsc::channel(limits::WATCH_BUFFER);
     tokio::spawn(async move {
         let controller = (!request.controller.is_empty()).then_some(request.controller);
-        let mut watcher = Watcher { context: context.clone(), controller, after: request.after, replies };
+        let mut watcher = Watcher {
+            context: context.clone(),
+            controller,
+            after: request.after,
+            replies,
+        };
         let closed = watcher.replies.clone();
         tokio::select! {
             end = watcher.run(request.boot_id) => if let End::Refused(error) = end {
@@ -77,13 +85,21 @@ impl Watcher {
         let own = self.context.line.boot_id().to_owned();
         if boot_id.is_empty() {
             self.after = *latest.borrow_and_update();
-            self.tell(Kind::Start(pb::WatchStart { boot_id: own.clone(), after: self.after })).await?;
+            self.tell(Kind::Start(pb::WatchStart {
+                boot_id: own.clone(),
+                after: self.after,
+            }))
+            .await?;
             self.snapshot().await?;
         } else {
             match self.events(boot_id).await? {
                 Events::Lost(reason) => self.reset(reason).await?,
                 Events::After(events, last) => {
-                    self.tell(Kind::Start(pb::WatchStart { boot_id: own.clone(), after: self.after })).await?;
+                    self.tell(Kind::Start(pb::WatchStart {
+                        boot_id: own.clone(),
+                        after: self.after,
+                    }))
+                    .await?;
                     self.tell_events(&events, last).await?;
                 }
             }
@@ -102,7 +118,15 @@ impl Watcher {
 
     async fn events(&self, boot_id: String) -> Result<Events, pb::Error> {
         let (after, controller) = (self.after, self.controller.clone());
-        self.context.line.ask(|reply| Ask::Events { boot_id, after, controller, reply }).await
+        self.context
+            .line
+            .ask(|reply| Ask::Events {
+                boot_id,
+                after,
+                controller,
+                reply,
+            })
+            .await
     }
 
     async fn tell_events(&mut self, events: &[media_engine::host::Event], last: u64) -> Result<(), End> {
@@ -139,7 +163,8 @@ impl Watcher {
             }
             after = page.next;
         }
-        self.tell(Kind::SnapshotEnd(pb::WatchSnapshotEnd { sequence: self.after })).await
+        self.tell(Kind::SnapshotEnd(pb::WatchSnapshotEnd { sequence: self.after }))
+            .await
     }
 
     async fn tell_sessions(&self, sessions: &[pb::SessionSummary]) -> Result<(), End> {
@@ -164,6 +189,9 @@ impl Watcher {
     }
 
     async fn tell(&self, kind: Kind) -> Result<(), End> {
-        self.replies.send(Ok(pb::WatchReply { kind: Some(kind) })).await.map_err(|_| End::Closed)
+        self.replies
+            .send(Ok(pb::WatchReply { kind: Some(kind) }))
+            .await
+            .map_err(|_| End::Closed)
     }
 }

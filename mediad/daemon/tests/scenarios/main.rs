@@ -8,4 +8,18 @@
 
 mod support;
 
+mod a_bad_configuration_is_explained;
 mod a_call_is_relayed_both_ways;
+mod a_controller_drops_and_goes_on_where_it_was;
+mod a_draining_host_takes_no_new_sessions;
+mod a_full_mailbox_refuses_before_anything_happens;
+mod a_watcher_resumes_or_gets_a_reset;
+mod digits_are_told_and_sent_once;
+mod exhausted_ports_name_range_and_use;
+mod figures_stand_on_the_metrics_page;
+mod garbage_at_one_port_leaves_other_calls_alone;
+mod invalid_graphs_are_refused_and_nothing_is_applied;
+mod killed_and_restarted_nobody_hears_a_stranger;
+mod stale_revisions_and_epochs_are_refused;
+mod thousands_of_sessions_come_and_go_over_one_stream;
+mod tools_find_health_and_reflection;

@@ -34,7 +34,6 @@ pub(crate) struct Daemon {
     pub(crate) control: SocketAddr,
     pub(crate) metrics: SocketAddr,
     pub(crate) boot_id: String,
-    pub(crate) port_min: u16,
 }
 
 impl Daemon {
@@ -45,26 +44,46 @@ impl Daemon {
 
     /// As [`Daemon::start`], with ports from `port_min`.
     pub(crate) fn start_on(port_min: u16, count: u16, settings: &[&str]) -> Self {
-        let interfaces =
-            format!("media.interfaces=[{{name='lo', port_min={port_min}, port_max={}}}]", port_min + count - 1);
+        let interfaces = format!(
+            "media.interfaces=[{{name='lo', port_min={port_min}, port_max={}}}]",
+            port_min + count - 1
+        );
         let mut command = mediad();
-        command.args(["--control", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--set", &interfaces]);
-        for setting in ["workers.pin=false", "workers.count=1", "media.scout_ms=0", "io.sockets_max=2048"].iter().chain(settings) {
+        command.args([
+            "--control",
+            "127.0.0.1:0",
+            "--metrics",
+            "127.0.0.1:0",
+            "--set",
+            &interfaces,
+        ]);
+        for setting in [
+            "workers.pin=false",
+            "workers.count=1",
+            "media.scout_ms=0",
+            "io.sockets_max=2048",
+        ]
+        .iter()
+        .chain(settings)
+        {
             command.args(["--set", setting]);
         }
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let word = |key: &str| {
             let found = line.split_whitespace().find_map(|word| word.strip_prefix(key));
-            found.unwrap_or_else(|| panic!("mediad did not become ready: {line:?}")).to_owned()
+            found
+                .unwrap_or_else(|| panic!("mediad did not become ready: {line:?}"))
+                .to_owned()
         };
         Self {
             control: word("control=").parse().unwrap(),
             metrics: word("metrics=").parse().unwrap(),
             boot_id: word("boot_id="),
             child,
-            port_min,
         }
     }
 
@@ -79,7 +98,11 @@ impl Daemon {
     /// The body and status line of a page on the management address.
     pub(crate) fn page(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.metrics).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: mediad\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: mediad\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -95,7 +118,13 @@ impl Daemon {
     /// Sends a signal by name and waits for the exit code.
     pub(crate) fn signal(&mut self, name: &str) -> Option<i32> {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{name}"), &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -124,7 +153,11 @@ pub(crate) fn mediad() -> Command {
 }
 
 async fn channel(addr: SocketAddr) -> Channel {
-    Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap()
+    Channel::from_shared(format!("http://{addr}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// A range of ports that nobody uses, below the kernel's ephemeral ones.
@@ -144,7 +177,8 @@ pub(crate) fn free_ports(count: u16) -> u16 {
 
 /// A directory for files of one test.
 pub(crate) fn scratch(name: &str) -> std::path::PathBuf {
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let path =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
     fs::create_dir_all(&path).unwrap();
     path
 }
@@ -263,7 +297,9 @@ pub(crate) fn converse(a: (&mut Party, SocketAddr), b: (&mut Party, SocketAddr),
         b.listen();
     }
     let since = Instant::now();
-    while (a.heard.len() < expected.0 || b.heard.len() < expected.1) && since.elapsed() < Duration::from_millis(500) {
+    while (a.heard.len() < expected.0 || b.heard.len() < expected.1)
+        && since.elapsed() < Duration::from_millis(500)
+    {
         thread::sleep(Duration::from_millis(2));
         a.listen();
         b.listen();
@@ -271,11 +307,17 @@ pub(crate) fn converse(a: (&mut Party, SocketAddr), b: (&mut Party, SocketAddr),
 }
 
 pub(crate) fn owner(epoch: u64) -> Option<pb::Owner> {
-    Some(pb::Owner { controller: CONTROLLER.into(), epoch })
+    Some(pb::Owner {
+        controller: CONTROLLER.into(),
+        epoch,
+    })
 }
 
 pub(crate) fn address(addr: SocketAddr) -> pb::Address {
-    pb::Address { ip: addr.ip().to_string(), port: addr.port().into() }
+    pb::Address {
+        ip: addr.ip().to_string(),
+        port: addr.port().into(),
+    }
 }
 
 pub(crate) fn socket_addr(address: &pb::Address) -> SocketAddr {
@@ -284,25 +326,45 @@ pub(crate) fn socket_addr(address: &pb::Address) -> SocketAddr {
 
 /// A UDP transport called `id` towards `remote`.
 pub(crate) fn udp(id: &str, remote: Option<SocketAddr>) -> pb::Transport {
-    let udp = pb::UdpTransport { remote: remote.map(address), ..Default::default() };
-    pb::Transport { id: id.into(), kind: Some(transport::Kind::Udp(udp)) }
+    let udp = pb::UdpTransport {
+        remote: remote.map(address),
+        ..Default::default()
+    };
+    pb::Transport {
+        id: id.into(),
+        kind: Some(transport::Kind::Udp(udp)),
+    }
 }
 
 /// A PCMU endpoint called `id` on `transport`.
 pub(crate) fn endpoint(id: &str, transport: &str) -> pb::Node {
-    let pcmu = pb::PayloadFormat { payload_type: 0, codec: pb::Codec::Pcmu.into(), ..Default::default() };
+    let pcmu = pb::PayloadFormat {
+        payload_type: 0,
+        codec: pb::Codec::Pcmu.into(),
+        ..Default::default()
+    };
     let events = pb::PayloadFormat {
         payload_type: 101,
         codec: pb::Codec::TelephoneEvent.into(),
         ..Default::default()
     };
-    let endpoint =
-        pb::Endpoint { transport: transport.into(), formats: vec![pcmu, events], ..Default::default() };
-    pb::Node { id: id.into(), kind: Some(node::Kind::Endpoint(endpoint)) }
+    let endpoint = pb::Endpoint {
+        transport: transport.into(),
+        formats: vec![pcmu, events],
+        ..Default::default()
+    };
+    pb::Node {
+        id: id.into(),
+        kind: Some(node::Kind::Endpoint(endpoint)),
+    }
 }
 
 pub(crate) fn edge(from: &str, to: &str) -> pb::Edge {
-    pb::Edge { from: from.into(), to: to.into(), ..Default::default() }
+    pb::Edge {
+        from: from.into(),
+        to: to.into(),
+        ..Default::default()
+    }
 }
 
 /// Endpoints "a" and "b" on transports "ta" and "tb" that hear each other.
@@ -319,24 +381,36 @@ pub(crate) fn call(session: &str, a: Option<SocketAddr>, b: Option<SocketAddr>) 
 
 /// Where the host receives RTP on each transport of a reply, in order.
 pub(crate) fn ports(reply: &pb::ApplyReply) -> Vec<SocketAddr> {
-    reply.transports.iter().map(|transport| socket_addr(transport.local.as_ref().unwrap())).collect()
+    reply
+        .transports
+        .iter()
+        .map(|transport| socket_addr(transport.local.as_ref().unwrap()))
+        .collect()
 }
 
 /// The contract's error in a status.
 pub(crate) fn error(status: &Status) -> pb::Error {
     let error: pb::Error = prost::Message::decode(status.details()).unwrap();
-    assert_eq!((error.code, error.message.as_str()), (status.code() as i32, status.message()));
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (status.code() as i32, status.message())
+    );
     error
 }
 
 /// The next message of a Watch, in bounded time.
 pub(crate) async fn next(watch: &mut Streaming<pb::WatchReply>) -> Kind {
-    let message = tokio::time::timeout(PATIENCE, watch.message()).await.expect("an event comes in time");
+    let message = tokio::time::timeout(PATIENCE, watch.message())
+        .await
+        .expect("an event comes in time");
     message.unwrap().expect("the stream goes on").kind.unwrap()
 }
 
 /// The next event that is not about media starting or sources learned.
-pub(crate) async fn next_event(watch: &mut Streaming<pb::WatchReply>, wanted: fn(&pb::event::Kind) -> bool) -> pb::Event {
+pub(crate) async fn next_event(
+    watch: &mut Streaming<pb::WatchReply>,
+    wanted: fn(&pb::event::Kind) -> bool,
+) -> pb::Event {
     loop {
         if let Kind::Event(event) = next(watch).await
             && wanted(event.kind.as_ref().unwrap())
