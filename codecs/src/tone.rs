@@ -210,12 +210,12 @@ impl ToneGenerator {
             pcm.fill(0);
             return;
         }
+        let voices = self.segments[self.index].components.len().min(VOICES);
         let ramp = samples(RAMP_MS, self.sample_rate_hz).min(length / 2).max(1);
         for (n, sample) in pcm.iter_mut().enumerate() {
             let place = self.played + n;
             let edge = (place + 1).min(length - place).min(ramp) as f32 / ramp as f32;
-            let sum: f32 = self
-                .voices
+            let sum: f32 = self.voices[..voices]
                 .iter_mut()
                 .map(|(sine, level)| sine.next_value() * *level)
                 .sum();

@@ -120,7 +120,9 @@ impl DriftResampler {
         let place = self.position * POSITIONS as f64;
         let (index, weight) = (place as usize, place.fract() as f32);
         let (left, right) = (&self.filters[index], &self.filters[index + 1]);
-        let samples = &self.ring[self.newest..self.newest + TAPS];
+        let samples = self.ring[self.newest..]
+            .first_chunk::<TAPS>()
+            .expect("the ring holds two windows");
         // Eight sums side by side, so that the compiler may use vector instructions.
         let mut sums = [0.0_f32; 8];
         for block in 0..TAPS / 8 {

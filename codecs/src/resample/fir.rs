@@ -91,15 +91,22 @@ impl Resampler {
     fn process_chunk(&mut self, chunk: &[i16], output: &mut [i16]) -> usize {
         let history = self.taps - 1;
         self.window[history..history + chunk.len()].copy_from_slice(chunk);
+        // Whole inputs and phases that one output moves on: additions instead of a division for each.
+        let (stride, phase_stride) = (self.down / self.up, self.down % self.up);
+        let (mut newest, mut phase) = (self.position / self.up, self.position % self.up);
         let mut written = 0;
-        while self.position < chunk.len() * self.up {
-            let (newest, phase) = (self.position / self.up, self.position % self.up);
+        while newest < chunk.len() {
             let taps = &self.phases[phase * self.taps..][..self.taps];
             output[written] = dot(taps, &self.window[newest..newest + self.taps]);
             written += 1;
-            self.position += self.down;
+            newest += stride;
+            phase += phase_stride;
+            if phase >= self.up {
+                phase -= self.up;
+                newest += 1;
+            }
         }
-        self.position -= chunk.len() * self.up;
+        self.position = (newest - chunk.len()) * self.up + phase;
         self.window.copy_within(chunk.len()..chunk.len() + history, 0);
         written
     }
