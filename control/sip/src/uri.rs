@@ -236,7 +236,7 @@ impl Uri {
             at += 1 + digits;
         }
         if !matches!(text.get(at), None | Some(b';' | b'?')) {
-            // `sip:2001:db8::10` (RFC 5118 §4.2) and `sip:h:50x` end here.
+            // `sip:h:50x` and an IPv6 address without brackets (RFC 5118 §4.2) end here.
             return Err(if uri.port.is_some() {
                 UriError::Port
             } else {
