@@ -178,12 +178,13 @@ impl Ingress {
         } else {
             self.stats.on_packet(sequence, timestamp, now, format.clock)
         };
-        let ext = match verdict {
-            SeqVerdict::Accepted { ext } | SeqVerdict::Late { ext } => ext,
+        let (ext, late) = match verdict {
+            SeqVerdict::Accepted { ext } => (ext, false),
+            SeqVerdict::Late { ext } => (ext, true),
             SeqVerdict::Restarted { ext } => {
                 *last_stream += 1;
                 self.stream = StreamId(*last_stream);
-                ext
+                (ext, false)
             }
             SeqVerdict::Duplicate | SeqVerdict::BadSequence => return Err(DropReason::Replay),
             SeqVerdict::Probation => return Err(DropReason::Probation),
@@ -201,6 +202,7 @@ impl Ingress {
             timestamp,
             clock: format.clock,
             marker,
+            late,
             event,
         })
     }

@@ -30,6 +30,8 @@ pub(crate) struct Arrival {
     pub(crate) timestamp: RtpTimestamp,
     pub(crate) clock: ClockRate,
     pub(crate) marker: bool,
+    /// Behind the newest of its stream.
+    pub(crate) late: bool,
     /// A telephone-event: its timestamp is the start of the event, in every packet of it.
     pub(crate) event: bool,
 }
@@ -123,6 +125,10 @@ impl Line {
     pub(crate) fn place(&mut self, now: Instant, packet: &Arrival) -> Option<Stamp> {
         let ext = packet.ext.0;
         if packet.stream != self.stream {
+            if packet.late {
+                // From before the switch: a source that comes back begins with its newest.
+                return None;
+            }
             self.join(now, packet);
         } else if ext < self.floor {
             return None;
@@ -263,4 +269,177 @@ impl Line {
 /// Ticks modulo 2³², as timestamps count.
 fn ticks(clock: ClockRate, duration: Duration) -> u32 {
     clock.ticks(duration) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[expect(clippy::disallowed_methods, reason = "a base for virtual time")]
+    fn base() -> Instant {
+        Instant::now()
+    }
+
+    fn arrival(stream: u64, ext: u64, timestamp: u32) -> Arrival {
+        Arrival {
+            stream: StreamId(stream),
+            ext: ExtendedSeq(ext),
+            timestamp: RtpTimestamp(timestamp),
+            clock: ClockRate::HZ_8000,
+            marker: false,
+            late: false,
+            event: false,
+        }
+    }
+
+    fn line() -> Line {
+        Line::new(0x1234_0000_0064, ClockRate::HZ_8000, Duration::from_millis(20))
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Op {
+        /// Packets of a stream: the next, or one of the latest again if it was not used yet.
+        Place { stream: u64, back: u64 },
+        /// The same, but the listener is not to get it.
+        Withhold { stream: u64, back: u64 },
+        /// A packet of our own.
+        Own,
+        /// The source of this stream loses packets.
+        Lose { stream: u64, count: u64 },
+        /// The plan changed.
+        Detach,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let stream = 1..4u64;
+        let back = prop_oneof![3 => Just(0u64), 1 => 1..5u64];
+        prop_oneof![
+            6 => (stream.clone(), back.clone()).prop_map(|(stream, back)| Op::Place { stream, back }),
+            2 => (stream.clone(), back).prop_map(|(stream, back)| Op::Withhold { stream, back }),
+            1 => Just(Op::Own),
+            1 => (stream, 1..9u64).prop_map(|(stream, count)| Op::Lose { stream, count }),
+            1 => Just(Op::Detach),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_numbers_are_unique_and_keep_the_order_of_their_source(
+            ops in proptest::collection::vec(op(), 1..200),
+        ) {
+            let start = base();
+            let mut line = line();
+            let mut next: BTreeMap<u64, u64> = (1..4).map(|stream| (stream, 70_000 * stream)).collect();
+            let mut used = BTreeSet::new();
+            let mut newest = 0x1_0000 | 0x64u64;
+            let mut sent: BTreeMap<u64, Option<(u64, u64)>> = BTreeMap::new();
+            for (n, op) in ops.into_iter().enumerate() {
+                let now = start + Duration::from_millis(20 * n as u64);
+                let mut take = |stream: u64, back: u64| {
+                    let head = next.get_mut(&stream).expect("a stream");
+                    let ext = *head - back;
+                    *head = (*head).max(ext + 1);
+                    let packet = Arrival { late: back > 0, ..arrival(stream, ext, (ext * 160) as u32) };
+                    used.insert((stream, ext)).then_some(packet)
+                };
+                let (number, of) = match op {
+                    Op::Place { stream, back } => {
+                        let Some(packet) = take(stream, back) else { continue };
+                        let Some(stamp) = line.place(now, &packet) else { continue };
+                        (stamp.sequence, Some((stream, packet.ext.0)))
+                    }
+                    Op::Withhold { stream, back } => {
+                        if let Some(packet) = take(stream, back) {
+                            line.withhold(&packet);
+                        }
+                        continue;
+                    }
+                    Op::Own => (line.own(now, line.timestamp_at(now)), None),
+                    Op::Lose { stream, count } => {
+                        *next.get_mut(&stream).expect("a stream") += count;
+                        continue;
+                    }
+                    Op::Detach => {
+                        line.detach();
+                        continue;
+                    }
+                };
+                let ext = ExtendedSeq(newest).nearest(number).0;
+                newest = newest.max(ext);
+                prop_assert!(sent.insert(ext, of).is_none(), "{ext} was sent twice");
+            }
+            // Read in order, each source's packets are in order.
+            let mut last: BTreeMap<u64, u64> = BTreeMap::new();
+            for (stream, ext) in sent.values().flatten() {
+                let before = last.insert(*stream, *ext);
+                prop_assert!(before.is_none_or(|before| before < *ext), "stream {stream} goes back to {ext}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_withheld_packet_leaves_no_gap_and_what_it_overtook_is_late() {
+        let now = base();
+        let mut line = line();
+        let first = line.place(now, &arrival(1, 100, 0)).expect("the first");
+        line.withhold(&arrival(1, 102, 320));
+        assert_eq!(line.place(now, &arrival(1, 101, 160)), None);
+        let next = line.place(now, &arrival(1, 103, 480)).expect("the next");
+        // 101 is missing to the listener, 102 is not.
+        assert_eq!(next.sequence.wrapping_sub(first.sequence), 2);
+        assert_eq!(next.timestamp.diff(first.timestamp), 480);
+    }
+
+    #[test]
+    fn a_source_that_returns_does_not_begin_with_a_late_packet() {
+        let now = base();
+        let mut line = line();
+        let first = line.place(now, &arrival(1, 100, 0)).expect("the first");
+        line.place(now, &arrival(2, 7, 0)).expect("a switch");
+        let late = Arrival {
+            late: true,
+            ..arrival(1, 98, 0)
+        };
+        assert_eq!(line.place(now, &late), None);
+        let third = line.place(now, &arrival(1, 101, 160)).expect("a switch back");
+        assert_eq!(third.sequence.wrapping_sub(first.sequence), 2);
+    }
+
+    #[test]
+    fn events_on_a_clock_of_their_own_keep_one_timestamp_each() {
+        let start = base();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut line = Line::new(1, ClockRate::HZ_48000, Duration::from_millis(20));
+        let audio = |ext: u64, ms: u32| Arrival {
+            clock: ClockRate::HZ_48000,
+            ..arrival(1, ext, ms * 48)
+        };
+        let event = |ext: u64, ms: u32| Arrival {
+            event: true,
+            ..arrival(1, ext, ms * 8)
+        };
+        let zero = line.place(at(0), &audio(1, 0)).expect("placed").timestamp;
+        let mut starts = Vec::new();
+        for (ext, begun, now) in [
+            (2, 20, 20),
+            (3, 20, 40),
+            (4, 20, 60),
+            (6, 100, 100),
+            (7, 100, 120),
+        ] {
+            starts.push(
+                line.place(at(now), &event(ext, begun))
+                    .expect("placed")
+                    .timestamp
+                    .diff(zero),
+            );
+            if ext == 4 {
+                let audio = line.place(at(80), &audio(5, 80)).expect("placed");
+                assert_eq!(audio.timestamp.diff(zero), 80 * 48);
+            }
+        }
+        assert_eq!(starts, [960, 960, 960, 4800, 4800]);
+    }
 }

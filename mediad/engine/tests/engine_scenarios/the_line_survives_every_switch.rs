@@ -229,3 +229,38 @@ fn packets_of_the_ssrc_before_are_late_not_a_change_back() {
     assert_eq!(payloads, [1, 3, 4]);
     assert_eq!(world.endpoint("a").ingress.ssrc_changes, 1);
 }
+
+#[test]
+fn a_restart_under_the_same_ssrc_is_believed_with_its_second_packet() {
+    let mut world = World::new();
+    world.commit(SESSION, &graph());
+    let mut a = Speaker::new(1);
+    world.receive(rtp_socket(0), peer(0), &a.packet(&[1]));
+    world.pass_ms(20);
+    a.sequence = a.sequence.wrapping_add(20_000);
+    a.timestamp = a.timestamp.wrapping_add(1_000_000_000);
+    for n in 2..5 {
+        world.receive(rtp_socket(0), peer(0), &a.packet(&[n]));
+        world.pass_ms(20);
+    }
+    let sent = world.sent_rtp();
+    let payloads: Vec<_> = sent.iter().map(|sent| sent.payload()[0]).collect();
+    assert_eq!(
+        payloads,
+        [1, 3, 4],
+        "one stray packet far away must not move the line"
+    );
+    let first = sent[0].header();
+    let line: Vec<_> = sent
+        .iter()
+        .map(|sent| {
+            let header = sent.header();
+            (
+                header.sequence.wrapping_sub(first.sequence),
+                header.timestamp.diff(first.timestamp),
+            )
+        })
+        .collect();
+    assert_eq!(line, [(0, 0), (1, 320), (2, 480)]);
+    assert_eq!(world.drops("t-a", media_engine::command::DropReason::Replay), 1);
+}
