@@ -75,10 +75,7 @@ impl StackLimits {
     };
 }
 
-/// Dialogs one INVITE of ours may make by forking; responses of further forks are dropped, a further 2xx is ACKed and
-/// ended by BYE.
+/// Dialogs one INVITE of ours may make by forking; responses of further forks are dropped and counted.
 pub const FORK_COUNT_MAX: usize = 16;
 /// Reliable provisional responses one INVITE may have waiting for their turn (RFC 3262 §3: one at a time).
 pub const RELIABLE_QUEUE_MAX: usize = 8;
-/// Routes a dialog keeps; a message with more is refused by the header list bound already.
-pub const ROUTE_COUNT_MAX: usize = LIST_ELEMENT_COUNT_MAX;
