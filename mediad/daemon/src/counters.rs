@@ -155,6 +155,11 @@ impl Counters {
         self.deadline.publish(&figures.deadline_lateness);
     }
 
+    /// Events lost, as published last.
+    pub(crate) fn events_lost(&self) -> u64 {
+        self.scalars[9].load(Relaxed)
+    }
+
     /// What was published last.
     pub(crate) fn read(&self) -> Figures {
         let [
@@ -274,8 +279,9 @@ mod tests {
         figures.tick_lateness.buckets[21] = 2;
         figures.deadline_lateness.sum_ns = 9;
         let counters = Counters::default();
+        figures.events_lost = 6;
         counters.publish(&figures);
-        assert_eq!(counters.read(), figures);
+        assert_eq!((counters.read(), counters.events_lost()), (figures.clone(), 6));
         assert_eq!(figures.drops_total(), 12);
     }
 

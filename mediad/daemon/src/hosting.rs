@@ -96,12 +96,6 @@ struct Batch {
     reply: oneshot::Sender<Vec<pb::CommandReply>>,
 }
 
-/// A command's reply, or the promise of one.
-enum Outcome {
-    Now(pb::command_reply::Result),
-    Later,
-}
-
 impl Hosting {
     pub(crate) fn new(parts: Parts) -> Self {
         let now = Instant::now();
@@ -189,7 +183,7 @@ impl Hosting {
         let mut worked = false;
         for worker in 0..self.team.count() {
             let shared = Arc::clone(self.team.shared(worker));
-            let lost = shared.counters.read().events_lost;
+            let lost = shared.counters.events_lost();
             if self.team.newly_lost(worker, lost) {
                 tracing::warn!(
                     worker,
@@ -233,7 +227,10 @@ impl Hosting {
             Request::Hello(hello, answer) => {
                 drop(answer.send(self.hello(now, &hello).map_err(|r| refused(&r))))
             }
-            Request::Goodbye(controller) => self.host.disconnected(now, &controller.into()),
+            Request::Goodbye(controller) => {
+                tracing::info!(controller, "control stream closed");
+                self.host.disconnected(now, &controller.into());
+            }
             Request::Renew(renew, answer) => {
                 drop(answer.send(self.renew(now, &renew).map_err(|r| refused(&r))))
             }
@@ -268,8 +265,8 @@ impl Hosting {
         let mut missing = 0;
         for (index, command) in commands.into_iter().enumerate() {
             let result = match self.run_command(now, command.kind, batch, index) {
-                Ok(Outcome::Now(result)) => Some(result),
-                Ok(Outcome::Later) => {
+                Ok(Some(result)) => Some(result),
+                Ok(None) => {
                     missing += 1;
                     None
                 }
@@ -294,26 +291,25 @@ impl Hosting {
         }
     }
 
+    /// `None`: a worker answers later.
     fn run_command(
         &mut self,
         now: Now,
         command: Option<pb::command::Kind>,
         batch: u64,
         index: usize,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Option<pb::command_reply::Result>, Refusal> {
         use pb::{command::Kind, command_reply::Result as Done};
         match command {
-            Some(Kind::Apply(apply)) => self
-                .apply(now, &apply)
-                .map(|reply| Outcome::Now(Done::Apply(reply))),
-            Some(Kind::Act(act)) => self.act(now, &act).map(|reply| Outcome::Now(Done::Act(reply))),
+            Some(Kind::Apply(apply)) => self.apply(now, &apply).map(|reply| Some(Done::Apply(reply))),
+            Some(Kind::Act(act)) => self.act(now, &act).map(|reply| Some(Done::Act(reply))),
             Some(Kind::Delete(delete)) => {
                 let (session, owner) = api::delete(&delete)?;
                 self.room_for(&session)?;
                 let (worker, key) = self.host.delete(now, &session, &owner)?;
                 let token = self.expect(Pending::Delete { batch, index, key });
                 self.team.send(worker, Message::Command(Command::End(key, token)));
-                Ok(Outcome::Later)
+                Ok(None)
             }
             Some(Kind::Adopt(adopt)) => {
                 let (session, owner) = api::adopt(&adopt)?;
@@ -322,7 +318,7 @@ impl Hosting {
                 let token = self.expect(Pending::Adopt { batch, index, key });
                 self.team
                     .send(worker, Message::Command(Command::Report(key, token)));
-                Ok(Outcome::Later)
+                Ok(None)
             }
             None => Err(Refusal::Missing {
                 subject: String::new(),
@@ -409,6 +405,7 @@ impl Hosting {
         let controller = controller_of(&hello.controller)?;
         let granted = self.host.hello(now, &controller, lease)?;
         let sessions = self.host.list(Some(&controller), "", usize::MAX);
+        tracing::info!(%controller, sessions = sessions.len(), lease_ms = granted.as_millis() as u64, "control stream open");
         Ok(pb::HelloReply {
             boot_id: self.host.boot_id().into(),
             lease_ms: granted.as_millis() as u32,

@@ -212,8 +212,13 @@ async fn until_the_end(
         Err(ended) => return ended,
     };
     tracing::info!(reason, "ending all sessions");
-    while line.send(Request::Stop).is_err() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    let asked = timeout(limits::SHUTDOWN_SESSIONS, async {
+        while line.send(Request::Stop).is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    if asked.await.is_err() {
+        return Err("the host thread takes no requests; ending without it".into());
     }
     let ended = timeout(limits::SHUTDOWN_SESSIONS * 2, hosting.ended).await;
     let _ = end.send(true);

@@ -39,9 +39,9 @@ fn events_heard(party: &Party) -> Vec<u8> {
     seen.into_iter().map(|(_, event)| event).collect()
 }
 
-#[tokio::test]
-async fn both_ways() {
-    let daemon = Daemon::start(&[]);
+async fn dialled(backend: &str) {
+    let backend = format!("io.backend={backend}");
+    let daemon = Daemon::start(&[&backend]);
     let mut media = daemon.media().await;
     let (mut alice, mut bob) = (Party::new(440.0), Party::new(1_000.0));
     let reply = media
@@ -117,4 +117,14 @@ async fn both_ways() {
     assert_eq!(unknown.code(), tonic::Code::NotFound);
     let letter = media.act(act("dial-3", "x")).await.unwrap_err();
     assert_eq!(letter.code(), tonic::Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn over_epoll() {
+    dialled("mmsg").await;
+}
+
+#[tokio::test]
+async fn over_io_uring() {
+    dialled("uring").await;
 }

@@ -16,9 +16,9 @@ use crate::support::{Daemon, Party, call, converse, ports};
 
 const PACKETS: usize = 100;
 
-#[tokio::test]
-async fn and_is_counted() {
-    let daemon = Daemon::start(&[]);
+async fn flooded(backend: &str) {
+    let backend = format!("io.backend={backend}");
+    let daemon = Daemon::start(&[&backend]);
     let mut media = daemon.media().await;
     let mut calls = Vec::new();
     for name in ["victim", "bystander"] {
@@ -118,4 +118,14 @@ async fn and_is_counted() {
         "{described:?}"
     );
     assert!(described.transport_stats[0].refused.is_some());
+}
+
+#[tokio::test]
+async fn over_epoll() {
+    flooded("mmsg").await;
+}
+
+#[tokio::test]
+async fn over_io_uring() {
+    flooded("uring").await;
 }

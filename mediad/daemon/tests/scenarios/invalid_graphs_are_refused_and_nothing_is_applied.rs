@@ -217,6 +217,10 @@ async fn on_creation_and_on_edits() {
         }
         let before = media.list(pb::ListRequest::default()).await.unwrap().into_inner();
         for (index, (mistake, code, subject, words)) in MISTAKES.iter().enumerate() {
+            if exists && *words == "80" {
+                // A transport that exists keeps its port; the wish for one is of its creation.
+                continue;
+            }
             let mut bad = good.clone();
             mistake(&mut bad);
             let status = media

@@ -19,10 +19,10 @@ const PORTS: u16 = 128;
 const CALLS: usize = 5;
 const OLD_HZ: f64 = 2_000.0;
 
-#[tokio::test]
-async fn though_they_talk_on() {
+async fn restarted(backend: &str) {
+    let backend = format!("io.backend={backend}");
     let port_min = free_ports(PORTS);
-    let mut daemon = Daemon::start_on(port_min, PORTS, &[]);
+    let mut daemon = Daemon::start_on(port_min, PORTS, &[&backend]);
     let mut media = daemon.media().await;
     let mut old: Vec<(Party, SocketAddr)> = Vec::new();
     let mut first_call = None;
@@ -49,7 +49,7 @@ async fn though_they_talk_on() {
     });
 
     daemon.kill();
-    let daemon = Daemon::start_on(port_min, PORTS, &["media.scout_ms=60"]);
+    let daemon = Daemon::start_on(port_min, PORTS, &[&backend, "media.scout_ms=60"]);
     let mut media = daemon.media().await;
     // A controller that restores a call asks for its ports by number: those it gets, noisy or not.
     let (a, b, a_port, b_port) = first_call.unwrap();
@@ -113,4 +113,14 @@ async fn though_they_talk_on() {
             .iter()
             .all(|t| t.rx_packets > 0)
     );
+}
+
+#[tokio::test]
+async fn over_epoll() {
+    restarted("mmsg").await;
+}
+
+#[tokio::test]
+async fn over_io_uring() {
+    restarted("uring").await;
 }

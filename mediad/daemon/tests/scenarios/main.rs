@@ -1,5 +1,6 @@
 //! The daemon as a whole: a real process on loopback, driven over gRPC, with real RTP and tones that prove who hears
 //! whom. One scenario a file, named as a sentence.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -14,6 +15,7 @@ mod a_controller_drops_and_goes_on_where_it_was;
 mod a_draining_host_takes_no_new_sessions;
 mod a_full_mailbox_refuses_before_anything_happens;
 mod a_watcher_resumes_or_gets_a_reset;
+mod beyond_loopback_only_known_controllers_get_in;
 mod digits_are_told_and_sent_once;
 mod exhausted_ports_name_range_and_use;
 mod figures_stand_on_the_metrics_page;
