@@ -144,10 +144,6 @@ impl CodecKind {
 
 /// An encoder of one stream.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "G.722 state in place: a box would cost each frame a miss"
-)]
 pub enum Encoder {
     /// G.711 µ-law: no state.
     Pcmu,
