@@ -208,12 +208,15 @@ impl Engine {
         if let Some((old, key)) = before.endpoint(&new.id)
             && let Some(endpoint) = self.endpoints.get_mut(key)
         {
-            if !unchanged(old, new) {
+            let changed = !unchanged(old, new);
+            if changed {
                 endpoint.update(new.clone(), now.mono);
             }
             endpoint.transport = transport;
-            endpoint.media_timeout = spec.options.media_timeout;
-            self.arm(now.mono, key);
+            if changed || before.spec.options != spec.options {
+                endpoint.media_timeout = spec.options.media_timeout;
+                self.arm(now.mono, key);
+            }
             return key;
         }
         let stream = streams.binary_search_by(|stream| stream.node.cmp(&new.id));

@@ -9,6 +9,7 @@ mod an_edit_changes_only_what_it_names;
 mod digits_are_heard_once_and_passed_on;
 mod garbage_is_counted_and_harms_nobody;
 mod hold_lets_nothing_through_its_direction;
+mod options_change_for_a_running_session;
 mod payload_types_and_laws_are_rewritten;
 mod reports_tell_loss_jitter_and_round_trip;
 mod silence_is_told_once_and_ends_an_orphan;
