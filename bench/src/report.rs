@@ -186,6 +186,17 @@ impl Results {
         text
     }
 
+    /// Links to what `plot` draws of the sweep, if there was one.
+    fn pictures(&self) -> String {
+        if self.sweep.is_empty() {
+            return String::new();
+        }
+        let name = &self.scenario;
+        format!(
+            "![Added delay over calls]({name}-delay.svg)\n![CPU per packet over load]({name}-cpu.svg)\n\n"
+        )
+    }
+
     /// The page beside the JSON: the table, the machine, the pictures.
     ///
     /// # Errors
@@ -197,7 +208,7 @@ impl Results {
             "# `{scenario}`: mediad and rtpengine side by side\n\n\
              Medians of {rounds} interleaved rounds, lowest and highest round in brackets, ratio round by round. Written by \
              `{command}`; all values in `{json}`.\n\n{table}\n\
-             ![One-way delay over calls]({scenario}-delay.svg)\n![CPU per packet over load]({scenario}-cpu.svg)\n\n\
+             {pictures}\
              - {cpu}, {cores} cores, {memory} MB; Linux {kernel}; load before the run {load}\n- commit {commit}, {date}\n\
              {servers}{conditions}",
             scenario = self.scenario,
@@ -208,6 +219,7 @@ impl Results {
                 .map(|name| name.to_string_lossy())
                 .unwrap_or_default(),
             table = self.table(),
+            pictures = self.pictures(),
             cpu = facts.cpu,
             cores = facts.cores,
             memory = facts.memory_mb,
