@@ -1,8 +1,9 @@
 //! Calls, queues and agents.
 //!
-//! Owns the state machines of a call centre and turns them into SIP actions and the wanted media graph. Sans-IO: time
-//! comes in as an argument, what is to be done comes out of `poll_*`. It must never know sockets, gRPC transport,
-//! databases, or an RTP packet.
+//! Owns the state machines of a call centre and turns them into SIP actions and the wanted media graph: the
+//! [`Controller`] with its registrar, routing, calls, media plan and journal, and the [`domain`] of queues and agents.
+//! Sans-IO: time comes in as an argument, what is to be done comes out of `poll_*`. It must never know sockets, gRPC
+//! transport, databases, or an RTP packet.
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,5 +21,20 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod cdr;
+pub mod config;
 pub mod domain;
+pub mod journal;
 pub mod limits;
+
+mod controller;
+mod media;
+mod pool;
+
+pub use config::{Config, ConfigError};
+pub use controller::{
+    AgentLive, CallLive, CallStage, Controller, Counters, Live, MediaInput, Now, Output, QueueLive,
+    RegistrationLive,
+};
+pub use journal::{Record, RecordKind};
+pub use pool::{HostId, HostView};

@@ -1,0 +1,500 @@
+//! What a controller is told: domains, accounts, queues, media hosts and policy.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use sip::stack::Transport;
+use thiserror::Error;
+
+use crate::{limits, pool::HostId};
+
+/// The settings of a [`Controller`](crate::Controller), as they stand in the file. Times are in seconds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Names and addresses that calls and registrations for us are addressed to: the host part of a request. The
+    /// first is the one we write. At least one.
+    pub domains: Vec<String>,
+    /// The realm of digest authentication. Empty (default): the first domain.
+    pub realm: String,
+    /// The controller's name towards media hosts; the same across restarts.
+    pub controller: String,
+    /// An opaque token in our Contact by which a cluster finds a dialog's owner. Empty (default): none.
+    pub owner_token: String,
+    /// Sockets we are reached at.
+    pub listeners: Vec<Listener>,
+    /// Who may register, and call.
+    pub accounts: Vec<Account>,
+    /// Waiting lines. A queue is dialled by its name.
+    pub queues: Vec<Queue>,
+    /// Addresses whose calls are never challenged: carriers and proxies.
+    pub trusted: Vec<IpAddr>,
+    /// Callers that do not claim to be one of our accounts may call without a password. Default: no.
+    pub allow_anonymous_calls: bool,
+    /// Registrations.
+    pub registration: Registration,
+    /// Media hosts and codecs.
+    pub media: Media,
+    /// Calls.
+    pub calls: Calls,
+    /// Agents.
+    pub agents: Agents,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            domains: Vec::new(),
+            realm: String::new(),
+            controller: "controld".to_owned(),
+            owner_token: String::new(),
+            listeners: Vec::new(),
+            accounts: Vec::new(),
+            queues: Vec::new(),
+            trusted: Vec::new(),
+            allow_anonymous_calls: false,
+            registration: Registration::default(),
+            media: Media::default(),
+            calls: Calls::default(),
+            agents: Agents::default(),
+        }
+    }
+}
+
+/// One socket that SIP comes in at.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// `udp`, `tcp`, `tls`, `ws` or `wss`.
+    #[serde(deserialize_with = "transport")]
+    pub transport: Transport,
+    /// The address to bind; may be unspecified (`0.0.0.0`).
+    pub local: SocketAddr,
+    /// The address others reach it at, for Via and Contact. Default: `local`; needed when that is unspecified.
+    #[serde(default)]
+    pub advertised: Option<SocketAddr>,
+}
+
+/// Somebody who may register.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// The user part of the address, and the digest user name.
+    pub user: String,
+    /// The password; give this or `ha1_md5` and `ha1_sha256`.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// H(user:realm:password) by MD5, in hexadecimal.
+    #[serde(default)]
+    pub ha1_md5: Option<String>,
+    /// The same by SHA-256.
+    #[serde(default)]
+    pub ha1_sha256: Option<String>,
+    /// Devices registered at once. Default 5.
+    #[serde(default = "devices_max")]
+    pub devices_max: usize,
+}
+
+fn devices_max() -> usize {
+    5
+}
+
+/// A waiting line.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// What callers dial.
+    pub name: String,
+    /// Accounts that serve it.
+    pub agents: Vec<String>,
+    /// An agent's phone rings this long. Default 10.
+    #[serde(default = "ring_timeout")]
+    pub ring_timeout_s: u64,
+    /// A caller waits this long. Default 60.
+    #[serde(default = "queue_timeout")]
+    pub timeout_s: u64,
+    /// What a caller who waited too long is told: 480 (default) or 503.
+    #[serde(default = "timeout_status")]
+    pub timeout_status: u16,
+    /// Callers waiting at once. Default 1 000.
+    #[serde(default = "entries_max")]
+    pub entries_max: usize,
+}
+
+fn ring_timeout() -> u64 {
+    10
+}
+fn queue_timeout() -> u64 {
+    60
+}
+fn timeout_status() -> u16 {
+    480
+}
+fn entries_max() -> usize {
+    1_000
+}
+
+/// Bounds of registrations, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Registration {
+    /// Shorter ones are refused with 423.
+    pub expires_min_s: u32,
+    /// Longer ones are cut to this.
+    pub expires_max_s: u32,
+    /// Given when the phone does not ask for a time.
+    pub expires_default_s: u32,
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self {
+            expires_min_s: 60,
+            expires_max_s: 3_600,
+            expires_default_s: 300,
+        }
+    }
+}
+
+/// Media hosts and what may be spoken.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    /// Hosts that carry the audio. At least one.
+    pub hosts: Vec<MediaHost>,
+    /// Codecs that calls may use, preferred first: `PCMU`, `PCMA`, `G722`, `opus`. A media host relays each, and
+    /// translates PCMU and PCMA into each other. Default: PCMU, PCMA.
+    pub codecs: Vec<String>,
+    /// Name of the media hosts' interface towards phones. Empty (default): their first one.
+    pub interface: String,
+    /// A media host must answer a command within this time. Default 5.
+    pub reply_timeout_s: u64,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self {
+            hosts: Vec::new(),
+            codecs: vec!["PCMU".to_owned(), "PCMA".to_owned()],
+            interface: String::new(),
+            reply_timeout_s: 5,
+        }
+    }
+}
+
+/// One media host.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MediaHost {
+    /// Its name here.
+    pub name: HostId,
+    /// Where its API listens, such as `http://127.0.0.1:7000`. The core never looks at it.
+    pub address: String,
+}
+
+/// Calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Calls {
+    /// A called user's phones ring this long. Default 60.
+    pub ring_timeout_s: u64,
+    /// No call is longer. Default 4 h.
+    pub duration_max_s: u64,
+    /// Calls at once; above: 503. Default 10 000.
+    pub count_max: usize,
+    /// Answer callers of a queue before they reach an agent, so that they hear music. Default: no, they hear
+    /// ringback. Refused until media hosts offer a player.
+    pub answer_before_music: bool,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self {
+            ring_timeout_s: 60,
+            duration_max_s: 4 * 3_600,
+            count_max: 10_000,
+            answer_before_music: false,
+        }
+    }
+}
+
+/// Agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agents {
+    /// Rest after each call. Default 2.
+    pub wrap_up_s: u64,
+    /// Calls of one agent at once. Default 1.
+    pub calls_max: u32,
+    /// After this many calls in a row that were not answered an agent is paused; 0: never. Default 3.
+    pub misses_max: u32,
+    /// An agent takes calls while its phone is registered. Default: yes. Otherwise only
+    /// [`Controller::agent_ready`](crate::Controller::agent_ready) makes it.
+    pub ready_when_registered: bool,
+}
+
+impl Default for Agents {
+    fn default() -> Self {
+        Self {
+            wrap_up_s: 2,
+            calls_max: 1,
+            misses_max: 3,
+            ready_when_registered: true,
+        }
+    }
+}
+
+/// What is wrong with a configuration: the key, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A list that must not be empty is.
+    #[error("{key} is empty; {remedy}")]
+    Empty {
+        /// The key.
+        key: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A value cannot be used.
+    #[error("{key} = {value:?}: {problem}; {remedy}")]
+    Invalid {
+        /// The key.
+        key: String,
+        /// What stands there.
+        value: String,
+        /// What is wrong.
+        problem: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The same name twice.
+    #[error("{key} holds {name:?} twice; remove one or give it another name")]
+    Twice {
+        /// The key.
+        key: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+impl Config {
+    /// The realm of digest authentication.
+    pub fn realm(&self) -> &str {
+        if self.realm.is_empty() {
+            self.domains.first().map_or("", String::as_str)
+        } else {
+            &self.realm
+        }
+    }
+
+    /// Checks everything that does not need a socket.
+    ///
+    /// # Errors
+    /// The first mistake found, with its key and the remedy.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let empty = |key, remedy| Err(ConfigError::Empty { key, remedy });
+        if self.domains.is_empty() {
+            return empty(
+                "domains",
+                "name the host part that callers dial, such as 127.0.0.1",
+            );
+        }
+        if self.listeners.is_empty() {
+            return empty(
+                "listeners",
+                "add one, such as { transport = \"udp\", local = \"0.0.0.0:5060\" }",
+            );
+        }
+        if self.media.hosts.is_empty() {
+            return empty(
+                "media.hosts",
+                "add one, such as { name = \"a\", address = \"http://127.0.0.1:7000\" }",
+            );
+        }
+        if self.controller.is_empty() || self.controller.len() > 128 {
+            return Err(invalid(
+                "controller",
+                &self.controller,
+                "must have 1 to 128 bytes",
+                "choose a short name",
+            ));
+        }
+        self.check_listeners()?;
+        self.check_accounts()?;
+        self.check_queues()?;
+        self.check_media()?;
+        let bounds = &self.registration;
+        if bounds.expires_min_s > bounds.expires_default_s || bounds.expires_default_s > bounds.expires_max_s
+        {
+            let value = format!(
+                "{} {} {}",
+                bounds.expires_min_s, bounds.expires_default_s, bounds.expires_max_s
+            );
+            let problem = "expires_min_s, expires_default_s and expires_max_s must not fall";
+            return Err(invalid("registration", &value, problem, "put them in order"));
+        }
+        if self.calls.answer_before_music {
+            let problem = "media hosts cannot play music yet";
+            return Err(invalid(
+                "calls.answer_before_music",
+                "true",
+                problem,
+                "remove it: callers hear ringback",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_listeners(&self) -> Result<(), ConfigError> {
+        for (index, listener) in self.listeners.iter().enumerate() {
+            if listener.advertised().ip().is_unspecified() {
+                let key = format!("listeners[{index}].advertised");
+                let value = listener.advertised().to_string();
+                let problem = "others cannot reach an unspecified address";
+                return Err(invalid(
+                    &key,
+                    &value,
+                    problem,
+                    "give the address that phones can reach",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_accounts(&self) -> Result<(), ConfigError> {
+        let mut seen = BTreeSet::new();
+        for account in &self.accounts {
+            if !seen.insert(&account.user) {
+                return Err(ConfigError::Twice {
+                    key: "accounts",
+                    name: account.user.clone(),
+                });
+            }
+            let key = format!("accounts.{}", account.user);
+            let has_hashes = account.ha1_md5.is_some() && account.ha1_sha256.is_some();
+            if account.password.is_none() && !has_hashes {
+                return Err(invalid(
+                    &key,
+                    "",
+                    "no password",
+                    "give password, or ha1_md5 and ha1_sha256",
+                ));
+            }
+            if account.devices_max == 0 || account.devices_max > limits::BINDINGS_PER_USER_MAX {
+                let value = account.devices_max.to_string();
+                return Err(invalid(
+                    &format!("{key}.devices_max"),
+                    &value,
+                    "out of range",
+                    "use 1 to 32",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_queues(&self) -> Result<(), ConfigError> {
+        let mut seen = BTreeSet::new();
+        for queue in &self.queues {
+            let is_account = |user: &String| self.accounts.iter().any(|account| account.user == *user);
+            if !seen.insert(&queue.name) || is_account(&queue.name) {
+                return Err(ConfigError::Twice {
+                    key: "accounts and queues",
+                    name: queue.name.clone(),
+                });
+            }
+            if let Some(stranger) = queue.agents.iter().find(|agent| !is_account(agent)) {
+                let key = format!("queues.{}.agents", queue.name);
+                return Err(invalid(&key, stranger, "is no account", "add it to accounts"));
+            }
+            if ![480, 503].contains(&queue.timeout_status) {
+                let key = format!("queues.{}.timeout_status", queue.name);
+                return Err(invalid(
+                    &key,
+                    &queue.timeout_status.to_string(),
+                    "unknown",
+                    "use 480 or 503",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_media(&self) -> Result<(), ConfigError> {
+        let mut seen = BTreeSet::new();
+        for host in &self.media.hosts {
+            if !seen.insert(&host.name) {
+                return Err(ConfigError::Twice {
+                    key: "media.hosts",
+                    name: host.name.to_string(),
+                });
+            }
+        }
+        if self.media.codecs.is_empty() {
+            return Err(ConfigError::Empty {
+                key: "media.codecs",
+                remedy: "name at least PCMU or PCMA",
+            });
+        }
+        for name in &self.media.codecs {
+            if crate::media::codec_named(name).is_none() {
+                return Err(invalid(
+                    "media.codecs",
+                    name,
+                    "unknown codec",
+                    "use PCMU, PCMA, G722 or opus",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues each agent serves, by agent.
+    pub(crate) fn queues_by_agent(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut served: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for queue in &self.queues {
+            for agent in &queue.agents {
+                served.entry(agent).or_default().push(&queue.name);
+            }
+        }
+        served
+    }
+}
+
+impl Listener {
+    /// The address others reach it at.
+    pub fn advertised(&self) -> SocketAddr {
+        self.advertised.unwrap_or(self.local)
+    }
+}
+
+impl Queue {
+    pub(crate) fn ring_timeout(&self) -> Duration {
+        Duration::from_secs(self.ring_timeout_s)
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_s)
+    }
+}
+
+fn invalid(key: &str, value: &str, problem: &'static str, remedy: &'static str) -> ConfigError {
+    ConfigError::Invalid {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        problem,
+        remedy,
+    }
+}
+
+fn transport<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Transport, D::Error> {
+    let text = String::deserialize(from)?;
+    Transport::from_bytes(text.as_bytes())
+        .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not one of udp, tcp, tls, ws, wss")))
+}

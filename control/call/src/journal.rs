@@ -1,0 +1,128 @@
+//! The one append-only log. A record is written before what it is about leaves: [`Output`](crate::Output) is ordered
+//! so. Everything that counts or reports is a projection of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cdr::CallDetail;
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Counts up, across restarts too: it starts at the wall clock's microseconds. The key for projecting exactly once.
+    pub sequence: u64,
+    /// When, in microseconds since the Unix epoch.
+    pub at_unix_us: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: RecordKind,
+}
+
+/// What a record tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RecordKind {
+    /// A call came in and was accepted for routing.
+    CallStarted {
+        /// Our name for the call; also the media session's.
+        call: String,
+        /// The caller's SIP Call-ID.
+        sip_call_id: String,
+        /// The caller's address (From).
+        from: String,
+        /// What was dialled.
+        to: String,
+        /// The queue it goes to, if it goes to one.
+        queue: Option<String>,
+        /// The media host chosen for it.
+        host: String,
+    },
+    /// Phones of somebody are being rung.
+    CallRinging {
+        /// The call.
+        call: String,
+        /// Whose phones.
+        user: String,
+        /// How many devices.
+        devices: usize,
+    },
+    /// Somebody who was rung did not take the call; it goes on.
+    CallDeclined {
+        /// The call.
+        call: String,
+        /// Who.
+        user: String,
+        /// The SIP status, or 408 for no answer in time, 487 when it was withdrawn.
+        status: u16,
+    },
+    /// The two are connected.
+    CallAnswered {
+        /// The call.
+        call: String,
+        /// Who answered.
+        user: String,
+    },
+    /// The call is over; its detail follows when the media host has counted.
+    CallEnded {
+        /// The call.
+        call: String,
+        /// Who ended it.
+        by: EndedBy,
+        /// The SIP status the caller got, 200 for an answered call.
+        status: u16,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Everything about a call that is over. Exactly one for each CallStarted.
+    CallDetail(Box<CallDetail>),
+    /// An agent's state changed.
+    AgentState {
+        /// The agent.
+        agent: String,
+        /// `away`, `paused`, `ready`, `reserved`, `talking`, `wrap_up`.
+        state: String,
+    },
+    /// A phone registered or refreshed its registration.
+    Registered {
+        /// The account.
+        user: String,
+        /// Its Contact.
+        contact: String,
+        /// Path values, in order.
+        path: Vec<String>,
+        /// Where it came from: transport, address.
+        source: String,
+        /// When it ends, in microseconds since the Unix epoch.
+        expires_unix_us: u64,
+    },
+    /// A registration ended.
+    Unregistered {
+        /// The account.
+        user: String,
+        /// Its Contact.
+        contact: String,
+        /// True when nobody asked: it was not refreshed in time.
+        expired: bool,
+    },
+    /// A media host came or went.
+    MediaHost {
+        /// Its name.
+        host: String,
+        /// Its boot id, empty when it is down.
+        boot_id: String,
+        /// Why it is down.
+        reason: String,
+    },
+}
+
+/// Who ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    /// The caller hung up or cancelled.
+    Caller,
+    /// The called party hung up or refused.
+    Callee,
+    /// We did: time-outs, no agent, errors.
+    System,
+}
