@@ -170,7 +170,7 @@ fn start_hosting(
     if !noisy.is_empty() {
         tracing::warn!(
             ports = noisy.len(),
-            "packets of an earlier life arrive; their ports rest first"
+            "these ports rest first: packets of an earlier life arrive there, or somebody has them"
         );
     }
     let parts = Parts {

@@ -49,8 +49,9 @@ pub(crate) fn count(bound: &Bound) -> usize {
     1 + usize::from(bound.rtcp.is_some())
 }
 
-/// Binds every RTP port for `scout_ms` and returns those on which something arrived: peers of calls that this host
-/// carried before it was restarted still send there, and must not be heard in new calls.
+/// Binds every RTP port for `scout_ms` and returns those to leave alone for now: those on which something arrived, for
+/// peers of calls that this host carried before it was restarted still send there and must not be heard in new calls;
+/// and those that are taken, for a killed process may let go of its sockets only later (io_uring does).
 ///
 /// # Errors
 /// A port could not be listened to, for another reason than that somebody has it.
@@ -70,21 +71,21 @@ pub(crate) fn scout(media: &Media) -> Result<HashSet<SocketAddr>, String> {
     });
     let ports: Vec<SocketAddr> = ports.collect();
     for batch in ports.chunks(SCOUT_BATCH) {
-        let listening: Vec<Option<UdpSocket>> =
-            batch.iter().map(|addr| listen(*addr)).collect::<Result<_, _>>()?;
-        let sockets: Vec<UdpSocket> = listening.into_iter().flatten().collect();
+        let mut listening = Vec::with_capacity(batch.len());
+        for addr in batch {
+            match listen(*addr)? {
+                Some(socket) => listening.push((*addr, socket)),
+                None => drop(noisy.insert(*addr)),
+            }
+        }
         thread::sleep(Duration::from_millis(media.scout_ms));
-        noisy.extend(
-            sockets
-                .iter()
-                .filter(|socket| has_mail(socket))
-                .filter_map(|s| s.local_addr().ok()),
-        );
+        let heard = listening.iter().filter(|(_, socket)| has_mail(socket));
+        noisy.extend(heard.map(|(addr, _)| *addr));
     }
     Ok(noisy)
 }
 
-/// `None`: another program has the port.
+/// `None`: somebody has the port.
 fn listen(addr: SocketAddr) -> Result<Option<UdpSocket>, String> {
     let bound = match UdpSocket::bind(addr) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
@@ -107,7 +108,7 @@ mod tests {
     use crate::config::Interface;
 
     #[test]
-    fn a_port_that_somebody_still_sends_to_is_found() {
+    fn ports_that_somebody_sends_to_or_has_are_found() {
         let media = Media {
             interfaces: vec![Interface {
                 port_min: 18_900,
@@ -126,7 +127,11 @@ mod tests {
                 thread::sleep(Duration::from_millis(10));
             }
         });
-        assert_eq!(scout(&media), Ok(HashSet::from([target])));
+        let taken = UdpSocket::bind("127.0.0.1:18910").unwrap();
+        assert_eq!(
+            scout(&media),
+            Ok(HashSet::from([target, taken.local_addr().unwrap()]))
+        );
         stranger.join().unwrap();
         assert_eq!(scout(&Media { scout_ms: 0, ..media }), Ok(HashSet::new()));
     }
