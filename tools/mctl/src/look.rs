@@ -12,7 +12,7 @@ use tonic::Streaming;
 use crate::{
     reflect,
     remote::{Failure, Remote},
-    table::Table,
+    table::{Table, say},
 };
 
 /// Exit code of `explain` when somebody hears nothing.
@@ -28,7 +28,7 @@ impl Show {
     /// Prints JSON and says so, when that is wanted.
     fn as_json(self, name: &str, message: &impl Message) -> bool {
         if self.json {
-            println!("{}", reflect::to_json(name, message));
+            say(reflect::to_json(name, message));
         }
         self.json
     }
@@ -38,25 +38,25 @@ impl Show {
             return;
         }
         let state = reflect::short("HostState", status.state);
-        println!(
+        say(format_args!(
             "mediad {}  boot {}  up {}  {state}",
             status.version,
             status.boot_id,
             ago(status.started_unix_us)
-        );
-        println!(
+        ));
+        say(format_args!(
             "sessions {} of {}  endpoints {}  load {:.0} %  events {}",
             status.sessions,
             status.sessions_max,
             status.endpoints,
             status.load * 100.0,
             status.event_next.saturating_sub(1)
-        );
-        println!("backend: {}\n", status.backend);
+        ));
+        say(format_args!("backend: {}\n", status.backend));
         workers(&status.workers);
-        println!();
+        say("");
         interfaces(&status.interfaces);
-        println!();
+        say("");
         let mut table = Table::new(&["controller", ">sessions", "lease"]);
         for controller in &status.controllers {
             let lease = match (controller.connected, controller.lease_left_ms) {
@@ -116,7 +116,7 @@ impl Show {
         let summary = description.summary.clone().unwrap_or_default();
         let owner = summary.owner.clone().unwrap_or_default();
         let orphaned = if summary.orphaned { "  orphaned" } else { "" };
-        println!(
+        say(format_args!(
             "session {}  owner {} epoch {}{orphaned}  revision {}  worker {}  age {}",
             summary.session,
             owner.controller,
@@ -124,15 +124,15 @@ impl Show {
             summary.revision,
             summary.worker,
             ago(summary.created_unix_us)
-        );
+        ));
         for (key, value) in &summary.labels {
-            println!("  {key} = {value}");
+            say(format_args!("  {key} = {value}"));
         }
-        println!();
+        say("");
         transports(description);
-        println!();
+        say("");
         streams(&description.endpoint_stats);
-        println!();
+        say("");
         hearing(description);
     }
 
@@ -155,7 +155,10 @@ impl Show {
                 } else {
                     format!(" (since {})", clock(finding.since_unix_us))
                 };
-                println!("{mark}  {:<16}  {}{since}", finding.subject, finding.text);
+                say(format_args!(
+                    "{mark}  {:<16}  {}{since}",
+                    finding.subject, finding.text
+                ));
             }
         }
         if problem {
@@ -179,7 +182,7 @@ impl Show {
                 left -= 1;
             }
             if !self.as_json("WatchReply", &reply) {
-                println!("{}", watch_line(&reply));
+                say(watch_line(&reply));
             }
         }
         if left == 0 {
@@ -216,7 +219,7 @@ impl Show {
             };
             let now = Instant::now();
             if self.json {
-                println!("{json}");
+                say(format_args!("{json}"));
             } else if once {
                 totals(&flows);
             } else if let Some((then, earlier)) = &before {
@@ -232,11 +235,11 @@ impl Show {
 
     pub(crate) fn drained(self, reply: &pb::DrainReply) {
         if !self.as_json("DrainReply", reply) {
-            println!(
+            say(format_args!(
                 "{}, {} sessions in service",
                 reflect::short("HostState", reply.state),
                 reply.sessions
-            );
+            ));
         }
     }
 
@@ -244,7 +247,7 @@ impl Show {
         if self.as_json("ApplyReply", reply) {
             return;
         }
-        println!("revision {}", reply.revision);
+        say(format_args!("revision {}", reply.revision));
         let mut table = Table::new(&["transport", "rtp", "rtcp"]);
         for transport in &reply.transports {
             table.row([
@@ -258,14 +261,14 @@ impl Show {
 
     pub(crate) fn deleted(self, session: &str, reply: &pb::DeleteReply) {
         if !self.as_json("DeleteReply", reply) {
-            println!("session {session} ended");
+            say(format_args!("session {session} ended"));
             streams(&reply.endpoints);
         }
     }
 
     pub(crate) fn acted(self, reply: &pb::ActReply) {
         if !self.as_json("ActReply", reply) {
-            println!("done, request {}", reply.request);
+            say(format_args!("done, request {}", reply.request));
         }
     }
 }

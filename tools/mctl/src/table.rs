@@ -1,6 +1,17 @@
-//! Columns that line up.
+//! Lines and columns on standard output.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::{Display, Write as _},
+    io::{self, Write as _},
+};
+
+/// Prints one line. Whoever reads no further (`mctl watch | head -1`) ends the program, and that is no failure.
+pub(crate) fn say(line: impl Display) {
+    if let Err(error) = writeln!(io::stdout(), "{line}") {
+        let broken = error.kind() == io::ErrorKind::BrokenPipe;
+        std::process::exit(i32::from(!broken));
+    }
+}
 
 /// A table: headings, then rows.
 #[derive(Debug)]
@@ -23,9 +34,9 @@ impl Table {
     /// Prints it, or `nothing` when it has no rows.
     pub(crate) fn print(&self, nothing: &str) {
         if self.rows.len() == 1 {
-            println!("{nothing}");
+            say(nothing);
         } else {
-            print!("{}", self.text());
+            say(self.text().trim_end());
         }
     }
 
