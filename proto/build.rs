@@ -4,8 +4,12 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] =
-    ["mediad/v1/graph.proto", "mediad/v1/event.proto", "mediad/v1/media.proto", "mediad/v1/host.proto"];
+const FILES: [&str; 4] = [
+    "mediad/v1/graph.proto",
+    "mediad/v1/event.proto",
+    "mediad/v1/media.proto",
+    "mediad/v1/host.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(FILES, ["."])?;

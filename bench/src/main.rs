@@ -290,20 +290,7 @@ fn load_command(args: &LoadArgs) -> anyhow::Result<()> {
     };
     let mut server = lab.start(which)?;
     let calls = lab.create(server.as_mut(), 0..args.calls, media)?;
-    let attack = args.attack.map(|kind| Attack {
-        kind: match kind {
-            Hostile::Garbage => Hostility::Garbage,
-            Hostile::Truncated => Hostility::Truncated,
-            Hostile::Spoof => Hostility::Spoof,
-        },
-        targets: calls
-            .iter()
-            .take(args.attacked)
-            .flat_map(|call: &load::Call| [call.a, call.b])
-            .collect(),
-        from: SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 66), 19_666),
-        rate_pps: args.attack_pps,
-    });
+    let attack = args.attack.map(|kind| attack(kind, args, &calls));
     let report = lab.load(
         "load",
         server.as_ref(),
@@ -322,6 +309,24 @@ fn load_command(args: &LoadArgs) -> anyhow::Result<()> {
         );
     }
     server.delete(0..args.calls)
+}
+
+/// Hostile traffic at the first calls, from an address that none of them uses.
+fn attack(kind: Hostile, args: &LoadArgs, calls: &[load::Call]) -> Attack {
+    Attack {
+        kind: match kind {
+            Hostile::Garbage => Hostility::Garbage,
+            Hostile::Truncated => Hostility::Truncated,
+            Hostile::Spoof => Hostility::Spoof,
+        },
+        targets: calls
+            .iter()
+            .take(args.attacked)
+            .flat_map(|call| [call.a, call.b])
+            .collect(),
+        from: SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 66), 19_666),
+        rate_pps: args.attack_pps,
+    }
 }
 
 fn plot_command(json: &std::path::Path, out: Option<PathBuf>) -> anyhow::Result<()> {

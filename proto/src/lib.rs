@@ -18,7 +18,11 @@
 /// The media host's contracts.
 pub mod mediad {
     /// Version 1 of the media API.
-    #[allow(missing_docs, clippy::all, reason = "generated; the .proto files carry the documentation")]
+    #[allow(
+        missing_docs,
+        clippy::all,
+        reason = "generated; the .proto files carry the documentation"
+    )]
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/mediad.v1.rs"));
     }

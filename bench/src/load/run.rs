@@ -94,6 +94,23 @@ struct Sink {
     report: LoadReport,
 }
 
+/// How stamps are written, or each flow's tone.
+fn payload_of(spec: &LoadSpec, flows: usize) -> anyhow::Result<(Option<Encoding>, Vec<[u8; PAYLOAD_BYTES]>)> {
+    Ok(match spec.payload {
+        Payload::Stamp => (Some(Encoding::Raw), Vec::new()),
+        Payload::SignStamp => (Some(Encoding::Sign), Vec::new()),
+        Payload::Tone => {
+            let calls = spec.calls.len();
+            anyhow::ensure!(
+                calls <= 1000,
+                "tone mode keeps audio of each leg: at most 1000 calls, not {calls}"
+            );
+            let tone = |flow: usize| tone::tone_frame(flow as u32, spec.codecs[flow % 2]);
+            (None, (0..flows).map(tone).collect())
+        }
+    })
+}
+
 impl<'a> Generator<'a> {
     fn new(sides: &'a mut Sides, spec: &'a LoadSpec) -> anyhow::Result<Generator<'a>> {
         let flows = 2 * spec.calls.len();
@@ -120,22 +137,7 @@ impl<'a> Generator<'a> {
             flow_by_port[usize::from(call.b.port())] = Some(((2 * index) as u16, hears(1)));
             flow_by_port[usize::from(call.a.port())] = Some(((2 * index + 1) as u16, hears(0)));
         }
-        let (encoding, tones) = match spec.payload {
-            Payload::Stamp => (Some(Encoding::Raw), Vec::new()),
-            Payload::SignStamp => (Some(Encoding::Sign), Vec::new()),
-            Payload::Tone => {
-                anyhow::ensure!(
-                    spec.calls.len() <= 1000,
-                    "tone mode keeps audio of each leg: at most 1000 calls"
-                );
-                (
-                    None,
-                    (0..flows)
-                        .map(|flow| tone::tone_frame(flow as u32, spec.codecs[flow % 2]))
-                        .collect(),
-                )
-            }
-        };
+        let (encoding, tones) = payload_of(spec, flows)?;
         let targets = spec.attack.as_ref().map_or(&[][..], |attack| &attack.targets);
         let victims = |flow: usize| {
             let call = &spec.calls[flow / 2];

@@ -130,10 +130,10 @@ impl Rust {
     fn read(path: &str, text: &str) -> Self {
         let code = blank(text);
         let lines = code.lines().count();
-        // fuzzing.rs holds what fuzzers and the replay of their corpora call.
+        // fuzzing.rs holds what fuzzers and the replay of their corpora call; examples measure, as benches do.
         let is_test_file = path
             .split('/')
-            .any(|part| matches!(part, "tests" | "tests.rs" | "benches" | "fuzzing.rs"))
+            .any(|part| matches!(part, "tests" | "tests.rs" | "benches" | "examples" | "fuzzing.rs"))
             || code.contains("#![cfg(test)]");
         let mut is_test_line = vec![is_test_file; lines];
         for start in attribute_positions(&code) {
