@@ -142,7 +142,7 @@ impl World {
         self.edits += 1;
         let now = self.now.mono;
         let life = &mut self.model.lives[at];
-        let changed = *life.asked != next || !applied.wants.is_empty();
+        let changed = life.revision == 0 || *life.asked != next || !applied.wants.is_empty();
         life.revision += u64::from(changed);
         if life.revision != applied.reply.revision || changed != applied.commit.is_some() {
             let (ours, theirs, name) = (life.revision, applied.reply.revision, life.name.clone());
@@ -241,6 +241,9 @@ impl World {
             return;
         }
         let transport = transports[self.rng.below(transports.len() as u64) as usize].clone();
+        if self.is_attacked(next.transports[&transport].phone) {
+            return;
+        }
         if let Some(transport) = next.transports.get_mut(&transport) {
             transport.requested_port = 0;
         }
@@ -438,11 +441,19 @@ impl World {
             return;
         };
         let phone = graph.transports[id].phone;
+        if self.is_attacked(phone) {
+            return;
+        }
         let (remote, policy) = self.signal(phone);
         self.disturb(phone);
         if let Some(transport) = graph.transports.get_mut(id) {
             (transport.remote, transport.policy) = (remote, policy);
         }
+    }
+
+    /// A lock that the controller gives up while strangers send may be theirs next: no fault of the host.
+    fn is_attacked(&self, phone: usize) -> bool {
+        self.now.mono < self.phones[phone].attacked_until
     }
 
     /// A node goes to a transport that carries none, or a transport without a node gets one.

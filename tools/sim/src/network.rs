@@ -197,6 +197,7 @@ impl World {
         let Some(server) = self.phones[at].server else {
             return;
         };
+        self.phones[at].attacked_until = self.now.mono + Duration::from_secs(2);
         let own = SocketAddr::new(self.phones[at].outside.ip(), self.phones[at].rtp.port());
         let stranger = |number: u16| match own {
             SocketAddr::V4(_) => SocketAddr::from(([192, 0, 2, 200], number)),

@@ -157,6 +157,8 @@ pub struct Phone {
     pub hangs_up_at: Option<Instant>,
     /// The latest moment at which something happened that excuses a loss of its packets.
     pub disturbed_at: Instant,
+    /// Strangers send to its port until then.
+    pub attacked_until: Instant,
     /// When a packet of it last reached the host.
     pub arrived_at: Option<Instant>,
     /// It sent on this leg.
@@ -204,6 +206,7 @@ impl Phone {
             rtcp_at: now + Duration::from_millis(rng.below(3_000)),
             hangs_up_at: None,
             disturbed_at: now,
+            attacked_until: now,
             arrived_at: None,
             sent_on_leg: false,
             dialling: None,
@@ -225,8 +228,7 @@ impl Phone {
         self.arrived_at = None;
         self.sent_on_leg = false;
         self.dialling = None;
-        self.dialled.clear();
-        self.told = 0;
+        self.forget_digits();
         self.receiver = EventReceiver::default();
     }
 
@@ -244,6 +246,15 @@ impl Phone {
         self.disturbed_at = now;
         self.dialling = None;
         self.uncertain();
+    }
+
+    /// The leg is gone: what was dialled on it may get lost, or be told of again where its last packets end up.
+    pub fn forget_digits(&mut self) {
+        self.dialling = None;
+        self.told = self.told.min(self.dialled.len().saturating_sub(1));
+        for digit in &mut self.dialled {
+            digit.certain = false;
+        }
     }
 
     /// What is being dialled may get lost.

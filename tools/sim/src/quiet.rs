@@ -9,6 +9,7 @@ use media_engine::{
 };
 
 use crate::{
+    check::Known,
     model::Graph,
     server::{EVENTS_KEEP, RELEARN_AFTER},
     world::World,
@@ -53,7 +54,9 @@ impl World {
         }
         self.judge.flowed.clear();
         for at in 0..self.phones.len() {
-            if self.phones[at].leg.is_some() && self.percent(30) {
+            let speaks = (self.phones[at].leg.as_ref())
+                .is_some_and(|(life, _)| self.phones[at].speaks(&self.model.lives[*life].asked));
+            if speaks && self.percent(30) {
                 self.dial(at);
             }
         }
@@ -192,7 +195,11 @@ impl World {
                 transport.tx_bytes,
             );
             let ours = (tally.rx, tally.rx_bytes, tally.tx, tally.tx_bytes);
-            if theirs != ours {
+            if theirs != ours && (theirs.0, theirs.1) == (ours.0, ours.1) && self.was_moved(at, id) {
+                self.judge.object_known(Known::SentMovesWithNode, || {
+                    format!("{name}/{id} counts (tx, bytes) {theirs:?} after a move, the wire {ours:?}")
+                });
+            } else if theirs != ours {
                 return self.judge.object(|| {
                     format!("{name}/{id} counts (rx, bytes, tx, bytes) {theirs:?}, the wire {ours:?}")
                 });
@@ -210,30 +217,40 @@ impl World {
                 continue;
             };
             let taken = endpoint.ingress.packets;
-            let first = self.model.lives[at]
-                .in_force
-                .iter()
-                .filter_map(|(_, graph)| graph.as_ref())
-                .all(|was| {
-                    was.transports
-                        .get(id)
-                        .is_none_or(|_| was.node_on(id).is_some_and(|(other, _)| other == node))
-                        && was.nodes.get(node).is_none_or(|was| was.transport == *id)
-                });
-            let uses = self.model.bindings.values().flatten();
-            let bound = uses.filter(|used| used.life == at && *used.transport == *id && !used.rtcp);
-            let once = self.model.lives[at]
-                .ssrc
-                .get(node)
-                .is_some_and(|promised| promised.len() == 1)
-                && bound.count() == 1;
-            if first && once && (taken + dropped > tally.rx || tally.rx - taken - dropped > tally.rx_rtcp) {
+            if !self.was_moved(at, id)
+                && (taken + dropped > tally.rx || tally.rx - taken - dropped > tally.rx_rtcp)
+            {
                 let rx = tally.rx;
                 return self.judge.object(|| {
                     format!("{name}/{id}: of {rx} datagrams {taken} were taken and {dropped} dropped")
                 });
             }
         }
+    }
+
+    /// A transport was bound anew, or its node came from or went to another: counters of both are not comparable.
+    fn was_moved(&self, at: usize, id: &str) -> bool {
+        let life = &self.model.lives[at];
+        let uses = self.model.bindings.values().flatten();
+        let bound = uses.filter(|used| used.life == at && *used.transport == *id && !used.rtcp);
+        let graphs = life.in_force.iter().filter_map(|(_, graph)| graph.as_ref());
+        let riders: BTreeSet<Option<&String>> = graphs
+            .clone()
+            .filter(|graph| graph.transports.contains_key(id))
+            .map(|graph| graph.node_on(id).map(|(node, _)| node))
+            .collect();
+        let elsewhere = |node: &&String| {
+            graphs
+                .clone()
+                .any(|graph| graph.nodes.get(*node).is_some_and(|node| node.transport != id))
+        };
+        let renewed = |node: &&String| life.ssrc.get(*node).is_some_and(|promised| promised.len() > 1);
+        bound.count() != 1
+            || riders.len() != 1
+            || riders
+                .iter()
+                .flatten()
+                .any(|node| elsewhere(node) || renewed(node))
     }
 
     fn misexplained(

@@ -374,9 +374,7 @@ impl World {
         let notices = Duration::from_millis(self.rng.below(3_000));
         let phone = &mut self.phones[phone];
         phone.leg = None;
-        phone.dialled.clear();
-        phone.told = 0;
-        phone.dialling = None;
+        phone.forget_digits();
         phone.hangs_up_at = Some(self.now.mono + notices);
     }
 
