@@ -35,6 +35,8 @@ pub(super) struct DialogEntry {
     pub(super) deferred_bye: Option<Box<DeferredBye>>,
     /// A BYE of ours has no answer yet.
     pub(super) bye_open: bool,
+    /// Our user was told to refresh the session and has not done so yet.
+    refresh_told: bool,
     end_reason: EndReason,
 }
 
@@ -67,6 +69,7 @@ impl DialogEntry {
             glare: None,
             deferred_bye: None,
             bye_open: false,
+            refresh_told: false,
             end_reason: EndReason::LocalBye,
         }
     }
@@ -152,6 +155,12 @@ impl Stack {
                 entry.dialog.session.write_request(&mut built.headers, config);
             }
         }
+        if refreshes {
+            self.name_capabilities(&mut built.headers);
+        }
+        let Some(entry) = self.dialogs.get(&key.0) else {
+            return Err(StackError::NoDialog);
+        };
         let waits_for_ack = method == Method::Bye && entry.unacknowledged.is_some();
         let outgoing = Outgoing {
             targets,
@@ -309,9 +318,10 @@ impl Stack {
     }
 
     pub(super) fn start_session_timer(&mut self, now: Instant, key: u64) {
-        let Some(entry) = self.dialogs.get(&key) else {
+        let Some(entry) = self.dialogs.get_mut(&key) else {
             return;
         };
+        entry.refresh_told = false;
         let due = Due::Dialog(key, DialogTimer::Session);
         match entry.dialog.session.due_after() {
             Some((after, _)) if entry.dialog.state == DialogState::Confirmed => {
@@ -368,15 +378,15 @@ impl Stack {
                 }
             }
             DialogTimer::Session => match entry.dialog.session.agreed {
-                Some((interval, SessionTimerRole::Refresher)) => {
+                Some((interval, SessionTimerRole::Refresher)) if !entry.refresh_told => {
                     // Should the refresh fail, the other half of the interval is left to end the call.
-                    entry.dialog.session.agreed = Some((interval, SessionTimerRole::Watcher));
+                    entry.refresh_told = true;
                     let rest = interval / 2 - Duration::from_secs(32).min(interval / 3);
                     self.timers
                         .start(Due::Dialog(key, DialogTimer::Session), now + rest);
                     self.events.push_back(Event::SessionRefreshDue { dialog });
                 }
-                Some((_, SessionTimerRole::Watcher)) => {
+                Some((_, SessionTimerRole::Refresher | SessionTimerRole::Watcher)) => {
                     self.events.push_back(Event::SessionExpired { dialog });
                 }
                 None => {}

@@ -12,7 +12,7 @@ use crate::auth::ClientSession;
 use crate::dialog::SessionTimer;
 use crate::header::{CSeq, MAGIC_COOKIE, Reason, Via};
 use crate::limits::Limits;
-use crate::message::{self, Header, HeaderName, Message, Method, Request, Response, StatusCode};
+use crate::message::{self, Header, HeaderName, Headers, Message, Method, Request, Response, StatusCode};
 use crate::transaction::{InviteClient, InviteClientState, NonInviteClient, Path};
 
 /// How a request is sent.
@@ -96,16 +96,7 @@ impl Stack {
             return Err(StackError::Malformed);
         }
         if request.method == Method::Invite {
-            for (name, value) in [
-                (HeaderName::Allow, &self.allow),
-                (HeaderName::Supported, &self.supported),
-            ] {
-                if !request.headers.contains(name) {
-                    request
-                        .headers
-                        .push_field(Header::from_typed(name, value.to_vec()));
-                }
-            }
+            self.name_capabilities(&mut request.headers);
             if self.config.extensions.contains(&"timer")
                 && self.config.session_timer.is_some()
                 && !request.headers.contains(HeaderName::SessionExpires)
@@ -115,6 +106,18 @@ impl Stack {
             }
         }
         Ok(())
+    }
+
+    /// Allow and Supported, where they are missing.
+    pub(super) fn name_capabilities(&self, headers: &mut Headers) {
+        for (name, value) in [
+            (HeaderName::Allow, &self.allow),
+            (HeaderName::Supported, &self.supported),
+        ] {
+            if !headers.contains(name) {
+                headers.push_field(Header::from_typed(name, value.to_vec()));
+            }
+        }
     }
 
     /// Adds Via, Contact and User-Agent for a target, and starts the transaction.

@@ -329,14 +329,7 @@ impl Stack {
             }
         }
         if keeps && (refreshes || server.method == Method::Options) {
-            for (name, value) in [
-                (HeaderName::Allow, &self.allow),
-                (HeaderName::Supported, &self.supported),
-            ] {
-                if !headers.contains(name) {
-                    headers.push_field(Header::from_typed(name, value.to_vec()));
-                }
-            }
+            self.name_capabilities(headers);
         }
         if refreshes && status.is_success() {
             write_session(&mut response, server.session);

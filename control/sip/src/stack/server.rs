@@ -751,7 +751,7 @@ impl Stack {
                         self.transmit(target, fallback, wire);
                     }
                 }
-                Action::SendTrying => self.send_trying(now, id),
+                Action::SendTrying => self.send_trying(id),
                 Action::Start(timer, after) => {
                     self.timers
                         .start(Due::Server(id, ServerTimer::Machine(timer)), now + after);
@@ -773,7 +773,7 @@ impl Stack {
         }
     }
 
-    fn send_trying(&mut self, now: Instant, id: u64) {
+    fn send_trying(&mut self, id: u64) {
         let Some(server) = self.servers.get_mut(&id) else {
             return;
         };
@@ -783,8 +783,6 @@ impl Stack {
         let (target, fallback) = server.reply.clone();
         self.count_response_sent(&trying);
         self.transmit(target, fallback, wire);
-        self.timers
-            .start(Due::Server(id, ServerTimer::Refresh), now + REFRESH_EVERY);
     }
 
     /// Forgets a server transaction.

@@ -3,4 +3,17 @@
 #![allow(unreachable_pub, reason = "a test binary: its modules share what they share")]
 
 mod a_call_is_set_up_and_torn_down;
+mod a_cancel_ends_a_ringing_call;
+mod calls_survive_a_bad_network;
+mod dialogs_move_to_another_process;
+mod forks_make_dialogs_of_their_own;
+mod offers_that_collide_get_491;
+mod overload_is_refused_and_bounded;
+mod phone;
+mod provisional_responses_are_made_reliable;
+mod requests_get_the_answers_a_stack_owes;
+mod requests_go_to_the_next_target;
+mod retransmissions_follow_the_rfc;
+mod sessions_are_kept_alive;
+mod transfers_run_inside_dialogs;
 mod world;

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use sip::header::NameAddr;
 use sip::message::{HeaderName, Method, Request, Response, StatusCode};
-use sip::stack::{
-    Content, Event, Flow, FlowId, Identity, ServerTxn, Stack, StackConfig, Target, Transport,
-};
+use sip::stack::{Content, Event, Flow, FlowId, Identity, ServerTxn, Stack, StackConfig, Target, Transport};
 use sip::uri::Uri;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -140,7 +138,9 @@ impl World {
             Some('2') => 'B',
             _ => 'C',
         };
-        let short = first.strip_suffix(" SIP/2.0").map_or(first, |line| line.split(' ').next().unwrap());
+        let short = first
+            .strip_suffix(" SIP/2.0")
+            .map_or(first, |line| line.split(' ').next().unwrap());
         let method = text
             .lines()
             .find_map(|line| line.strip_prefix("CSeq: "))
@@ -153,7 +153,11 @@ impl World {
                 return;
             }
         }
-        let copies = if self.chance(100) < self.weather.duplication { 2 } else { 1 };
+        let copies = if self.chance(100) < self.weather.duplication {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
             if self.chance(100) < self.weather.loss {
                 continue;
@@ -253,7 +257,9 @@ impl World {
         request
             .headers
             .push_value(HeaderName::From, &NameAddr::new(uri(from)));
-        request.headers.push_value(HeaderName::To, &NameAddr::new(uri(to)));
+        request
+            .headers
+            .push_value(HeaderName::To, &NameAddr::new(uri(to)));
         request
     }
 
@@ -261,7 +267,10 @@ impl World {
         let now = self.now;
         let mut response = Response::new(status);
         if status.is_success() {
-            response.headers.push(HeaderName::ContentType, "application/sdp").unwrap();
+            response
+                .headers
+                .push(HeaderName::ContentType, "application/sdp")
+                .unwrap();
             response.body = Bytes::from_static(b"v=0\r\n");
         }
         let _gone = self.ends[index].stack.respond(now, txn, response);
@@ -316,7 +325,10 @@ pub fn sdp() -> Option<Content> {
     Some(Content::sdp("v=0\r\n"))
 }
 
-#[allow(clippy::disallowed_methods, reason = "a starting point for virtual time; only differences count")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a starting point for virtual time; only differences count"
+)]
 pub fn first_instant() -> Instant {
     Instant::now()
 }

@@ -1,0 +1,145 @@
+use super::a_call_is_set_up_and_torn_down::{establish, expect_invite};
+use super::phone::*;
+use super::world::*;
+use sip::message::{Method, Response, StatusCode};
+use sip::stack::{DialogRequest, Event, Stack, StackError, UnknownDialogs};
+
+/// Bob's process dies: a new one with nothing but its configuration.
+fn restart(world: &mut World, end: usize, unknown: UnknownDialogs) -> Stack {
+    let mut config = world.ends[end].stack.config().clone();
+    config.unknown_dialogs = unknown;
+    std::mem::replace(&mut world.ends[end].stack, Stack::new(config, [99; 32]))
+}
+
+#[test]
+fn an_adopted_dialog_goes_on_both_ways() {
+    let mut world = World::new(9, Weather::FINE);
+    let (alices, bobs) = establish(&mut world);
+    let record = world.ends[BOB].stack.export(bobs).unwrap();
+    restart(&mut world, BOB, UnknownDialogs::Refuse);
+    let now = world.now;
+    let adopted = world.ends[BOB].stack.adopt(now, &record, 10).unwrap();
+    assert_eq!(
+        world.ends[BOB].stack.adopt(now, &record, 10),
+        Err(StackError::WrongState),
+        "only once"
+    );
+    let info = DialogRequest::new(Method::Info);
+    world.ends[BOB].stack.dialog_request(now, adopted, info).unwrap();
+    world.run_ms(20);
+    let Event::Request {
+        txn, dialog, request, ..
+    } = world.event(ALICE)
+    else {
+        panic!()
+    };
+    assert_eq!(dialog, Some(alices));
+    assert_eq!(
+        request.headers.cseq().unwrap().number,
+        11,
+        "beyond what may have been sent"
+    );
+    let now = world.now;
+    world.ends[ALICE]
+        .stack
+        .respond(now, txn, Response::new(StatusCode::OK))
+        .unwrap();
+    let bye = DialogRequest::new(Method::Bye);
+    world.ends[ALICE].stack.dialog_request(now, alices, bye).unwrap();
+    world.run_ms(50);
+    assert!(matches!(world.event(BOB), Event::Response { .. }));
+    assert!(matches!(world.event(BOB), Event::Bye { dialog, .. } if dialog == adopted));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_request_for_a_foreign_dialog_waits_until_the_dialog_is_adopted() {
+    let mut world = World::new(9, Weather::FINE);
+    let (alices, bobs) = establish(&mut world);
+    let record = world.ends[BOB].stack.export(bobs).unwrap();
+    restart(&mut world, BOB, UnknownDialogs::Ask);
+    let now = world.now;
+    let bye = DialogRequest::new(Method::Bye);
+    world.ends[ALICE].stack.dialog_request(now, alices, bye).unwrap();
+    world.run_ms(700);
+    let Event::UnknownDialog {
+        txn: Some(txn),
+        request,
+        ..
+    } = world.event(BOB)
+    else {
+        panic!()
+    };
+    assert_eq!(request.method, Method::Bye);
+    world.assert_no_event(BOB);
+    let now = world.now;
+    assert_eq!(world.ends[BOB].stack.readmit(now, txn), Err(StackError::NoDialog));
+    let adopted = world.ends[BOB].stack.adopt(now, &record, 10).unwrap();
+    world.ends[BOB].stack.readmit(now, txn).unwrap();
+    assert_eq!(world.ends[BOB].stack.readmit(now, txn), Err(StackError::Answered));
+    world.run_ms(50);
+    assert!(matches!(world.event(BOB), Event::Bye { dialog, .. } if dialog == adopted));
+    assert_eq!(world.count("200 OK [2 BYE]"), 1);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_peer_that_lost_the_dialog_ends_it() {
+    let mut world = World::new(9, Weather::FINE);
+    let (alices, _) = establish(&mut world);
+    restart(&mut world, BOB, UnknownDialogs::Refuse);
+    let now = world.now;
+    let info = DialogRequest::new(Method::Info);
+    world.ends[ALICE].stack.dialog_request(now, alices, info).unwrap();
+    world.run_ms(50);
+    assert!(matches!(world.event(ALICE), Event::Response { .. }));
+    assert!(matches!(world.event(ALICE), Event::DialogEnded { dialog, .. } if dialog == alices));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_ringing_call_of_a_dead_process_is_cancelled_by_its_successor() {
+    let mut world = World::new(9, Weather::FINE);
+    let (now, target) = (world.now, world.target(BOB));
+    let invite = world.invite(ALICE, BOB);
+    let txn = world.ends[ALICE].stack.request(now, invite, &[target]).unwrap();
+    world.run_ms(50);
+    let (server, _) = expect_invite(&mut world);
+    world.respond(BOB, server, StatusCode::RINGING);
+    world.run_ms(50);
+    let record = world.ends[ALICE].stack.export_invite(txn).unwrap();
+    restart(&mut world, ALICE, UnknownDialogs::Refuse);
+    world.ends[ALICE].events.clear();
+    let now = world.now;
+    let adopted = world.ends[ALICE].stack.adopt_invite(now, &record).unwrap();
+    world.ends[ALICE].stack.cancel(now, adopted, None).unwrap();
+    world.run_ms(50);
+    assert!(matches!(world.event(BOB), Event::Cancelled { txn, .. } if txn == server));
+    let Event::Response {
+        txn,
+        response,
+        cancelled: true,
+        ..
+    } = world.event(ALICE)
+    else {
+        panic!()
+    };
+    assert_eq!((txn, response.status), (adopted, StatusCode::REQUEST_TERMINATED));
+    assert_eq!(world.count("A>B ACK"), 1);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn an_ack_for_a_foreign_dialog_is_shown_and_never_answered() {
+    let mut world = World::new(9, Weather::FINE);
+    restart(&mut world, BOB, UnknownDialogs::Ask);
+    let mut phone = Phone::new("foreign");
+    phone.to_tag = "elsewhere".into();
+    let ack = phone.text("ACK", 1, "");
+    assert_eq!(phone.send(&mut world, &ack), None);
+    assert!(matches!(
+        world.ends[BOB].stack.poll_event(),
+        Some(Event::UnknownDialog { txn: None, .. })
+    ));
+    world.assert_nothing_left();
+}

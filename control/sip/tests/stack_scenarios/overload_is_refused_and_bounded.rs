@@ -1,0 +1,58 @@
+use super::phone::*;
+use super::world::*;
+use sip::header::RetryAfter;
+use sip::limits::StackLimits;
+use sip::message::{Method, Response, StatusCode};
+use sip::stack::{Event, StackError, Transport};
+
+#[test]
+fn new_work_gets_503_and_calls_in_progress_go_on() {
+    let limits = StackLimits {
+        server_transactions: 20,
+        client_transactions: 4,
+        dialogs: 10,
+    };
+    let mut world = World::with_configs(8, Weather::FINE, Transport::Udp, |config| config.limits = limits);
+    let mut talking = Phone::new("talking");
+    let invite = talking.text("INVITE", 1, "");
+    talking.send(&mut world, &invite);
+    let Some(Event::Request { txn, .. }) = world.ends[BOB].stack.poll_event() else {
+        panic!()
+    };
+    let now = world.now;
+    world.ends[BOB]
+        .stack
+        .respond(now, txn, Response::new(StatusCode::OK))
+        .unwrap();
+    let (ok, _) = answer(&mut world).unwrap();
+    talking.to_tag = String::from_utf8(ok.headers.to().unwrap().tag().unwrap().to_vec()).unwrap();
+
+    let mut refused = 0;
+    for index in 0..1000 {
+        let mut phone = Phone::new(&format!("flood{index}"));
+        let text = phone.text(if index % 2 == 0 { "INVITE" } else { "OPTIONS" }, 1, "");
+        let flow = world.flow(BOB, address(ALICE));
+        if let Some((response, _)) = receive(&mut world, flow, &text) {
+            assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
+            let after: RetryAfter = response.headers.retry_after().unwrap().unwrap();
+            assert_eq!(after.seconds, 5);
+            refused += 1;
+        }
+    }
+    let stats = world.ends[BOB].stack.stats();
+    assert_eq!((stats.server_transactions, stats.dialogs), (20, 10));
+    assert_eq!((stats.overloaded, refused), (981, 981));
+    // Inside the call there is still room.
+    let bye = talking.text("BYE", 2, "");
+    assert_eq!(talking.send(&mut world, &bye).unwrap().status, StatusCode::OK);
+
+    let (now, target) = (world.now, world.target(BOB));
+    for index in 0..5 {
+        let options = world.request_to(Method::Options, ALICE, BOB);
+        let sent = world.ends[ALICE]
+            .stack
+            .request(now, options, std::slice::from_ref(&target));
+        assert_eq!(sent.err(), (index == 4).then_some(StackError::Overloaded));
+    }
+    world.assert_nothing_left();
+}
