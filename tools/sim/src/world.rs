@@ -262,14 +262,17 @@ impl World {
         else {
             return;
         };
-        if phone.server.is_none_or(|server| server.rtp != to) || classify(bytes) != Kind::Rtp {
+        if classify(bytes) != Kind::Rtp {
             return;
         }
-        phone.arrived_at = Some(self.now.mono);
+        if phone.server.is_some_and(|server| server.rtp == to) {
+            phone.arrived_at = Some(self.now.mono);
+        }
         let Ok(packet) = RtpReader::parse(bytes) else {
             return;
         };
-        if Some(packet.payload_type().value()) != phone.digit_type {
+        // By its form: what it was sent to, and under which number, may have changed on the way.
+        if packet.payload().len() != 4 {
             return;
         }
         let Ok(event) = TelephoneEvent::parse(packet.payload()) else {

@@ -1,3 +1,5 @@
+//! Everything follows from the seed.
+
 use sim::{Run, run};
 
 #[test]
