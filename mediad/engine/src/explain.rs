@@ -6,7 +6,7 @@ use crate::{
     command::{DropReason, EndpointReport, SourceState, TransportReport},
     host::Described,
     refusal::Refusal,
-    spec::{EndpointSpec, Name, NodeKind, SourcePolicy},
+    spec::{Codec, EndpointSpec, Name, NodeKind, SourcePolicy},
 };
 
 /// One thing found on the way.
@@ -48,6 +48,7 @@ pub enum Code {
     PacketsStopped,
     WrongSource,
     PayloadType,
+    NoCommonCodec,
     NoDestination,
     Direction,
     Loss,
@@ -116,6 +117,23 @@ pub fn explain(
     Ok(findings)
 }
 
+/// The reasons that tell why a speaker is not heard; the others happen to speakers who are.
+fn says_why(reason: DropReason) -> bool {
+    match reason {
+        DropReason::WrongSource
+        | DropReason::Probation
+        | DropReason::PayloadType
+        | DropReason::Malformed
+        | DropReason::UnexpectedProtocol => true,
+        DropReason::Direction
+        | DropReason::Replay
+        | DropReason::Authentication
+        | DropReason::Stale
+        | DropReason::EgressFull
+        | DropReason::NoEndpoint => false,
+    }
+}
+
 struct Explained<'a> {
     described: &'a Described,
     now: SystemTime,
@@ -165,6 +183,7 @@ impl Explained<'_> {
             return add(Severity::Notice, Code::NotFound, subject, text, None);
         };
         self.ingress(&speaker, findings);
+        self.codec(&speaker, &listener, &subject, findings);
         self.egress(&listener, findings);
         if findings[before..]
             .iter()
@@ -276,7 +295,7 @@ impl Explained<'_> {
         let drops = &speaker.transport.drops;
         let most = DropReason::ALL
             .into_iter()
-            .filter(|why| drops[*why as usize] > 0)
+            .filter(|why| drops[*why as usize] > 0 && says_why(*why))
             .max_by_key(|why| drops[*why as usize])?;
         let count = drops[most as usize];
         let refused = speaker
@@ -368,6 +387,31 @@ impl Explained<'_> {
                     speaker.id, speaker.transport.relearned
                 ),
                 since: speaker.transport.learned_at,
+            });
+        }
+    }
+
+    /// What the speaker sends now, the listener cannot get without decoding.
+    fn codec(&self, speaker: &End<'_>, listener: &End<'_>, subject: &str, findings: &mut Vec<Finding>) {
+        let heard = speaker.streams.ingress.payload_type;
+        let Some(from) = speaker.spec.receive.iter().find(|f| Some(f.payload_type) == heard) else {
+            return;
+        };
+        let law = |codec| matches!(codec, Codec::Pcmu | Codec::Pcma);
+        let carried = listener.spec.send.iter().any(|to| {
+            to.clock == from.clock
+                && (law(to.codec) && law(from.codec) || to.codec == from.codec && to.channels == from.channels)
+        });
+        if !carried {
+            findings.push(Finding {
+                severity: Severity::Problem,
+                code: Code::NoCommonCodec,
+                subject: subject.into(),
+                text: format!(
+                    "{:?} sends {:?}, which {:?} does not take: negotiate a common format",
+                    speaker.id, from.codec, listener.id
+                ),
+                since: None,
             });
         }
     }

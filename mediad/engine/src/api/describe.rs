@@ -484,6 +484,7 @@ fn finding_code(code: Code) -> pb::FindingCode {
         Code::PacketsStopped => pb::FindingCode::PacketsStopped,
         Code::WrongSource => pb::FindingCode::WrongSource,
         Code::PayloadType => pb::FindingCode::PayloadType,
+        Code::NoCommonCodec => pb::FindingCode::NoCommonCodec,
         Code::NoDestination => pb::FindingCode::NoDestination,
         Code::Direction => pb::FindingCode::Direction,
         Code::Loss => pb::FindingCode::Loss,
