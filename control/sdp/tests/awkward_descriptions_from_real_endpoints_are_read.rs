@@ -7,7 +7,7 @@ use sdp::{
 };
 
 fn read(name: &str) -> Description {
-    let path = format!("{}/corpus/{name}.sdp", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/corpus/description/{name}.sdp", env!("CARGO_MANIFEST_DIR"));
     Description::parse(&std::fs::read(&path).expect(&path)).expect(name)
 }
 

@@ -6,7 +6,7 @@ use sdp::Description;
 use sdp::fuzzing::fuzz_description;
 
 fn corpus() -> Vec<Vec<u8>> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/description");
     let mut paths: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())

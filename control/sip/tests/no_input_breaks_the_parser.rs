@@ -10,13 +10,40 @@ use sip::message::{Message, Method, Request, parse_datagram};
 use sip::uri::Uri;
 
 fn corpus() -> Vec<Vec<u8>> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/message");
+    files(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/message"))
+}
+
+fn files(folder: &str) -> Vec<Vec<u8>> {
     let mut paths: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
     paths.sort();
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn the_smaller_corpora_replay() {
+    let replay = |folder: &str, least: usize, fuzz: fn(&[u8])| {
+        let corpus = files(folder);
+        assert!(corpus.len() >= least, "{folder} holds {}", corpus.len());
+        corpus.iter().for_each(|data| fuzz(data));
+    };
+    replay(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/stream"),
+        6,
+        sip::fuzzing::fuzz_stream,
+    );
+    replay(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/uri"),
+        8,
+        sip::fuzzing::fuzz_uri,
+    );
+    replay(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/auth"),
+        6,
+        sip::fuzzing::fuzz_auth,
+    );
 }
 
 #[test]

@@ -1,0 +1,4 @@
+//! SIP and other URIs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sip::fuzzing::fuzz_uri(data));
