@@ -192,20 +192,20 @@ impl Hosting {
                 );
                 self.host.lost_events();
             }
-            // Counted before the events are taken: a worker tells what happened before it answers.
+            // Counted before the rest is taken: a worker tells what happened, and lets go of sockets, before it answers.
             let answered = shared.replies.len();
             while let Some(event) = shared.events.pop() {
                 worked = true;
                 self.host.engine_event(now, event);
             }
-            for (token, reply) in std::iter::from_fn(|| shared.replies.pop()).take(answered) {
-                worked = true;
-                self.take_reply(now, token, reply);
-            }
             while let Some(socket) = shared.released.pop() {
                 worked = true;
                 self.team.socket_closed(worker);
                 drop(socket);
+            }
+            for (token, reply) in std::iter::from_fn(|| shared.replies.pop()).take(answered) {
+                worked = true;
+                self.take_reply(now, token, reply);
             }
         }
         worked

@@ -65,3 +65,6 @@ pub(crate) const SHUTDOWN_CONNECTIONS: Duration = Duration::from_millis(500);
 
 /// Concurrent requests on the management address. Full: they wait.
 pub(crate) const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Open files kept free for what is neither a media socket nor a connection.
+pub(crate) const SPARE_FILES: usize = 256;

@@ -11,7 +11,10 @@ use std::{
 use media_engine::host::{Host, HostConfig, Interface, InterfaceAddress};
 use media_net::IoChoice;
 use rtp::time::Now;
-use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::{
+    process::{Resource, getrlimit},
+    rand::{GetRandomFlags, getrandom},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, oneshot, watch},
@@ -39,6 +42,7 @@ use crate::{
 /// Names the setting and the remedy.
 pub(crate) fn check(config: &Config) -> Result<(), String> {
     let layout = lay_out(config)?;
+    check_files(config, layout.workers.len(), getrlimit(Resource::Nofile).maximum)?;
     let now = Now {
         mono: Instant::now(),
         wall: SystemTime::now(),
@@ -56,6 +60,19 @@ pub(crate) fn check(config: &Config) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Every socket of every worker, every connection and a few more can be open at once. `limit`: `None` is no limit.
+fn check_files(config: &Config, workers: usize, limit: Option<u64>) -> Result<(), String> {
+    let need = (workers * config.io.sockets_max + config.limits.connections + limits::SPARE_FILES) as u64;
+    match limit {
+        Some(have) if have < need => Err(format!(
+            "io.sockets_max: {workers} workers with {} sockets each and {} connections need {need} open files, the hard \
+             limit is {have}; raise it (systemd: LimitNOFILE=, docker: --ulimit nofile=) or lower io.sockets_max",
+            config.io.sockets_max, config.limits.connections
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Runs the media host until a signal or a failure.
@@ -280,4 +297,24 @@ fn random() -> Result<u64, String> {
     let mut bytes = [0; 8];
     getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| format!("getrandom: {error}"))?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_open_files_are_said_before_the_first_call() {
+        let config = Config::default();
+        assert_eq!(check_files(&config, 4, None), Ok(()));
+        assert_eq!(check_files(&config, 1, Some(65_536)), Ok(()));
+        let message = check_files(&config, 4, Some(65_536)).unwrap_err();
+        for part in [
+            "4 workers with 16384 sockets",
+            "the hard limit is 65536",
+            "LimitNOFILE=",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
 }

@@ -277,13 +277,7 @@ impl Worker {
             ring = true;
             self.events_lost += u64::from(self.shared.events.push(event).is_err());
         }
-        self.backlog = false;
-        while !self.shared.replies.is_full()
-            && let Some((token, reply)) = engine.poll_reply()
-        {
-            ring = true;
-            let _ = self.shared.replies.push((token, reply));
-        }
+        // Before the replies: whoever reads that a session ended finds its sockets here, and its ports free.
         while !self.shared.released.is_full()
             && let Some(socket) = engine.poll_release()
         {
@@ -291,6 +285,12 @@ impl Worker {
                 ring = true;
                 let _ = self.shared.released.push(socket);
             }
+        }
+        while !self.shared.replies.is_full()
+            && let Some((token, reply)) = engine.poll_reply()
+        {
+            ring = true;
+            let _ = self.shared.replies.push((token, reply));
         }
         self.backlog = self.shared.replies.is_full() || self.shared.released.is_full();
         if ring {

@@ -70,8 +70,12 @@ struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let (line, mut controller) = (self.context.line.clone(), std::mem::take(&mut self.controller));
+        // While the runtime goes down there is no lease to keep.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
         // A full line must not lose it: the lease would never run out.
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             while let Err(Ask::Goodbye(back)) = line.send(Ask::Goodbye(controller)) {
                 controller = back;
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;

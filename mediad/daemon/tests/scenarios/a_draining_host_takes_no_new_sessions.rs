@@ -58,6 +58,13 @@ async fn until_told_otherwise() {
     host.drain(pb::DrainRequest { drain: false }).await.unwrap();
     media.apply(call("new", None, None)).await.unwrap();
 
+    // An open stream does not hold up the end, and is told of it.
+    let mut watch = media
+        .watch(pb::WatchRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(watch.message().await.unwrap().is_some());
     let before = Instant::now();
     assert_eq!(daemon.signal("TERM"), Some(0));
     assert!(before.elapsed().as_millis() < 3_000, "{:?}", before.elapsed());

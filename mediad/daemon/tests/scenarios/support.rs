@@ -62,6 +62,8 @@ impl Daemon {
             "workers.count=1",
             "media.scout_ms=0",
             "io.sockets_max=2048",
+            // The machine may run other tests at the same time: a late packet is not a lost one here.
+            "io.stale_ms=2000",
         ]
         .iter()
         .chain(settings)

@@ -12,7 +12,7 @@ use crate::support::{CONTROLLER, Daemon, call, owner};
 const BATCHES: u64 = 40;
 const PAIRS_PER_BATCH: u64 = 50;
 /// Batches on their way at once; a session's ports are free when its worker let go of them.
-const WINDOW: u64 = 4;
+const WINDOW: u64 = 3;
 
 fn batch(number: u64) -> Vec<pb::Command> {
     let pair = |index: u64| {
