@@ -617,6 +617,10 @@ impl World {
 
     /// `kill -9` and a new process: the owners apply their sessions again, with the ports they had.
     pub fn restart_host(&mut self) {
+        // A host that knows nothing cannot tell a stranger who already sends from a peer it is to learn.
+        if (0..self.phones.len()).any(|phone| self.is_attacked(phone)) {
+            return;
+        }
         self.log("kill -9 and restart");
         let lives = self.model.in_service();
         self.server.restart(self.now, &mut self.rng);

@@ -147,7 +147,7 @@ fn drive(world: &mut World, config: &Run, step: &mut u32) {
     while *step < config.steps {
         world.step();
         *step += 1;
-        if *step % config.quiet_every == 0 && world.judge.violation.is_none() {
+        if step.is_multiple_of(config.quiet_every) && world.judge.violation.is_none() {
             world.settle();
         }
         if world.judge.violation.is_some() {

@@ -248,10 +248,15 @@ impl Phone {
         self.uncertain();
     }
 
-    /// The leg is gone: what was dialled on it may get lost, or be told of again where its last packets end up.
+    /// The leg is gone, and whatever key is down.
     pub fn forget_digits(&mut self) {
         self.dialling = None;
-        self.told = self.told.min(self.dialled.len().saturating_sub(1));
+        self.heard_anew();
+    }
+
+    /// Another node hears the phone now: digits may get lost in between, or be told of by both.
+    pub fn heard_anew(&mut self) {
+        self.told = self.told.min(self.dialled.len().saturating_sub(2));
         for digit in &mut self.dialled {
             digit.certain = false;
         }

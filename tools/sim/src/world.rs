@@ -345,6 +345,7 @@ impl World {
             let after = part(graph);
             if before.as_deref().is_none_or(|before| part(before) != after) {
                 self.disturb(phone);
+                self.phones[phone].heard_anew();
             }
             let had = |graph: &Rc<Graph>| {
                 graph
