@@ -649,10 +649,9 @@ impl World {
                 self.release(phone);
             }
         }
-        if self.percent(50) {
-            let wait = self.rng.below(1_000);
-            self.pass(std::time::Duration::from_millis(wait));
-        }
+        // As the daemon does before it serves: ports on which packets arrive are left alone.
+        let listens = 250 + self.rng.below(750);
+        self.pass(std::time::Duration::from_millis(listens));
         for (name, owner, graph) in wanted {
             if self.percent(85) {
                 self.create_as(&name, owner, graph);
