@@ -51,9 +51,9 @@ impl Side {
     }
 }
 
-fn call(now: Instant, alice: &mut Side, bob: &mut Side, uris: &(Uri, Uri)) {
-    let target = [Target::address(Transport::Udp, bob.flow.local)];
-    alice.timed(|stack| {
+fn call(now: Instant, sides: &mut [Side; 2], uris: &(Uri, Uri)) {
+    let target = [Target::address(Transport::Udp, sides[1].flow.local)];
+    sides[0].timed(|stack| {
         let mut invite = Request::new(Method::Invite, &uris.1);
         invite
             .headers
@@ -70,14 +70,15 @@ fn call(now: Instant, alice: &mut Side, bob: &mut Side, uris: &(Uri, Uri)) {
     });
     loop {
         let mut moved = false;
-        for (from, to, is_bob) in [(&mut *alice, &mut *bob, true), (&mut *bob, &mut *alice, false)] {
-            while let Some(transmit) = from.timed(Stack::poll_transmit) {
+        for index in 0..2 {
+            let to = 1 - index;
+            while let Some(transmit) = sides[index].timed(Stack::poll_transmit) {
                 moved = true;
-                let flow = to.flow;
-                to.timed(|stack| {
+                let flow = sides[to].flow;
+                sides[to].timed(|stack| {
                     stack.handle_message(now, flow, transmit.bytes);
                     while let Some(event) = stack.poll_event() {
-                        react(now, stack, event, is_bob);
+                        react(now, stack, event, to == 1);
                     }
                 });
             }
@@ -105,12 +106,10 @@ fn react(now: Instant, stack: &mut Stack, event: Event, is_bob: bool) {
             response,
             dialog: Some(dialog),
             ..
-        } if response.status.is_success() && !is_bob && stack.dialog(dialog).is_some() => {
-            if stack.ack(dialog, None::<Content>).is_ok() {
-                stack
-                    .dialog_request(now, dialog, DialogRequest::new(Method::Bye))
-                    .unwrap();
-            }
+        } if response.status.is_success() && !is_bob && stack.ack(dialog, None::<Content>).is_ok() => {
+            stack
+                .dialog_request(now, dialog, DialogRequest::new(Method::Bye))
+                .unwrap();
         }
         _ => {}
     }
@@ -125,20 +124,22 @@ fn main() {
         "192.0.2.1:5060".parse().unwrap(),
         "192.0.2.2:5061".parse().unwrap(),
     ];
-    let mut alice = Side::new(addresses[0], addresses[1]);
-    let mut bob = Side::new(addresses[1], addresses[0]);
+    let mut sides = [
+        Side::new(addresses[0], addresses[1]),
+        Side::new(addresses[1], addresses[0]),
+    ];
     let uri = |user: &str, address: SocketAddr| Uri::sip(Some(user), &address.ip().into(), None);
     let uris = (uri("alice", addresses[0]), uri("bob", addresses[1]));
     let start = Instant::now();
     for index in 0..calls {
         // 1 000 calls/s in the stacks' time, so that finished transactions live as long as they would.
         let now = start + Duration::from_millis(index.into());
-        call(now, &mut alice, &mut bob, &uris);
-        for side in [&mut alice, &mut bob] {
+        call(now, &mut sides, &uris);
+        for side in &mut sides {
             side.timed(|stack| stack.handle_timeout(now));
         }
     }
-    for (name, side) in [("caller", &alice), ("callee", &bob)] {
+    for (name, side) in [("caller", &sides[0]), ("callee", &sides[1])] {
         let stats = side.stack.stats();
         println!(
             "{name}: {:.1} us per call; {} client and {} server transactions, {} dialogs, {} timers left",

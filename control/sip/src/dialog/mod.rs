@@ -14,11 +14,12 @@ pub use reliable::{ProvisionalOrder, ReliableReceiver, ReliableSender};
 pub use session_timer::{SessionAnswer, SessionTimer, SessionTimerRole};
 
 use bytes::Bytes;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::header::{CSeq, HeaderError, HeaderValue, NameAddr, OptionTags, Replaces};
 use crate::message::{Header, HeaderName, Headers, Method, Request, Response};
-use crate::stack::Target;
-use crate::uri::Uri;
+use crate::stack::{Target, Transport};
+use crate::uri::{Scheme, Uri};
 
 /// What identifies a dialog (RFC 3261 §12).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -255,6 +256,7 @@ impl Dialog {
         if let Some(contact) = response.headers.contact()? {
             self.remote_target = contact.uri;
         }
+        self.follow_next_hop();
         Ok(())
     }
 
@@ -263,6 +265,43 @@ impl Dialog {
         self.note_capabilities(headers);
         if let Ok(Some(contact)) = headers.contact() {
             self.remote_target = contact.uri;
+            self.follow_next_hop();
+        }
+    }
+
+    /// Sends requests where the route set says, when that is an address and not a name to be resolved
+    /// ([`Dialog::next_hop`] and [`Stack::set_dialog_target`](crate::stack::Stack::set_dialog_target) are for those).
+    ///
+    /// A flow is kept while there is no route that leads elsewhere: a peer behind a NAT is reached where it was heard,
+    /// not at the private address of its Contact.
+    pub(crate) fn follow_next_hop(&mut self) {
+        let hop = self.next_hop();
+        let Some(ip) = hop.host().and_then(|host| host.as_ip()).filter(|_| hop.is_sip()) else {
+            return;
+        };
+        let known = self.target.remote().ip().to_canonical();
+        let is_flow = matches!(self.target, Target::Flow(_));
+        if is_flow && (self.route_set.is_empty() || ip == known) {
+            return;
+        }
+        if is_private(ip) && !is_private(known) {
+            return;
+        }
+        let named = hop.transport().and_then(|name| Transport::from_bytes(&name));
+        let secure = hop.scheme() == Scheme::Sips;
+        // RFC 3263 §4.1: with an address and no transport it is UDP, or TLS for sips; a WebSocket peer stays one.
+        let transport = match (named, self.target.transport()) {
+            (Some(Transport::Tcp), _) if secure => Transport::Tls,
+            (Some(Transport::Ws), _) if secure => Transport::Wss,
+            (Some(named), _) => named,
+            (None, known @ (Transport::Ws | Transport::Wss)) => known,
+            (None, _) if secure => Transport::Tls,
+            (None, _) => Transport::Udp,
+        };
+        let port = hop.port().unwrap_or(transport.default_port());
+        let remote = SocketAddr::new(ip, port);
+        if (self.target.transport(), self.target.remote()) != (transport, remote) {
+            self.target = Target::address(transport, remote);
         }
     }
 
@@ -352,6 +391,14 @@ impl Dialog {
             from_tag: self.id.local_tag.clone(),
             early_only: false,
         }
+    }
+}
+
+/// An address that means nothing outside of its own network.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local(),
     }
 }
 

@@ -381,6 +381,7 @@ impl Stack {
             return None;
         };
         dialog.offers.invite_sent = true;
+        dialog.follow_next_hop();
         let key = self.insert_dialog(DialogEntry::new(dialog));
         if let Some(client) = self.clients.get_mut(&id) {
             client.forks.push(key);

@@ -336,6 +336,7 @@ impl Stack {
         let tag = String::from_utf8_lossy(&server.to_tag).into_owned();
         let mut dialog =
             Dialog::from_request(request, &tag, contact, target).map_err(|_| StackError::Malformed)?;
+        dialog.follow_next_hop();
         dialog.offers.invite_received = true;
         dialog.offers.offer_received = !request.body.is_empty();
         let key = self.insert_dialog(DialogEntry::new(dialog));
@@ -558,7 +559,7 @@ impl Stack {
             }
             entry.dialog.refresh_target(&request.headers);
             // A peer that moved (new NAT binding, new connection) is reached where it was heard last.
-            if matches!(entry.dialog.target, Target::Flow(_)) {
+            if matches!(entry.dialog.target, Target::Flow(_)) && entry.dialog.route_set.is_empty() {
                 entry.dialog.target = Target::Flow(flow);
             }
         }
@@ -622,10 +623,10 @@ impl Stack {
             .servers
             .get(&invite)
             .and_then(|server| server.reliable.as_deref());
-        if answered_offer.is_some_and(|reliable| reliable.has_body) {
-            if let Some(entry) = self.dialogs.get_mut(&dialog) {
-                entry.dialog.offers.offer_received = false;
-            }
+        if answered_offer.is_some_and(|reliable| reliable.has_body)
+            && let Some(entry) = self.dialogs.get_mut(&dialog)
+        {
+            entry.dialog.offers.offer_received = false;
         }
         if request.body.is_empty() {
             self.answer_own(now, txn, StatusCode::OK);
