@@ -439,7 +439,9 @@ impl Line {
             ));
         }
         if (mark.speaker, mark.stream) != (last.mark.speaker, last.mark.stream) {
-            let joined = step == 1 || digits;
+            // Two jumps that the host was deaf to can add up to what looks like a loss.
+            let jumped = mark.speaker == last.mark.speaker && mark.stream.wrapping_sub(last.mark.stream) > 1;
+            let joined = step == 1 || digits || jumped;
             return if joined {
                 Ok(())
             } else {
