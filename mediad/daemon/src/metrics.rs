@@ -19,15 +19,17 @@ pub(crate) fn page(
     requests: (usize, usize),
 ) -> String {
     let mut page = Page(String::with_capacity(16 << 10));
-    host(&mut page, status, requests);
+    host(&mut page, status);
+    queues(&mut page, status, requests);
     interfaces(&mut page, &status.interfaces);
     packets(&mut page, workers);
     threads(&mut page, status, workers);
+    rounds(&mut page, workers);
     calls(&mut page, tally);
     page.0
 }
 
-fn host(page: &mut Page, status: &pb::StatusReply, (waiting, capacity): (usize, usize)) {
+fn host(page: &mut Page, status: &pb::StatusReply) {
     page.family(
         "mediad_info",
         "gauge",
@@ -77,6 +79,9 @@ fn host(page: &mut Page, status: &pb::StatusReply, (waiting, capacity): (usize, 
         "Share of the busiest worker's time, 0 to 1.",
         status.load,
     );
+}
+
+fn queues(page: &mut Page, status: &pb::StatusReply, (waiting, capacity): (usize, usize)) {
     page.single(
         "mediad_events_total",
         "counter",
@@ -225,6 +230,9 @@ fn threads(page: &mut Page, status: &pb::StatusReply, workers: &[Figures]) {
         page.sample("mediad_mailbox_used", &labels, told.mailbox_used);
         page.sample("mediad_mailbox_size", &labels, told.mailbox_size);
     }
+}
+
+fn rounds(page: &mut Page, workers: &[Figures]) {
     page.family(
         "mediad_wakeups_total",
         "counter",
