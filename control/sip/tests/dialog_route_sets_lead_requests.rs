@@ -1,5 +1,7 @@
 //! Route sets, strict routers, and where requests inside a dialog go.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by stopping")]
+
 use bytes::Bytes;
 use sip::dialog::Dialog;
 use sip::limits::Limits;

@@ -1,5 +1,7 @@
 //! What a UAS answers to each kind of Session-Expires (RFC 4028 §9), as a table.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by stopping")]
+
 use sip::dialog::SessionTimer;
 use sip::message::{HeaderName, Headers};
 use sip::stack::SessionTimerConfig;

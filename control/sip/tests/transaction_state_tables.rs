@@ -1,5 +1,7 @@
 //! Every state of every transaction machine meets every event; the whole table is a snapshot.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by stopping")]
+
 use sip::transaction::{
     Actions, InviteClient, InviteServer, NonInviteClient, NonInviteServer, Path, Timer, TimerQueue, Timing,
 };
@@ -38,10 +40,13 @@ fn written(actions: Actions) -> String {
     }
 }
 
+/// An event by name, and what it does to a machine.
+type Event<'a, M> = (&'a str, &'a dyn Fn(&mut M) -> Actions);
+
 /// Steps that lead to a state, then each event from there.
 fn table<M: Copy, S: std::fmt::Debug>(
     states: &[(&str, M)],
-    events: &[(&str, &dyn Fn(&mut M) -> Actions)],
+    events: &[Event<'_, M>],
     state: impl Fn(&M) -> S,
 ) -> String {
     let mut out = String::new();
@@ -92,7 +97,7 @@ fn invite_client(reliable: bool) -> String {
             })
         })
         .collect();
-    let mut events: Vec<(&str, &dyn Fn(&mut InviteClient) -> Actions)> = vec![
+    let mut events: Vec<Event<'_, InviteClient>> = vec![
         ("1xx", &provisional),
         ("2xx", &success),
         ("3xx-6xx", &failure),
@@ -127,7 +132,7 @@ fn non_invite_client(reliable: bool) -> String {
             (format!("timer {timer:?}"), apply)
         })
         .collect();
-    let mut events: Vec<(&str, &dyn Fn(&mut NonInviteClient) -> Actions)> = vec![
+    let mut events: Vec<Event<'_, NonInviteClient>> = vec![
         ("1xx", &provisional),
         ("final", &last),
         ("transport error", &broken),
@@ -167,7 +172,7 @@ fn invite_server(reliable: bool) -> String {
             (format!("timer {timer:?}"), apply)
         })
         .collect();
-    let mut events: Vec<(&str, &dyn Fn(&mut InviteServer) -> Actions)> = vec![
+    let mut events: Vec<Event<'_, InviteServer>> = vec![
         ("INVITE", &again),
         ("ACK", &ack),
         ("send 1xx", &provisional),
@@ -204,7 +209,7 @@ fn non_invite_server(reliable: bool) -> String {
             })
         })
         .collect();
-    let mut events: Vec<(&str, &dyn Fn(&mut NonInviteServer) -> Actions)> = vec![
+    let mut events: Vec<Event<'_, NonInviteServer>> = vec![
         ("request", &again),
         ("send 1xx", &provisional),
         ("send final", &last),

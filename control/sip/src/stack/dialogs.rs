@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::event::{ClientTxn, DialogKey, EndReason, Event, StackError};
 use super::flow::Target;
 use super::outgoing::Outgoing;
-use super::request::DialogRequest;
+use super::request::{Content, DialogRequest};
 use super::{DialogTimer, Due, Stack};
 use crate::dialog::{Dialog, DialogRecord, DialogState, SessionTimerRole, Side};
 use crate::header::RAck;
@@ -128,38 +128,12 @@ impl Stack {
             headers,
             targets,
         } = request;
-        let entry = self.dialogs.get_mut(&key.0).ok_or(StackError::NoDialog)?;
+        let built = self.build_in_dialog(key, &method, content, &headers)?;
+        let entry = self.dialogs.get(&key.0).ok_or(StackError::NoDialog)?;
         let targets = if targets.is_empty() {
             vec![entry.dialog.target.clone()]
         } else {
             targets
-        };
-        let mut built = entry.dialog.build_request(method.clone(), None);
-        for field in &headers {
-            built.headers.push_field(field.clone());
-        }
-        if let Some(content) = content {
-            content.put(&mut built.headers, &mut built.body);
-        }
-        let refreshes = matches!(method, Method::Invite | Method::Update);
-        let names_us = refreshes || matches!(method, Method::Refer | Method::Notify | Method::Subscribe);
-        if names_us && !built.headers.contains(HeaderName::Contact) {
-            let contact = entry.dialog.contact.to_vec();
-            built
-                .headers
-                .push_field(Header::from_typed(HeaderName::Contact, contact));
-        }
-        if refreshes && self.config.extensions.contains(&"timer") {
-            let config = self.config.session_timer.as_ref();
-            if !built.headers.contains(HeaderName::SessionExpires) {
-                entry.dialog.session.write_request(&mut built.headers, config);
-            }
-        }
-        if refreshes {
-            self.name_capabilities(&mut built.headers);
-        }
-        let Some(entry) = self.dialogs.get(&key.0) else {
-            return Err(StackError::NoDialog);
         };
         let waits_for_ack = method == Method::Bye && entry.unacknowledged.is_some();
         let outgoing = Outgoing {
@@ -192,6 +166,41 @@ impl Stack {
             _ => {}
         }
         Ok(ClientTxn(txn))
+    }
+
+    /// The request with every field but Via and User-Agent.
+    fn build_in_dialog(
+        &mut self,
+        key: DialogKey,
+        method: &Method,
+        content: Option<Content>,
+        headers: &Headers,
+    ) -> Result<Request, StackError> {
+        let entry = self.dialogs.get_mut(&key.0).ok_or(StackError::NoDialog)?;
+        let mut built = entry.dialog.build_request(method.clone(), None);
+        for field in headers {
+            built.headers.push_field(field.clone());
+        }
+        if let Some(content) = content {
+            content.put(&mut built.headers, &mut built.body);
+        }
+        let refreshes = matches!(method, Method::Invite | Method::Update);
+        let names_us = refreshes || matches!(method, Method::Refer | Method::Notify | Method::Subscribe);
+        if names_us && !built.headers.contains(HeaderName::Contact) {
+            let contact = entry.dialog.contact.to_vec();
+            let field = Header::from_typed(HeaderName::Contact, contact);
+            built.headers.push_field(field);
+        }
+        if !refreshes {
+            return Ok(built);
+        }
+        let has_interval = built.headers.contains(HeaderName::SessionExpires);
+        if self.config.extensions.contains(&"timer") && !has_interval {
+            let config = self.config.session_timer.as_ref();
+            entry.dialog.session.write_request(&mut built.headers, config);
+        }
+        self.name_capabilities(&mut built.headers);
+        Ok(built)
     }
 
     pub(super) fn send_deferred(&mut self, now: Instant, key: u64, bye: DeferredBye) {

@@ -1,5 +1,6 @@
 //! Stacks that talk to each other over a network in virtual time: one scenario per file.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by stopping")]
 #![allow(unreachable_pub, reason = "a test binary: its modules share what they share")]
 
 mod a_call_is_set_up_and_torn_down;

@@ -88,7 +88,9 @@ fn without_another_target_the_failure_is_told() {
     );
     let tls = Target::address(Transport::Tls, address(BOB));
     assert_eq!(
-        world.ends[ALICE].stack.request(now, options, &[tls.clone()]),
+        world.ends[ALICE]
+            .stack
+            .request(now, options, std::slice::from_ref(&tls)),
         Err(StackError::NoIdentity(tls))
     );
     world.ends[BOB].events.clear();

@@ -167,7 +167,7 @@ fn a_user_that_never_answers_is_answered_for() {
     world.ends[ALICE].stack = sip::stack::Stack::new(patient, [7; 32]);
     world.ends[ALICE]
         .stack
-        .request(now, invite, &[target.clone()])
+        .request(now, invite, std::slice::from_ref(&target))
         .unwrap();
     world.run_ms(10);
     let (txn, dialog) = expect_invite(&mut world);
