@@ -104,7 +104,7 @@ fn answered(target: Target, contact: &str, record_route: &str) -> Target {
         ok.headers.push(HeaderName::RecordRoute, record_route).unwrap();
     }
     dialog.confirm(&ok).unwrap();
-    dialog.target
+    dialog.next_hop_target().unwrap_or(dialog.target)
 }
 
 #[test]
@@ -123,6 +123,13 @@ fn requests_follow_addresses_and_keep_flows_and_public_addresses() {
         (trunk.clone(), "<sip:10.0.0.9:5080>", "", trunk.clone()),
         // A name is the resolver's business.
         (trunk.clone(), "<sip:peer.example>", "", trunk.clone()),
+        // A peer on a stream that forgets to say so.
+        (
+            Target::address(Transport::Tcp, "203.0.113.1:5060".parse().unwrap()),
+            "<sip:203.0.113.1:5090>",
+            "",
+            Target::address(Transport::Tcp, "203.0.113.1:5090".parse().unwrap()),
+        ),
         // The route comes first.
         (
             trunk.clone(),

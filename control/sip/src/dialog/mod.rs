@@ -256,7 +256,6 @@ impl Dialog {
         if let Some(contact) = response.headers.contact()? {
             self.remote_target = contact.uri;
         }
-        self.follow_next_hop();
         Ok(())
     }
 
@@ -265,44 +264,42 @@ impl Dialog {
         self.note_capabilities(headers);
         if let Ok(Some(contact)) = headers.contact() {
             self.remote_target = contact.uri;
-            self.follow_next_hop();
         }
     }
 
-    /// Sends requests where the route set says, when that is an address and not a name to be resolved
-    /// ([`Dialog::next_hop`] and [`Stack::set_dialog_target`](crate::stack::Stack::set_dialog_target) are for those).
+    /// Where requests should go by route set and Contact, when that is an address and not a name to be resolved
+    /// (for names: [`Dialog::next_hop`] and [`Stack::set_dialog_target`](crate::stack::Stack::set_dialog_target)).
+    /// `None`: they should go on to where they went so far.
     ///
-    /// A flow is kept while there is no route that leads elsewhere: a peer behind a NAT is reached where it was heard,
-    /// not at the private address of its Contact.
-    pub(crate) fn follow_next_hop(&mut self) {
+    /// A flow is kept while there is no route that leads elsewhere, and a public address while the other one is
+    /// private: a peer behind a NAT is reached where it was heard.
+    pub fn next_hop_target(&self) -> Option<Target> {
         let hop = self.next_hop();
-        let Some(ip) = hop.host().and_then(|host| host.as_ip()).filter(|_| hop.is_sip()) else {
-            return;
-        };
+        let ip = hop.host()?.as_ip().filter(|_| hop.is_sip())?;
         let known = self.target.remote().ip().to_canonical();
         let is_flow = matches!(self.target, Target::Flow(_));
         if is_flow && (self.route_set.is_empty() || ip == known) {
-            return;
+            return None;
         }
         if is_private(ip) && !is_private(known) {
-            return;
+            return None;
         }
         let named = hop.transport().and_then(|name| Transport::from_bytes(&name));
         let secure = hop.scheme() == Scheme::Sips;
-        // RFC 3263 §4.1: with an address and no transport it is UDP, or TLS for sips; a WebSocket peer stays one.
-        let transport = match (named, self.target.transport()) {
-            (Some(Transport::Tcp), _) if secure => Transport::Tls,
-            (Some(Transport::Ws), _) if secure => Transport::Wss,
-            (Some(named), _) => named,
-            (None, known @ (Transport::Ws | Transport::Wss)) => known,
-            (None, _) if secure => Transport::Tls,
-            (None, _) => Transport::Udp,
+        // RFC 3263 §4.1: with an address and no transport it is UDP, or TLS for sips. Peers that forget the parameter
+        // are met over what worked so far.
+        let transport = match named {
+            Some(Transport::Tcp) if secure => Transport::Tls,
+            Some(Transport::Ws) if secure => Transport::Wss,
+            Some(named) => named,
+            None if secure => Transport::Tls,
+            None if ip == known => self.target.transport(),
+            None => Transport::Udp,
         };
         let port = hop.port().unwrap_or(transport.default_port());
         let remote = SocketAddr::new(ip, port);
-        if (self.target.transport(), self.target.remote()) != (transport, remote) {
-            self.target = Target::address(transport, remote);
-        }
+        let is_new = (self.target.transport(), self.target.remote()) != (transport, remote);
+        is_new.then(|| Target::address(transport, remote))
     }
 
     fn note_capabilities(&mut self, headers: &Headers) {

@@ -350,6 +350,7 @@ impl Stack {
         if self.config.extensions.contains(&"timer") {
             entry.dialog.session.agree_as_uac(&response.headers);
         }
+        self.follow_next_hop(dialog);
         self.start_session_timer(now, dialog);
         self.push_response(id, response, Some(dialog), false);
     }
@@ -381,8 +382,8 @@ impl Stack {
             return None;
         };
         dialog.offers.invite_sent = true;
-        dialog.follow_next_hop();
         let key = self.insert_dialog(DialogEntry::new(dialog));
+        self.follow_next_hop(key);
         if let Some(client) = self.clients.get_mut(&id) {
             client.forks.push(key);
         }
@@ -418,6 +419,7 @@ impl Stack {
                     if self.config.extensions.contains(&"timer") {
                         entry.dialog.session.agree_as_uac(&response.headers);
                     }
+                    self.follow_next_hop(key);
                     self.start_session_timer(now, key);
                 }
             }

@@ -265,6 +265,18 @@ impl Stack {
         Ok(())
     }
 
+    /// Sends a dialog's requests where its route set leads, if we have a socket for that.
+    pub(super) fn follow_next_hop(&mut self, key: u64) {
+        let target = self
+            .dialogs
+            .get(&key)
+            .and_then(|entry| entry.dialog.next_hop_target());
+        let reachable = target.filter(|target| self.identity_for(target).is_some());
+        if let (Some(target), Some(entry)) = (reachable, self.dialogs.get_mut(&key)) {
+            entry.dialog.target = target;
+        }
+    }
+
     pub(super) fn insert_dialog(&mut self, entry: DialogEntry) -> u64 {
         let key = self.new_id();
         self.dialogs_by_id.insert(entry.dialog.id.clone(), key);

@@ -4,6 +4,23 @@
 //! call, and after each request of yours, drain [`Stack::poll_event`] and [`Stack::poll_transmit`] and set an alarm
 //! for [`Stack::poll_timeout`]. What one call puts into the two queues is bounded by the message that caused it.
 //!
+//! ```
+//! use sip::{header::NameAddr, message::{HeaderName, Method, Request}, stack::*, uri::Uri};
+//!
+//! let local = "192.0.2.1:5060".parse().unwrap();
+//! let config = StackConfig::new(vec![Identity::new(Transport::Udp, local, local)]);
+//! let mut stack = Stack::new(config, [7; 32]); // a secret seed, in earnest
+//! let now = std::time::Instant::now();
+//! let peer = Uri::parse("sip:bob@192.0.2.2".into()).unwrap();
+//! let mut options = Request::new(Method::Options, &peer);
+//! options.headers.push_value(HeaderName::From, &NameAddr::new(Uri::parse("sip:a@192.0.2.1".into()).unwrap()));
+//! options.headers.push_value(HeaderName::To, &NameAddr::new(peer));
+//! let target = Target::address(Transport::Udp, "192.0.2.2:5060".parse().unwrap());
+//! stack.request(now, options, &[target]).unwrap();
+//! assert!(stack.poll_transmit().unwrap().bytes.starts_with(b"OPTIONS sip:bob@192.0.2.2 SIP/2.0\r\nVia: SIP/2.0/UDP"));
+//! assert_eq!(stack.poll_timeout().unwrap() - now, stack.config().timing.t1); // timer E
+//! ```
+//!
 //! Authentication is its user's: answer a request with 401, or repeat one of ours with credentials by
 //! [`Stack::retry_with_credentials`].
 

@@ -336,10 +336,10 @@ impl Stack {
         let tag = String::from_utf8_lossy(&server.to_tag).into_owned();
         let mut dialog =
             Dialog::from_request(request, &tag, contact, target).map_err(|_| StackError::Malformed)?;
-        dialog.follow_next_hop();
         dialog.offers.invite_received = true;
         dialog.offers.offer_received = !request.body.is_empty();
         let key = self.insert_dialog(DialogEntry::new(dialog));
+        self.follow_next_hop(key);
         if let Some(entry) = self.dialogs.get_mut(&key) {
             entry.invite_server = Some(id);
         }
@@ -562,7 +562,11 @@ impl Stack {
             if matches!(entry.dialog.target, Target::Flow(_)) && entry.dialog.route_set.is_empty() {
                 entry.dialog.target = Target::Flow(flow);
             }
+            self.follow_next_hop(dialog);
         }
+        let Some(entry) = self.dialogs.get_mut(&dialog) else {
+            return;
+        };
         match request.method {
             Method::Invite => {
                 entry.invite_server = Some(txn);
