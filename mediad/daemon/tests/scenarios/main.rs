@@ -11,6 +11,7 @@ mod support;
 
 mod a_bad_configuration_is_explained;
 mod a_call_is_relayed_both_ways;
+mod a_call_joins_two_networks;
 mod a_controller_drops_and_goes_on_where_it_was;
 mod a_draining_host_takes_no_new_sessions;
 mod a_full_mailbox_refuses_before_anything_happens;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     thread,
@@ -200,7 +200,11 @@ pub(crate) struct Party {
 
 impl Party {
     pub(crate) fn new(hz: f64) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self::at(Ipv4Addr::LOCALHOST.into(), hz)
+    }
+
+    pub(crate) fn at(ip: IpAddr, hz: f64) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let ssrc = Ssrc(u32::from(socket.local_addr().unwrap().port()) << 8);
         Self {
