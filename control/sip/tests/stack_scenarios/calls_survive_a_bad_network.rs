@@ -158,6 +158,21 @@ fn nine_calls_of_ten_complete_at_a_fifth_of_loss() {
 }
 
 #[test]
+fn one_seed_replays_the_same_call() {
+    let plan = Plan {
+        reliable_ringing: true,
+        answer: 200,
+        cancel_after_ms: Some(2500),
+        reinvite: true,
+        both_reinvite: true,
+        callee_hangs_up: true,
+    };
+    let trace = |seed| play(seed, Weather::STORM, Transport::Udp, plan).0.trace;
+    assert_eq!(trace(3), trace(3));
+    assert_ne!(trace(3), trace(4));
+}
+
+#[test]
 fn without_loss_every_plan_ends_as_planned() {
     for bits in 0..32u64 {
         let plan = Plan {

@@ -1,7 +1,9 @@
+use super::a_call_is_set_up_and_torn_down::establish;
 use super::world::*;
 use sip::auth::{ClientSession, Ha1, HashKind, choose_challenge};
-use sip::message::{HeaderName, Method, Response, StatusCode};
-use sip::stack::{Event, StackError, Target, Transport};
+use sip::limits::Limits;
+use sip::message::{HeaderName, Message, Method, Response, StatusCode, parse_datagram};
+use sip::stack::{DialogRequest, EndReason, Event, StackError, Target, Transport};
 
 const CAROL: usize = 2;
 
@@ -171,7 +173,72 @@ fn a_challenge_is_answered_with_the_next_number_and_the_ack_of_the_2xx_repeats_t
         request.headers.get(HeaderName::ProxyAuthorization),
         Some(&credentials[..])
     );
-    let (now, bye) = (world.now, sip::stack::DialogRequest::new(Method::Bye));
+    let (now, bye) = (world.now, DialogRequest::new(Method::Bye));
     world.ends[BOB].stack.dialog_request(now, bobs, bye).unwrap();
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_bye_that_is_challenged_is_sent_again_or_forgotten() {
+    for retries in [true, false] {
+        let mut world = World::new(10, Weather::FINE);
+        let (alices, bobs) = establish(&mut world);
+        let (now, bye) = (world.now, DialogRequest::new(Method::Bye));
+        let stack = &mut world.ends[ALICE].stack;
+        let first = stack.dialog_request(now, alices, bye).unwrap();
+        let sent = stack.poll_transmit().unwrap().bytes;
+        let Ok(Message::Request(sent)) = parse_datagram(sent, &Limits::DEFAULT) else {
+            panic!()
+        };
+        let mut challenge = Response::to_request(&sent, StatusCode::UNAUTHORIZED);
+        let value = "Digest realm=\"example\", nonce=\"n1\", qop=\"auth\"";
+        challenge
+            .headers
+            .push(HeaderName::WwwAuthenticate, value)
+            .unwrap();
+        let flow = world.flow(ALICE, address(BOB));
+        let stack = &mut world.ends[ALICE].stack;
+        stack.handle_message(now, flow, challenge.to_bytes());
+        let Some(Event::Response { response, .. }) = stack.poll_event() else {
+            panic!()
+        };
+        assert!(
+            stack.dialog(alices).is_some(),
+            "there is still time for credentials"
+        );
+        if retries {
+            let chosen = choose_challenge(&response.headers.www_authenticate().unwrap()).unwrap();
+            let ha1 = Ha1::from_password(HashKind::Md5, b"alice", b"example", b"secret");
+            let mut session = ClientSession::new(chosen, "alice", ha1, "0123456789abcdef").unwrap();
+            stack
+                .retry_with_credentials(now, first, &response, &mut session)
+                .unwrap();
+            world.run_ms(50);
+            let Event::Bye { request, .. } = world.event(BOB) else {
+                panic!()
+            };
+            assert_eq!(request.headers.cseq().unwrap().number, 3);
+            assert!(request.headers.contains(HeaderName::Authorization));
+        } else {
+            world.ends[BOB].stack.forget_dialog(bobs);
+        }
+        world.assert_nothing_left();
+        let ended = |event: &Event| {
+            matches!(
+                event,
+                Event::DialogEnded {
+                    reason: EndReason::LocalBye,
+                    ..
+                }
+            )
+        };
+        assert_eq!(
+            world.ends[ALICE]
+                .events
+                .iter()
+                .filter(|event| ended(event))
+                .count(),
+            1
+        );
+    }
 }
