@@ -177,11 +177,11 @@ const MISTAKES: &[(Mistake, Code, &str, &str)] = &[
     (
         |r| {
             r.put_nodes
-                .push(node_of("r", node::Kind::Room(pb::Room::default())))
+                .push(node_of("r", node::Kind::Recorder(pb::Recorder::default())))
         },
         Code::Unimplemented,
         "node:r",
-        "room",
+        "recorder",
     ),
     (
         |r| {
