@@ -88,7 +88,7 @@ pub enum Event {
     Cancelled {
         /// The INVITE's transaction.
         txn: ServerTxn,
-        /// Its dialog, about to end.
+        /// Its dialog; it ends now, unless the INVITE was sent inside it.
         dialog: DialogKey,
         /// The CANCEL, with its Reason.
         request: Request,

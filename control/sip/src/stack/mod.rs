@@ -199,7 +199,7 @@ impl Stack {
     }
 
     /// Sending to `target` failed, or its connection is gone. Requests that wait for an answer from there go to
-    /// their next target, or fail.
+    /// their next target, or fail. Looks at every open client transaction.
     pub fn handle_transport_error(&mut self, now: Instant, target: &Target) {
         let waits = |client: &Client| client.target == *target;
         let failed: Vec<u64> = self

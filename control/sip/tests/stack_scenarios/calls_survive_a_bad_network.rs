@@ -200,7 +200,7 @@ fn without_loss_every_plan_ends_as_planned() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever is lost, doubled or overtaken, and whatever the users want: nothing is stuck, every dialog told is
     /// ended exactly once.
