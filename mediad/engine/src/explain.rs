@@ -394,13 +394,19 @@ impl Explained<'_> {
     /// What the speaker sends now, the listener cannot get without decoding.
     fn codec(&self, speaker: &End<'_>, listener: &End<'_>, subject: &str, findings: &mut Vec<Finding>) {
         let heard = speaker.streams.ingress.payload_type;
-        let Some(from) = speaker.spec.receive.iter().find(|f| Some(f.payload_type) == heard) else {
+        let Some(from) = speaker
+            .spec
+            .receive
+            .iter()
+            .find(|f| Some(f.payload_type) == heard)
+        else {
             return;
         };
         let law = |codec| matches!(codec, Codec::Pcmu | Codec::Pcma);
         let carried = listener.spec.send.iter().any(|to| {
             to.clock == from.clock
-                && (law(to.codec) && law(from.codec) || to.codec == from.codec && to.channels == from.channels)
+                && (law(to.codec) && law(from.codec)
+                    || to.codec == from.codec && to.channels == from.channels)
         });
         if !carried {
             findings.push(Finding {

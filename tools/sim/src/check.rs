@@ -52,23 +52,9 @@ struct Line {
     own_since: bool,
 }
 
-/// Faults of the engine that are known and not mended yet. They are counted and told at the end of a run; `--strict`
-/// makes them violations. A fault that is mended leaves this list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Known {
-    /// A node that moves to another transport, or whose transport is put anew, takes the packets it sent with it.
-    SentMovesWithNode,
-    /// A digit on its way when the formats change keeps the payload type from before.
-    DigitKeepsPayloadType,
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Judge {
-    /// Known faults are violations too.
-    pub strict: bool,
-    /// Known faults seen.
-    pub known: BTreeMap<Known, u64>,
     /// The first thing that must not be.
     pub violation: Option<String>,
     /// Audio packets judged at a phone.
@@ -88,14 +74,6 @@ impl Judge {
     pub fn object(&mut self, what: impl FnOnce() -> String) {
         if self.violation.is_none() {
             self.violation = Some(what());
-        }
-    }
-
-    /// Notes something that is wrong and known: counted, and a violation only where that is asked for.
-    pub fn object_known(&mut self, known: Known, what: impl FnOnce() -> String) {
-        *self.known.entry(known).or_default() += 1;
-        if self.strict {
-            self.object(what);
         }
     }
 
@@ -168,12 +146,10 @@ impl Judge {
             return Err(format!("{place}: {name} is sent to against its direction"));
         }
         if node.digits != Some(header.payload_type.value()) && is_host_digit(packet.payload()) {
-            self.object_known(Known::DigitKeepsPayloadType, || {
-                format!(
-                    "{place}: a digit leaves with payload type {}, not agreed",
-                    header.payload_type
-                )
-            });
+            return Err(format!(
+                "{place}: payload type {} of a digit was not agreed",
+                header.payload_type
+            ));
         }
         let heard = read(&header, packet.payload(), node).map_err(|what| format!("{place}: {what}"))?;
         check_speaker(graph, name, heard).map_err(|what| format!("{place}: {what}"))?;

@@ -23,6 +23,7 @@ pub mod model;
 pub mod network;
 pub mod phone;
 pub mod quiet;
+mod request;
 pub mod sabotage;
 pub mod server;
 pub mod watch;
@@ -43,8 +44,6 @@ pub struct Run {
     pub quiet_every: u32,
     /// Print actions.
     pub verbose: bool,
-    /// Known faults of the engine are violations too.
-    pub strict: bool,
     /// A fault put in on purpose.
     pub sabotage: Option<Sabotage>,
 }
@@ -56,7 +55,6 @@ impl Default for Run {
             steps: 200,
             quiet_every: 50,
             verbose: false,
-            strict: false,
             sabotage: None,
         }
     }
@@ -75,8 +73,6 @@ pub struct Summary {
     pub digits: u64,
     /// Datagrams the engines dropped, for whatever reason.
     pub dropped: u64,
-    /// Known faults of the engine that showed, see [`check::Known`].
-    pub known: u64,
 }
 
 /// The first thing that must not be.
@@ -115,7 +111,6 @@ impl fmt::Display for Failure {
 pub fn run(config: Run) -> Result<Summary, Box<Failure>> {
     let mut world = World::new(config.seed, config.sabotage);
     world.verbose = config.verbose;
-    world.judge.strict = config.strict;
     let mut step = 0;
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| drive(&mut world, &config, &mut step)));
     if let Err(panic) = outcome {
@@ -139,7 +134,6 @@ pub fn run(config: Run) -> Result<Summary, Box<Failure>> {
         heard: world.judge.heard,
         digits: world.judge.digits,
         dropped: world.server.drops().iter().sum(),
-        known: world.judge.known.values().sum(),
     })
 }
 

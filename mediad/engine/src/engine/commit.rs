@@ -212,7 +212,13 @@ impl Engine {
             if changed {
                 endpoint.update(new.clone(), now.mono);
             }
-            endpoint.transport = transport;
+            if endpoint.transport != transport {
+                let sent = endpoint.egress.leave_transport();
+                if let Some(old) = self.transports.get_mut(endpoint.transport) {
+                    old.count_sent(sent);
+                }
+                endpoint.transport = transport;
+            }
             if changed || before.spec.options != spec.options {
                 endpoint.media_timeout = spec.options.media_timeout;
                 self.arm(now.mono, key);
@@ -247,8 +253,7 @@ impl Engine {
             return;
         };
         if let Some(transport) = self.transports.get_mut(endpoint.transport) {
-            transport.tx_packets += endpoint.egress.packets;
-            transport.tx_bytes += endpoint.egress.wire_bytes;
+            transport.count_sent(endpoint.egress.sent_by_transport());
         }
     }
 

@@ -21,10 +21,16 @@ pub(crate) struct Dialling {
     gap: Duration,
     /// When the next packet, or after a gap the next digit, is due; `None` when all is sent.
     due: Option<Instant>,
-    interval: Duration,
-    /// Payload type and clock of telephone-events towards the peer.
-    payload_type: u8,
-    clock: ClockRate,
+    wish: Wish,
+}
+
+/// How the peer takes telephone-events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) payload_type: u8,
+    pub(crate) clock: ClockRate,
+    /// Between packets of one event.
+    pub(crate) interval: Duration,
 }
 
 /// What is due now.
@@ -39,23 +45,19 @@ pub(crate) enum Step {
 }
 
 impl Dialling {
-    pub(crate) fn new(payload_type: u8, clock: ClockRate, interval: Duration) -> Self {
+    pub(crate) fn new(wish: Wish) -> Self {
         Self {
             queue: VecDeque::new(),
             sending: None,
             gap: Duration::ZERO,
             due: None,
-            interval,
-            payload_type,
-            clock,
+            wish,
         }
     }
 
-    /// The peer wants its telephone-events otherwise from the next digit on.
-    pub(crate) fn retarget(&mut self, payload_type: u8, clock: ClockRate, interval: Duration) {
-        self.payload_type = payload_type;
-        self.clock = clock;
-        self.interval = interval;
+    /// The peer takes telephone-events otherwise: the payload type from now on, the rest from the next digit on.
+    pub(crate) fn retarget(&mut self, wish: Wish) {
+        self.wish = wish;
     }
 
     /// Nothing more is sent.
@@ -77,14 +79,14 @@ impl Dialling {
     }
 
     pub(crate) fn payload_type(&self) -> u8 {
-        self.payload_type
+        self.wish.payload_type
     }
 
     /// What to do at `now`, when something is due. `line_now` is where the line's media clock stands.
     pub(crate) fn step(&mut self, now: Instant, line_now: RtpTimestamp) -> Step {
         if let Some(sender) = &mut self.sending {
             if let Some(packet) = sender.poll_packet() {
-                self.due = Some(pace(self.due, self.interval, now));
+                self.due = Some(pace(self.due, self.wish.interval, now));
                 return Step::Packet(packet);
             }
             self.sending = None;
@@ -103,11 +105,17 @@ impl Dialling {
             self.due = Some(now + length + self.gap);
             return Step::Pause;
         };
-        let ticks = |duration| u32::try_from(self.clock.ticks(duration)).unwrap_or(u32::MAX);
-        let mut sender = EventSender::new(event, digit.volume, line_now, ticks(length), ticks(self.interval));
+        let ticks = |duration| u32::try_from(self.wish.clock.ticks(duration)).unwrap_or(u32::MAX);
+        let mut sender = EventSender::new(
+            event,
+            digit.volume,
+            line_now,
+            ticks(length),
+            ticks(self.wish.interval),
+        );
         let first = sender.poll_packet();
         self.sending = Some(sender);
-        self.due = Some(now + self.interval);
+        self.due = Some(now + self.wish.interval);
         first.map_or(Step::Pause, Step::Packet)
     }
 }

@@ -11,7 +11,7 @@ use rtp::{
 
 use super::{
     Egress, Engine,
-    dialling::{Dialling, Step},
+    dialling::{Dialling, Step, Wish},
     endpoint::Endpoint,
     endpoint_timer,
     slab::Key,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     command::{DropReason, SendDigit, SessionKey},
-    spec::{Codec, Name},
+    spec::{Codec, EndpointSpec, Name},
 };
 
 impl Engine {
@@ -111,25 +111,13 @@ impl Engine {
         if !spec.direction.sends() {
             return;
         }
-        // RFC 4733 §2.5.1.1: on the clock of the audio, where the peer takes that.
-        let clock = spec.send_audio().map(|audio| audio.clock);
-        let events = || {
-            spec.send
-                .iter()
-                .filter(|format| format.codec == Codec::TelephoneEvent)
-        };
-        let Some(format) = events()
-            .find(|format| Some(format.clock) == clock)
-            .or_else(|| events().next())
-        else {
+        let Some(wish) = wish(spec) else {
             return;
         };
-        let (payload_type, clock) = (format.payload_type.value(), format.clock);
-        let interval = Duration::from_millis(u64::from(spec.ptime_ms.max(10)));
         let dialling = endpoint
             .dialling
-            .get_or_insert_with(|| Box::new(Dialling::new(payload_type, clock, interval)));
-        dialling.retarget(payload_type, clock, interval);
+            .get_or_insert_with(|| Box::new(Dialling::new(wish)));
+        dialling.retarget(wish);
         dialling.push(now.mono, digits);
         self.arm(now.mono, key);
     }
@@ -186,4 +174,23 @@ impl Engine {
         tx.commit(len, egress.socket, destination);
         egress.count(payload_type, payload.len(), &mut self.totals);
     }
+}
+
+/// How the peer of `spec` takes telephone-events, if it does. RFC 4733 §2.5.1.1: on the clock of the audio, where it
+/// takes that.
+pub(super) fn wish(spec: &EndpointSpec) -> Option<Wish> {
+    let clock = spec.send_audio().map(|audio| audio.clock);
+    let events = || {
+        spec.send
+            .iter()
+            .filter(|format| format.codec == Codec::TelephoneEvent)
+    };
+    let format = events()
+        .find(|format| Some(format.clock) == clock)
+        .or_else(|| events().next())?;
+    Some(Wish {
+        payload_type: format.payload_type.value(),
+        clock: format.clock,
+        interval: Duration::from_millis(u64::from(spec.ptime_ms.max(10))),
+    })
 }

@@ -15,6 +15,7 @@ use rtp::{
 use super::{
     Totals,
     dialling::Dialling,
+    digits,
     hearing::Hearing,
     line::{Arrival, Line, StreamId},
     participant::Participant,
@@ -238,11 +239,26 @@ pub(crate) struct Egress {
     pub(crate) bytes: u64,
     /// With headers.
     pub(crate) wire_bytes: u64,
+    /// Packets and bytes with headers that went out by transports it rode on before, which count them themselves.
+    pub(crate) before_transport: (u64, u64),
     /// Whom the plan forwards.
     pub(crate) source: Option<Key>,
 }
 
 impl Egress {
+    /// Packets and bytes with headers sent by the transport it rides on now.
+    pub(crate) fn sent_by_transport(&self) -> (u64, u64) {
+        let (packets, bytes) = self.before_transport;
+        (self.packets - packets, self.wire_bytes - bytes)
+    }
+
+    /// It rides on another transport from now on. Gives what it sent by the old one.
+    pub(crate) fn leave_transport(&mut self) -> (u64, u64) {
+        let sent = self.sent_by_transport();
+        self.before_transport = (self.packets, self.wire_bytes);
+        sent
+    }
+
     /// Count a packet that was sent.
     #[inline]
     pub(crate) fn count(&mut self, payload_type: u8, payload_bytes: usize, totals: &mut Totals) {
@@ -289,6 +305,7 @@ impl Endpoint {
                 packets: 0,
                 bytes: 0,
                 wire_bytes: 0,
+                before_transport: (0, 0),
                 source: None,
             },
             hearing: Hearing::new(),
@@ -325,6 +342,15 @@ impl Endpoint {
             self.ingress.formats = formats;
         }
         self.egress.line.set_frame(frame(spec));
+        match (&mut self.dialling, digits::wish(spec)) {
+            (Some(dialling), Some(wish)) => dialling.retarget(wish),
+            (Some(dialling), None) => {
+                // The peer takes no telephone-events any more: audio flows again.
+                dialling.stop();
+                self.egress.suppressed = false;
+            }
+            (None, _) => {}
+        }
         self.node = node;
     }
 

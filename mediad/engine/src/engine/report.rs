@@ -11,7 +11,7 @@ impl Engine {
         let transports = session.transports.iter().filter_map(|key| {
             let transport = self.transports.get(*key)?;
             let endpoint = transport.endpoint.and_then(|key| self.endpoints.get(key));
-            Some(transport.report(endpoint.map_or((0, 0), |e| (e.egress.packets, e.egress.wire_bytes))))
+            Some(transport.report(endpoint.map_or((0, 0), |e| e.egress.sent_by_transport())))
         });
         let endpoints = session
             .endpoints

@@ -62,8 +62,9 @@ impl SourceLock {
         }
     }
 
-    /// The signalling said something new. A lock to another address than a changed one is given up: the caller asked
-    /// for that address, and a peer behind NAT is learned again within four packets.
+    /// The signalling said something new. A lock to another address than a new one is given up: the caller asked for
+    /// that address, and a peer behind NAT is learned again within four packets. An address that is only taken away
+    /// leaves a live lock alone.
     pub(crate) fn update(
         &mut self,
         policy: SourcePolicy,
@@ -75,7 +76,7 @@ impl SourceLock {
         if (moved || policy != self.policy)
             && let Some(locked) = self.locked
             && !signalled.is_some_and(|signalled| same(signalled, locked))
-            && (moved || policy == SourcePolicy::Signalled)
+            && (moved && signalled.is_some() || policy == SourcePolicy::Signalled)
         {
             self.locked = None;
             self.heard = None;

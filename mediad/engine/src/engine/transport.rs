@@ -90,6 +90,12 @@ impl Transport {
         *count = count.saturating_add(1);
     }
 
+    /// Count packets and bytes that an endpoint sent while it rode here.
+    pub(crate) fn count_sent(&mut self, (packets, bytes): (u64, u64)) {
+        self.tx_packets += packets;
+        self.tx_bytes += bytes;
+    }
+
     /// Socket and address for RTCP, if it goes anywhere.
     pub(crate) fn rtcp_destination(&self) -> Option<(SocketId, SocketAddr)> {
         match self.spec.rtcp {
