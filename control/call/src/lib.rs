@@ -27,9 +27,13 @@ pub mod domain;
 pub mod journal;
 pub mod limits;
 
+mod call;
 mod controller;
+mod leg;
 mod media;
 mod pool;
+mod registrar;
+mod routing;
 
 pub use config::{Config, ConfigError};
 pub use controller::{

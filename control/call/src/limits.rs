@@ -4,12 +4,10 @@
 pub const QUEUE_ENTRIES_MAX: usize = 10_000;
 /// Calls one agent may be asked to take at once. A larger limit is cut to this.
 pub const AGENT_CALLS_MAX: u32 = 16;
-/// Devices registered for one user. A larger `devices_max` is refused at start; one device more than allowed is
-/// refused with 403.
+/// Devices registered for one user. A larger `devices_max` is refused at start; one device more than allowed
+/// replaces the one that was heard longest ago.
 pub const BINDINGS_PER_USER_MAX: usize = 32;
 /// Contact URIs longer than this are refused with 400: they are kept and repeated.
 pub const CONTACT_BYTES_MAX: usize = 1_024;
 /// Path values of one registration; more are refused with 400.
 pub const PATH_COUNT_MAX: usize = 8;
-/// Offers to agents made for one caller. After that the caller is told that nobody is there.
-pub const OFFERS_PER_CALL_MAX: u32 = 1_000;

@@ -3,23 +3,34 @@
 //! Feed it with [`Controller::handle_message`], [`Controller::handle_media`] and [`Controller::handle_timeout`]; after
 //! each call drain [`Controller::poll_output`] in order and set an alarm for [`Controller::poll_timeout`].
 
+mod calling;
+mod live;
+mod media;
+mod rounds;
+mod sip_events;
+mod within_dialog;
+
 use std::{
-    collections::VecDeque,
-    time::{Instant, SystemTime},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use proto::mediad::v1 as pb;
 use sip::{
-    message::ParseError,
-    stack::{Flow, Identity, Stack, StackConfig, Target, Transmit},
+    message::{Method, ParseError},
+    stack::{ClientTxn, DialogKey, Flow, Identity, Stack, StackConfig, Target, Transmit},
 };
 
 use crate::{
+    call::{Call, CallId, Side},
     config::{Config, ConfigError},
-    domain::{AgentState, Domain, DomainError},
-    journal::Record,
+    domain::{AgentConfig, AgentState, Domain, DomainError, EntryId, Name, OfferId, QueueConfig, TALK_LEASE},
+    journal::{EndedBy, Record, RecordKind},
+    media::CodecPolicy,
     pool::{HostId, HostView, Pool},
+    registrar::Registrar,
+    routing::Routing,
 };
 
 /// The time, by both clocks, taken together.
@@ -213,17 +224,64 @@ pub struct Counters {
     pub sip: sip::stack::Stats,
 }
 
+/// What a request of ours that can still be answered was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The INVITE to a device in a round of this call.
+    Branch(CallId),
+    /// A session refresh.
+    Refresh(CallId, Side),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// Look after a call: is it alive, too long, known to the domain.
+    Check(CallId),
+    /// A called user's phones rang long enough.
+    Ring(CallId),
+    /// A command got no reply.
+    Reply(u64),
+}
+
+/// A command without reply.
+#[derive(Debug)]
+struct Pending {
+    call: CallId,
+    until: Instant,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Controller {
     config: Config,
+    routing: Routing,
+    policy: CodecPolicy,
+
     stack: Stack,
+    registrar: Registrar,
     domain: Domain,
     pool: Pool,
+
+    calls: BTreeMap<CallId, Call>,
+    by_dialog: BTreeMap<DialogKey, (CallId, Side)>,
+    by_client: BTreeMap<ClientTxn, Purpose>,
+    by_entry: BTreeMap<EntryId, CallId>,
+    by_offer: BTreeMap<OfferId, CallId>,
+    pending: BTreeMap<u64, Pending>,
+    deadlines: BTreeSet<(Instant, Due)>,
+    /// Agents' states as last recorded.
+    agent_states: BTreeMap<Name, AgentState>,
+
     records: VecDeque<Record>,
     commands: VecDeque<(HostId, pb::Command)>,
+    last_call: u64,
+    last_command: u64,
+    last_record: u64,
     counters: Counters,
 }
+
+/// How often a call is looked after: often enough for its lease in the domain.
+const CHECK_EVERY: Duration = Duration::from_secs(TALK_LEASE.as_secs() / 2);
 
 impl Controller {
     /// A controller. `seed` decides every tag, nonce and name: take it from a secret source, or from a test.
@@ -232,22 +290,60 @@ impl Controller {
     /// The configuration cannot be used.
     pub fn new(config: Config, seed: [u8; 32], now: Now) -> Result<Self, ConfigError> {
         config.check()?;
-        let _ = now;
-        let identities = config
-            .listeners
-            .iter()
-            .map(|listener| Identity::new(listener.transport, listener.local, listener.advertised()))
-            .collect();
+        let mut stack = Stack::new(stack_config(&config), seed);
+        let mut nonce_key = [0; 32];
+        for part in nonce_key.chunks_exact_mut(16) {
+            part.copy_from_slice(stack.random_token().as_bytes());
+        }
+        let unknown = stack.random_token();
         let hosts = config.media.hosts.iter().map(|host| host.name.clone());
-        Ok(Self {
-            stack: Stack::new(StackConfig::new(identities), seed),
+        let mut controller = Self {
+            routing: Routing::new(&config),
+            policy: CodecPolicy::new(&config.media.codecs),
+            registrar: Registrar::new(&config, now, nonce_key, &unknown)?,
+            stack,
             domain: Domain::default(),
             pool: Pool::new(hosts),
+            calls: BTreeMap::new(),
+            by_dialog: BTreeMap::new(),
+            by_client: BTreeMap::new(),
+            by_entry: BTreeMap::new(),
+            by_offer: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            agent_states: BTreeMap::new(),
             records: VecDeque::new(),
             commands: VecDeque::new(),
+            last_call: 0,
+            last_command: 0,
+            last_record: unix_us(now.wall),
             counters: Counters::default(),
             config,
-        })
+        };
+        controller.set_up_domain(now);
+        controller.advance(now);
+        Ok(controller)
+    }
+
+    fn set_up_domain(&mut self, now: Now) {
+        for queue in &self.config.queues {
+            let config = QueueConfig {
+                ring_timeout: queue.ring_timeout(),
+                timeout: queue.timeout(),
+                entries_max: queue.entries_max,
+            };
+            self.domain.put_queue(&queue.name, config);
+        }
+        let agents = self.config.agents;
+        for (agent, queues) in self.config.queues_by_agent() {
+            let config = AgentConfig {
+                queues: queues.into_iter().map(Name::from).collect(),
+                calls_max: agents.calls_max,
+                wrap_up: Duration::from_secs(agents.wrap_up_s),
+                misses_max: agents.misses_max,
+            };
+            self.domain.put_agent(now.mono, agent, config);
+        }
     }
 
     /// What it was told.
@@ -277,9 +373,14 @@ impl Controller {
     /// Something from a media host.
     pub fn handle_media(&mut self, now: Now, input: MediaInput) {
         match input {
-            MediaInput::HostUp { host, boot_id } => drop(self.pool.up(&host, &boot_id)),
-            MediaInput::HostDown { host, .. } => drop(self.pool.down(&host)),
-            MediaInput::Replies { .. } | MediaInput::Event { .. } => {}
+            MediaInput::HostUp { host, boot_id } => self.host_up(now, &host, &boot_id),
+            MediaInput::HostDown { host, reason } => self.host_down(now, &host, &reason),
+            MediaInput::Replies { host: _, replies } => {
+                for reply in replies {
+                    self.media_reply(now, reply);
+                }
+            }
+            MediaInput::Event { host: _, event } => self.media_event(now, &event),
         }
         self.advance(now);
     }
@@ -287,13 +388,30 @@ impl Controller {
     /// Time has come to [`Controller::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Now) {
         self.stack.handle_timeout(now.mono);
+        self.advance(now);
         self.domain.handle_timeout(now.mono);
+        let mut records = Vec::new();
+        for user in self.registrar.handle_timeout(now.mono, &mut records) {
+            self.presence_changed(now, &user);
+        }
+        for record in records {
+            self.record(now, record);
+        }
+        while let Some((_, due)) = self.deadlines.first().filter(|(at, _)| *at <= now.mono).copied() {
+            self.deadlines.pop_first();
+            match due {
+                Due::Check(call) => self.check(now, call),
+                Due::Ring(call) => self.ring_timeout(now, call),
+                Due::Reply(command) => self.reply_overdue(now, command),
+            }
+        }
         self.advance(now);
     }
 
     /// When to call [`Controller::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines = [self.stack.poll_timeout(), self.domain.poll_timeout()];
+        let own = self.deadlines.first().map(|(at, _)| *at);
+        let deadlines = [own, self.stack.poll_timeout(), self.domain.poll_timeout(), self.registrar.poll_timeout()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -328,35 +446,99 @@ impl Controller {
         Ok(())
     }
 
-    /// Ends a call, whoever is in it. False when there is no such call.
+    /// Ends a call, whoever is in it. False when there is no such call, or it is over.
     pub fn end_call(&mut self, now: Now, call: &str, reason: &str) -> bool {
-        let _ = (call, reason);
+        let found = CallId::of_name(call);
+        let is_open = |id: &CallId| self.calls.get(id).is_some_and(|found| found.name == call && found.ended.is_none());
+        let Some(id) = found.filter(is_open) else {
+            return false;
+        };
+        self.end(now, id, EndedBy::System, sip::message::StatusCode::SERVICE_UNAVAILABLE, reason);
         self.advance(now);
-        false
+        true
     }
 
-    /// What is going on.
-    pub fn live(&self, now: Now) -> Live {
-        let _ = now;
-        Live {
-            agents: Vec::new(),
-            queues: Vec::new(),
-            calls: Vec::new(),
-            registrations: Vec::new(),
-            hosts: self.pool.views(),
-        }
-    }
-
-    /// Counters and table sizes.
-    pub fn counters(&self) -> Counters {
-        Counters {
-            sip: self.stack.stats(),
-            ..self.counters
-        }
-    }
-
+    /// Carries out what the stack and the domain say until both are silent.
     fn advance(&mut self, now: Now) {
-        let _ = now;
-        while self.stack.poll_event().is_some() || self.domain.poll_output().is_some() {}
+        loop {
+            if let Some(event) = self.stack.poll_event() {
+                self.sip_event(now, event);
+            } else if let Some(output) = self.domain.poll_output() {
+                self.domain_output(now, output);
+            } else {
+                break;
+            }
+        }
+        while let Some((agent, view)) = self.domain.poll_agent() {
+            if self.agent_states.get(&agent) != Some(&view.state) {
+                let state = live::state_name(&view.state).to_owned();
+                self.record(now, RecordKind::AgentState { agent: agent.to_string(), state });
+                self.agent_states.insert(agent, view.state);
+            }
+        }
     }
+
+    fn record(&mut self, now: Now, kind: RecordKind) {
+        self.last_record += 1;
+        self.records.push_back(Record {
+            sequence: self.last_record,
+            at_unix_us: unix_us(now.wall),
+            kind,
+        });
+    }
+
+    fn call_mut(&mut self, id: CallId) -> Option<&mut Call> {
+        self.calls.get_mut(&id)
+    }
+
+    /// A user got its first device, or lost its last.
+    fn presence_changed(&mut self, now: Now, user: &Name) {
+        if !self.config.agents.ready_when_registered {
+            return;
+        }
+        let present = !self.registrar.bindings(user).is_empty();
+        let away = self.agent_states.get(user).is_none_or(|state| *state == AgentState::Away);
+        // A user that serves no queue is no agent, which the domain says by an error.
+        let _known = match (present, away) {
+            (true, true) => self.domain.agent_ready(now.mono, user),
+            (false, _) => self.domain.agent_away(now.mono, user, None),
+            (true, false) => Ok(()),
+        };
+    }
+}
+
+fn stack_config(config: &Config) -> StackConfig {
+    let listeners = config.listeners.iter();
+    let identities =
+        listeners.map(|listener| Identity::new(listener.transport, listener.local, listener.advertised()));
+    let mut stack = StackConfig::new(identities.collect());
+    // RFC 3261 §19.1.1 has no parameter for it; ours says whose dialog it is.
+    let token = &config.owner_token;
+    stack.owner = (!token.is_empty()).then(|| ("owner".to_owned(), token.clone()));
+    stack.server_name = "controld".to_owned();
+    stack.methods = vec![
+        Method::Invite,
+        Method::Ack,
+        Method::Bye,
+        Method::Cancel,
+        Method::Options,
+        Method::Register,
+        Method::Prack,
+        Method::Update,
+        Method::Info,
+    ];
+    stack.extensions = vec!["100rel", "timer", "path"];
+    stack.tel = false;
+    // An INVITE may wait for as long as its queue lets it.
+    let longest = config.queues.iter().map(|queue| queue.timeout()).max().unwrap_or_default();
+    let longest = longest.max(Duration::from_secs(config.calls.ring_timeout_s));
+    stack.answer_max = longest + Duration::from_secs(120);
+    stack.ring_max = stack.answer_max;
+    stack
+}
+
+/// Microseconds since the Unix epoch; 0 before it.
+pub(crate) fn unix_us(wall: SystemTime) -> u64 {
+    let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

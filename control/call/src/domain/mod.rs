@@ -134,6 +134,8 @@ pub struct Domain {
     offers: BTreeMap<OfferId, Offer>,
     deadlines: BTreeSet<(Instant, Deadline)>,
     outputs: VecDeque<Output>,
+    /// Agents something happened to since [`Domain::poll_agent`] told of them.
+    touched: BTreeSet<Name>,
     last_id: u64,
 }
 
@@ -200,6 +202,7 @@ impl Domain {
             Some(agent) => agent.configure(config),
             None => drop(self.agents.insert(name.into(), Agent::new(now, config))),
         }
+        self.touched.insert(name.into());
         self.match_up(now);
     }
 
@@ -212,6 +215,7 @@ impl Domain {
             .agents
             .get_mut(name)
             .ok_or_else(|| DomainError::UnknownAgent(name.into()))?;
+        self.touched.insert(name.into());
         if let Some(until) = agent.set_ready(now) {
             self.deadlines.remove(&(until, Deadline::WrapUp(name.into())));
         }
@@ -229,6 +233,7 @@ impl Domain {
             .get_mut(name)
             .ok_or_else(|| DomainError::UnknownAgent(name.into()))?;
         agent.set_away(now, pause);
+        self.touched.insert(name.into());
         let ringing: Vec<OfferId> = self
             .offers
             .iter()
@@ -389,6 +394,28 @@ impl Domain {
             }
         }
         self.match_up(now);
+    }
+
+    /// An agent that something happened to since it was told of last, as it is now; its state may be the same again.
+    pub fn poll_agent(&mut self) -> Option<(Name, AgentView)> {
+        let name = self.touched.pop_first()?;
+        let view = self.agents.get(&name)?.view();
+        Some((name, view))
+    }
+
+    /// Offers that ring, and conversations.
+    pub fn offer_count(&self) -> usize {
+        self.offers.len()
+    }
+
+    /// Callers waiting, in all queues.
+    pub fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The caller is waiting still, or being offered.
+    pub fn is_waiting(&self, entry: EntryId) -> bool {
+        self.entries.contains_key(&entry)
     }
 
     /// Every agent as it is.
@@ -570,6 +597,9 @@ impl Domain {
     }
 
     fn agent_mut(&mut self, name: &Name) -> &mut Agent {
+        if !self.touched.contains(name) {
+            self.touched.insert(name.clone());
+        }
         self.agents
             .get_mut(name)
             .expect("agents are never removed while the domain lives")

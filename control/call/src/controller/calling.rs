@@ -1,0 +1,567 @@
+//! A call from its INVITE to its detail record: everything but the ringing of phones.
+
+use proto::mediad::v1 as pb;
+use sdp::{Answer, Capabilities, CodecOrder, Description, LocalSession, OfferedMedia, Selection, assign_payload_types};
+use sip::{
+    header::{Reason, Warning},
+    message::{Header, HeaderName, Request, Response, StatusCode},
+    stack::{Content, DialogKey, DialogRequest, Flow, ServerTxn},
+};
+use std::{net::IpAddr, time::Duration};
+
+use super::{CHECK_EVERY, Controller, Due, Now, live::ms, unix_us};
+use crate::{
+    call::{Call, CallId, End, Side, Stage},
+    cdr::{CallDetail, MediaDetail},
+    domain::{AgentState, Name, Race},
+    journal::{EndedBy, RecordKind},
+    leg::{Exchange, Invite, Leg},
+    media::{Endpoint, MediaPlan},
+    routing::Destination,
+};
+
+impl Controller {
+    /// A first INVITE.
+    pub(super) fn receive_invite(&mut self, now: Now, txn: ServerTxn, request: &Request, flow: Flow, dialog: DialogKey) {
+        if let Err(refusal) = self.admit(now, txn, request, flow, dialog) {
+            self.counters.calls_refused += 1;
+            self.respond(now, txn, *refusal);
+        }
+    }
+
+    fn admit(
+        &mut self,
+        now: Now,
+        txn: ServerTxn,
+        request: &Request,
+        flow: Flow,
+        dialog: DialogKey,
+    ) -> Result<(), Box<Response>> {
+        let refuse = |status| Box::new(Response::new(status));
+        if self.calls.len() >= self.config.calls.count_max {
+            return Err(unavailable("too many calls"));
+        }
+        self.authorise(now, request, flow)?;
+        let uri = request.uri().map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
+        let from = request.headers.from().map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
+        let hops = request.headers.max_forwards().ok().flatten().unwrap_or(70);
+        // RFC 7332 §5.1.4: a back-to-back user agent ends loops as a proxy does.
+        let max_forwards = hops.checked_sub(1).ok_or_else(|| refuse(StatusCode::TOO_MANY_HOPS))?;
+        let destination = self.routing.route(&uri, &self.registrar).map_err(refuse)?;
+        let mut caller = Leg::new(Invite::Received(txn), flow.remote.ip(), "caller");
+        caller.dialog = Some(dialog);
+        let endpoint = self.read_first_offer(request, &mut caller, flow.remote.ip())?;
+        let host = self.pool.take().ok_or_else(|| unavailable("no media host"))?;
+
+        self.last_call += 1;
+        let id = CallId(self.last_call);
+        let name = id.name(&self.stack.random_token());
+        let media = &self.config.media;
+        let mut plan = MediaPlan::new(&name, &self.config.controller, &media.interface, host);
+        plan.put(&caller.endpoint, endpoint);
+        let call = Call {
+            name,
+            stage: Stage::Preparing,
+            destination,
+            from,
+            to: String::from_utf8_lossy(uri.as_bytes()).into_owned(),
+            sip_call_id: String::from_utf8_lossy(&request.headers.call_id().unwrap_or_default()).into_owned(),
+            max_forwards,
+            caller,
+            round: None,
+            rounds: 0,
+            callee: None,
+            entry: None,
+            conversation: None,
+            plan,
+            started: now.mono,
+            started_unix_us: unix_us(now.wall),
+            answered: None,
+            answered_unix_us: None,
+            ended: None,
+            check_at: now.mono + CHECK_EVERY,
+            ring_until: None,
+            rung: Vec::new(),
+        };
+        self.begin(now, id, call, dialog);
+        Ok(())
+    }
+
+    fn begin(&mut self, now: Now, id: CallId, call: Call, dialog: DialogKey) {
+        self.counters.calls_started += 1;
+        self.record(
+            now,
+            RecordKind::CallStarted {
+                call: call.name.clone(),
+                sip_call_id: call.sip_call_id.clone(),
+                from: text(call.from.uri.as_bytes()),
+                to: call.to.clone(),
+                queue: call.queue().map(ToString::to_string),
+                host: call.plan.host().to_string(),
+            },
+        );
+        self.by_dialog.insert(dialog, (id, Side::Caller));
+        self.deadlines.insert((call.check_at, Due::Check(id)));
+        self.calls.insert(id, call);
+        self.send_media(now, id);
+    }
+
+    /// Who may call: trusted addresses, our accounts with their password, and strangers if that is allowed.
+    fn authorise(&mut self, now: Now, request: &Request, flow: Flow) -> Result<(), Box<Response>> {
+        if self.config.trusted.contains(&flow.remote.ip()) {
+            return Ok(());
+        }
+        let from = request.headers.from().map_err(|_| Box::new(Response::new(StatusCode::BAD_REQUEST)))?;
+        let user = from.uri.user_unescaped();
+        let user = user.as_deref().and_then(|user| std::str::from_utf8(user).ok()).unwrap_or_default();
+        let claimed = self.registrar.account(user).filter(|_| self.routing.is_ours(&from.uri));
+        if claimed.is_none() && self.config.allow_anonymous_calls {
+            return Ok(());
+        }
+        match self.registrar.authenticate(now, request) {
+            Ok(user) if claimed.as_ref() == Some(&user) => Ok(()),
+            // Nobody speaks in another's name.
+            Ok(_) => Err(Box::new(Response::new(StatusCode::FORBIDDEN))),
+            Err((response, wrong)) => {
+                self.counters.authentication_failures += u64::from(wrong);
+                Err(Box::new(response))
+            }
+        }
+    }
+
+    /// The caller's endpoint, from its offer or from all that we can do.
+    fn read_first_offer(&self, request: &Request, caller: &mut Leg, peer: IpAddr) -> Result<Endpoint, Box<Response>> {
+        if request.body.is_empty() {
+            let formats = assign_payload_types(&self.policy.all(), &[]);
+            return Ok(Endpoint::offered(&formats, peer));
+        }
+        let offer = read_description(&request.body)?;
+        let capabilities = capabilities(self.policy.all());
+        let selections = sdp::select(&offer, &capabilities).map_err(|_| not_acceptable())?;
+        let Some(media) = audio_of(&selections) else {
+            return Err(not_acceptable());
+        };
+        let endpoint = Endpoint::agreed(media, peer);
+        caller.media = Some(media.clone());
+        caller.exchange = Exchange::Theirs { offer, selections };
+        Ok(endpoint)
+    }
+
+    /// The caller's endpoint is there: go where the dialled address leads.
+    pub(super) fn prepared(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if !call.stage.on_prepared() {
+            return;
+        }
+        match call.destination.clone() {
+            Destination::User(user) => self.start_round(now, id, user, None),
+            Destination::Queue(queue) => self.enqueue(now, id, &queue),
+        }
+    }
+
+    fn enqueue(&mut self, now: Now, id: CallId, queue: &Name) {
+        match self.domain.enqueue(now.mono, queue, 0) {
+            Ok(entry) => {
+                self.by_entry.insert(entry, id);
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.entry = Some(entry);
+                }
+                self.ring_back(now, id);
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                self.end(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, &reason);
+            }
+        }
+    }
+
+    /// The caller hears its own phone's ringback.
+    pub(super) fn ring_back(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if let (Invite::Received(txn), true) = (call.caller.invite, call.caller.state.on_ringing()) {
+            self.respond(now, txn, Response::new(StatusCode::RINGING));
+        }
+    }
+
+    /// Both ends are made and joined (or, for a late offer, made): the caller gets its 200.
+    pub(super) fn answer_caller(&mut self, now: Now, id: CallId) {
+        let session = self.new_session_id();
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let (is_late, description) = match call.caller.exchange {
+            Exchange::Theirs { .. } => (false, answer_of(call, Side::Caller, session)),
+            Exchange::None | Exchange::Ours { .. } => (true, self.late_offer(id, session)),
+        };
+        let Some(description) = description else {
+            let reason = "no description for the caller";
+            self.end(now, id, EndedBy::System, StatusCode::SERVER_INTERNAL_ERROR, reason);
+            return;
+        };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let moved = if is_late { call.stage.on_late_offer() } else { call.stage.on_joined() };
+        let Invite::Received(txn) = call.caller.invite else {
+            return;
+        };
+        if !moved || !call.caller.state.on_answered() {
+            return;
+        }
+        if !is_late {
+            self.note_answered(now, id);
+        }
+        self.respond(now, txn, with_description(&description));
+    }
+
+    fn late_offer(&mut self, id: CallId, session: u64) -> Option<Description> {
+        let call = self.calls.get_mut(&id)?;
+        let chosen = &call.callee.as_ref()?.media.as_ref()?.formats.first()?.codec;
+        // The numbers are those the endpoint was made with.
+        let numbered = assign_payload_types(&self.policy.all(), &[]);
+        let usable = self.policy.beside(chosen);
+        let fits = |codec: &sdp::Codec| numbered.iter().find(|format| format.codec.matches(codec)).cloned();
+        let formats = usable.iter().filter_map(fits).collect();
+        let transport = call.plan.local(&call.caller.endpoint)?;
+        let session = call.caller.session.get_or_insert_with(|| LocalSession::new(session, transport.address));
+        let media = OfferedMedia::Audio { formats, transport, rtcp_mux: false, mid: None };
+        let offer = sdp::write_offer(&[media], session);
+        call.caller.exchange = Exchange::Ours { offer: offer.clone() };
+        Some(offer)
+    }
+
+    /// The caller's ACK with the answer to our late offer was carried out.
+    pub(super) fn joined(&mut self, now: Now, id: CallId) {
+        let answered = self.calls.get_mut(&id).is_some_and(|call| call.caller.media.is_some() && call.stage.on_joined());
+        if answered {
+            self.note_answered(now, id);
+        }
+    }
+
+    fn note_answered(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.answered = Some(now.mono);
+        call.answered_unix_us = Some(unix_us(now.wall));
+        let user = call.callee.as_ref().and_then(|leg| leg.user.as_ref());
+        let record = RecordKind::CallAnswered {
+            call: call.name.clone(),
+            user: user.map_or_else(String::new, |user| user.to_string()),
+        };
+        self.counters.calls_answered += 1;
+        self.record(now, record);
+    }
+
+    /// The caller acknowledged our 200.
+    pub(super) fn caller_acknowledged(&mut self, now: Now, id: CallId, request: &Request) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if !call.caller.state.on_acknowledged() || call.stage != Stage::AwaitingAnswer {
+            return;
+        }
+        match self.take_answer(id, Side::Caller, &request.body) {
+            Ok(()) => {
+                let Some(call) = self.calls.get_mut(&id) else {
+                    return;
+                };
+                if let Some(callee) = &call.callee {
+                    let (caller, callee) = (call.caller.endpoint.clone(), callee.endpoint.clone());
+                    call.plan.join(&caller, &callee);
+                }
+                self.send_media(now, id);
+            }
+            Err(reason) => self.end(now, id, EndedBy::System, StatusCode::NOT_ACCEPTABLE_HERE, &reason),
+        }
+    }
+
+    /// Reads a party's answer to our offer into its endpoint.
+    pub(super) fn take_answer(&mut self, id: CallId, side: Side, body: &[u8]) -> Result<(), String> {
+        let call = self.calls.get_mut(&id).ok_or("the call is over")?;
+        let leg = call.leg_mut(side).ok_or("the party is gone")?;
+        let media = read_answer(leg, body)?;
+        let endpoint = Endpoint::agreed(&media, leg.peer);
+        leg.media = Some(media);
+        let name = leg.endpoint.clone();
+        call.plan.put(&name, endpoint);
+        Ok(())
+    }
+
+    /// Ends a call, whatever it is doing. Only the first to ask does anything.
+    pub(super) fn end(&mut self, now: Now, id: CallId, by: EndedBy, status: StatusCode, reason: &str) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if !call.stage.on_ended() {
+            return;
+        }
+        let status = if call.answered.is_some() { StatusCode::OK } else { status };
+        let end = End {
+            by,
+            status,
+            reason: reason.to_owned(),
+            at_unix_us: unix_us(now.wall),
+        };
+        call.ended = Some((now.mono, end));
+        call.plan.end();
+        let record = RecordKind::CallEnded {
+            call: call.name.clone(),
+            by,
+            status: status.code(),
+            reason: reason.to_owned(),
+        };
+        self.counters.calls_ended += 1;
+        self.record(now, record);
+        self.leave_domain(now, id);
+        self.end_legs(now, id, status, reason);
+        self.send_media(now, id);
+    }
+
+    fn leave_domain(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        // Lost is no news in either case: somebody else ended it.
+        if let Some(offer) = call.conversation.take() {
+            self.by_offer.remove(&offer);
+            let _lost: Race<()> = self.domain.release(now.mono, offer);
+        }
+        if let Some(entry) = call.entry.take() {
+            self.by_entry.remove(&entry);
+            let _lost: Race<()> = self.domain.leave(now.mono, entry);
+        }
+    }
+
+    fn end_legs(&mut self, now: Now, id: CallId, status: StatusCode, reason: &str) {
+        self.cancel_round(now, id, &Reason::new("SIP", 487, "Caller gone"), StatusCode::REQUEST_TERMINATED);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let mut goodbyes = Vec::new();
+        let (was_confirmed, invite) = (call.caller.state.is_confirmed(), call.caller.invite);
+        let was_open = call.caller.state.on_ended();
+        if was_confirmed {
+            goodbyes.extend(call.caller.dialog);
+        }
+        if let Some(callee) = &mut call.callee
+            && callee.state.is_confirmed()
+        {
+            callee.state.on_ended();
+            goodbyes.extend(callee.dialog);
+        }
+        if let (Invite::Received(txn), true, false) = (invite, was_open, was_confirmed) {
+            let mut response = Response::new(if status.is_success() { StatusCode::REQUEST_TERMINATED } else { status });
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                let _digits = response.headers.set(HeaderName::RetryAfter, "5");
+            }
+            self.respond(now, txn, response);
+        }
+        let cause = if status.is_success() { Reason::new("Q.850", 16, reason) } else { Reason::new("SIP", status.code(), reason) };
+        for dialog in goodbyes {
+            let bye = DialogRequest::new(sip::message::Method::Bye).with_value(HeaderName::Reason, &cause);
+            // A dialog that is gone needs no BYE.
+            let _gone = self.stack.dialog_request(now.mono, dialog, bye);
+        }
+    }
+
+    /// Everything is over and counted: the detail record is written and the call forgotten.
+    pub(super) fn finish(&mut self, now: Now, id: CallId, stats: &[pb::EndpointStats]) {
+        let Some(call) = self.calls.remove(&id) else {
+            return;
+        };
+        self.deadlines.remove(&(call.check_at, Due::Check(id)));
+        if let Some(until) = call.ring_until {
+            self.deadlines.remove(&(until, Due::Ring(id)));
+        }
+        for dialog in call.dialogs() {
+            self.by_dialog.remove(&dialog);
+        }
+        self.pool.give_back(call.plan.host());
+        let detail = detail(&call, stats);
+        self.record(now, RecordKind::CallDetail(Box::new(detail)));
+    }
+
+    /// Nothing may be stuck: a call that lost its dialogs, its place in the queue or its conversation, or that is too
+    /// long, ends.
+    pub(super) fn check(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.check_at = now.mono + CHECK_EVERY;
+        self.deadlines.insert((call.check_at, Due::Check(id)));
+        let call = &self.calls[&id];
+        if call.stage == Stage::Ended {
+            return;
+        }
+        let longest = Duration::from_secs(self.config.calls.duration_max_s);
+        let lost_dialog = call.dialogs().any(|dialog| self.stack.dialog(dialog).is_none());
+        let lost_place = call.entry.is_some_and(|entry| !self.domain.is_waiting(entry));
+        let conversation = call.conversation;
+        let swept = conversation.is_some_and(|offer| self.domain.still_talking(now.mono, offer) == Race::Lost);
+        let reason = if now.mono.saturating_duration_since(self.calls[&id].started) >= longest {
+            "the call is too long"
+        } else if lost_dialog {
+            "a dialog is gone"
+        } else if lost_place {
+            "the place in the queue is gone"
+        } else if swept {
+            "the conversation is not known any more"
+        } else {
+            return;
+        };
+        self.end(now, id, EndedBy::System, StatusCode::SERVER_TIMEOUT, reason);
+    }
+
+    /// Answers; the stack may have answered before us, and then that stands.
+    pub(super) fn respond(&mut self, now: Now, txn: ServerTxn, response: Response) {
+        let _answered = self.stack.respond(now.mono, txn, response);
+    }
+
+    /// A number for the origin line of a description.
+    pub(super) fn new_session_id(&mut self) -> u64 {
+        u64::from_str_radix(&self.stack.random_token(), 16).unwrap_or(1)
+    }
+
+    /// True when the agent is away by the last record.
+    pub(super) fn is_away(&self, agent: &Name) -> bool {
+        self.agent_states.get(agent).is_none_or(|state| *state == AgentState::Away)
+    }
+}
+
+/// Our answer to the offer of a party.
+pub(super) fn answer_of(call: &mut Call, side: Side, session: u64) -> Option<Description> {
+    let endpoint = call.leg_mut(side)?.endpoint.clone();
+    let local = call.plan.local(&endpoint)?;
+    let leg = call.leg_mut(side)?;
+    let Exchange::Theirs { offer, selections } = &leg.exchange else {
+        return None;
+    };
+    let answer = |selection: &Selection| match selection {
+        Selection::Audio(_) => Answer::Audio(&local),
+        Selection::Opaque | Selection::Rejected => Answer::Rejected,
+    };
+    let answers: Vec<Answer<'_>> = selections.iter().map(answer).collect();
+    let session = leg.session.get_or_insert_with(|| LocalSession::new(session, local.address));
+    sdp::write_answer(offer, selections, &answers, session).ok()
+}
+
+/// The party's answer to the offer it was sent.
+pub(super) fn read_answer(leg: &Leg, body: &[u8]) -> Result<sdp::NegotiatedMedia, String> {
+    let Exchange::Ours { offer } = &leg.exchange else {
+        return Err("no offer of ours is outstanding".to_owned());
+    };
+    if body.is_empty() {
+        return Err("the answer holds no description".to_owned());
+    }
+    let answer = Description::parse(body).map_err(|error| error.to_string())?;
+    let agreed = sdp::apply_answer(offer, &answer).map_err(|error| error.to_string())?;
+    agreed.into_iter().flatten().next().ok_or_else(|| "the answer refuses the audio".to_owned())
+}
+
+pub(super) fn read_description(body: &[u8]) -> Result<Description, Box<Response>> {
+    Description::parse(body).map_err(|error| {
+        let mut response = Response::new(StatusCode::BAD_REQUEST);
+        response.set_reason(&error.to_string());
+        Box::new(response)
+    })
+}
+
+/// What our media hosts can do, in our order: plain RTP.
+pub(super) fn capabilities(codecs: Vec<sdp::Codec>) -> Capabilities {
+    Capabilities {
+        order: CodecOrder::Ours,
+        sdes: Vec::new(),
+        dtls: false,
+        rtcp_mux: false,
+        opportunistic: false,
+        ..Capabilities::new(codecs)
+    }
+}
+
+pub(super) fn audio_of(selections: &[Selection]) -> Option<&sdp::NegotiatedMedia> {
+    selections.iter().find_map(|selection| match selection {
+        Selection::Audio(media) => Some(&**media),
+        Selection::Opaque | Selection::Rejected => None,
+    })
+}
+
+pub(super) fn with_description(description: &Description) -> Response {
+    let mut response = Response::new(StatusCode::OK);
+    put_content(&mut response, Content::sdp(description.to_string()));
+    response
+}
+
+fn put_content(response: &mut Response, content: Content) {
+    // The type is our own text, which holds no line break.
+    if let Ok(field) = Header::new(HeaderName::ContentType, &content.content_type) {
+        response.headers.set_field(field);
+    }
+    response.body = content.body;
+}
+
+/// RFC 3261 §21.4.26, with the reason for people.
+fn not_acceptable() -> Box<Response> {
+    let mut response = Response::new(StatusCode::NOT_ACCEPTABLE_HERE);
+    if let Ok(warning) = Warning::parse(&bytes::Bytes::from_static(b"305 controld \"Incompatible media format\"")) {
+        response.headers.push_value(HeaderName::Warning, &warning);
+    }
+    Box::new(response)
+}
+
+fn unavailable(reason: &str) -> Box<Response> {
+    let mut response = Response::new(StatusCode::SERVICE_UNAVAILABLE);
+    response.set_reason(&format!("Service Unavailable: {reason}"));
+    let _digits = response.headers.set(HeaderName::RetryAfter, "5");
+    Box::new(response)
+}
+
+pub(super) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
+    let (ended, end) = match &call.ended {
+        Some((ended, end)) => (*ended, end.clone()),
+        None => unreachable!("a call is finished only after it ended"),
+    };
+    let media = |leg: &Leg| stats.iter().find(|stats| stats.node == leg.endpoint).map(media_detail);
+    let callee = call.callee.as_ref();
+    CallDetail {
+        call: call.name.clone(),
+        sip_call_id: call.sip_call_id.clone(),
+        from: text(call.from.uri.as_bytes()),
+        to: call.to.clone(),
+        queue: call.queue().map(ToString::to_string),
+        answered_by: callee.filter(|_| call.answered.is_some()).and_then(|leg| leg.user.as_ref()).map(ToString::to_string),
+        rung: call.rung.clone(),
+        started_unix_us: call.started_unix_us,
+        answered_unix_us: call.answered_unix_us,
+        ended_unix_us: end.at_unix_us,
+        wait_ms: ms(call.answered.unwrap_or(ended).saturating_duration_since(call.started)),
+        talk_ms: call.answered.map_or(0, |answered| ms(ended.saturating_duration_since(answered))),
+        ended_by: end.by,
+        status: end.status.code(),
+        reason: end.reason,
+        host: call.plan.host().to_string(),
+        caller_codec: call.caller.codec(),
+        callee_codec: callee.map_or_else(String::new, Leg::codec),
+        caller_media: media(&call.caller),
+        callee_media: callee.and_then(media),
+    }
+}
+
+fn media_detail(stats: &pb::EndpointStats) -> MediaDetail {
+    let ingress = stats.ingress.as_ref();
+    MediaDetail {
+        rx_packets: ingress.map_or(0, |ingress| ingress.packets),
+        tx_packets: stats.egress.as_ref().map_or(0, |egress| egress.packets),
+        lost: ingress.map_or(0, |ingress| ingress.lost),
+        jitter_ms: ingress.map_or(0.0, |ingress| ingress.jitter_ms),
+        mos: stats.mos_ingress,
+    }
+}

@@ -1,0 +1,100 @@
+//! What is going on, for people and dashboards.
+
+use std::time::{Duration, Instant};
+
+use super::{AgentLive, CallLive, CallStage, Controller, Counters, Live, Now, QueueLive, RegistrationLive};
+use crate::{
+    call::{Call, Stage},
+    domain::AgentState,
+    registrar::source_of,
+};
+
+impl Controller {
+    /// What is going on.
+    pub fn live(&self, now: Now) -> Live {
+        let agents = self.domain.agents().map(|(name, view)| AgentLive {
+            name: name.to_string(),
+            since_ms: ms_since(now, view.since),
+            state: view.state,
+            served: view.served,
+            missed: view.missed,
+            declined: view.declined,
+        });
+        let queues = self.domain.queues().map(|(name, view)| QueueLive {
+            name: name.to_string(),
+            waiting: view.waiting,
+            answered: view.answered,
+            abandoned: view.abandoned,
+            overdue: view.overdue,
+            waited_ms: ms(view.waited),
+        });
+        let registrations = self.registrar.all().map(|(user, binding)| RegistrationLive {
+            user: user.to_string(),
+            contact: String::from_utf8_lossy(binding.uri.as_bytes()).into_owned(),
+            source: source_of(binding.flow),
+            agent: binding.agent.clone(),
+            expires_s: binding.expires.saturating_duration_since(now.mono).as_secs(),
+        });
+        Live {
+            agents: agents.collect(),
+            queues: queues.collect(),
+            calls: self.calls.values().map(|call| call_live(now, call)).collect(),
+            registrations: registrations.collect(),
+            hosts: self.pool.views(),
+        }
+    }
+
+    /// Counters and table sizes.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            calls: self.calls.len(),
+            bindings: self.registrar.all().count(),
+            media_pending: self.pending.len(),
+            offers: self.domain.offer_count(),
+            sip: self.stack.stats(),
+            ..self.counters
+        }
+    }
+}
+
+fn call_live(now: Now, call: &Call) -> CallLive {
+    let rung = call.round.as_ref().map(|round| &round.user);
+    let answered = call.callee.as_ref().and_then(|leg| leg.user.as_ref());
+    CallLive {
+        call: call.name.clone(),
+        from: String::from_utf8_lossy(call.from.uri.as_bytes()).into_owned(),
+        to: call.to.clone(),
+        queue: call.queue().map(|queue| queue.to_string()),
+        user: answered.or(rung).map(|user| user.to_string()),
+        stage: match call.stage {
+            Stage::Preparing => CallStage::Preparing,
+            Stage::Waiting | Stage::Offering => CallStage::Waiting,
+            Stage::Ringing => CallStage::Ringing,
+            Stage::Connecting | Stage::AwaitingAnswer => CallStage::Connecting,
+            Stage::Talking => CallStage::Talking,
+            Stage::Ended => CallStage::Ending,
+        },
+        age_ms: ms_since(now, call.started),
+        host: call.plan.host().to_string(),
+    }
+}
+
+/// An agent's state as records and APIs spell it.
+pub(super) fn state_name(state: &AgentState) -> &'static str {
+    match state {
+        AgentState::Away => "away",
+        AgentState::Paused(_) => "paused",
+        AgentState::Ready => "ready",
+        AgentState::Reserved => "reserved",
+        AgentState::Talking => "talking",
+        AgentState::WrapUp => "wrap_up",
+    }
+}
+
+fn ms_since(now: Now, then: Instant) -> u64 {
+    ms(now.mono.saturating_duration_since(then))
+}
+
+pub(super) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

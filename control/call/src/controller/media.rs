@@ -1,0 +1,184 @@
+//! Commands to the media hosts, and what comes back.
+
+use proto::mediad::v1 as pb;
+
+use super::{Controller, Due, Now, Pending};
+use crate::{
+    call::{CallId, Side, Stage},
+    journal::{EndedBy, RecordKind},
+    media::Applied,
+    pool::HostId,
+};
+use sip::message::StatusCode;
+use std::time::Duration;
+
+impl Controller {
+    /// Sends the next command of a call's plan, if one is due.
+    pub(super) fn send_media(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(kind) = call.plan.next_command() else {
+            if call.plan.is_gone() {
+                self.finish(now, id, &[]);
+            }
+            return;
+        };
+        self.last_command += 1;
+        let command = self.last_command;
+        let until = now.mono + Duration::from_secs(self.config.media.reply_timeout_s);
+        self.pending.insert(command, Pending { call: id, until });
+        self.deadlines.insert((until, Due::Reply(command)));
+        self.counters.media_commands += 1;
+        let host = call.plan.host().clone();
+        self.commands.push_back((host, pb::Command { id: command, kind: Some(kind) }));
+    }
+
+    pub(super) fn media_reply(&mut self, now: Now, reply: pb::CommandReply) {
+        // One that came after its time was given up already.
+        let Some(pending) = self.pending.remove(&reply.id) else {
+            return;
+        };
+        self.deadlines.remove(&(pending.until, Due::Reply(reply.id)));
+        if matches!(reply.result, Some(pb::command_reply::Result::Error(_)) | None) {
+            self.counters.media_errors += 1;
+        }
+        let Some(call) = self.calls.get_mut(&pending.call) else {
+            return;
+        };
+        let id = pending.call;
+        match call.plan.on_reply(reply.result) {
+            Applied::Settled => self.media_settled(now, id),
+            Applied::Behind => self.send_media(now, id),
+            Applied::Refused(message) => self.media_refused(now, id, &message),
+            Applied::Deleted(stats) => self.finish(now, id, &stats),
+        }
+    }
+
+    pub(super) fn reply_overdue(&mut self, now: Now, command: u64) {
+        let Some(pending) = self.pending.remove(&command) else {
+            return;
+        };
+        self.counters.media_errors += 1;
+        let Some(call) = self.calls.get_mut(&pending.call) else {
+            return;
+        };
+        call.plan.on_silence();
+        let seconds = self.config.media.reply_timeout_s;
+        let message = format!("the media host did not answer within {seconds} s");
+        self.media_refused(now, pending.call, &message);
+    }
+
+    /// The host has what the call wants: go on.
+    fn media_settled(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        match call.stage {
+            Stage::Preparing => self.prepared(now, id),
+            Stage::Offering => self.send_invites(now, id),
+            Stage::Connecting => self.answer_caller(now, id),
+            Stage::AwaitingAnswer => self.joined(now, id),
+            Stage::Talking => {
+                self.answer_reoffer(now, id, Side::Caller);
+                self.answer_reoffer(now, id, Side::Callee);
+            }
+            Stage::Waiting | Stage::Ringing | Stage::Ended => {}
+        }
+    }
+
+    fn media_refused(&mut self, now: Now, id: CallId, message: &str) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        match call.stage {
+            Stage::Ended => self.send_media(now, id),
+            Stage::Talking => {
+                call.plan.revert();
+                self.refuse_reoffers(now, id);
+                self.send_media(now, id);
+            }
+            Stage::Preparing
+            | Stage::Waiting
+            | Stage::Offering
+            | Stage::Ringing
+            | Stage::Connecting
+            | Stage::AwaitingAnswer => {
+                let reason = format!("media: {message}");
+                self.end(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, &reason);
+            }
+        }
+    }
+
+    pub(super) fn host_up(&mut self, now: Now, host: &HostId, boot_id: &str) {
+        if self.pool.up(host, boot_id) {
+            self.lose_sessions(now, host, "the media host was restarted");
+        }
+        self.record(
+            now,
+            RecordKind::MediaHost {
+                host: host.to_string(),
+                boot_id: boot_id.to_owned(),
+                reason: String::new(),
+            },
+        );
+    }
+
+    pub(super) fn host_down(&mut self, now: Now, host: &HostId, reason: &str) {
+        if !self.pool.down(host) {
+            return;
+        }
+        self.record(
+            now,
+            RecordKind::MediaHost {
+                host: host.to_string(),
+                boot_id: String::new(),
+                reason: reason.to_owned(),
+            },
+        );
+        self.lose_sessions(now, host, &format!("the media host is lost: {reason}"));
+    }
+
+    fn lose_sessions(&mut self, now: Now, host: &HostId, reason: &str) {
+        let lost: Vec<CallId> =
+            self.calls.iter().filter(|(_, call)| call.plan.host() == host).map(|(id, _)| *id).collect();
+        for id in lost {
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.plan.give_up();
+            }
+            self.end(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, reason);
+            // One that was ending already waits for nothing any more.
+            self.send_media(now, id);
+        }
+    }
+
+    pub(super) fn media_event(&mut self, now: Now, event: &pb::Event) {
+        let Some(id) = CallId::of_name(&event.session) else {
+            return;
+        };
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.name == event.session) else {
+            return;
+        };
+        let leg = if call.caller.endpoint == event.node {
+            Some(&mut call.caller)
+        } else {
+            call.callee.as_mut().filter(|leg| leg.endpoint == event.node)
+        };
+        match (&event.kind, leg) {
+            (Some(pb::event::Kind::MediaStarted(_)), Some(leg)) => leg.is_silent = false,
+            (Some(pb::event::Kind::MediaTimeout(_)), Some(leg)) => {
+                leg.is_silent = true;
+                let both = call.caller.is_silent && call.callee.as_ref().is_some_and(|leg| leg.is_silent);
+                if both && call.stage == Stage::Talking {
+                    self.end(now, id, EndedBy::System, StatusCode::OK, "neither party sends audio any more");
+                }
+            }
+            (Some(pb::event::Kind::SessionEnded(_)), _) if call.stage != Stage::Ended => {
+                call.plan.give_up();
+                let reason = "the media host ended the session";
+                self.end(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, reason);
+            }
+            _ => {}
+        }
+    }
+}

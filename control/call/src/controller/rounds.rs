@@ -1,0 +1,420 @@
+//! Bringing somebody to a caller: the devices of one user rung in parallel, one user after the other.
+
+use sdp::{LocalSession, OfferedMedia, assign_payload_types};
+use sip::{
+    header::{NameAddr, Reason},
+    message::{Header, HeaderName, Method, Request, Response, StatusCode},
+    stack::{ClientTxn, DialogKey},
+    uri::{Host, Uri},
+};
+use std::time::Duration;
+
+use super::{
+    Controller, Due, Now, Purpose,
+    calling::{read_answer, text},
+};
+use crate::{
+    call::{Call, CallId, Round, Side, Stage},
+    domain::{Decline, EntryId, Name, OfferId, Output, Race, WithdrawReason},
+    journal::{EndedBy, RecordKind},
+    leg::{Exchange, Invite, Leg},
+    media::Endpoint,
+    registrar::Binding,
+};
+
+impl Controller {
+    /// What the domain of queues and agents wants.
+    pub(super) fn domain_output(&mut self, now: Now, output: Output) {
+        match output {
+            Output::Offer { offer, entry, agent, ring: _ } => self.offered(now, offer, entry, agent),
+            Output::Withdraw { offer, reason } => self.withdrawn(now, offer, reason),
+            Output::Overdue { entry } => self.overdue(now, entry),
+            // Told to the caller once there are prompts.
+            Output::Position { .. } => {}
+        }
+    }
+
+    fn offered(&mut self, now: Now, offer: OfferId, entry: EntryId, agent: Name) {
+        match self.by_entry.get(&entry).copied() {
+            Some(id) => {
+                self.by_offer.insert(offer, id);
+                self.start_round(now, id, agent, Some(offer));
+            }
+            // The caller hung up a moment ago; the domain knows or will.
+            None => drop(self.domain.decline(now.mono, offer, Decline::Refused)),
+        }
+    }
+
+    fn withdrawn(&mut self, now: Now, offer: OfferId, reason: WithdrawReason) {
+        let Some(id) = self.by_offer.remove(&offer) else {
+            return;
+        };
+        let (cause, status) = match reason {
+            WithdrawReason::RingTimeout => (Reason::new("SIP", 408, "Not answered in time"), StatusCode::REQUEST_TIMEOUT),
+            WithdrawReason::CallerGone => (Reason::new("SIP", 487, "Caller gone"), StatusCode::REQUEST_TERMINATED),
+            WithdrawReason::AgentGone => (Reason::new("SIP", 487, "Agent paused"), StatusCode::REQUEST_TERMINATED),
+        };
+        let is_current =
+            self.calls.get(&id).and_then(|call| call.round.as_ref()).is_some_and(|round| round.offer == Some(offer));
+        if is_current {
+            self.cancel_round(now, id, &cause, status);
+            if let Some(call) = self.call_mut(id) {
+                call.stage.on_round_over();
+            }
+        }
+    }
+
+    fn overdue(&mut self, now: Now, entry: EntryId) {
+        let Some(id) = self.by_entry.remove(&entry) else {
+            return;
+        };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.entry = None;
+        let name = call.queue().cloned();
+        let queue = self.config.queues.iter().find(|queue| Some(queue.name.as_str()) == name.as_deref());
+        let status = queue.and_then(|queue| StatusCode::new(queue.timeout_status));
+        let status = status.unwrap_or(StatusCode::TEMPORARILY_UNAVAILABLE);
+        self.end(now, id, EndedBy::System, status, "nobody answered in time");
+    }
+
+    /// Makes room for a user's answer at the media host; the phones ring once there is a port to offer.
+    pub(super) fn start_round(&mut self, now: Now, id: CallId, user: Name, offer: Option<OfferId>) {
+        let peer = self.registrar.bindings(&user).first().map(|binding| binding.target().remote().ip());
+        let formats = self.formats_beside(id);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if !call.stage.on_offer() {
+            if let Some(offer) = offer {
+                drop(self.domain.decline(now.mono, offer, Decline::Refused));
+            }
+            return;
+        }
+        let before = format!("callee-{}", call.rounds);
+        call.rounds += 1;
+        let endpoint = format!("callee-{}", call.rounds);
+        let round = Round {
+            number: call.rounds,
+            user,
+            offer,
+            branches: Vec::new(),
+            refusal: None,
+        };
+        call.round = Some(round);
+        let Some(peer) = peer else {
+            self.round_over(now, id, StatusCode::TEMPORARILY_UNAVAILABLE);
+            return;
+        };
+        // A port of its own for each round: what somebody rung before still sends is heard by nobody.
+        call.plan.remove(&before);
+        call.plan.put(&endpoint, Endpoint::offered(&formats, peer));
+        self.send_media(now, id);
+    }
+
+    /// What is offered to who is called: what the caller chose, and what the media host can translate it to.
+    fn formats_beside(&self, id: CallId) -> Vec<sdp::Format> {
+        let media = self.calls.get(&id).and_then(|call| call.caller.media.as_ref());
+        let chosen = media.and_then(|media| media.formats.first());
+        let codecs = chosen.map_or_else(|| self.policy.all(), |chosen| self.policy.beside(&chosen.codec));
+        assign_payload_types(&codecs, &[])
+    }
+
+    /// The port is there: every device of the user gets its INVITE.
+    pub(super) fn send_invites(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(round) = call.round.as_ref().filter(|_| call.stage.on_offer_ready()) else {
+            return;
+        };
+        let user = round.user.clone();
+        let bindings = self.registrar.bindings(&user).to_vec();
+        call.rung.push(user.to_string());
+        if round.offer.is_none() {
+            let until = now.mono + Duration::from_secs(self.config.calls.ring_timeout_s);
+            call.ring_until = Some(until);
+            self.deadlines.insert((until, Due::Ring(id)));
+        }
+        let record = RecordKind::CallRinging {
+            call: call.name.clone(),
+            user: user.to_string(),
+            devices: bindings.len(),
+        };
+        self.record(now, record);
+        for binding in &bindings {
+            self.invite(now, id, &user, binding);
+        }
+        self.close_round_if_over(now, id);
+    }
+
+    fn invite(&mut self, now: Now, id: CallId, user: &Name, binding: &Binding) {
+        let formats = self.formats_beside(id);
+        let session = self.new_session_id();
+        let domain = self.config.domains.first().cloned().unwrap_or_default();
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let endpoint = format!("callee-{}", call.rounds);
+        let Some(transport) = call.plan.local(&endpoint) else {
+            return;
+        };
+        let mut session = LocalSession::new(session, transport.address);
+        let media = OfferedMedia::Audio { formats, transport, rtcp_mux: false, mid: None };
+        let offer = sdp::write_offer(&[media], &mut session);
+        let request = invite_request(call, user, &domain, binding, &offer);
+        let target = binding.target();
+        let sent = self.stack.request(now.mono, request, std::slice::from_ref(&target));
+        let Some(round) = call.round.as_mut() else {
+            return;
+        };
+        match sent {
+            Ok(txn) => {
+                let mut leg = Leg::new(Invite::Sent(txn), target.remote().ip(), &endpoint);
+                leg.user = Some(user.clone());
+                leg.session = Some(session);
+                leg.exchange = Exchange::Ours { offer };
+                round.branches.push(leg);
+                self.by_client.insert(txn, Purpose::Branch(id));
+            }
+            Err(_) => round.refused(StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+
+    pub(super) fn branch_ringing(&mut self, now: Now, id: CallId, txn: ClientTxn) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let rings = branch_of(call, txn).is_some_and(|leg| leg.state.on_ringing());
+        if rings && call.stage == Stage::Ringing {
+            self.ring_back(now, id);
+        }
+    }
+
+    /// A device answered. Exactly one wins: the others, and one that crossed our CANCEL, are acknowledged and hung up
+    /// and were never heard.
+    pub(super) fn branch_answered(
+        &mut self,
+        now: Now,
+        id: CallId,
+        txn: ClientTxn,
+        dialog: DialogKey,
+        response: &Response,
+    ) {
+        self.by_client.remove(&txn);
+        let Some(call) = self.calls.get_mut(&id) else {
+            self.hang_up(now, dialog, &Reason::new("SIP", 487, "Caller gone"));
+            return;
+        };
+        let is_ringing = call.stage == Stage::Ringing;
+        let leg = branch_of(call, txn);
+        let Some(leg) = leg.filter(|leg| is_ringing && leg.state.is_pending()) else {
+            self.hang_up(now, dialog, &Reason::new("SIP", 200, "Call completed elsewhere"));
+            return;
+        };
+        let media = match read_answer(leg, &response.body) {
+            Ok(media) => media,
+            Err(problem) => {
+                leg.state.on_ended();
+                self.hang_up(now, dialog, &Reason::new("SIP", 488, &problem));
+                self.branch_refused(now, id, txn, StatusCode::NOT_ACCEPTABLE_HERE);
+                return;
+            }
+        };
+        leg.media = Some(media);
+        if !self.win(now, id, txn, dialog) {
+            self.hang_up(now, dialog, &Reason::new("SIP", 487, "Answered too late"));
+        }
+    }
+
+    /// The compare-and-set of an answer, and its effects.
+    fn win(&mut self, now: Now, id: CallId, txn: ClientTxn, dialog: DialogKey) -> bool {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return false;
+        };
+        let offer = call.round.as_ref().and_then(|round| round.offer);
+        if let Some(offer) = offer {
+            if self.domain.accept(now.mono, offer) == Race::Lost {
+                return false;
+            }
+            call.conversation = Some(offer);
+            if let Some(entry) = call.entry.take() {
+                self.by_entry.remove(&entry);
+            }
+        }
+        if !call.stage.on_answered() {
+            return false;
+        }
+        let Some(round) = call.round.as_mut() else {
+            return false;
+        };
+        let Some(at) = round.branches.iter().position(|leg| leg.invite == Invite::Sent(txn)) else {
+            return false;
+        };
+        let mut callee = round.branches.remove(at);
+        callee.dialog = Some(dialog);
+        callee.state.on_answered();
+        let acknowledged = self.stack.ack(dialog, None).is_ok();
+        if acknowledged {
+            callee.state.on_acknowledged();
+        }
+        if let Some(media) = &callee.media {
+            call.plan.put(&callee.endpoint, Endpoint::agreed(media, callee.peer));
+        }
+        if call.caller.media.is_some() {
+            let (caller, answered) = (call.caller.endpoint.clone(), callee.endpoint.clone());
+            call.plan.join(&caller, &answered);
+        }
+        call.callee = Some(callee);
+        self.by_dialog.insert(dialog, (id, Side::Callee));
+        self.cancel_round(now, id, &Reason::new("SIP", 200, "Call completed elsewhere"), StatusCode::OK);
+        self.send_media(now, id);
+        true
+    }
+
+    /// A device refused, could not be reached, or did not answer.
+    pub(super) fn branch_refused(&mut self, now: Now, id: CallId, txn: ClientTxn, status: StatusCode) {
+        self.by_client.remove(&txn);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(leg) = branch_of(call, txn) else {
+            return;
+        };
+        leg.state.on_ended();
+        if let Some(round) = call.round.as_mut() {
+            round.refused(status);
+        }
+        // RFC 3261 §16.7 step 5: the person declines on all devices.
+        if status.class() == 6 {
+            self.cancel_branches(now, id, &Reason::new("SIP", status.code(), "Declined elsewhere"));
+        }
+        self.close_round_if_over(now, id);
+    }
+
+    fn close_round_if_over(&mut self, now: Now, id: CallId) {
+        let round = self.calls.get(&id).filter(|call| call.stage == Stage::Ringing).and_then(|call| call.round.as_ref());
+        let Some(round) = round.filter(|round| round.is_over()) else {
+            return;
+        };
+        let status = round.refusal.unwrap_or(StatusCode::TEMPORARILY_UNAVAILABLE);
+        self.round_over(now, id, status);
+    }
+
+    fn round_over(&mut self, now: Now, id: CallId, status: StatusCode) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if !call.stage.on_round_over() {
+            return;
+        }
+        let offer = call.round.as_ref().and_then(|round| round.offer);
+        self.close_round(now, id, status);
+        match offer {
+            Some(offer) => {
+                self.by_offer.remove(&offer);
+                let why = match status.code() {
+                    486 | 600 => Decline::Busy,
+                    408 | 480 | 500..=599 => Decline::Unreachable,
+                    _ => Decline::Refused,
+                };
+                let _lost: Race<()> = self.domain.decline(now.mono, offer, why);
+            }
+            None => self.end(now, id, EndedBy::Callee, status, "nobody took the call"),
+        }
+    }
+
+    pub(super) fn ring_timeout(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.ring_until = None;
+        if call.stage == Stage::Ringing {
+            let reason = "nobody answered in time";
+            self.end(now, id, EndedBy::System, StatusCode::TEMPORARILY_UNAVAILABLE, reason);
+        }
+    }
+
+    /// Stops every phone that still rings and closes the round.
+    pub(super) fn cancel_round(&mut self, now: Now, id: CallId, reason: &Reason, status: StatusCode) {
+        self.cancel_branches(now, id, reason);
+        self.close_round(now, id, status);
+    }
+
+    fn cancel_branches(&mut self, now: Now, id: CallId, reason: &Reason) {
+        let Some(round) = self.calls.get_mut(&id).and_then(|call| call.round.as_mut()) else {
+            return;
+        };
+        for leg in &mut round.branches {
+            if let (Invite::Sent(txn), true) = (leg.invite, leg.state.on_cancel()) {
+                // One with its final response on the way is hung up when that comes.
+                let _late = self.stack.cancel(now.mono, txn, Some(reason));
+            }
+        }
+    }
+
+    /// Forgets the round; answers of its devices that still come find nobody. Recorded unless it was won.
+    fn close_round(&mut self, now: Now, id: CallId, status: StatusCode) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if let Some(until) = call.ring_until.take() {
+            self.deadlines.remove(&(until, Due::Ring(id)));
+        }
+        let Some(round) = call.round.take() else {
+            return;
+        };
+        if !status.is_success() {
+            let record = RecordKind::CallDeclined {
+                call: call.name.clone(),
+                user: round.user.to_string(),
+                status: status.code(),
+            };
+            self.record(now, record);
+        }
+    }
+
+    /// Acknowledges an answer nobody wants and ends its dialog.
+    pub(super) fn hang_up(&mut self, now: Now, dialog: DialogKey, reason: &Reason) {
+        // Already acknowledged and hung up: nothing to do.
+        let _done = self.stack.ack_and_bye(now.mono, dialog, Some(reason));
+    }
+}
+
+fn branch_of(call: &mut Call, txn: ClientTxn) -> Option<&mut Leg> {
+    let branches = &mut call.round.as_mut()?.branches;
+    branches.iter_mut().find(|leg| leg.invite == Invite::Sent(txn))
+}
+
+/// The INVITE to a device: what the caller says of itself, and nothing of the way it came.
+fn invite_request(call: &Call, user: &Name, domain: &str, binding: &Binding, offer: &sdp::Description) -> Request {
+    let mut request = Request::new(Method::Invite, &binding.uri);
+    let headers = &mut request.headers;
+    headers.push_value(HeaderName::From, &anonymous_of_tag(&call.from));
+    let to = Host::parse(domain.to_owned().into()).map(|host| Uri::sip(Some(user), &host, None));
+    headers.push_value(HeaderName::To, &NameAddr::new(to.unwrap_or_else(|| binding.uri.clone())));
+    for hop in &binding.path {
+        headers.push_value(HeaderName::Route, hop);
+    }
+    for (name, value) in [
+        (HeaderName::MaxForwards, call.max_forwards.to_string()),
+        (HeaderName::ContentType, "application/sdp".to_owned()),
+    ] {
+        // Neither text holds a line break.
+        if let Ok(field) = Header::new(name, value.as_bytes()) {
+            headers.push_field(field);
+        }
+    }
+    request.body = offer.to_string().into();
+    request
+}
+
+/// The caller's address with its name, and a tag of ours to come.
+fn anonymous_of_tag(from: &NameAddr) -> NameAddr {
+    let address = NameAddr::new(from.uri.without_headers());
+    match from.display() {
+        Some(name) => address.with_display(&text(&name)),
+        None => address,
+    }
+}

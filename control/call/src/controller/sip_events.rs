@@ -1,0 +1,195 @@
+//! What the SIP stack tells, and whom it concerns.
+
+use sip::{
+    header::Reason,
+    message::{Method, Request, Response, StatusCode},
+    stack::{ClientTxn, DialogKey, EndReason, Event, Flow, ServerTxn},
+};
+
+use super::{Controller, Now, Purpose};
+use crate::{
+    call::{CallId, Side},
+    journal::EndedBy,
+};
+
+impl Controller {
+    pub(super) fn sip_event(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Request { txn, request, flow, dialog, initial, replaces: _ } => match dialog {
+                Some(dialog) if initial => self.receive_invite(now, txn, &request, flow, dialog),
+                Some(dialog) => self.request_within(now, txn, &request, dialog),
+                None => self.request_outside(now, txn, &request, flow),
+            },
+            Event::UnknownDialog { txn, .. } => {
+                if let Some(txn) = txn {
+                    self.respond(now, txn, Response::new(StatusCode::CALL_DOES_NOT_EXIST));
+                }
+            }
+            Event::Cancelled { dialog, .. } => {
+                if let Some((id, _)) = self.by_dialog.get(&dialog).copied() {
+                    self.end(now, id, EndedBy::Caller, StatusCode::REQUEST_TERMINATED, "the caller cancelled");
+                }
+            }
+            Event::Ack { dialog, request } => self.acknowledged(now, dialog, &request),
+            Event::AckTimedOut { dialog } => self.lost(now, dialog, "no ACK came"),
+            Event::Bye { dialog, .. } => self.bye(now, dialog),
+            Event::Response { txn, response, dialog, cancelled: _, needs_prack } => {
+                if let (true, Some(dialog)) = (needs_prack, dialog) {
+                    // Our INVITEs hold the offer, so this is none we could answer: acknowledge it.
+                    let _gone = self.stack.prack(now.mono, dialog, None);
+                }
+                self.response(now, txn, &response, dialog);
+            }
+            Event::Timeout { txn, .. } => self.no_response(now, txn, StatusCode::REQUEST_TIMEOUT),
+            Event::TransportFailed { txn, .. } => self.no_response(now, txn, StatusCode::SERVICE_UNAVAILABLE),
+            Event::SessionRefreshDue { dialog } => self.refresh_session(now, dialog),
+            Event::SessionExpired { dialog } => self.lost(now, dialog, "the session was not refreshed"),
+            Event::DialogEnded { dialog, reason } => self.dialog_ended(now, dialog, reason),
+            // The dialog's end or another answer follows, and only that matters to a call.
+            Event::ProvisionalAcknowledged { .. }
+            | Event::ProvisionalTimedOut { .. }
+            | Event::AnswerTimedOut { .. }
+            | Event::GlareOver { .. } => {}
+        }
+    }
+
+    fn request_outside(&mut self, now: Now, txn: ServerTxn, request: &Request, flow: Flow) {
+        match request.method {
+            Method::Register => self.receive_register(now, txn, request, flow),
+            Method::Options => {
+                let ours = request.uri().is_ok_and(|uri| self.routing.is_ours(&uri));
+                let status = if ours { StatusCode::OK } else { StatusCode::NOT_FOUND };
+                self.respond(now, txn, Response::new(status));
+            }
+            _ => self.respond(now, txn, Response::new(StatusCode::METHOD_NOT_ALLOWED)),
+        }
+    }
+
+    fn receive_register(&mut self, now: Now, txn: ServerTxn, request: &Request, flow: Flow) {
+        let user = match self.registrar.authenticate(now, request) {
+            Ok(user) => user,
+            Err((response, wrong)) => {
+                self.counters.authentication_failures += u64::from(wrong);
+                self.respond(now, txn, response);
+                return;
+            }
+        };
+        let done = self.registrar.register(now, &user, request, flow, &self.routing);
+        for record in done.records {
+            self.record(now, record);
+        }
+        self.counters.registrations_accepted += u64::from(done.response.status.is_success());
+        self.respond(now, txn, done.response);
+        if let Some(user) = done.user {
+            self.presence_changed(now, &user);
+        }
+    }
+
+    fn acknowledged(&mut self, now: Now, dialog: DialogKey, request: &Request) {
+        let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
+            return;
+        };
+        if self.reoffer_acknowledged(now, id, side, request) {
+            return;
+        }
+        match side {
+            Side::Caller => self.caller_acknowledged(now, id, request),
+            Side::Callee => {}
+        }
+    }
+
+    fn bye(&mut self, now: Now, dialog: DialogKey) {
+        let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
+            return;
+        };
+        if let Some(leg) = self.call_mut(id).and_then(|call| call.leg_mut(side)) {
+            leg.state.on_ended();
+        }
+        let (by, reason) = match side {
+            Side::Caller => (EndedBy::Caller, "the caller hung up"),
+            Side::Callee => (EndedBy::Callee, "the called party hung up"),
+        };
+        self.end(now, id, by, StatusCode::REQUEST_TERMINATED, reason);
+    }
+
+    /// A party is not there any more, though it said nothing.
+    fn lost(&mut self, now: Now, dialog: DialogKey, reason: &str) {
+        if let Some((id, _)) = self.by_dialog.get(&dialog).copied() {
+            self.end(now, id, EndedBy::System, StatusCode::REQUEST_TIMEOUT, reason);
+        }
+    }
+
+    fn dialog_ended(&mut self, now: Now, dialog: DialogKey, reason: EndReason) {
+        let Some((id, side)) = self.by_dialog.remove(&dialog) else {
+            return;
+        };
+        if let Some(leg) = self.call_mut(id).and_then(|call| call.leg_mut(side)) {
+            leg.state.on_ended();
+        }
+        let (by, status, text) = match (reason, side) {
+            (EndReason::RemoteBye, Side::Caller) => (EndedBy::Caller, StatusCode::REQUEST_TERMINATED, "the caller hung up"),
+            (EndReason::RemoteBye, Side::Callee) => (EndedBy::Callee, StatusCode::REQUEST_TERMINATED, "hung up"),
+            (EndReason::Failed(status), _) => (EndedBy::System, status, "the call was not answered in time"),
+            (EndReason::Unknown, _) => (EndedBy::System, StatusCode::CALL_DOES_NOT_EXIST, "a party lost the dialog"),
+            (EndReason::LocalBye | EndReason::OtherFork | EndReason::NoResponse | EndReason::Forgotten, _) => {
+                (EndedBy::System, StatusCode::REQUEST_TERMINATED, "a dialog ended")
+            }
+        };
+        self.end(now, id, by, status, text);
+    }
+
+    fn response(&mut self, now: Now, txn: ClientTxn, response: &Response, dialog: Option<DialogKey>) {
+        let status = response.status;
+        match self.by_client.get(&txn).copied() {
+            Some(Purpose::Branch(id)) => {
+                if status.is_success() {
+                    if let Some(dialog) = dialog {
+                        self.branch_answered(now, id, txn, dialog, response);
+                    }
+                } else if status.is_final() {
+                    self.branch_failed(now, id, txn, response);
+                } else if status != StatusCode::TRYING {
+                    self.branch_ringing(now, id, txn);
+                }
+            }
+            Some(Purpose::Refresh(id, side)) if status.is_final() => {
+                self.by_client.remove(&txn);
+                self.refreshed(now, id, side, response, dialog);
+            }
+            Some(Purpose::Refresh(..)) => {}
+            None => self.stray_response(now, response, dialog),
+        }
+    }
+
+    fn branch_failed(&mut self, now: Now, id: CallId, txn: ClientTxn, response: &Response) {
+        if response.status == StatusCode::SESSION_INTERVAL_TOO_SMALL
+            && let Ok(again) = self.stack.retry_with_session_interval(now.mono, txn, response)
+        {
+            self.by_client.remove(&txn);
+            self.by_client.insert(again, Purpose::Branch(id));
+            self.replace_branch(id, txn, again);
+            return;
+        }
+        self.branch_refused(now, id, txn, response.status);
+    }
+
+    /// A 2xx that nobody waits for: another fork of an INVITE that has its answer.
+    fn stray_response(&mut self, now: Now, response: &Response, dialog: Option<DialogKey>) {
+        let invites = response.headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
+        if let (true, true, Some(dialog)) = (invites, response.status.is_success(), dialog) {
+            self.hang_up(now, dialog, &Reason::new("SIP", 200, "Call completed elsewhere"));
+        }
+    }
+
+    fn no_response(&mut self, now: Now, txn: ClientTxn, status: StatusCode) {
+        match self.by_client.get(&txn).copied() {
+            Some(Purpose::Branch(id)) => self.branch_refused(now, id, txn, status),
+            Some(Purpose::Refresh(id, _)) => {
+                self.by_client.remove(&txn);
+                // RFC 4028 §10: a party that answers no refresh is gone.
+                self.end(now, id, EndedBy::System, status, "a session refresh got no answer");
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Requests inside a dialog: hold and other new offers, session refreshes, INFO, OPTIONS.
+
+use sdp::{LocalSession, OfferedMedia, Selection};
+use sip::{
+    message::{Method, Request, Response, StatusCode},
+    stack::{ClientTxn, Content, DialogKey, DialogRequest, ServerTxn},
+};
+
+use super::{
+    Controller, Now, Purpose,
+    calling::{answer_of, audio_of, capabilities, read_description, with_description},
+};
+use crate::{
+    call::{CallId, Side, Stage},
+    leg::{Exchange, Invite},
+    media::Endpoint,
+};
+
+impl Controller {
+    pub(super) fn request_within(&mut self, now: Now, txn: ServerTxn, request: &Request, dialog: DialogKey) {
+        let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
+            self.respond(now, txn, Response::new(StatusCode::CALL_DOES_NOT_EXIST));
+            return;
+        };
+        match request.method {
+            Method::Invite | Method::Update => self.reoffered(now, id, side, txn, request),
+            Method::Info | Method::Options | Method::Prack => self.respond(now, txn, Response::new(StatusCode::OK)),
+            _ => self.respond(now, txn, Response::new(StatusCode::METHOD_NOT_ALLOWED)),
+        }
+    }
+
+    /// A re-INVITE or UPDATE. The other party need not know: what changes is this one's endpoint.
+    fn reoffered(&mut self, now: Now, id: CallId, side: Side, txn: ServerTxn, request: &Request) {
+        let is_update = request.method == Method::Update;
+        let talks = self.calls.get(&id).is_some_and(|call| call.stage == Stage::Talking);
+        if request.body.is_empty() {
+            if is_update {
+                self.respond(now, txn, Response::new(StatusCode::OK));
+            } else {
+                self.offer_ours(now, id, side, txn);
+            }
+            return;
+        }
+        if !talks {
+            // RFC 3311 §5.2: it may try again when the call stands.
+            let mut response = Response::new(StatusCode::SERVER_INTERNAL_ERROR);
+            let _digits = response.headers.set(sip::message::HeaderName::RetryAfter, "2");
+            self.respond(now, txn, response);
+            return;
+        }
+        if let Err(refusal) = self.take_reoffer(id, side, txn, &request.body) {
+            self.respond(now, txn, *refusal);
+            return;
+        }
+        self.send_media(now, id);
+        self.answer_reoffer(now, id, side);
+    }
+
+    fn take_reoffer(&mut self, id: CallId, side: Side, txn: ServerTxn, body: &[u8]) -> Result<(), Box<Response>> {
+        let refuse = |status| Box::new(Response::new(status));
+        let offer = read_description(body)?;
+        let call = self.calls.get_mut(&id).ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
+        let other = match side {
+            Side::Caller => call.callee.as_ref(),
+            Side::Callee => Some(&call.caller),
+        };
+        // Whatever it changes to, the other party must still understand it.
+        let spoken = other.and_then(|leg| leg.media.as_ref()).and_then(|media| media.formats.first());
+        let codecs = spoken.map_or_else(|| self.policy.all(), |format| self.policy.beside(&format.codec));
+        let selections = sdp::select(&offer, &capabilities(codecs)).map_err(|_| refuse(StatusCode::NOT_ACCEPTABLE_HERE))?;
+        let leg = call.leg_mut(side).ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
+        let Some(media) = audio_of(&selections) else {
+            return Err(refuse(StatusCode::NOT_ACCEPTABLE_HERE));
+        };
+        let endpoint = Endpoint::agreed(media, leg.peer);
+        leg.media = Some(media.clone());
+        leg.exchange = Exchange::Theirs { offer, selections };
+        leg.reoffer = Some(txn);
+        let name = leg.endpoint.clone();
+        call.plan.put(&name, endpoint);
+        Ok(())
+    }
+
+    /// Answers a new offer once the media host has carried it out.
+    pub(super) fn answer_reoffer(&mut self, now: Now, id: CallId, side: Side) {
+        let session = self.new_session_id();
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if !call.plan.is_settled() {
+            return;
+        }
+        let Some(txn) = call.leg_mut(side).and_then(|leg| leg.reoffer.take()) else {
+            return;
+        };
+        let response = match answer_of(call, side, session) {
+            Some(answer) => with_description(&answer),
+            None => Response::new(StatusCode::SERVER_INTERNAL_ERROR),
+        };
+        self.respond(now, txn, response);
+    }
+
+    pub(super) fn refuse_reoffers(&mut self, now: Now, id: CallId) {
+        for side in [Side::Caller, Side::Callee] {
+            let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
+            if let Some(txn) = leg.and_then(|leg| leg.reoffer.take()) {
+                self.respond(now, txn, Response::new(StatusCode::SERVER_INTERNAL_ERROR));
+            }
+        }
+    }
+
+    /// A re-INVITE without offer asks for ours.
+    fn offer_ours(&mut self, now: Now, id: CallId, side: Side, txn: ServerTxn) {
+        let description = self.current_offer(id, side);
+        let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
+        let response = match (description, leg) {
+            (Some(offer), Some(leg)) => {
+                leg.awaits_answer = true;
+                leg.exchange = Exchange::Ours { offer: offer.clone() };
+                with_description(&offer)
+            }
+            _ => Response::new(StatusCode::SERVER_INTERNAL_ERROR),
+        };
+        self.respond(now, txn, response);
+    }
+
+    /// What is agreed with a party, as an offer of ours.
+    fn current_offer(&mut self, id: CallId, side: Side) -> Option<sdp::Description> {
+        let session = self.new_session_id();
+        let call = self.calls.get_mut(&id)?;
+        let endpoint = call.leg_mut(side)?.endpoint.clone();
+        let transport = call.plan.local(&endpoint)?;
+        let leg = call.leg_mut(side)?;
+        let formats = leg.media.as_ref()?.formats.iter().map(|format| sdp::Format {
+            payload_type: format.rx_payload_type,
+            codec: sdp::Codec { fmtp: format.local_fmtp.clone(), ..format.codec.clone() },
+        });
+        let formats = formats.collect();
+        let mut medias = vec![OfferedMedia::Audio { formats, transport, rtcp_mux: false, mid: None }];
+        medias.extend(refused_lines(&leg.exchange));
+        let session = leg.session.get_or_insert_with(|| LocalSession::new(session, std::net::Ipv4Addr::UNSPECIFIED.into()));
+        Some(sdp::write_offer(&medias, session))
+    }
+
+    /// The ACK of a re-INVITE's 200. True when it was one.
+    pub(super) fn reoffer_acknowledged(&mut self, now: Now, id: CallId, side: Side, request: &Request) -> bool {
+        let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
+        let Some(leg) = leg.filter(|leg| leg.awaits_answer) else {
+            return false;
+        };
+        leg.awaits_answer = false;
+        // Without a usable answer what stood before stands.
+        if self.take_answer(id, side, &request.body).is_ok() {
+            self.send_media(now, id);
+        }
+        true
+    }
+
+    /// RFC 4028 §7.4: UPDATE if the party knows it, else a re-INVITE that changes nothing.
+    pub(super) fn refresh_session(&mut self, now: Now, dialog: DialogKey) {
+        let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
+            return;
+        };
+        let updates = self.stack.dialog(dialog).is_some_and(|dialog| dialog.peer_allows(&Method::Update));
+        let request = if updates {
+            DialogRequest::new(Method::Update)
+        } else {
+            let Some(offer) = self.current_offer(id, side) else {
+                return;
+            };
+            let text = offer.to_string();
+            if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side)) {
+                leg.exchange = Exchange::Ours { offer };
+            }
+            DialogRequest::new(Method::Invite).with_content(Content::sdp(text))
+        };
+        // Should it not go out now, the stack's expiry ends the call in time.
+        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, request) {
+            self.by_client.insert(txn, Purpose::Refresh(id, side));
+        }
+    }
+
+    pub(super) fn refreshed(&mut self, now: Now, id: CallId, side: Side, response: &Response, dialog: Option<DialogKey>) {
+        let invites = response.headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
+        let (true, true, Some(dialog)) = (invites, response.status.is_success(), dialog) else {
+            return;
+        };
+        let _gone = self.stack.ack(dialog, None);
+        if self.take_answer(id, side, &response.body).is_ok() {
+            self.send_media(now, id);
+        }
+    }
+
+    pub(super) fn replace_branch(&mut self, id: CallId, old: ClientTxn, new: ClientTxn) {
+        let branches = self.calls.get_mut(&id).and_then(|call| call.round.as_mut()).map(|round| &mut round.branches);
+        let leg = branches.and_then(|branches| branches.iter_mut().find(|leg| leg.invite == Invite::Sent(old)));
+        if let Some(leg) = leg {
+            leg.invite = Invite::Sent(new);
+        }
+    }
+}
+
+/// RFC 3264 §8: lines of an earlier offer that we refused keep their place, switched off.
+fn refused_lines(exchange: &Exchange) -> Vec<OfferedMedia> {
+    let Exchange::Theirs { offer, selections } = exchange else {
+        return Vec::new();
+    };
+    let lines = offer.session().medias.iter().zip(selections);
+    let refused = lines.filter(|(_, selection)| !matches!(selection, Selection::Audio(_)));
+    let switched_off = refused.map(|(line, _)| {
+        let mut line = line.clone();
+        line.port = 0;
+        line.attributes.clear();
+        OfferedMedia::Opaque(line)
+    });
+    switched_off.collect()
+}

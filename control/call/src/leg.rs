@@ -1,0 +1,138 @@
+//! The SIP side of one party.
+
+use std::net::IpAddr;
+
+use sdp::{Description, LocalSession, NegotiatedMedia, Selection};
+use sip::stack::{ClientTxn, DialogKey, ServerTxn};
+
+use crate::domain::Name;
+
+/// How far a party is. Every `on_` method makes its step and says true, or changes nothing and says false: of two
+/// events that cross, one finds the state it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LegState {
+    /// INVITE sent or received.
+    Inviting,
+    /// 180 sent or received.
+    Ringing,
+    /// We sent CANCEL and wait for the INVITE's end.
+    Cancelling,
+    /// 2xx sent or received, without its ACK.
+    Answered,
+    /// ACK sent or received.
+    Talking,
+    /// Refused, cancelled, or hung up.
+    Ended,
+}
+
+impl LegState {
+    pub(crate) fn on_ringing(&mut self) -> bool {
+        self.step(matches!(self, Self::Inviting), Self::Ringing)
+    }
+
+    pub(crate) fn on_answered(&mut self) -> bool {
+        self.step(self.is_pending(), Self::Answered)
+    }
+
+    pub(crate) fn on_acknowledged(&mut self) -> bool {
+        self.step(matches!(self, Self::Answered), Self::Talking)
+    }
+
+    pub(crate) fn on_cancel(&mut self) -> bool {
+        self.step(self.is_pending(), Self::Cancelling)
+    }
+
+    pub(crate) fn on_ended(&mut self) -> bool {
+        self.step(!matches!(self, Self::Ended), Self::Ended)
+    }
+
+    /// May still be answered, and we want it to be.
+    pub(crate) fn is_pending(self) -> bool {
+        matches!(self, Self::Inviting | Self::Ringing)
+    }
+
+    /// Has a dialog to end by BYE.
+    pub(crate) fn is_confirmed(self) -> bool {
+        matches!(self, Self::Answered | Self::Talking)
+    }
+
+    fn step(&mut self, allowed: bool, next: Self) -> bool {
+        if allowed {
+            *self = next;
+        }
+        allowed
+    }
+}
+
+/// The INVITE that made the leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Invite {
+    /// From the party.
+    Received(ServerTxn),
+    /// To the party.
+    Sent(ClientTxn),
+}
+
+/// The party's description in the exchange that is under way or was last.
+#[derive(Debug, Clone)]
+pub(crate) enum Exchange {
+    /// None yet.
+    None,
+    /// The party offered; our answer is outstanding or was sent.
+    Theirs {
+        offer: Description,
+        selections: Vec<Selection>,
+    },
+    /// We offered.
+    Ours { offer: Description },
+}
+
+/// One party.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    pub(crate) state: LegState,
+    pub(crate) invite: Invite,
+    /// The dialog: a caller's from the start, a callee's once it answered.
+    pub(crate) dialog: Option<DialogKey>,
+    /// Who it is, when it is one of our users.
+    pub(crate) user: Option<Name>,
+    /// Where its signalling comes from.
+    pub(crate) peer: IpAddr,
+    /// Its endpoint in the media graph.
+    pub(crate) endpoint: String,
+    pub(crate) exchange: Exchange,
+    pub(crate) media: Option<NegotiatedMedia>,
+    /// Our side's description, once one was written.
+    pub(crate) session: Option<LocalSession>,
+    /// A re-INVITE or UPDATE with an offer that waits for the media host.
+    pub(crate) reoffer: Option<ServerTxn>,
+    /// A re-INVITE of the party's without offer was answered with ours: its ACK holds the answer.
+    pub(crate) awaits_answer: bool,
+    /// Its media stopped.
+    pub(crate) is_silent: bool,
+}
+
+impl Leg {
+    pub(crate) fn new(invite: Invite, peer: IpAddr, endpoint: &str) -> Self {
+        Self {
+            state: LegState::Inviting,
+            invite,
+            dialog: None,
+            user: None,
+            peer,
+            endpoint: endpoint.to_owned(),
+            exchange: Exchange::None,
+            media: None,
+            session: None,
+            reoffer: None,
+            awaits_answer: false,
+            is_silent: false,
+        }
+    }
+
+    /// The codec agreed on, as an rtpmap names it; empty before.
+    pub(crate) fn codec(&self) -> String {
+        let first = self.media.as_ref().and_then(|media| media.formats.first());
+        first.map_or_else(String::new, |format| format.codec.name.clone())
+    }
+}

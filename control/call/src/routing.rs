@@ -1,0 +1,62 @@
+//! Where a dialled address leads.
+
+use bytes::Bytes;
+use sip::{
+    message::StatusCode,
+    uri::{Host, Uri},
+};
+
+use crate::{config::Config, domain::Name, registrar::Registrar};
+
+/// Whom a call is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// All devices of a user, in parallel.
+    User(Name),
+    /// The agents of a queue, one after the other.
+    Queue(Name),
+}
+
+/// The hosts that are ours, and what is dialled there.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    hosts: Vec<Host>,
+    queues: Vec<Name>,
+}
+
+impl Routing {
+    pub(crate) fn new(config: &Config) -> Self {
+        let named = config.domains.iter().cloned();
+        let reached = config.listeners.iter().map(|listener| match listener.advertised() {
+            std::net::SocketAddr::V4(address) => address.ip().to_string(),
+            std::net::SocketAddr::V6(address) => format!("[{}]", address.ip()),
+        });
+        let hosts = named.chain(reached).filter_map(|name| Host::parse(Bytes::from(name)));
+        Self {
+            hosts: hosts.collect(),
+            queues: config.queues.iter().map(|queue| queue.name.as_str().into()).collect(),
+        }
+    }
+
+    /// True when a request for this address is for us.
+    pub(crate) fn is_ours(&self, uri: &Uri) -> bool {
+        uri.is_sip() && uri.host().is_some_and(|host| self.hosts.iter().any(|own| own.matches(host)))
+    }
+
+    /// Where a dialled address leads, or the status that says why nowhere.
+    pub(crate) fn route(&self, uri: &Uri, registrar: &Registrar) -> Result<Destination, StatusCode> {
+        if !self.is_ours(uri) {
+            return Err(StatusCode::NOT_FOUND);
+        }
+        let user = uri.user_unescaped().ok_or(StatusCode::NOT_FOUND)?;
+        let user = std::str::from_utf8(&user).map_err(|_| StatusCode::NOT_FOUND)?;
+        if let Some(queue) = self.queues.iter().find(|queue| &***queue == user) {
+            return Ok(Destination::Queue(queue.clone()));
+        }
+        let user = registrar.account(user).ok_or(StatusCode::NOT_FOUND)?;
+        if registrar.bindings(&user).is_empty() {
+            return Err(StatusCode::TEMPORARILY_UNAVAILABLE);
+        }
+        Ok(Destination::User(user))
+    }
+}
