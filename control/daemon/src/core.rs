@@ -1,0 +1,266 @@
+//! The core thread: owns the controller, takes inputs in order, carries out what comes of them.
+//!
+//! Inputs are handled in batches. The records of a batch are written before its first message or command leaves.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use call_control::{Controller, Counters, Live, MediaInput, Now, Output, cdr::CallDetail};
+use proto::mediad::v1 as pb;
+use sip::{
+    message::ParseError,
+    stack::{Flow, Target, Transmit},
+};
+use tokio::{sync::oneshot, time::sleep};
+
+use crate::{journal::Journal, ladder, limits, media::Hosts, transport::Transports};
+
+/// What the core thread is told.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A message from a socket.
+    Message(Flow, Bytes),
+    /// What a stream held instead of a message.
+    Malformed(Flow, Box<ParseError>),
+    /// A message could not be sent there, or the connection is gone.
+    TransportError(Target),
+    /// Something from a media host.
+    Media(MediaInput),
+    /// A question from the management listener.
+    Ask(Question),
+    /// End all calls, then the thread.
+    Stop,
+}
+
+/// A question and where its answer goes.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// Counters.
+    Counters(oneshot::Sender<Counters>),
+    /// What is going on.
+    Live(oneshot::Sender<Live>),
+    /// The newest call details, newest first, this many at most.
+    Details(usize, oneshot::Sender<Vec<CallDetail>>),
+}
+
+/// The way to the core thread: bounded, and counted when full.
+#[derive(Debug, Clone)]
+pub(crate) struct Inputs {
+    to_core: SyncSender<Input>,
+    shared: Arc<InputCounters>,
+}
+
+/// What befell inputs.
+#[derive(Debug, Default)]
+pub(crate) struct InputCounters {
+    pub(crate) taken: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) delayed: AtomicU64,
+}
+
+/// The core thread is gone.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl Inputs {
+    /// A bounded channel.
+    pub(crate) fn new() -> (Self, Receiver<Input>) {
+        let (to_core, from_all) = sync_channel(limits::INPUTS);
+        let shared = Arc::default();
+        (Self { to_core, shared }, from_all)
+    }
+
+    pub(crate) fn counters(&self) -> &InputCounters {
+        &self.shared
+    }
+
+    /// For what its sender repeats: dropped when the core is behind.
+    pub(crate) fn offer(&self, input: Input) -> Result<(), Gone> {
+        match self.to_core.try_send(input) {
+            Ok(()) => drop(self.shared.taken.fetch_add(1, Relaxed)),
+            Err(TrySendError::Full(_)) => drop(self.shared.dropped.fetch_add(1, Relaxed)),
+            Err(TrySendError::Disconnected(_)) => return Err(Gone),
+        }
+        Ok(())
+    }
+
+    /// For what must not be lost: waits until the core takes it.
+    pub(crate) async fn deliver(&self, mut input: Input) -> Result<(), Gone> {
+        loop {
+            match self.to_core.try_send(input) {
+                Ok(()) => {
+                    self.shared.taken.fetch_add(1, Relaxed);
+                    return Ok(());
+                }
+                Err(TrySendError::Full(back)) => {
+                    self.shared.delayed.fetch_add(1, Relaxed);
+                    input = back;
+                    sleep(Duration::from_millis(1)).await;
+                }
+                Err(TrySendError::Disconnected(_)) => return Err(Gone),
+            }
+        }
+    }
+
+    /// Asks and waits for the answer, but not for ever.
+    pub(crate) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.deliver(Input::Ask(question(answer))).await.ok()?;
+            answered.await.ok()
+        };
+        tokio::time::timeout(limits::QUERY_TIMEOUT, asked).await.ok()?
+    }
+}
+
+/// Everything the thread owns.
+pub(crate) struct Core {
+    pub(crate) controller: Controller,
+    pub(crate) inputs: Receiver<Input>,
+    pub(crate) journal: Journal,
+    pub(crate) transports: Transports,
+    pub(crate) hosts: Hosts,
+}
+
+impl Core {
+    /// Runs until told to stop, and until the calls have ended or took too long for it.
+    pub(crate) fn run(mut self) {
+        let mut until: Option<Instant> = None;
+        loop {
+            self.carry_out();
+            if until.is_some_and(|until| self.controller.counters().calls == 0 || Instant::now() >= until) {
+                return;
+            }
+            let due = [self.controller.poll_timeout(), until]
+                .into_iter()
+                .flatten()
+                .min();
+            let wait = due.map_or(Duration::from_secs(1), |due| {
+                due.saturating_duration_since(Instant::now())
+            });
+            match self.inputs.recv_timeout(wait) {
+                Ok(Input::Stop) => until = Some(self.end_calls()),
+                Ok(input) => self.take_batch(input),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = now();
+            if self.controller.poll_timeout().is_some_and(|due| due <= now.mono) {
+                self.controller.handle_timeout(now);
+            }
+        }
+    }
+
+    fn take_batch(&mut self, first: Input) {
+        let now = now();
+        let mut next = Some(first);
+        for _ in 0..limits::INPUTS_PER_BATCH {
+            let Some(input) = next.take() else { return };
+            self.take(now, input);
+            next = self.inputs.try_recv().ok();
+        }
+        if let Some(input) = next {
+            self.take(now, input);
+        }
+    }
+
+    fn take(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Message(flow, bytes) => {
+                ladder::received(&flow, &bytes);
+                self.controller.handle_message(now, flow, bytes);
+            }
+            Input::Malformed(flow, error) => self.controller.handle_malformed(now, flow, &error),
+            Input::TransportError(target) => self.controller.handle_transport_error(now, &target),
+            Input::Media(input) => self.controller.handle_media(now, input),
+            Input::Ask(question) => self.answer(now, question),
+            // Only ever sent once, and taken by `run`; in the middle of a batch it ends the calls all the same.
+            Input::Stop => drop(self.end_calls()),
+        }
+    }
+
+    /// Who asked may have gone away.
+    fn answer(&self, now: Now, question: Question) {
+        match question {
+            Question::Counters(to) => drop(to.send(self.controller.counters())),
+            Question::Live(to) => drop(to.send(self.controller.live(now))),
+            Question::Details(count, to) => drop(to.send(self.journal.details(count))),
+        }
+    }
+
+    /// Carries out all outputs: records first, then messages and commands in their order.
+    fn carry_out(&mut self) {
+        // A failure to send is an input, which may bring further outputs (the next target of a request). Each round
+        // uses up targets, so this ends; the bound holds should it not.
+        for _ in 0..16 {
+            let mut sends = Vec::new();
+            while let Some(output) = self.controller.poll_output() {
+                match output {
+                    Output::Record(record) => self.journal.push(&record),
+                    Output::Transmit(transmit) => sends.push(Send::Message(transmit)),
+                    Output::Media { host, command } => sends.push(Send::Command(host, command)),
+                }
+            }
+            self.journal.write();
+            if sends.is_empty() {
+                return;
+            }
+            for send in sends {
+                self.send(send);
+            }
+        }
+    }
+
+    fn send(&mut self, send: Send) {
+        match send {
+            Send::Message(transmit) => {
+                ladder::sent(&transmit.target, &transmit.bytes);
+                if !self.transports.send(&transmit) {
+                    let error = transmit.target;
+                    self.controller.handle_transport_error(now(), &error);
+                }
+            }
+            Send::Command(host, command) => {
+                if let Err(refused) = self.hosts.send(&host, command) {
+                    let replies = vec![refused];
+                    let input = MediaInput::Replies { host, replies };
+                    self.controller.handle_media(now(), input);
+                }
+            }
+        }
+    }
+
+    fn end_calls(&mut self) -> Instant {
+        let now = now();
+        for call in self.controller.live(now).calls {
+            self.controller
+                .end_call(now, &call.call, "the controller is stopping");
+        }
+        now.mono + limits::SHUTDOWN_CALLS
+    }
+}
+
+/// What leaves the process.
+enum Send {
+    Message(Transmit),
+    Command(call_control::HostId, pb::Command),
+}
+
+/// Both clocks, taken together.
+pub(crate) fn now() -> Now {
+    Now {
+        mono: Instant::now(),
+        wall: SystemTime::now(),
+    }
+}
+
+/// Where we listen, for the line that says so.
+pub(crate) type Bound = Vec<(sip::stack::Transport, SocketAddr)>;

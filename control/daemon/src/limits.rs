@@ -1,0 +1,42 @@
+//! Every bound of the process, with its policy when full.
+
+use std::time::Duration;
+
+/// Inputs that may wait for the core thread. Full: a datagram is dropped and counted (its sender repeats it), a
+/// stream is read no further, a reply of a media host waits.
+pub(crate) const INPUTS: usize = 8_192;
+/// Inputs handled before their outputs are carried out: one write of the journal serves them all.
+pub(crate) const INPUTS_PER_BATCH: usize = 256;
+/// Datagrams read from one socket before others get their turn.
+pub(crate) const DATAGRAMS_PER_TURN: usize = 64;
+/// Largest datagram (RFC 3261 §18.1.1: the largest UDP allows).
+pub(crate) const DATAGRAM_BYTES: usize = 65_535;
+/// Kernel buffer asked for each UDP socket, bytes: a burst of registrations fits.
+pub(crate) const UDP_BUFFER_BYTES: usize = 4 << 20;
+/// Messages that may wait to be written to one connection. Full: the connection counts as broken.
+pub(crate) const WRITES_PER_CONNECTION: usize = 256;
+/// Bytes asked of a connection in one read.
+pub(crate) const READ_BYTES: usize = 16 << 10;
+/// How long a peer may take to accept a connection, and one write.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Commands that may wait for one media host. Full: the command is refused as unavailable.
+pub(crate) const COMMANDS_PER_HOST: usize = 4_096;
+/// Commands sent in one message; media hosts refuse more than 1 024.
+pub(crate) const COMMANDS_PER_MESSAGE: usize = 64;
+/// How long a media host may take to say hello, or that it is healthy.
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// First and longest pause between two attempts to reach a media host.
+pub(crate) const RECONNECT_MIN: Duration = Duration::from_millis(100);
+/// See [`RECONNECT_MIN`].
+pub(crate) const RECONNECT_MAX: Duration = Duration::from_secs(5);
+/// A media host whose connection broke is lost unless it is back with the same boot id within this time
+/// (refused connections count at once).
+pub(crate) const SUSPECT: Duration = Duration::from_secs(5);
+/// Call details kept for `/v1/cdrs`; older ones stand in the journal only.
+pub(crate) const CDRS_KEPT: usize = 10_000;
+/// How long the core thread may take to answer a question.
+pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long calls may take to end at shutdown.
+pub(crate) const SHUTDOWN_CALLS: Duration = Duration::from_secs(3);
+/// How long the management listener may take to end.
+pub(crate) const SHUTDOWN_CONNECTIONS: Duration = Duration::from_secs(1);

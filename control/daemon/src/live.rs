@@ -1,0 +1,107 @@
+//! What is going on, as JSON.
+
+use call_control::{CallStage, Live, domain::AgentState};
+use serde_json::{Value, json};
+
+pub(crate) fn agents(live: &Live) -> Value {
+    let agent = |agent: &call_control::AgentLive| {
+        json!({
+            "name": agent.name,
+            "state": agent_state(&agent.state),
+            "paused_for": paused_for(&agent.state),
+            "since_ms": agent.since_ms,
+            "served": agent.served,
+            "missed": agent.missed,
+            "declined": agent.declined,
+        })
+    };
+    live.agents.iter().map(agent).collect()
+}
+
+pub(crate) fn queues(live: &Live) -> Value {
+    let queue = |queue: &call_control::QueueLive| {
+        json!({
+            "name": queue.name,
+            "waiting": queue.waiting,
+            "answered": queue.answered,
+            "abandoned": queue.abandoned,
+            "overdue": queue.overdue,
+            "waited_ms": queue.waited_ms,
+        })
+    };
+    live.queues.iter().map(queue).collect()
+}
+
+pub(crate) fn calls(live: &Live) -> Value {
+    let call = |call: &call_control::CallLive| {
+        json!({
+            "call": call.call,
+            "from": call.from,
+            "to": call.to,
+            "queue": call.queue,
+            "user": call.user,
+            "stage": stage(call.stage),
+            "age_ms": call.age_ms,
+            "host": call.host,
+        })
+    };
+    live.calls.iter().map(call).collect()
+}
+
+pub(crate) fn registrations(live: &Live) -> Value {
+    let registration = |registration: &call_control::RegistrationLive| {
+        json!({
+            "user": registration.user,
+            "contact": registration.contact,
+            "source": registration.source,
+            "agent": registration.agent,
+            "expires_s": registration.expires_s,
+        })
+    };
+    live.registrations.iter().map(registration).collect()
+}
+
+pub(crate) fn hosts(live: &Live) -> Value {
+    let host = |host: &call_control::HostView| {
+        json!({
+            "host": host.host.as_str(),
+            "up": host.boot_id.is_some(),
+            "boot_id": host.boot_id,
+            "sessions": host.sessions,
+        })
+    };
+    live.hosts.iter().map(host).collect()
+}
+
+fn stage(stage: CallStage) -> &'static str {
+    match stage {
+        CallStage::Preparing => "preparing",
+        CallStage::Waiting => "waiting",
+        CallStage::Ringing => "ringing",
+        CallStage::Connecting => "connecting",
+        CallStage::Talking => "talking",
+        CallStage::Ending => "ending",
+    }
+}
+
+fn agent_state(state: &AgentState) -> &'static str {
+    match state {
+        AgentState::Away => "away",
+        AgentState::Paused(_) => "paused",
+        AgentState::Ready => "ready",
+        AgentState::Reserved => "reserved",
+        AgentState::Talking => "talking",
+        AgentState::WrapUp => "wrap_up",
+    }
+}
+
+fn paused_for(state: &AgentState) -> Option<String> {
+    match state {
+        AgentState::Paused(reason) => Some(reason.to_string()),
+        AgentState::Away
+        | AgentState::Ready
+        | AgentState::Reserved
+        | AgentState::Talking
+        | AgentState::WrapUp => None,
+    }
+}

@@ -1,0 +1,133 @@
+//! The SIP controller: registrar, calls and queues, driving media hosts over gRPC.
+//!
+//! Owns the process: configuration, sockets, the journal file, the connections to media hosts, HTTP, logs and signals.
+//! What to do with a message is the business of `call-control`. It must never touch a media packet. Threads: `core`
+//! owns the controller and waits for nobody but its input; `journal` only calls fsync; the main thread runs sockets,
+//! gRPC and HTTP on tokio.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the process shell: it owns the clocks, the sockets, the threads and the random seed"
+)]
+
+mod config;
+mod core;
+mod journal;
+mod ladder;
+mod limits;
+mod live;
+mod management;
+mod media;
+mod metrics;
+mod process;
+mod transport;
+
+use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+
+use crate::config::{Config, ConfigError, LogFormat, Override};
+
+/// The configuration cannot be used (EX_CONFIG of sysexits.h).
+const EXIT_CONFIG: u8 = 78;
+/// Something else stopped the process.
+const EXIT_FAILURE: u8 = 1;
+
+/// SIP controller: registrar, calls and queues, driving media hosts over gRPC.
+#[derive(Debug, Parser)]
+#[command(
+    name = "controld",
+    version,
+    about,
+    after_help = "Every setting is described in controld.toml, the sample configuration. Precedence: flags, \
+    environment (CONTROLD_MANAGEMENT__LISTEN=127.0.0.1:8090), file, defaults. SIGTERM and SIGINT end all calls and the \
+    process. When it is ready, one line `ready sip=udp:ADDR,tcp:ADDR management=ADDR` goes to standard output; logs go \
+    to standard error."
+)]
+struct Args {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "CONTROLD_CONFIG")]
+    config: Option<PathBuf>,
+    /// Check the configuration, say what is wrong, and end.
+    #[arg(long)]
+    check_config: bool,
+    /// Override one setting, for instance log.level=debug; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Address of the HTTP listener: management.listen.
+    #[arg(long, value_name = "ADDR")]
+    management: Option<SocketAddr>,
+    /// File of the journal: journal.path.
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+}
+
+impl Args {
+    /// Environment first, then flags: later ones win.
+    fn overrides(&self) -> Result<Vec<Override>, ConfigError> {
+        let mut overrides: Vec<Override> = env::vars_os()
+            .filter_map(|(name, value)| Override::parse_env(name.to_str()?, value.to_str()?))
+            .collect();
+        overrides.sort_by(|a, b| a.key.cmp(&b.key));
+        for text in &self.set {
+            overrides.push(Override::parse_flag(text)?);
+        }
+        let journal = self.journal.as_ref().map(|path| path.display().to_string());
+        let short = [
+            (
+                "--management",
+                "management.listen",
+                self.management.map(|addr| addr.to_string()),
+            ),
+            ("--journal", "journal.path", journal),
+        ];
+        for (flag, key, value) in short {
+            let Some(value) = value else { continue };
+            overrides.push(Override {
+                key: key.into(),
+                place: format!("{flag} {value}"),
+                value,
+            });
+        }
+        Ok(overrides)
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let loaded = args
+        .overrides()
+        .and_then(|overrides| Config::load(args.config.as_deref(), &overrides));
+    let config = match loaded {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("controld: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if args.check_config {
+        println!("configuration is usable");
+        return ExitCode::SUCCESS;
+    }
+    start_log(&config);
+    match process::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn start_log(config: &Config) {
+    let filter =
+        tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn,tower=warn", config.log.level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => log.with_ansi(false).with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

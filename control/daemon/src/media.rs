@@ -1,0 +1,392 @@
+//! The way to media hosts: for each one task that keeps a command stream and an event stream, and reconnects.
+//!
+//! A host is up when its health service says so and it has answered our hello. Refused connections mean lost at
+//! once; a broken stream means lost unless the host is back with the same boot id soon.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use call_control::{HostId, MediaInput, config::MediaHost};
+use proto::mediad::v1::{self as pb, command_reply, media_client::MediaClient, watch_reply};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Streaming,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::{
+    config,
+    core::{Input, Inputs},
+    limits,
+};
+
+/// Where commands for each host go; shared between the core thread and the tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct Hosts {
+    queues: Arc<BTreeMap<HostId, Queue>>,
+}
+
+/// `None` while there is no command stream.
+type Queue = Mutex<Option<mpsc::Sender<pb::Command>>>;
+
+impl Hosts {
+    /// Starts a task for each host. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Names the host or file, and what to do.
+    pub(crate) fn start(
+        hosts: &[MediaHost],
+        client: &config::MediaClient,
+        inputs: &Inputs,
+    ) -> Result<Self, String> {
+        let tls = client.tls.as_ref().map(tls_config).transpose()?;
+        let mut endpoints = Vec::with_capacity(hosts.len());
+        for host in hosts {
+            endpoints.push(endpoint(host, tls.clone())?);
+        }
+        let queues = hosts.iter().map(|host| (host.name.clone(), Queue::default()));
+        let queues = Arc::new(queues.collect::<BTreeMap<_, _>>());
+        for (host, endpoint) in hosts.iter().zip(endpoints) {
+            let mut link = Link {
+                host: host.name.clone(),
+                endpoint,
+                hello: pb::Hello {
+                    controller: client.controller.clone(),
+                    lease_ms: client.lease_ms,
+                },
+                inputs: inputs.clone(),
+                queues: Arc::clone(&queues),
+                is_up: false,
+                seen: None,
+            };
+            tokio::spawn(async move { link.run().await });
+        }
+        Ok(Self { queues })
+    }
+
+    /// Queues a command; comes back as a refusal when there is no way to the host.
+    pub(crate) fn send(&self, host: &HostId, command: pb::Command) -> Result<(), pb::CommandReply> {
+        let Some(queue) = self.queues.get(host) else {
+            return Err(unavailable(command.id, "no such media host"));
+        };
+        let queue = queue.lock().expect("nobody panics while holding a queue");
+        let Some(queue) = &*queue else {
+            return Err(unavailable(command.id, "the media host is not connected"));
+        };
+        queue
+            .try_send(command)
+            .map_err(|back| unavailable(back.into_inner().id, "too many commands wait for the media host"))
+    }
+}
+
+fn unavailable(id: u64, message: &str) -> pb::CommandReply {
+    let error = pb::Error {
+        code: Code::Unavailable as i32,
+        message: message.into(),
+        subject: String::new(),
+    };
+    pb::CommandReply {
+        id,
+        result: Some(command_reply::Result::Error(error)),
+    }
+}
+
+fn tls_config(tls: &config::Tls) -> Result<ClientTlsConfig, String> {
+    let read = |path: &std::path::PathBuf| {
+        fs::read(path)
+            .map_err(|error| format!("media_client.tls: {}: {error}; give a PEM file", path.display()))
+    };
+    let identity = Identity::from_pem(read(&tls.cert)?, read(&tls.key)?);
+    Ok(ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(read(&tls.ca)?))
+        .identity(identity))
+}
+
+fn endpoint(host: &MediaHost, tls: Option<ClientTlsConfig>) -> Result<Endpoint, String> {
+    let wrong = |error| format!("media.hosts.{}: \"{}\": {error}", host.name, host.address);
+    let endpoint = Endpoint::from_shared(host.address.clone())
+        .map_err(wrong)?
+        .connect_timeout(limits::HELLO_TIMEOUT)
+        .tcp_nodelay(true)
+        // Silence is suspect after 2 s and means lost after 5 s.
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(3))
+        .keep_alive_while_idle(true);
+    match tls.filter(|_| host.address.starts_with("https://")) {
+        Some(tls) => endpoint.tls_config(tls).map_err(wrong),
+        None => Ok(endpoint),
+    }
+}
+
+/// One host's task.
+struct Link {
+    host: HostId,
+    endpoint: Endpoint,
+    hello: pb::Hello,
+    inputs: Inputs,
+    queues: Arc<BTreeMap<HostId, Queue>>,
+    /// As the controller was told.
+    is_up: bool,
+    /// The boot id and the number of the last event seen: where to go on.
+    seen: Option<(String, u64)>,
+}
+
+/// Why a connection ended or never was.
+struct Ended {
+    reason: String,
+    /// Nobody is there: not a matter of patience.
+    refused: bool,
+}
+
+impl Link {
+    async fn run(&mut self) {
+        let mut pause = limits::RECONNECT_MIN;
+        let mut suspect_until = None;
+        loop {
+            let since = Instant::now();
+            let ended = match self.live().await {
+                Ok(never) => match never {},
+                Err(ended) => ended,
+            };
+            if since.elapsed() > limits::RECONNECT_MAX {
+                pause = limits::RECONNECT_MIN;
+            }
+            tracing::debug!(host = %self.host, reason = ended.reason, "no connection to the media host");
+            let deadline = *suspect_until.get_or_insert_with(|| Instant::now() + limits::SUSPECT);
+            if self.is_up && (ended.refused || Instant::now() >= deadline) {
+                tracing::warn!(host = %self.host, reason = ended.reason, "media host lost");
+                self.is_up = false;
+                let down = MediaInput::HostDown {
+                    host: self.host.clone(),
+                    reason: ended.reason,
+                };
+                if self.inputs.deliver(Input::Media(down)).await.is_err() {
+                    return;
+                }
+            }
+            if !self.is_up {
+                suspect_until = None;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(limits::RECONNECT_MAX);
+        }
+    }
+
+    /// One connection from its beginning to its end.
+    async fn live(&mut self) -> Result<std::convert::Infallible, Ended> {
+        let channel = self.endpoint.connect().await.map_err(|error| {
+            let reason = root_cause(&error);
+            let refused = reason.contains("refused");
+            Ended { reason, refused }
+        })?;
+        check_health(channel.clone()).await?;
+        let mut client = MediaClient::new(channel).max_decoding_message_size(16 << 20);
+        let (requests, stream) = mpsc::channel(4);
+        let hello = pb::ControlRequest {
+            hello: Some(self.hello.clone()),
+            commands: Vec::new(),
+        };
+        requests
+            .send(hello)
+            .await
+            .map_err(|_| ended("the stream ended at once"))?;
+        let mut replies = bounded(client.control(ReceiverStream::new(stream))).await?;
+        let first = timeout(limits::HELLO_TIMEOUT, replies.message())
+            .await
+            .map_err(|_| ended("no hello in time"))?
+            .map_err(|status| ended(status.message()))?;
+        let Some(greeting) = first.and_then(|first| first.hello) else {
+            return Err(ended("the host's first message is no hello"));
+        };
+        let events = self.watch(&mut client).await?;
+        self.greet(greeting.boot_id).await?;
+        let (queue, commands) = mpsc::channel(limits::COMMANDS_PER_HOST);
+        self.set_queue(Some(queue));
+        let (outcome, mut unanswered) = self.carry(commands, requests, replies, events).await;
+        self.set_queue(None);
+        unanswered.sort_unstable();
+        let refusals = unanswered
+            .into_iter()
+            .map(|id| unavailable(id, "the connection to the media host broke"))
+            .collect();
+        self.tell_replies(refusals).await?;
+        outcome
+    }
+
+    /// Commands out, replies and events in. The ids of commands never answered come back with the end.
+    async fn carry(
+        &mut self,
+        mut commands: mpsc::Receiver<pb::Command>,
+        requests: mpsc::Sender<pb::ControlRequest>,
+        mut replies: Streaming<pb::ControlReply>,
+        mut events: Streaming<pb::WatchReply>,
+    ) -> (Result<std::convert::Infallible, Ended>, Vec<u64>) {
+        let mut flying = BTreeSet::new();
+        let mut batch = Vec::new();
+        let outcome = loop {
+            tokio::select! {
+                count = commands.recv_many(&mut batch, limits::COMMANDS_PER_MESSAGE) => {
+                    if count == 0 {
+                        break Err(ended("the core thread is gone"));
+                    }
+                    flying.extend(batch.iter().map(|command| command.id));
+                    let request = pb::ControlRequest { hello: None, commands: std::mem::take(&mut batch) };
+                    if requests.send(request).await.is_err() {
+                        break Err(ended("the command stream closed"));
+                    }
+                }
+                reply = replies.message() => match reply {
+                    Ok(Some(reply)) => {
+                        for one in &reply.replies {
+                            flying.remove(&one.id);
+                        }
+                        if let Err(ended) = self.tell_replies(reply.replies).await {
+                            break Err(ended);
+                        }
+                    }
+                    Ok(None) => break Err(ended("the host closed the command stream")),
+                    Err(status) => break Err(ended(status.message())),
+                },
+                event = events.message() => match event {
+                    Ok(Some(reply)) => if let Err(ended) = self.tell_event(reply).await {
+                        break Err(ended);
+                    },
+                    Ok(None) => break Err(ended("the host closed the event stream")),
+                    Err(status) => break Err(ended(status.message())),
+                },
+            }
+        };
+        commands.close();
+        while let Some(command) = commands.recv().await {
+            flying.insert(command.id);
+        }
+        (outcome, flying.into_iter().collect())
+    }
+
+    async fn watch(&self, client: &mut MediaClient<Channel>) -> Result<Streaming<pb::WatchReply>, Ended> {
+        let (boot_id, after) = self.seen.clone().unwrap_or_default();
+        let request = pb::WatchRequest {
+            controller: self.hello.controller.clone(),
+            boot_id,
+            after,
+        };
+        bounded(client.watch(request)).await
+    }
+
+    /// The host answers. Another boot id means that its sessions are gone, which the controller is told first.
+    async fn greet(&mut self, boot_id: String) -> Result<(), Ended> {
+        let restarted = self.seen.as_ref().is_some_and(|(seen, _)| *seen != boot_id);
+        if restarted && self.is_up {
+            let down = MediaInput::HostDown {
+                host: self.host.clone(),
+                reason: "it was restarted".into(),
+            };
+            self.tell(down).await?;
+        }
+        if restarted || self.seen.is_none() {
+            self.seen = Some((boot_id.clone(), 0));
+        }
+        tracing::info!(host = %self.host, boot_id, "media host is up");
+        self.is_up = true;
+        let host = self.host.clone();
+        self.tell(MediaInput::HostUp { host, boot_id }).await
+    }
+
+    async fn tell_replies(&self, replies: Vec<pb::CommandReply>) -> Result<(), Ended> {
+        if replies.is_empty() {
+            return Ok(());
+        }
+        let host = self.host.clone();
+        self.tell(MediaInput::Replies { host, replies }).await
+    }
+
+    async fn tell_event(&mut self, reply: pb::WatchReply) -> Result<(), Ended> {
+        match reply.kind {
+            Some(watch_reply::Kind::Start(start)) => self.seen = Some((start.boot_id, start.after)),
+            Some(watch_reply::Kind::Reset(reset)) => {
+                tracing::warn!(host = %self.host, reason = reset.reason, "events of the media host were lost");
+                self.seen = Some((reset.boot_id, 0));
+            }
+            Some(watch_reply::Kind::SnapshotEnd(end)) => {
+                if let Some((_, seen)) = &mut self.seen {
+                    *seen = end.sequence;
+                }
+            }
+            Some(watch_reply::Kind::Event(event)) => {
+                if let Some((_, seen)) = &mut self.seen {
+                    *seen = event.sequence;
+                }
+                let host = self.host.clone();
+                let event = Box::new(event);
+                self.tell(MediaInput::Event { host, event }).await?;
+            }
+            Some(watch_reply::Kind::Snapshot(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, input: MediaInput) -> Result<(), Ended> {
+        self.inputs
+            .deliver(Input::Media(input))
+            .await
+            .map_err(|_| ended("the core thread is gone"))
+    }
+
+    fn set_queue(&self, queue: Option<mpsc::Sender<pb::Command>>) {
+        if let Some(slot) = self.queues.get(&self.host) {
+            *slot.lock().expect("nobody panics while holding a queue") = queue;
+        }
+    }
+}
+
+/// Ready means that the health service says so: with TLS 1.3 a connection stands before the host has seen our
+/// certificate.
+async fn check_health(channel: Channel) -> Result<(), Ended> {
+    let request = HealthCheckRequest {
+        service: "mediad.v1.Media".into(),
+    };
+    let status = bounded(HealthClient::new(channel).check(request)).await?.status();
+    match status {
+        ServingStatus::Serving => Ok(()),
+        ServingStatus::Unknown | ServingStatus::NotServing | ServingStatus::ServiceUnknown => {
+            Err(ended(&format!("its health is {status:?}")))
+        }
+    }
+}
+
+async fn bounded<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Ended> {
+    let deadline = Instant::now() + limits::HELLO_TIMEOUT;
+    match timeout_at(deadline, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(ended(status.message())),
+        Err(_) => Err(ended("no answer in time")),
+    }
+}
+
+fn ended(reason: &str) -> Ended {
+    Ended {
+        reason: reason.to_owned(),
+        refused: false,
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

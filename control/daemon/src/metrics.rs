@@ -1,0 +1,319 @@
+//! The Prometheus text exposition (format 0.0.4), written by hand: every figure already stands in a counter.
+
+use std::{
+    fmt::{Display, Write as _},
+    sync::atomic::Ordering::Relaxed,
+};
+
+use call_control::{Counters, Live};
+use sip::stack::{METHOD_NAMES, PerMethod};
+
+use crate::{core::InputCounters, journal, transport};
+
+/// Where the figures stand.
+pub(crate) struct Sources<'a> {
+    pub(crate) counters: &'a Counters,
+    pub(crate) live: &'a Live,
+    pub(crate) inputs: &'a InputCounters,
+    pub(crate) transport: &'a transport::Counters,
+    pub(crate) journal: &'a journal::Shared,
+}
+
+/// The whole page.
+pub(crate) fn page(sources: &Sources<'_>) -> String {
+    let mut page = Page(String::with_capacity(8 << 10));
+    page.family("controld_info", "gauge", "Version of this process.");
+    page.sample("controld_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    calls(&mut page, sources.counters);
+    queues(&mut page, sources.live);
+    sip(&mut page, &sources.counters.sip);
+    process(&mut page, sources);
+    page.0
+}
+
+fn calls(page: &mut Page, counters: &Counters) {
+    for (name, help, count) in [
+        (
+            "calls_started",
+            "Calls accepted for routing.",
+            counters.calls_started,
+        ),
+        (
+            "calls_answered",
+            "Calls in which two were connected.",
+            counters.calls_answered,
+        ),
+        ("calls_ended", "Calls over.", counters.calls_ended),
+        (
+            "calls_refused",
+            "Calls refused before routing.",
+            counters.calls_refused,
+        ),
+        (
+            "registrations",
+            "Registrations accepted, refreshes included.",
+            counters.registrations_accepted,
+        ),
+        (
+            "authentication_failures",
+            "Wrong passwords.",
+            counters.authentication_failures,
+        ),
+        (
+            "media_commands",
+            "Commands sent to media hosts.",
+            counters.media_commands,
+        ),
+        ("media_errors", "Commands that failed.", counters.media_errors),
+    ] {
+        page.counter(&format!("controld_{name}_total"), help, count);
+    }
+    for (name, help, count) in [
+        ("calls", "Calls now, ending ones included.", counters.calls),
+        ("bindings", "Devices registered now.", counters.bindings),
+        (
+            "offers",
+            "Offers to agents now, conversations included.",
+            counters.offers,
+        ),
+        (
+            "media_pending",
+            "Commands without reply now.",
+            counters.media_pending,
+        ),
+    ] {
+        page.gauge(&format!("controld_{name}"), help, count);
+    }
+}
+
+fn queues(page: &mut Page, live: &Live) {
+    page.family("controld_queue_waiting", "gauge", "Callers waiting now.");
+    for queue in &live.queues {
+        page.sample("controld_queue_waiting", &[("queue", &queue.name)], queue.waiting);
+    }
+    page.family(
+        "controld_queue_callers_total",
+        "counter",
+        "Callers by how their waiting ended.",
+    );
+    for queue in &live.queues {
+        for (end, count) in [
+            ("answered", queue.answered),
+            ("abandoned", queue.abandoned),
+            ("overdue", queue.overdue),
+        ] {
+            let labels = [("queue", queue.name.as_str()), ("end", end)];
+            page.sample("controld_queue_callers_total", &labels, count);
+        }
+    }
+    page.family("controld_media_host_up", "gauge", "1 while a media host answers.");
+    for host in &live.hosts {
+        let up = u8::from(host.boot_id.is_some());
+        page.sample("controld_media_host_up", &[("host", host.host.as_str())], up);
+    }
+    page.family(
+        "controld_media_host_sessions",
+        "gauge",
+        "Our sessions on a media host.",
+    );
+    for host in &live.hosts {
+        page.sample(
+            "controld_media_host_sessions",
+            &[("host", host.host.as_str())],
+            host.sessions,
+        );
+    }
+}
+
+fn sip(page: &mut Page, stats: &sip::stack::Stats) {
+    let methods = |page: &mut Page, name: &str, help: &str, counts: &PerMethod| {
+        page.family(name, "counter", help);
+        for (method, count) in METHOD_NAMES.iter().zip(counts.0) {
+            page.sample(name, &[("method", method)], count);
+        }
+    };
+    methods(
+        page,
+        "controld_sip_requests_received_total",
+        "Requests received, retransmissions left out.",
+        &stats.requests_received,
+    );
+    methods(
+        page,
+        "controld_sip_requests_sent_total",
+        "Requests sent, retransmissions left out.",
+        &stats.requests_sent,
+    );
+    for (name, help, counts) in [
+        (
+            "controld_sip_responses_received_total",
+            "Responses received by class.",
+            stats.responses_received,
+        ),
+        (
+            "controld_sip_responses_sent_total",
+            "Responses sent by class, retransmissions left out.",
+            stats.responses_sent,
+        ),
+    ] {
+        page.family(name, "counter", help);
+        for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx", "6xx"].iter().zip(counts) {
+            page.sample(name, &[("class", class)], count);
+        }
+    }
+    for (name, help, count) in [
+        (
+            "retransmissions_received",
+            "Requests that came again and were absorbed.",
+            stats.retransmissions_received,
+        ),
+        (
+            "retransmissions_sent",
+            "Messages sent again because a timer fired.",
+            stats.retransmissions_sent,
+        ),
+        ("malformed", "Messages that could not be parsed.", stats.malformed),
+        (
+            "strays",
+            "Responses and ACKs that belong to nothing here.",
+            stats.strays,
+        ),
+        ("refused", "Requests refused by the stack.", stats.refused),
+        (
+            "overloaded",
+            "Requests refused because a table was full.",
+            stats.overloaded,
+        ),
+        (
+            "timeouts",
+            "Client transactions without a final response.",
+            stats.timeouts,
+        ),
+    ] {
+        page.counter(&format!("controld_sip_{name}_total"), help, count);
+    }
+    for (name, help, count) in [
+        (
+            "client_transactions",
+            "Client transactions now.",
+            stats.client_transactions,
+        ),
+        (
+            "server_transactions",
+            "Server transactions now.",
+            stats.server_transactions,
+        ),
+        ("dialogs", "Dialogs now.", stats.dialogs),
+        ("timers", "Timers now.", stats.timers),
+    ] {
+        page.gauge(&format!("controld_sip_{name}"), help, count);
+    }
+}
+
+fn process(page: &mut Page, sources: &Sources<'_>) {
+    let (inputs, transport, journal) = (sources.inputs, sources.transport, sources.journal);
+    for (name, help, count) in [
+        (
+            "inputs",
+            "Inputs taken by the core thread's queue.",
+            &inputs.taken,
+        ),
+        (
+            "inputs_dropped",
+            "Datagrams dropped because the core thread was behind.",
+            &inputs.dropped,
+        ),
+        (
+            "inputs_delayed",
+            "Waits for the core thread's queue.",
+            &inputs.delayed,
+        ),
+        ("udp_received", "Datagrams received.", &transport.udp_received),
+        ("udp_sent", "Datagrams sent.", &transport.udp_sent),
+        (
+            "udp_keepalives",
+            "Datagrams that hold a keepalive or nothing.",
+            &transport.udp_keepalives,
+        ),
+        (
+            "udp_strange",
+            "Datagrams that hold another protocol.",
+            &transport.udp_strange,
+        ),
+        (
+            "udp_send_failures",
+            "Datagrams the kernel did not send.",
+            &transport.udp_send_failures,
+        ),
+        ("tcp_accepted", "Connections accepted.", &transport.tcp_accepted),
+        ("tcp_opened", "Connections opened by us.", &transport.tcp_opened),
+        (
+            "tcp_refused",
+            "Connections closed at once: too many.",
+            &transport.tcp_refused,
+        ),
+        (
+            "tcp_broken",
+            "Connections that ended with an error.",
+            &transport.tcp_broken,
+        ),
+        ("journal_records", "Records written.", &journal.records),
+        (
+            "journal_failures",
+            "Failures to write or sync the journal.",
+            &journal.failures,
+        ),
+    ] {
+        page.counter(&format!("controld_{name}_total"), help, count.load(Relaxed));
+    }
+    page.gauge(
+        "controld_tcp_connections",
+        "Connections now.",
+        transport.tcp_connections.load(Relaxed),
+    );
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            let _ = write!(self.0, "{}{label}=\"{text}\"", if index == 0 { '{' } else { ',' });
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "counter", help);
+        self.sample(name, &[], value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_quoted() {
+        let mut page = Page(String::new());
+        page.sample("a", &[("q", "x\"y"), ("e", "z")], 3);
+        assert_eq!(page.0, "a{q=\"x\\\"y\",e=\"z\"} 3\n");
+    }
+}

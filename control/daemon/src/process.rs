@@ -1,0 +1,141 @@
+//! Starting everything in order, waiting for a reason to end, and ending in bounded time.
+
+use std::{io::Write as _, net::SocketAddr, thread, time::Duration};
+
+use call_control::Controller;
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{
+    config::Config,
+    core::{self, Bound, Core, Input, Inputs},
+    journal::Journal,
+    limits,
+    management::{self, Pages},
+    media::Hosts,
+    transport::Sockets,
+};
+
+/// Runs the controller until a signal or a failure.
+///
+/// # Errors
+/// What could not be started, or what failed.
+pub(crate) fn run(config: Config) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("tokio runtime: {error}"))?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), String> {
+    // Listeners first: a taken port must not cost the time of everything else.
+    let sockets = Sockets::bind(&config)?;
+    let bound = sockets.bound();
+    let (http, http_addr) = management::bind("management.listen", config.management.listen).await?;
+    let journal = Journal::open(
+        &config.journal.path,
+        Duration::from_millis(config.journal.sync_ms),
+    )?;
+    let journal_shared = journal.shared();
+    let controller = Controller::new(config.controller(&bound), seed()?, core::now())
+        .map_err(|error| error.to_string())?;
+
+    let (inputs, from_all) = Inputs::new();
+    let (end, ending) = watch::channel(false);
+    let transports = sockets.start(&config, &inputs, &ending)?;
+    let transport = transports.counters();
+    let hosts = Hosts::start(&config.media.hosts, &config.media_client, &inputs)?;
+    let core = start_core(Core {
+        controller,
+        inputs: from_all,
+        journal,
+        transports,
+        hosts,
+    })?;
+    let pages = Pages {
+        inputs: inputs.clone(),
+        transport,
+        journal: journal_shared,
+        ending,
+    };
+    let pages = tokio::spawn(management::serve(http, pages));
+    tracing::info!(bound = ?bound, %http_addr, domains = ?config.signalling.domains, "ready");
+    announce(&bound, http_addr);
+    let ended = until_the_end(core, pages, &inputs, end).await;
+    tracing::info!("stopped");
+    ended
+}
+
+/// The core thread, and how it says that it ended.
+struct CoreThread {
+    thread: thread::JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+fn start_core(core: Core) -> Result<CoreThread, String> {
+    let (end, ended) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("core".into())
+        .spawn(move || {
+            core.run();
+            let _ = end.send(());
+        })
+        .map_err(|error| format!("core thread: {error}"))?;
+    Ok(CoreThread { thread, ended })
+}
+
+async fn until_the_end(
+    mut core: CoreThread,
+    mut pages: JoinHandle<Result<(), String>>,
+    inputs: &Inputs,
+    end: watch::Sender<bool>,
+) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signal handler: {error}"));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let reason = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        _ = &mut core.ended => return Err("the core thread panicked".into()),
+        served = &mut pages => return served.unwrap_or_else(|error| Err(error.to_string())),
+    };
+    tracing::info!(reason, "ending all calls");
+    let patience = limits::SHUTDOWN_CALLS * 2;
+    let stopped = timeout(patience, async {
+        inputs.deliver(Input::Stop).await.map_err(|_| ())?;
+        core.ended.await.map_err(|_| ())
+    })
+    .await;
+    let _ = end.send(true);
+    let _ = timeout(limits::SHUTDOWN_CONNECTIONS, pages).await;
+    match stopped {
+        Ok(Ok(())) => {
+            let _ = core.thread.join();
+            Ok(())
+        }
+        Ok(Err(())) => Err("the core thread panicked".into()),
+        Err(_) => Err("the core thread did not stop in time".into()),
+    }
+}
+
+/// One line for supervisors and tests; nobody reading it is no fault.
+fn announce(bound: &Bound, management: SocketAddr) {
+    let sip: Vec<String> = bound
+        .iter()
+        .map(|(transport, addr)| format!("{}:{addr}", transport.uri_token()))
+        .collect();
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "ready sip={} management={management}", sip.join(","));
+    let _ = out.flush();
+}
+
+fn seed() -> Result<[u8; 32], String> {
+    let mut seed = [0; 32];
+    getrandom(&mut seed, GetRandomFlags::empty()).map_err(|error| format!("getrandom: {error}"))?;
+    Ok(seed)
+}
