@@ -115,8 +115,6 @@ pub(crate) struct End {
 /// The attempts to bring somebody to the caller at one time.
 #[derive(Debug)]
 pub(crate) struct Round {
-    /// Counts up within the call.
-    pub(crate) number: u32,
     /// Whose phones.
     pub(crate) user: Name,
     /// The domain's offer, when the caller came by a queue.
@@ -210,5 +208,4 @@ impl Call {
         let callee = self.callee.as_ref().and_then(|leg| leg.dialog);
         self.caller.dialog.into_iter().chain(callee)
     }
-
 }

@@ -16,7 +16,9 @@ use crate::pool::HostId;
 /// The codec a configuration names.
 pub(crate) fn codec_named(name: &str) -> Option<Codec> {
     let known = [Codec::pcmu(), Codec::pcma(), Codec::g722(), Codec::opus(None)];
-    known.into_iter().find(|codec| codec.name.eq_ignore_ascii_case(name))
+    known
+        .into_iter()
+        .find(|codec| codec.name.eq_ignore_ascii_case(name))
 }
 
 /// What may be spoken, and what one side's choice leaves for the other.
@@ -39,9 +41,17 @@ impl CodecPolicy {
     /// What the other side may speak when this side speaks `chosen`: the same, or its G.711 sibling, which a media
     /// host translates by table.
     pub(crate) fn beside(&self, chosen: &Codec) -> Vec<Codec> {
-        let mut codecs: Vec<Codec> = self.audio.iter().filter(|codec| codec.matches(chosen)).cloned().collect();
+        let mut codecs: Vec<Codec> = self
+            .audio
+            .iter()
+            .filter(|codec| codec.matches(chosen))
+            .cloned()
+            .collect();
         if is_g711(chosen) {
-            let siblings = self.audio.iter().filter(|codec| is_g711(codec) && !codec.matches(chosen));
+            let siblings = self
+                .audio
+                .iter()
+                .filter(|codec| is_g711(codec) && !codec.matches(chosen));
             codecs.extend(siblings.cloned());
         }
         with_events(codecs)
@@ -74,7 +84,9 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// Before the peer's description is known: it gets a port and hears nothing.
     pub(crate) fn offered(formats: &[sdp::Format], peer: IpAddr) -> Self {
-        let formats = formats.iter().map(|format| payload_format(format.payload_type, &format.codec));
+        let formats = formats
+            .iter()
+            .map(|format| payload_format(format.payload_type, &format.codec));
         Self {
             formats: formats.collect(),
             send_formats: Vec::new(),
@@ -89,12 +101,18 @@ impl Endpoint {
     pub(crate) fn agreed(media: &NegotiatedMedia, peer: IpAddr) -> Self {
         let numbered = |number: fn(&NegotiatedFormat) -> u8| {
             let formats = media.formats.iter();
-            formats.map(|format| payload_format(number(format), &format.codec)).collect::<Vec<_>>()
+            formats
+                .map(|format| payload_format(number(format), &format.codec))
+                .collect::<Vec<_>>()
         };
         let formats = numbered(|format| format.rx_payload_type);
         let send_formats = numbered(|format| format.tx_payload_type);
         Self {
-            send_formats: if send_formats == formats { Vec::new() } else { send_formats },
+            send_formats: if send_formats == formats {
+                Vec::new()
+            } else {
+                send_formats
+            },
             formats,
             remote: media.remote,
             remote_rtcp: media.remote_rtcp,
@@ -160,7 +178,9 @@ fn payload_format(payload_type: u8, codec: &Codec) -> pb::PayloadFormat {
         ("opus", pb::Codec::Opus),
         ("telephone-event", pb::Codec::TelephoneEvent),
     ];
-    let kind = kinds.iter().find(|(name, _)| codec.name.eq_ignore_ascii_case(name));
+    let kind = kinds
+        .iter()
+        .find(|(name, _)| codec.name.eq_ignore_ascii_case(name));
     pb::PayloadFormat {
         payload_type: payload_type.into(),
         codec: kind.map_or(pb::Codec::Opaque, |(_, kind)| *kind).into(),
@@ -289,7 +309,9 @@ impl MediaPlan {
 
     /// The host has the wanted graph.
     pub(crate) fn is_settled(&self) -> bool {
-        self.flight.is_none() && !self.is_over && matches!(&self.standing, Standing::Applied(graph) if *graph == self.wanted)
+        self.flight.is_none()
+            && !self.is_over
+            && matches!(&self.standing, Standing::Applied(graph) if *graph == self.wanted)
     }
 
     /// Nothing of the session is left, and no command is under way.
@@ -338,7 +360,11 @@ impl MediaPlan {
             (Some(Flight::Apply(graph)), Some(Reply::Apply(reply))) => {
                 self.learn(&reply);
                 self.standing = Standing::Applied(graph);
-                if self.is_settled() { Applied::Settled } else { Applied::Behind }
+                if self.is_settled() {
+                    Applied::Settled
+                } else {
+                    Applied::Behind
+                }
             }
             (Some(Flight::Delete), Some(Reply::Delete(reply))) => {
                 self.standing = Standing::Gone;
@@ -350,7 +376,9 @@ impl MediaPlan {
                 Applied::Deleted(Vec::new())
             }
             (Some(Flight::Apply(_)), Some(Reply::Error(error))) => Applied::Refused(error.message),
-            (Some(Flight::Apply(_)) | None, _) => Applied::Refused("the media host's reply makes no sense".to_owned()),
+            (Some(Flight::Apply(_)) | None, _) => {
+                Applied::Refused("the media host's reply makes no sense".to_owned())
+            }
         }
     }
 
@@ -369,11 +397,21 @@ impl MediaPlan {
         let empty = Graph::default();
         let has = has.unwrap_or(&empty);
         let is_new = matches!(self.standing, Standing::Absent);
-        let changed = self.wanted.endpoints.iter().filter(|(name, endpoint)| has.endpoints.get(*name) != Some(endpoint));
-        let gone = has.endpoints.keys().filter(|name| !self.wanted.endpoints.contains_key(*name));
+        let changed = self
+            .wanted
+            .endpoints
+            .iter()
+            .filter(|(name, endpoint)| has.endpoints.get(*name) != Some(endpoint));
+        let gone = has
+            .endpoints
+            .keys()
+            .filter(|name| !self.wanted.endpoints.contains_key(*name));
         let gone: Vec<String> = gone.cloned().collect();
         // Edges of a node that goes away go with it.
-        let cut = has.edges.difference(&self.wanted.edges).filter(|(from, to)| !gone.contains(from) && !gone.contains(to));
+        let cut = has
+            .edges
+            .difference(&self.wanted.edges)
+            .filter(|(from, to)| !gone.contains(from) && !gone.contains(to));
         let edge = |(from, to): &(String, String)| pb::Edge {
             from: from.clone(),
             to: to.clone(),
@@ -391,7 +429,12 @@ impl MediaPlan {
             put_transports,
             put_nodes,
             put_edges: self.wanted.edges.difference(&has.edges).map(edge).collect(),
-            remove_edges: cut.map(|(from, to)| pb::EdgeKey { from: from.clone(), to: to.clone() }).collect(),
+            remove_edges: cut
+                .map(|(from, to)| pb::EdgeKey {
+                    from: from.clone(),
+                    to: to.clone(),
+                })
+                .collect(),
             remove_transports: gone.clone(),
             remove_nodes: gone,
             ..pb::ApplyRequest::default()

@@ -94,7 +94,12 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    pub(crate) fn new(config: &Config, now: Now, nonce_key: [u8; 32], random: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        config: &Config,
+        now: Now,
+        nonce_key: [u8; 32],
+        random: &str,
+    ) -> Result<Self, ConfigError> {
         let realm = config.realm();
         let mut accounts = BTreeMap::new();
         for account in &config.accounts {
@@ -128,7 +133,9 @@ impl Registrar {
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (&Name, &Binding)> {
-        self.bindings.iter().flat_map(|(user, bindings)| bindings.iter().map(move |binding| (user, binding)))
+        self.bindings
+            .iter()
+            .flat_map(|(user, bindings)| bindings.iter().map(move |binding| (user, binding)))
     }
 
     /// Who sent a request, or the response that asks for proof or refuses it. The flag says that a wrong password was
@@ -165,13 +172,22 @@ impl Registrar {
     fn challenge(&mut self, wall: u64, stale: bool) -> Response {
         let mut response = Response::new(StatusCode::UNAUTHORIZED);
         for challenge in self.digest.challenges(wall, stale) {
-            response.headers.push_value(HeaderName::WwwAuthenticate, &challenge);
+            response
+                .headers
+                .push_value(HeaderName::WwwAuthenticate, &challenge);
         }
         response
     }
 
     /// A REGISTER of an authenticated user (RFC 3261 §10.3).
-    pub(crate) fn register(&mut self, now: Now, user: &Name, request: &Request, flow: Flow, routing: &Routing) -> Registered {
+    pub(crate) fn register(
+        &mut self,
+        now: Now,
+        user: &Name,
+        request: &Request,
+        flow: Flow,
+        routing: &Routing,
+    ) -> Registered {
         let refuse = |status| Registered {
             response: Response::new(status),
             records: Vec::new(),
@@ -184,12 +200,21 @@ impl Registrar {
         if !routing.is_ours(&uri) || !routing.is_ours(&to.uri) {
             return refuse(StatusCode::NOT_FOUND);
         }
-        if to.uri.user_unescaped().is_none_or(|name| *name != *user.as_bytes()) {
+        if to
+            .uri
+            .user_unescaped()
+            .is_none_or(|name| *name != *user.as_bytes())
+        {
             return refuse(StatusCode::FORBIDDEN);
         }
         let wanted = match self.read_contacts(request, &contacts) {
             Ok(wanted) => wanted,
-            Err(response) => return Registered { response, ..refuse(StatusCode::BAD_REQUEST) },
+            Err(response) => {
+                return Registered {
+                    response,
+                    ..refuse(StatusCode::BAD_REQUEST)
+                };
+            }
         };
         let mut records = Vec::new();
         match wanted {
@@ -215,7 +240,11 @@ impl Registrar {
         let asked = headers.expires().map_err(|_| bad())?;
         if contacts.iter().any(|contact| matches!(contact, Contact::Star)) {
             // RFC 3261 §10.3 step 6.
-            return if contacts.len() == 1 && asked == Some(0) { Ok(Wanted::RemoveAll) } else { Err(bad()) };
+            return if contacts.len() == 1 && asked == Some(0) {
+                Ok(Wanted::RemoveAll)
+            } else {
+                Err(bad())
+            };
         }
         let paths = headers.paths().map_err(|_| bad())?;
         if paths.len() > limits::PATH_COUNT_MAX || contacts.len() > limits::BINDINGS_PER_USER_MAX {
@@ -223,7 +252,10 @@ impl Registrar {
         }
         let mut wanted = Vec::with_capacity(contacts.len());
         for address in contacts.iter().filter_map(Contact::address) {
-            let expires = address.expires().or(asked).unwrap_or(self.bounds.expires_default_s);
+            let expires = address
+                .expires()
+                .or(asked)
+                .unwrap_or(self.bounds.expires_default_s);
             if expires > 0 && expires < self.bounds.expires_min_s {
                 let mut response = Response::new(StatusCode::INTERVAL_TOO_BRIEF);
                 let least = self.bounds.expires_min_s.to_string();
@@ -235,7 +267,11 @@ impl Registrar {
             }
             wanted.push((address.clone(), expires.min(self.bounds.expires_max_s)));
         }
-        if wanted.is_empty() { Ok(Wanted::Nothing) } else { Ok(Wanted::Put(wanted)) }
+        if wanted.is_empty() {
+            Ok(Wanted::Nothing)
+        } else {
+            Ok(Wanted::Put(wanted))
+        }
     }
 
     /// RFC 3261 §10.3 step 7: a request that was overtaken by a later one of the same device changes nothing.
@@ -268,7 +304,11 @@ impl Registrar {
             let most = self.accounts.get(user).map_or(1, |account| account.devices_max);
             // The device that was heard longest ago makes room: most likely it is this one before it restarted.
             while self.bindings(user).len() >= most {
-                let oldest = self.bindings(user).iter().min_by_key(|binding| binding.expires).map(|binding| binding.id);
+                let oldest = self
+                    .bindings(user)
+                    .iter()
+                    .min_by_key(|binding| binding.expires)
+                    .map(|binding| binding.id);
                 self.remove_where(user, records, |binding| Some(binding.id) == oldest);
             }
             self.last_id += 1;
@@ -276,7 +316,10 @@ impl Registrar {
             records.push(RecordKind::Registered {
                 user: user.to_string(),
                 contact: String::from_utf8_lossy(address.uri.as_bytes()).into_owned(),
-                path: path.iter().map(|hop| String::from_utf8_lossy(hop.uri.as_bytes()).into_owned()).collect(),
+                path: path
+                    .iter()
+                    .map(|hop| String::from_utf8_lossy(hop.uri.as_bytes()).into_owned())
+                    .collect(),
                 source: source_of(flow),
                 expires_unix_us: unix_us(now.wall) + u64::from(seconds) * 1_000_000,
             });
@@ -309,7 +352,9 @@ impl Registrar {
             response.headers.push_value(HeaderName::Path, &hop);
         }
         let seconds = i64::try_from(unix_us(now.wall) / 1_000_000).unwrap_or_default();
-        let _date = response.headers.set(HeaderName::Date, sip::header::format_date(seconds));
+        let _date = response
+            .headers
+            .set(HeaderName::Date, sip::header::format_date(seconds));
         response
     }
 
@@ -322,7 +367,8 @@ impl Registrar {
             self.bindings.remove(user);
         }
         for binding in &removed {
-            self.deadlines.remove(&(binding.expires, user.clone(), binding.id));
+            self.deadlines
+                .remove(&(binding.expires, user.clone(), binding.id));
         }
         removed
     }
@@ -390,7 +436,12 @@ fn store(account: &Account, realm: &str) -> Result<StoredAccount, ConfigError> {
         }),
         (None, password) => {
             let password = password.as_deref().unwrap_or_default();
-            Ok(Ha1::from_password(kind, account.user.as_bytes(), realm.as_bytes(), password.as_bytes()))
+            Ok(Ha1::from_password(
+                kind,
+                account.user.as_bytes(),
+                realm.as_bytes(),
+                password.as_bytes(),
+            ))
         }
     };
     Ok(StoredAccount {

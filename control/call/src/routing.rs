@@ -27,20 +27,32 @@ pub(crate) struct Routing {
 impl Routing {
     pub(crate) fn new(config: &Config) -> Self {
         let named = config.domains.iter().cloned();
-        let reached = config.listeners.iter().map(|listener| match listener.advertised() {
-            std::net::SocketAddr::V4(address) => address.ip().to_string(),
-            std::net::SocketAddr::V6(address) => format!("[{}]", address.ip()),
-        });
-        let hosts = named.chain(reached).filter_map(|name| Host::parse(Bytes::from(name)));
+        let reached = config
+            .listeners
+            .iter()
+            .map(|listener| match listener.advertised() {
+                std::net::SocketAddr::V4(address) => address.ip().to_string(),
+                std::net::SocketAddr::V6(address) => format!("[{}]", address.ip()),
+            });
+        let hosts = named
+            .chain(reached)
+            .filter_map(|name| Host::parse(Bytes::from(name)));
         Self {
             hosts: hosts.collect(),
-            queues: config.queues.iter().map(|queue| queue.name.as_str().into()).collect(),
+            queues: config
+                .queues
+                .iter()
+                .map(|queue| queue.name.as_str().into())
+                .collect(),
         }
     }
 
     /// True when a request for this address is for us.
     pub(crate) fn is_ours(&self, uri: &Uri) -> bool {
-        uri.is_sip() && uri.host().is_some_and(|host| self.hosts.iter().any(|own| own.matches(host)))
+        uri.is_sip()
+            && uri
+                .host()
+                .is_some_and(|host| self.hosts.iter().any(|own| own.matches(host)))
     }
 
     /// Where a dialled address leads, or the status that says why nowhere.

@@ -1,7 +1,10 @@
 //! A call from its INVITE to its detail record: everything but the ringing of phones.
 
 use proto::mediad::v1 as pb;
-use sdp::{Answer, Capabilities, CodecOrder, Description, LocalSession, OfferedMedia, Selection, assign_payload_types};
+use sdp::{
+    Answer, Capabilities, CodecOrder, Description, LocalSession, OfferedMedia, Selection,
+    assign_payload_types,
+};
 use sip::{
     header::{Reason, Warning},
     message::{Header, HeaderName, Request, Response, StatusCode},
@@ -13,7 +16,7 @@ use super::{CHECK_EVERY, Controller, Due, Now, live::ms, unix_us};
 use crate::{
     call::{Call, CallId, End, Side, Stage},
     cdr::{CallDetail, MediaDetail},
-    domain::{AgentState, Name, Race},
+    domain::{Name, Race},
     journal::{EndedBy, RecordKind},
     leg::{Exchange, Invite, Leg},
     media::{Endpoint, MediaPlan},
@@ -22,7 +25,14 @@ use crate::{
 
 impl Controller {
     /// A first INVITE.
-    pub(super) fn receive_invite(&mut self, now: Now, txn: ServerTxn, request: &Request, flow: Flow, dialog: DialogKey) {
+    pub(super) fn receive_invite(
+        &mut self,
+        now: Now,
+        txn: ServerTxn,
+        request: &Request,
+        flow: Flow,
+        dialog: DialogKey,
+    ) {
         if let Err(refusal) = self.admit(now, txn, request, flow, dialog) {
             self.counters.calls_refused += 1;
             self.respond(now, txn, *refusal);
@@ -43,10 +53,15 @@ impl Controller {
         }
         self.authorise(now, request, flow)?;
         let uri = request.uri().map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
-        let from = request.headers.from().map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
+        let from = request
+            .headers
+            .from()
+            .map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
         let hops = request.headers.max_forwards().ok().flatten().unwrap_or(70);
         // RFC 7332 §5.1.4: a back-to-back user agent ends loops as a proxy does.
-        let max_forwards = hops.checked_sub(1).ok_or_else(|| refuse(StatusCode::TOO_MANY_HOPS))?;
+        let max_forwards = hops
+            .checked_sub(1)
+            .ok_or_else(|| refuse(StatusCode::TOO_MANY_HOPS))?;
         let destination = self.routing.route(&uri, &self.registrar).map_err(refuse)?;
         let mut caller = Leg::new(Invite::Received(txn), flow.remote.ip(), "caller");
         caller.dialog = Some(dialog);
@@ -111,10 +126,19 @@ impl Controller {
         if self.config.trusted.contains(&flow.remote.ip()) {
             return Ok(());
         }
-        let from = request.headers.from().map_err(|_| Box::new(Response::new(StatusCode::BAD_REQUEST)))?;
+        let from = request
+            .headers
+            .from()
+            .map_err(|_| Box::new(Response::new(StatusCode::BAD_REQUEST)))?;
         let user = from.uri.user_unescaped();
-        let user = user.as_deref().and_then(|user| std::str::from_utf8(user).ok()).unwrap_or_default();
-        let claimed = self.registrar.account(user).filter(|_| self.routing.is_ours(&from.uri));
+        let user = user
+            .as_deref()
+            .and_then(|user| std::str::from_utf8(user).ok())
+            .unwrap_or_default();
+        let claimed = self
+            .registrar
+            .account(user)
+            .filter(|_| self.routing.is_ours(&from.uri));
         if claimed.is_none() && self.config.allow_anonymous_calls {
             return Ok(());
         }
@@ -130,7 +154,12 @@ impl Controller {
     }
 
     /// The caller's endpoint, from its offer or from all that we can do.
-    fn read_first_offer(&self, request: &Request, caller: &mut Leg, peer: IpAddr) -> Result<Endpoint, Box<Response>> {
+    fn read_first_offer(
+        &self,
+        request: &Request,
+        caller: &mut Leg,
+        peer: IpAddr,
+    ) -> Result<Endpoint, Box<Response>> {
         if request.body.is_empty() {
             let formats = assign_payload_types(&self.policy.all(), &[]);
             return Ok(Endpoint::offered(&formats, peer));
@@ -199,13 +228,23 @@ impl Controller {
         };
         let Some(description) = description else {
             let reason = "no description for the caller";
-            self.end(now, id, EndedBy::System, StatusCode::SERVER_INTERNAL_ERROR, reason);
+            self.end(
+                now,
+                id,
+                EndedBy::System,
+                StatusCode::SERVER_INTERNAL_ERROR,
+                reason,
+            );
             return;
         };
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        let moved = if is_late { call.stage.on_late_offer() } else { call.stage.on_joined() };
+        let moved = if is_late {
+            call.stage.on_late_offer()
+        } else {
+            call.stage.on_joined()
+        };
         let Invite::Received(txn) = call.caller.invite else {
             return;
         };
@@ -224,11 +263,24 @@ impl Controller {
         // The numbers are those the endpoint was made with.
         let numbered = assign_payload_types(&self.policy.all(), &[]);
         let usable = self.policy.beside(chosen);
-        let fits = |codec: &sdp::Codec| numbered.iter().find(|format| format.codec.matches(codec)).cloned();
+        let fits = |codec: &sdp::Codec| {
+            numbered
+                .iter()
+                .find(|format| format.codec.matches(codec))
+                .cloned()
+        };
         let formats = usable.iter().filter_map(fits).collect();
         let transport = call.plan.local(&call.caller.endpoint)?;
-        let session = call.caller.session.get_or_insert_with(|| LocalSession::new(session, transport.address));
-        let media = OfferedMedia::Audio { formats, transport, rtcp_mux: false, mid: None };
+        let session = call
+            .caller
+            .session
+            .get_or_insert_with(|| LocalSession::new(session, transport.address));
+        let media = OfferedMedia::Audio {
+            formats,
+            transport,
+            rtcp_mux: false,
+            mid: None,
+        };
         let offer = sdp::write_offer(&[media], session);
         call.caller.exchange = Exchange::Ours { offer: offer.clone() };
         Some(offer)
@@ -236,7 +288,10 @@ impl Controller {
 
     /// The caller's ACK with the answer to our late offer was carried out.
     pub(super) fn joined(&mut self, now: Now, id: CallId) {
-        let answered = self.calls.get_mut(&id).is_some_and(|call| call.caller.media.is_some() && call.stage.on_joined());
+        let answered = self
+            .calls
+            .get_mut(&id)
+            .is_some_and(|call| call.caller.media.is_some() && call.stage.on_joined());
         if answered {
             self.note_answered(now, id);
         }
@@ -300,7 +355,11 @@ impl Controller {
         if !call.stage.on_ended() {
             return;
         }
-        let status = if call.answered.is_some() { StatusCode::OK } else { status };
+        let status = if call.answered.is_some() {
+            StatusCode::OK
+        } else {
+            status
+        };
         let end = End {
             by,
             status,
@@ -338,7 +397,12 @@ impl Controller {
     }
 
     fn end_legs(&mut self, now: Now, id: CallId, status: StatusCode, reason: &str) {
-        self.cancel_round(now, id, &Reason::new("SIP", 487, "Caller gone"), StatusCode::REQUEST_TERMINATED);
+        self.cancel_round(
+            now,
+            id,
+            &Reason::new("SIP", 487, "Caller gone"),
+            StatusCode::REQUEST_TERMINATED,
+        );
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -355,13 +419,21 @@ impl Controller {
             goodbyes.extend(callee.dialog);
         }
         if let (Invite::Received(txn), true, false) = (invite, was_open, was_confirmed) {
-            let mut response = Response::new(if status.is_success() { StatusCode::REQUEST_TERMINATED } else { status });
+            let mut response = Response::new(if status.is_success() {
+                StatusCode::REQUEST_TERMINATED
+            } else {
+                status
+            });
             if status == StatusCode::SERVICE_UNAVAILABLE {
                 let _digits = response.headers.set(HeaderName::RetryAfter, "5");
             }
             self.respond(now, txn, response);
         }
-        let cause = if status.is_success() { Reason::new("Q.850", 16, reason) } else { Reason::new("SIP", status.code(), reason) };
+        let cause = if status.is_success() {
+            Reason::new("Q.850", 16, reason)
+        } else {
+            Reason::new("SIP", status.code(), reason)
+        };
         for dialog in goodbyes {
             let bye = DialogRequest::new(sip::message::Method::Bye).with_value(HeaderName::Reason, &cause);
             // A dialog that is gone needs no BYE.
@@ -402,7 +474,8 @@ impl Controller {
         let lost_dialog = call.dialogs().any(|dialog| self.stack.dialog(dialog).is_none());
         let lost_place = call.entry.is_some_and(|entry| !self.domain.is_waiting(entry));
         let conversation = call.conversation;
-        let swept = conversation.is_some_and(|offer| self.domain.still_talking(now.mono, offer) == Race::Lost);
+        let swept =
+            conversation.is_some_and(|offer| self.domain.still_talking(now.mono, offer) == Race::Lost);
         let reason = if now.mono.saturating_duration_since(self.calls[&id].started) >= longest {
             "the call is too long"
         } else if lost_dialog {
@@ -426,11 +499,6 @@ impl Controller {
     pub(super) fn new_session_id(&mut self) -> u64 {
         u64::from_str_radix(&self.stack.random_token(), 16).unwrap_or(1)
     }
-
-    /// True when the agent is away by the last record.
-    pub(super) fn is_away(&self, agent: &Name) -> bool {
-        self.agent_states.get(agent).is_none_or(|state| *state == AgentState::Away)
-    }
 }
 
 /// Our answer to the offer of a party.
@@ -446,7 +514,9 @@ pub(super) fn answer_of(call: &mut Call, side: Side, session: u64) -> Option<Des
         Selection::Opaque | Selection::Rejected => Answer::Rejected,
     };
     let answers: Vec<Answer<'_>> = selections.iter().map(answer).collect();
-    let session = leg.session.get_or_insert_with(|| LocalSession::new(session, local.address));
+    let session = leg
+        .session
+        .get_or_insert_with(|| LocalSession::new(session, local.address));
     sdp::write_answer(offer, selections, &answers, session).ok()
 }
 
@@ -460,7 +530,11 @@ pub(super) fn read_answer(leg: &Leg, body: &[u8]) -> Result<sdp::NegotiatedMedia
     }
     let answer = Description::parse(body).map_err(|error| error.to_string())?;
     let agreed = sdp::apply_answer(offer, &answer).map_err(|error| error.to_string())?;
-    agreed.into_iter().flatten().next().ok_or_else(|| "the answer refuses the audio".to_owned())
+    agreed
+        .into_iter()
+        .flatten()
+        .next()
+        .ok_or_else(|| "the answer refuses the audio".to_owned())
 }
 
 pub(super) fn read_description(body: &[u8]) -> Result<Description, Box<Response>> {
@@ -507,7 +581,9 @@ fn put_content(response: &mut Response, content: Content) {
 /// RFC 3261 §21.4.26, with the reason for people.
 fn not_acceptable() -> Box<Response> {
     let mut response = Response::new(StatusCode::NOT_ACCEPTABLE_HERE);
-    if let Ok(warning) = Warning::parse(&bytes::Bytes::from_static(b"305 controld \"Incompatible media format\"")) {
+    if let Ok(warning) = Warning::parse(&bytes::Bytes::from_static(
+        b"305 controld \"Incompatible media format\"",
+    )) {
         response.headers.push_value(HeaderName::Warning, &warning);
     }
     Box::new(response)
@@ -529,7 +605,12 @@ fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
         Some((ended, end)) => (*ended, end.clone()),
         None => unreachable!("a call is finished only after it ended"),
     };
-    let media = |leg: &Leg| stats.iter().find(|stats| stats.node == leg.endpoint).map(media_detail);
+    let media = |leg: &Leg| {
+        stats
+            .iter()
+            .find(|stats| stats.node == leg.endpoint)
+            .map(media_detail)
+    };
     let callee = call.callee.as_ref();
     CallDetail {
         call: call.name.clone(),
@@ -537,13 +618,21 @@ fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
         from: text(call.from.uri.as_bytes()),
         to: call.to.clone(),
         queue: call.queue().map(ToString::to_string),
-        answered_by: callee.filter(|_| call.answered.is_some()).and_then(|leg| leg.user.as_ref()).map(ToString::to_string),
+        answered_by: callee
+            .filter(|_| call.answered.is_some())
+            .and_then(|leg| leg.user.as_ref())
+            .map(ToString::to_string),
         rung: call.rung.clone(),
         started_unix_us: call.started_unix_us,
         answered_unix_us: call.answered_unix_us,
         ended_unix_us: end.at_unix_us,
-        wait_ms: ms(call.answered.unwrap_or(ended).saturating_duration_since(call.started)),
-        talk_ms: call.answered.map_or(0, |answered| ms(ended.saturating_duration_since(answered))),
+        wait_ms: ms(call
+            .answered
+            .unwrap_or(ended)
+            .saturating_duration_since(call.started)),
+        talk_ms: call
+            .answered
+            .map_or(0, |answered| ms(ended.saturating_duration_since(answered))),
         ended_by: end.by,
         status: end.status.code(),
         reason: end.reason,

@@ -31,7 +31,13 @@ impl Controller {
         self.deadlines.insert((until, Due::Reply(command)));
         self.counters.media_commands += 1;
         let host = call.plan.host().clone();
-        self.commands.push_back((host, pb::Command { id: command, kind: Some(kind) }));
+        self.commands.push_back((
+            host,
+            pb::Command {
+                id: command,
+                kind: Some(kind),
+            },
+        ));
     }
 
     pub(super) fn media_reply(&mut self, now: Now, reply: pb::CommandReply) {
@@ -140,8 +146,12 @@ impl Controller {
     }
 
     fn lose_sessions(&mut self, now: Now, host: &HostId, reason: &str) {
-        let lost: Vec<CallId> =
-            self.calls.iter().filter(|(_, call)| call.plan.host() == host).map(|(id, _)| *id).collect();
+        let lost: Vec<CallId> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.plan.host() == host)
+            .map(|(id, _)| *id)
+            .collect();
         for id in lost {
             if let Some(call) = self.calls.get_mut(&id) {
                 call.plan.give_up();
@@ -170,7 +180,13 @@ impl Controller {
                 leg.is_silent = true;
                 let both = call.caller.is_silent && call.callee.as_ref().is_some_and(|leg| leg.is_silent);
                 if both && call.stage == Stage::Talking {
-                    self.end(now, id, EndedBy::System, StatusCode::OK, "neither party sends audio any more");
+                    self.end(
+                        now,
+                        id,
+                        EndedBy::System,
+                        StatusCode::OK,
+                        "neither party sends audio any more",
+                    );
                 }
             }
             (Some(pb::event::Kind::SessionEnded(_)), _) if call.stage != Stage::Ended => {

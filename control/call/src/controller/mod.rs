@@ -411,7 +411,12 @@ impl Controller {
     /// When to call [`Controller::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         let own = self.deadlines.first().map(|(at, _)| *at);
-        let deadlines = [own, self.stack.poll_timeout(), self.domain.poll_timeout(), self.registrar.poll_timeout()];
+        let deadlines = [
+            own,
+            self.stack.poll_timeout(),
+            self.domain.poll_timeout(),
+            self.registrar.poll_timeout(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -449,11 +454,21 @@ impl Controller {
     /// Ends a call, whoever is in it. False when there is no such call, or it is over.
     pub fn end_call(&mut self, now: Now, call: &str, reason: &str) -> bool {
         let found = CallId::of_name(call);
-        let is_open = |id: &CallId| self.calls.get(id).is_some_and(|found| found.name == call && found.ended.is_none());
+        let is_open = |id: &CallId| {
+            self.calls
+                .get(id)
+                .is_some_and(|found| found.name == call && found.ended.is_none())
+        };
         let Some(id) = found.filter(is_open) else {
             return false;
         };
-        self.end(now, id, EndedBy::System, sip::message::StatusCode::SERVICE_UNAVAILABLE, reason);
+        self.end(
+            now,
+            id,
+            EndedBy::System,
+            sip::message::StatusCode::SERVICE_UNAVAILABLE,
+            reason,
+        );
         self.advance(now);
         true
     }
@@ -472,7 +487,13 @@ impl Controller {
         while let Some((agent, view)) = self.domain.poll_agent() {
             if self.agent_states.get(&agent) != Some(&view.state) {
                 let state = live::state_name(&view.state).to_owned();
-                self.record(now, RecordKind::AgentState { agent: agent.to_string(), state });
+                self.record(
+                    now,
+                    RecordKind::AgentState {
+                        agent: agent.to_string(),
+                        state,
+                    },
+                );
                 self.agent_states.insert(agent, view.state);
             }
         }
@@ -497,7 +518,10 @@ impl Controller {
             return;
         }
         let present = !self.registrar.bindings(user).is_empty();
-        let away = self.agent_states.get(user).is_none_or(|state| *state == AgentState::Away);
+        let away = self
+            .agent_states
+            .get(user)
+            .is_none_or(|state| *state == AgentState::Away);
         // A user that serves no queue is no agent, which the domain says by an error.
         let _known = match (present, away) {
             (true, true) => self.domain.agent_ready(now.mono, user),
@@ -530,7 +554,12 @@ fn stack_config(config: &Config) -> StackConfig {
     stack.extensions = vec!["100rel", "timer", "path"];
     stack.tel = false;
     // An INVITE may wait for as long as its queue lets it.
-    let longest = config.queues.iter().map(|queue| queue.timeout()).max().unwrap_or_default();
+    let longest = config
+        .queues
+        .iter()
+        .map(|queue| queue.timeout())
+        .max()
+        .unwrap_or_default();
     let longest = longest.max(Duration::from_secs(config.calls.ring_timeout_s));
     stack.answer_max = longest + Duration::from_secs(120);
     stack.ring_max = stack.answer_max;

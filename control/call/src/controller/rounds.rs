@@ -26,7 +26,12 @@ impl Controller {
     /// What the domain of queues and agents wants.
     pub(super) fn domain_output(&mut self, now: Now, output: Output) {
         match output {
-            Output::Offer { offer, entry, agent, ring: _ } => self.offered(now, offer, entry, agent),
+            Output::Offer {
+                offer,
+                entry,
+                agent,
+                ring: _,
+            } => self.offered(now, offer, entry, agent),
             Output::Withdraw { offer, reason } => self.withdrawn(now, offer, reason),
             Output::Overdue { entry } => self.overdue(now, entry),
             // Told to the caller once there are prompts.
@@ -41,7 +46,9 @@ impl Controller {
                 self.start_round(now, id, agent, Some(offer));
             }
             // The caller hung up a moment ago; the domain knows or will.
-            None => drop(self.domain.decline(now.mono, offer, Decline::Refused)),
+            None => {
+                let _lost: Race<()> = self.domain.decline(now.mono, offer, Decline::Refused);
+            }
         }
     }
 
@@ -50,12 +57,24 @@ impl Controller {
             return;
         };
         let (cause, status) = match reason {
-            WithdrawReason::RingTimeout => (Reason::new("SIP", 408, "Not answered in time"), StatusCode::REQUEST_TIMEOUT),
-            WithdrawReason::CallerGone => (Reason::new("SIP", 487, "Caller gone"), StatusCode::REQUEST_TERMINATED),
-            WithdrawReason::AgentGone => (Reason::new("SIP", 487, "Agent paused"), StatusCode::REQUEST_TERMINATED),
+            WithdrawReason::RingTimeout => (
+                Reason::new("SIP", 408, "Not answered in time"),
+                StatusCode::REQUEST_TIMEOUT,
+            ),
+            WithdrawReason::CallerGone => (
+                Reason::new("SIP", 487, "Caller gone"),
+                StatusCode::REQUEST_TERMINATED,
+            ),
+            WithdrawReason::AgentGone => (
+                Reason::new("SIP", 487, "Agent paused"),
+                StatusCode::REQUEST_TERMINATED,
+            ),
         };
-        let is_current =
-            self.calls.get(&id).and_then(|call| call.round.as_ref()).is_some_and(|round| round.offer == Some(offer));
+        let is_current = self
+            .calls
+            .get(&id)
+            .and_then(|call| call.round.as_ref())
+            .is_some_and(|round| round.offer == Some(offer));
         if is_current {
             self.cancel_round(now, id, &cause, status);
             if let Some(call) = self.call_mut(id) {
@@ -73,7 +92,11 @@ impl Controller {
         };
         call.entry = None;
         let name = call.queue().cloned();
-        let queue = self.config.queues.iter().find(|queue| Some(queue.name.as_str()) == name.as_deref());
+        let queue = self
+            .config
+            .queues
+            .iter()
+            .find(|queue| Some(queue.name.as_str()) == name.as_deref());
         let status = queue.and_then(|queue| StatusCode::new(queue.timeout_status));
         let status = status.unwrap_or(StatusCode::TEMPORARILY_UNAVAILABLE);
         self.end(now, id, EndedBy::System, status, "nobody answered in time");
@@ -81,14 +104,18 @@ impl Controller {
 
     /// Makes room for a user's answer at the media host; the phones ring once there is a port to offer.
     pub(super) fn start_round(&mut self, now: Now, id: CallId, user: Name, offer: Option<OfferId>) {
-        let peer = self.registrar.bindings(&user).first().map(|binding| binding.target().remote().ip());
+        let peer = self
+            .registrar
+            .bindings(&user)
+            .first()
+            .map(|binding| binding.target().remote().ip());
         let formats = self.formats_beside(id);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         if !call.stage.on_offer() {
             if let Some(offer) = offer {
-                drop(self.domain.decline(now.mono, offer, Decline::Refused));
+                let _lost: Race<()> = self.domain.decline(now.mono, offer, Decline::Refused);
             }
             return;
         }
@@ -96,7 +123,6 @@ impl Controller {
         call.rounds += 1;
         let endpoint = format!("callee-{}", call.rounds);
         let round = Round {
-            number: call.rounds,
             user,
             offer,
             branches: Vec::new(),
@@ -161,11 +187,18 @@ impl Controller {
             return;
         };
         let mut session = LocalSession::new(session, transport.address);
-        let media = OfferedMedia::Audio { formats, transport, rtcp_mux: false, mid: None };
+        let media = OfferedMedia::Audio {
+            formats,
+            transport,
+            rtcp_mux: false,
+            mid: None,
+        };
         let offer = sdp::write_offer(&[media], &mut session);
         let request = invite_request(call, user, &domain, binding, &offer);
         let target = binding.target();
-        let sent = self.stack.request(now.mono, request, std::slice::from_ref(&target));
+        let sent = self
+            .stack
+            .request(now.mono, request, std::slice::from_ref(&target));
         let Some(round) = call.round.as_mut() else {
             return;
         };
@@ -249,7 +282,11 @@ impl Controller {
         let Some(round) = call.round.as_mut() else {
             return false;
         };
-        let Some(at) = round.branches.iter().position(|leg| leg.invite == Invite::Sent(txn)) else {
+        let Some(at) = round
+            .branches
+            .iter()
+            .position(|leg| leg.invite == Invite::Sent(txn))
+        else {
             return false;
         };
         let mut callee = round.branches.remove(at);
@@ -260,7 +297,8 @@ impl Controller {
             callee.state.on_acknowledged();
         }
         if let Some(media) = &callee.media {
-            call.plan.put(&callee.endpoint, Endpoint::agreed(media, callee.peer));
+            call.plan
+                .put(&callee.endpoint, Endpoint::agreed(media, callee.peer));
         }
         if call.caller.media.is_some() {
             let (caller, answered) = (call.caller.endpoint.clone(), callee.endpoint.clone());
@@ -268,7 +306,12 @@ impl Controller {
         }
         call.callee = Some(callee);
         self.by_dialog.insert(dialog, (id, Side::Callee));
-        self.cancel_round(now, id, &Reason::new("SIP", 200, "Call completed elsewhere"), StatusCode::OK);
+        self.cancel_round(
+            now,
+            id,
+            &Reason::new("SIP", 200, "Call completed elsewhere"),
+            StatusCode::OK,
+        );
         self.send_media(now, id);
         true
     }
@@ -294,7 +337,11 @@ impl Controller {
     }
 
     fn close_round_if_over(&mut self, now: Now, id: CallId) {
-        let round = self.calls.get(&id).filter(|call| call.stage == Stage::Ringing).and_then(|call| call.round.as_ref());
+        let round = self
+            .calls
+            .get(&id)
+            .filter(|call| call.stage == Stage::Ringing)
+            .and_then(|call| call.round.as_ref());
         let Some(round) = round.filter(|round| round.is_over()) else {
             return;
         };
@@ -332,7 +379,13 @@ impl Controller {
         call.ring_until = None;
         if call.stage == Stage::Ringing {
             let reason = "nobody answered in time";
-            self.end(now, id, EndedBy::System, StatusCode::TEMPORARILY_UNAVAILABLE, reason);
+            self.end(
+                now,
+                id,
+                EndedBy::System,
+                StatusCode::TEMPORARILY_UNAVAILABLE,
+                reason,
+            );
         }
     }
 
@@ -388,12 +441,21 @@ fn branch_of(call: &mut Call, txn: ClientTxn) -> Option<&mut Leg> {
 }
 
 /// The INVITE to a device: what the caller says of itself, and nothing of the way it came.
-fn invite_request(call: &Call, user: &Name, domain: &str, binding: &Binding, offer: &sdp::Description) -> Request {
+fn invite_request(
+    call: &Call,
+    user: &Name,
+    domain: &str,
+    binding: &Binding,
+    offer: &sdp::Description,
+) -> Request {
     let mut request = Request::new(Method::Invite, &binding.uri);
     let headers = &mut request.headers;
     headers.push_value(HeaderName::From, &anonymous_of_tag(&call.from));
     let to = Host::parse(domain.to_owned().into()).map(|host| Uri::sip(Some(user), &host, None));
-    headers.push_value(HeaderName::To, &NameAddr::new(to.unwrap_or_else(|| binding.uri.clone())));
+    headers.push_value(
+        HeaderName::To,
+        &NameAddr::new(to.unwrap_or_else(|| binding.uri.clone())),
+    );
     for hop in &binding.path {
         headers.push_value(HeaderName::Route, hop);
     }

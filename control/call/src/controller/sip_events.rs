@@ -15,7 +15,14 @@ use crate::{
 impl Controller {
     pub(super) fn sip_event(&mut self, now: Now, event: Event) {
         match event {
-            Event::Request { txn, request, flow, dialog, initial, replaces: _ } => match dialog {
+            Event::Request {
+                txn,
+                request,
+                flow,
+                dialog,
+                initial,
+                replaces: _,
+            } => match dialog {
                 Some(dialog) if initial => self.receive_invite(now, txn, &request, flow, dialog),
                 Some(dialog) => self.request_within(now, txn, &request, dialog),
                 None => self.request_outside(now, txn, &request, flow),
@@ -27,13 +34,25 @@ impl Controller {
             }
             Event::Cancelled { dialog, .. } => {
                 if let Some((id, _)) = self.by_dialog.get(&dialog).copied() {
-                    self.end(now, id, EndedBy::Caller, StatusCode::REQUEST_TERMINATED, "the caller cancelled");
+                    self.end(
+                        now,
+                        id,
+                        EndedBy::Caller,
+                        StatusCode::REQUEST_TERMINATED,
+                        "the caller cancelled",
+                    );
                 }
             }
             Event::Ack { dialog, request } => self.acknowledged(now, dialog, &request),
             Event::AckTimedOut { dialog } => self.lost(now, dialog, "no ACK came"),
             Event::Bye { dialog, .. } => self.bye(now, dialog),
-            Event::Response { txn, response, dialog, cancelled: _, needs_prack } => {
+            Event::Response {
+                txn,
+                response,
+                dialog,
+                cancelled: _,
+                needs_prack,
+            } => {
                 if let (true, Some(dialog)) = (needs_prack, dialog) {
                     // Our INVITEs hold the offer, so this is none we could answer: acknowledge it.
                     let _gone = self.stack.prack(now.mono, dialog, None);
@@ -58,7 +77,11 @@ impl Controller {
             Method::Register => self.receive_register(now, txn, request, flow),
             Method::Options => {
                 let ours = request.uri().is_ok_and(|uri| self.routing.is_ours(&uri));
-                let status = if ours { StatusCode::OK } else { StatusCode::NOT_FOUND };
+                let status = if ours {
+                    StatusCode::OK
+                } else {
+                    StatusCode::NOT_FOUND
+                };
                 self.respond(now, txn, Response::new(status));
             }
             _ => self.respond(now, txn, Response::new(StatusCode::METHOD_NOT_ALLOWED)),
@@ -127,13 +150,24 @@ impl Controller {
             leg.state.on_ended();
         }
         let (by, status, text) = match (reason, side) {
-            (EndReason::RemoteBye, Side::Caller) => (EndedBy::Caller, StatusCode::REQUEST_TERMINATED, "the caller hung up"),
-            (EndReason::RemoteBye, Side::Callee) => (EndedBy::Callee, StatusCode::REQUEST_TERMINATED, "hung up"),
-            (EndReason::Failed(status), _) => (EndedBy::System, status, "the call was not answered in time"),
-            (EndReason::Unknown, _) => (EndedBy::System, StatusCode::CALL_DOES_NOT_EXIST, "a party lost the dialog"),
-            (EndReason::LocalBye | EndReason::OtherFork | EndReason::NoResponse | EndReason::Forgotten, _) => {
-                (EndedBy::System, StatusCode::REQUEST_TERMINATED, "a dialog ended")
+            (EndReason::RemoteBye, Side::Caller) => (
+                EndedBy::Caller,
+                StatusCode::REQUEST_TERMINATED,
+                "the caller hung up",
+            ),
+            (EndReason::RemoteBye, Side::Callee) => {
+                (EndedBy::Callee, StatusCode::REQUEST_TERMINATED, "hung up")
             }
+            (EndReason::Failed(status), _) => (EndedBy::System, status, "the call was not answered in time"),
+            (EndReason::Unknown, _) => (
+                EndedBy::System,
+                StatusCode::CALL_DOES_NOT_EXIST,
+                "a party lost the dialog",
+            ),
+            (
+                EndReason::LocalBye | EndReason::OtherFork | EndReason::NoResponse | EndReason::Forgotten,
+                _,
+            ) => (EndedBy::System, StatusCode::REQUEST_TERMINATED, "a dialog ended"),
         };
         self.end(now, id, by, status, text);
     }
@@ -175,7 +209,10 @@ impl Controller {
 
     /// A 2xx that nobody waits for: another fork of an INVITE that has its answer.
     fn stray_response(&mut self, now: Now, response: &Response, dialog: Option<DialogKey>) {
-        let invites = response.headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
+        let invites = response
+            .headers
+            .cseq()
+            .is_ok_and(|cseq| cseq.method == Method::Invite);
         if let (true, true, Some(dialog)) = (invites, response.status.is_success(), dialog) {
             self.hang_up(now, dialog, &Reason::new("SIP", 200, "Call completed elsewhere"));
         }
@@ -187,7 +224,13 @@ impl Controller {
             Some(Purpose::Refresh(id, _)) => {
                 self.by_client.remove(&txn);
                 // RFC 4028 §10: a party that answers no refresh is gone.
-                self.end(now, id, EndedBy::System, status, "a session refresh got no answer");
+                self.end(
+                    now,
+                    id,
+                    EndedBy::System,
+                    status,
+                    "a session refresh got no answer",
+                );
             }
             None => {}
         }

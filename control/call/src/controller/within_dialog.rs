@@ -24,7 +24,9 @@ impl Controller {
         };
         match request.method {
             Method::Invite | Method::Update => self.reoffered(now, id, side, txn, request),
-            Method::Info | Method::Options | Method::Prack => self.respond(now, txn, Response::new(StatusCode::OK)),
+            Method::Info | Method::Options | Method::Prack => {
+                self.respond(now, txn, Response::new(StatusCode::OK))
+            }
             _ => self.respond(now, txn, Response::new(StatusCode::METHOD_NOT_ALLOWED)),
         }
     }
@@ -32,7 +34,10 @@ impl Controller {
     /// A re-INVITE or UPDATE. The other party need not know: what changes is this one's endpoint.
     fn reoffered(&mut self, now: Now, id: CallId, side: Side, txn: ServerTxn, request: &Request) {
         let is_update = request.method == Method::Update;
-        let talks = self.calls.get(&id).is_some_and(|call| call.stage == Stage::Talking);
+        let talks = self
+            .calls
+            .get(&id)
+            .is_some_and(|call| call.stage == Stage::Talking);
         if request.body.is_empty() {
             if is_update {
                 self.respond(now, txn, Response::new(StatusCode::OK));
@@ -56,19 +61,33 @@ impl Controller {
         self.answer_reoffer(now, id, side);
     }
 
-    fn take_reoffer(&mut self, id: CallId, side: Side, txn: ServerTxn, body: &[u8]) -> Result<(), Box<Response>> {
+    fn take_reoffer(
+        &mut self,
+        id: CallId,
+        side: Side,
+        txn: ServerTxn,
+        body: &[u8],
+    ) -> Result<(), Box<Response>> {
         let refuse = |status| Box::new(Response::new(status));
         let offer = read_description(body)?;
-        let call = self.calls.get_mut(&id).ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
+        let call = self
+            .calls
+            .get_mut(&id)
+            .ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
         let other = match side {
             Side::Caller => call.callee.as_ref(),
             Side::Callee => Some(&call.caller),
         };
         // Whatever it changes to, the other party must still understand it.
-        let spoken = other.and_then(|leg| leg.media.as_ref()).and_then(|media| media.formats.first());
+        let spoken = other
+            .and_then(|leg| leg.media.as_ref())
+            .and_then(|media| media.formats.first());
         let codecs = spoken.map_or_else(|| self.policy.all(), |format| self.policy.beside(&format.codec));
-        let selections = sdp::select(&offer, &capabilities(codecs)).map_err(|_| refuse(StatusCode::NOT_ACCEPTABLE_HERE))?;
-        let leg = call.leg_mut(side).ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
+        let selections = sdp::select(&offer, &capabilities(codecs))
+            .map_err(|_| refuse(StatusCode::NOT_ACCEPTABLE_HERE))?;
+        let leg = call
+            .leg_mut(side)
+            .ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
         let Some(media) = audio_of(&selections) else {
             return Err(refuse(StatusCode::NOT_ACCEPTABLE_HERE));
         };
@@ -133,17 +152,33 @@ impl Controller {
         let leg = call.leg_mut(side)?;
         let formats = leg.media.as_ref()?.formats.iter().map(|format| sdp::Format {
             payload_type: format.rx_payload_type,
-            codec: sdp::Codec { fmtp: format.local_fmtp.clone(), ..format.codec.clone() },
+            codec: sdp::Codec {
+                fmtp: format.local_fmtp.clone(),
+                ..format.codec.clone()
+            },
         });
         let formats = formats.collect();
-        let mut medias = vec![OfferedMedia::Audio { formats, transport, rtcp_mux: false, mid: None }];
+        let mut medias = vec![OfferedMedia::Audio {
+            formats,
+            transport,
+            rtcp_mux: false,
+            mid: None,
+        }];
         medias.extend(refused_lines(&leg.exchange));
-        let session = leg.session.get_or_insert_with(|| LocalSession::new(session, std::net::Ipv4Addr::UNSPECIFIED.into()));
+        let session = leg
+            .session
+            .get_or_insert_with(|| LocalSession::new(session, std::net::Ipv4Addr::UNSPECIFIED.into()));
         Some(sdp::write_offer(&medias, session))
     }
 
     /// The ACK of a re-INVITE's 200. True when it was one.
-    pub(super) fn reoffer_acknowledged(&mut self, now: Now, id: CallId, side: Side, request: &Request) -> bool {
+    pub(super) fn reoffer_acknowledged(
+        &mut self,
+        now: Now,
+        id: CallId,
+        side: Side,
+        request: &Request,
+    ) -> bool {
         let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
         let Some(leg) = leg.filter(|leg| leg.awaits_answer) else {
             return false;
@@ -161,7 +196,10 @@ impl Controller {
         let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
             return;
         };
-        let updates = self.stack.dialog(dialog).is_some_and(|dialog| dialog.peer_allows(&Method::Update));
+        let updates = self
+            .stack
+            .dialog(dialog)
+            .is_some_and(|dialog| dialog.peer_allows(&Method::Update));
         let request = if updates {
             DialogRequest::new(Method::Update)
         } else {
@@ -180,8 +218,18 @@ impl Controller {
         }
     }
 
-    pub(super) fn refreshed(&mut self, now: Now, id: CallId, side: Side, response: &Response, dialog: Option<DialogKey>) {
-        let invites = response.headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
+    pub(super) fn refreshed(
+        &mut self,
+        now: Now,
+        id: CallId,
+        side: Side,
+        response: &Response,
+        dialog: Option<DialogKey>,
+    ) {
+        let invites = response
+            .headers
+            .cseq()
+            .is_ok_and(|cseq| cseq.method == Method::Invite);
         let (true, true, Some(dialog)) = (invites, response.status.is_success(), dialog) else {
             return;
         };
@@ -192,8 +240,13 @@ impl Controller {
     }
 
     pub(super) fn replace_branch(&mut self, id: CallId, old: ClientTxn, new: ClientTxn) {
-        let branches = self.calls.get_mut(&id).and_then(|call| call.round.as_mut()).map(|round| &mut round.branches);
-        let leg = branches.and_then(|branches| branches.iter_mut().find(|leg| leg.invite == Invite::Sent(old)));
+        let branches = self
+            .calls
+            .get_mut(&id)
+            .and_then(|call| call.round.as_mut())
+            .map(|round| &mut round.branches);
+        let leg =
+            branches.and_then(|branches| branches.iter_mut().find(|leg| leg.invite == Invite::Sent(old)));
         if let Some(leg) = leg {
             leg.invite = Invite::Sent(new);
         }

@@ -1,0 +1,386 @@
+//! A phone: a SIP stack of its own with somebody who acts.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use sdp::{
+    Answer, Capabilities, Codec, Description, Direction, LocalSession, LocalTransport, OfferedMedia,
+    Selection, assign_payload_types,
+};
+use sip::{
+    auth::{ClientSession, Ha1, HashKind, choose_challenge},
+    header::NameAddr,
+    message::{HeaderName, Method, Request, Response, StatusCode},
+    stack::{
+        ClientTxn, Content, DialogKey, DialogRequest, Event, Identity, ServerTxn, Stack, StackConfig, Target,
+        Transport,
+    },
+    uri::Uri,
+};
+
+use crate::world::server;
+
+/// What it does when it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// 180, then 200 after so many milliseconds.
+    Answer(u64),
+    /// 180 and nothing more.
+    Ring,
+    /// This status.
+    Refuse(StatusCode),
+}
+
+pub struct Phone {
+    pub name: &'static str,
+    pub stack: Stack,
+    pub address: SocketAddr,
+    /// Where it receives audio.
+    pub media: SocketAddr,
+    pub behaviour: Behaviour,
+    pub codecs: Vec<Codec>,
+    /// Receives nothing any more.
+    pub dead: bool,
+    /// The last answer to a REGISTER.
+    pub registered: Option<u16>,
+    /// The last REGISTER's answer itself.
+    pub registration: Option<Response>,
+    /// Statuses its calls got, in order.
+    pub statuses: Vec<u16>,
+    pub last_response: Option<Response>,
+    pub dialog: Option<DialogKey>,
+    /// What the other side described last.
+    pub remote: Option<Description>,
+    /// Calls that came in.
+    pub rung: usize,
+    /// Why the last call that came in stopped ringing, by CANCEL.
+    pub cancelled: Vec<String>,
+    pub password: &'static str,
+    pub invite: Option<ClientTxn>,
+    register: Option<ClientTxn>,
+    /// It has answered the challenge to its request.
+    has_tried: bool,
+    answer_at: Option<(Instant, ServerTxn, Request)>,
+    offer: Option<Description>,
+    session: LocalSession,
+    direction: Direction,
+}
+
+impl Phone {
+    pub fn new(name: &'static str, index: usize) -> Self {
+        let ip = [10, 0, 1, index as u8 + 1].into();
+        let address = SocketAddr::new(ip, 5060);
+        let mut config = StackConfig::new(vec![Identity::new(Transport::Udp, address, address)]);
+        config.server_name = format!("phone of {name}");
+        Self {
+            name,
+            stack: Stack::new(config, [index as u8 + 1; 32]),
+            address,
+            media: SocketAddr::new(ip, 4_000),
+            behaviour: Behaviour::Answer(1_000),
+            codecs: vec![Codec::pcmu(), Codec::pcma(), Codec::telephone_event(8_000)],
+            dead: false,
+            registered: None,
+            registration: None,
+            statuses: Vec::new(),
+            last_response: None,
+            dialog: None,
+            remote: None,
+            rung: 0,
+            cancelled: Vec::new(),
+            password: "",
+            invite: None,
+            register: None,
+            has_tried: false,
+            answer_at: None,
+            offer: None,
+            session: LocalSession::new(index as u64 + 10, ip),
+            direction: Direction::SendRecv,
+        }
+    }
+
+    fn request(method: Method, to: &str, from: &str, address_of_record: &str) -> Request {
+        let uri = |text: &str| Uri::parse(text.to_owned().into()).unwrap();
+        let mut request = Request::new(method, &uri(to));
+        request
+            .headers
+            .push_value(HeaderName::From, &NameAddr::new(uri(from)));
+        request
+            .headers
+            .push_value(HeaderName::To, &NameAddr::new(uri(address_of_record)));
+        request
+    }
+
+    fn own(&self) -> String {
+        format!("sip:{}@example.com", self.name)
+    }
+
+    pub fn register(&mut self, now: Instant, password: &'static str, expires: u32) {
+        let contact = format!("<sip:{}@{}>;expires={expires}", self.name, self.address);
+        self.register_as(now, password, &contact);
+    }
+
+    pub fn register_as(&mut self, now: Instant, password: &'static str, contact: &str) {
+        self.password = password;
+        let own = self.own();
+        let mut request = Self::request(Method::Register, "sip:example.com", &own, &own);
+        request.headers.push(HeaderName::Contact, contact).unwrap();
+        if contact == "*" {
+            request.headers.push(HeaderName::Expires, "0").unwrap();
+        }
+        self.registered = None;
+        self.has_tried = false;
+        self.register = Some(self.stack.request(now, request, &[self.server()]).unwrap());
+    }
+
+    fn server(&self) -> Target {
+        Target::address(Transport::Udp, server())
+    }
+
+    pub fn call(&mut self, now: Instant, to: &str, with_offer: bool) {
+        let own = self.own();
+        let to = format!("sip:{to}@example.com");
+        let mut request = Self::request(Method::Invite, &to, &own, &to);
+        self.statuses.clear();
+        self.has_tried = false;
+        self.offer = None;
+        if with_offer {
+            let offer = self.make_offer();
+            request
+                .headers
+                .push(HeaderName::ContentType, "application/sdp")
+                .unwrap();
+            request.body = offer.to_string().into();
+        }
+        self.invite = Some(self.stack.request(now, request, &[self.server()]).unwrap());
+    }
+
+    fn transport(&self) -> LocalTransport {
+        let mut local = LocalTransport::plain(self.media.ip(), self.media.port());
+        local.direction = self.direction;
+        local
+    }
+
+    fn make_offer(&mut self) -> Description {
+        let media = OfferedMedia::Audio {
+            formats: assign_payload_types(&self.codecs, &[]),
+            transport: self.transport(),
+            rtcp_mux: false,
+            mid: None,
+        };
+        let offer = sdp::write_offer(&[media], &mut self.session);
+        self.offer = Some(offer.clone());
+        offer
+    }
+
+    fn make_answer(&mut self, offer: &Description) -> Option<Description> {
+        let selections = sdp::select(offer, &Capabilities::new(self.codecs.clone())).ok()?;
+        let local = self.transport();
+        let answers: Vec<Answer<'_>> = selections
+            .iter()
+            .map(|selection| match selection {
+                Selection::Audio(_) => Answer::Audio(&local),
+                _ => Answer::Rejected,
+            })
+            .collect();
+        let answer = sdp::write_answer(offer, &selections, &answers, &mut self.session).ok()?;
+        self.remote = Some(offer.clone());
+        Some(answer)
+    }
+
+    pub fn cancel(&mut self, now: Instant) {
+        let txn = self.invite.expect("it called");
+        self.stack.cancel(now, txn, None).unwrap();
+    }
+
+    pub fn hang_up(&mut self, now: Instant) {
+        let dialog = self
+            .dialog
+            .take()
+            .unwrap_or_else(|| panic!("{} talks", self.name));
+        self.remote = None;
+        self.stack
+            .dialog_request(now, dialog, DialogRequest::new(Method::Bye))
+            .unwrap();
+    }
+
+    /// A re-INVITE with this direction.
+    pub fn reinvite(&mut self, now: Instant, direction: Direction) {
+        self.direction = direction;
+        let offer = self.make_offer();
+        let request = DialogRequest::new(Method::Invite).with_content(Content::sdp(offer.to_string()));
+        self.invite = Some(
+            self.stack
+                .dialog_request(now, self.dialog.unwrap(), request)
+                .unwrap(),
+        );
+    }
+
+    /// Where it sends its audio, by what was agreed.
+    pub fn sends_to(&self) -> Option<SocketAddr> {
+        self.dialog?;
+        let media = self.remote.as_ref()?.media().first()?;
+        (self.direction.sends() && media.direction.receives()).then(|| media.rtp_address())?
+    }
+
+    /// The audio codec the other side described.
+    pub fn codec(&self) -> String {
+        let remote = self.remote.as_ref().expect("it has a description");
+        remote.media()[0].formats[0].codec.name.clone()
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let answer = self.answer_at.as_ref().map(|(at, ..)| *at);
+        [self.stack.poll_timeout(), answer].into_iter().flatten().min()
+    }
+
+    /// Acts on what came, and on what is due.
+    pub fn work(&mut self, now: Instant) {
+        while let Some(event) = self.stack.poll_event() {
+            self.event(now, event);
+        }
+        if let Some((_, txn, request)) = self.answer_at.take_if(|(at, ..)| *at <= now) {
+            self.answer(now, txn, &request);
+        }
+    }
+
+    fn event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Request {
+                txn,
+                request,
+                dialog,
+                initial,
+                ..
+            } => {
+                let status = match (&request.method, initial) {
+                    (Method::Invite, true) => return self.invited(now, txn, request, dialog),
+                    (Method::Invite, false) => return self.answer(now, txn, &request),
+                    _ => StatusCode::OK,
+                };
+                let _gone = self.stack.respond(now, txn, Response::new(status));
+            }
+            Event::Cancelled { request, .. } => {
+                self.answer_at = None;
+                self.dialog = None;
+                let reason = request.headers.get(HeaderName::Reason).unwrap_or_default();
+                self.cancelled.push(String::from_utf8_lossy(reason).into_owned());
+            }
+            Event::Bye { dialog, .. } | Event::DialogEnded { dialog, .. } => {
+                if self.dialog == Some(dialog) {
+                    self.dialog = None;
+                    self.remote = None;
+                }
+            }
+            Event::Response {
+                txn,
+                response,
+                dialog,
+                ..
+            } => self.response(now, txn, response, dialog),
+            Event::Timeout { txn, .. } if self.invite == Some(txn) => self.statuses.push(408),
+            _ => {}
+        }
+    }
+
+    fn invited(&mut self, now: Instant, txn: ServerTxn, request: Request, dialog: Option<DialogKey>) {
+        self.rung += 1;
+        if self.dialog.is_some() {
+            let _gone = self.stack.respond(now, txn, Response::new(StatusCode::BUSY_HERE));
+            return;
+        }
+        match self.behaviour {
+            Behaviour::Refuse(status) => drop(self.stack.respond(now, txn, Response::new(status))),
+            Behaviour::Ring => {
+                self.dialog = dialog;
+                let _gone = self.stack.respond(now, txn, Response::new(StatusCode::RINGING));
+            }
+            Behaviour::Answer(after_ms) => {
+                self.dialog = dialog;
+                let _gone = self.stack.respond(now, txn, Response::new(StatusCode::RINGING));
+                self.answer_at = Some((now + Duration::from_millis(after_ms), txn, request));
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Instant, txn: ServerTxn, request: &Request) {
+        let offer = Description::parse(&request.body).expect("an INVITE to a phone has an offer");
+        let response = match self.make_answer(&offer) {
+            Some(answer) => {
+                let mut response = Response::new(StatusCode::OK);
+                response
+                    .headers
+                    .push(HeaderName::ContentType, "application/sdp")
+                    .unwrap();
+                response.body = answer.to_string().into();
+                response
+            }
+            None => Response::new(StatusCode::NOT_ACCEPTABLE_HERE),
+        };
+        let _gone = self.stack.respond(now, txn, response);
+    }
+
+    fn response(&mut self, now: Instant, txn: ClientTxn, response: Response, dialog: Option<DialogKey>) {
+        let status = response.status;
+        let is_register = self.register == Some(txn);
+        if status == StatusCode::UNAUTHORIZED && self.try_password(now, txn, &response) {
+            return;
+        }
+        if is_register {
+            self.registered = Some(status.code());
+            self.registration = Some(response);
+        } else if self.invite == Some(txn) {
+            self.statuses.push(status.code());
+            self.last_response = Some(response.clone());
+            if let (true, Some(dialog)) = (status.is_success(), dialog) {
+                self.connected(now, dialog, &response);
+            }
+        }
+    }
+
+    /// Answers a challenge, once.
+    fn try_password(&mut self, now: Instant, txn: ClientTxn, response: &Response) -> bool {
+        let challenges = response.headers.www_authenticate().unwrap();
+        let Some(challenge) = choose_challenge(&challenges) else {
+            return false;
+        };
+        if self.has_tried && !challenge.stale {
+            return false;
+        }
+        self.has_tried = true;
+        let hash = challenge.hash;
+        assert_eq!(hash, HashKind::Sha256, "the better one is offered first");
+        let ha1 = Ha1::from_password(
+            hash,
+            self.name.as_bytes(),
+            b"example.com",
+            self.password.as_bytes(),
+        );
+        let mut session = ClientSession::new(challenge, self.name, ha1, "c0ffee").unwrap();
+        let again = self
+            .stack
+            .retry_with_credentials(now, txn, response, &mut session)
+            .unwrap();
+        if self.register == Some(txn) {
+            self.register = Some(again);
+        } else {
+            self.invite = Some(again);
+        }
+        true
+    }
+
+    fn connected(&mut self, _now: Instant, dialog: DialogKey, response: &Response) {
+        self.dialog = Some(dialog);
+        let description = Description::parse(&response.body).expect("a 200 holds a description");
+        let content = if self.offer.is_some() {
+            self.remote = Some(description);
+            None
+        } else {
+            let answer = self.make_answer(&description).expect("it can do what is offered");
+            Some(Content::sdp(answer.to_string()))
+        };
+        self.stack.ack(dialog, content).unwrap();
+    }
+}

@@ -1,0 +1,432 @@
+//! A controller, phones and a media host in virtual time, joined by a network that only delays.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use call_control::{
+    Config, Controller, MediaInput, Now, Output, Record, RecordKind, cdr::CallDetail, domain::AgentState,
+};
+use proto::mediad::v1 as pb;
+use sip::stack::{Flow, FlowId, Target, Transport};
+
+use crate::{
+    media_host::MediaHost,
+    phone::{Behaviour, Phone},
+};
+
+pub const SERVER: &str = "10.0.0.1:5060";
+
+pub fn server() -> SocketAddr {
+    SERVER.parse().unwrap()
+}
+
+enum Packet {
+    ToServer(SocketAddr, Bytes),
+    ToPhone(SocketAddr, Bytes),
+    ToMedia(pb::Command),
+    FromMedia(pb::CommandReply),
+}
+
+pub struct World {
+    pub now: Instant,
+    pub start: Instant,
+    pub controller: Controller,
+    pub phones: Vec<Phone>,
+    pub media: MediaHost,
+    pub records: Vec<Record>,
+    /// `ms from>to first line`
+    pub trace: Vec<String>,
+    /// Messages whose first line starts so vanish, as often as the number says.
+    pub swallow: Vec<(&'static str, usize)>,
+    wire: BTreeMap<(Instant, u64), Packet>,
+    order: u64,
+}
+
+/// Two agents, a user who is none, one queue; strangers may call.
+pub fn config() -> Config {
+    toml::from_str(
+        r#"
+        domains = ["example.com", "10.0.0.1"]
+        allow_anonymous_calls = true
+        owner_token = "n1"
+        listeners = [{ transport = "udp", local = "0.0.0.0:5060", advertised = "10.0.0.1:5060" }]
+        accounts = [
+            { user = "alice", password = "wonder" },
+            { user = "bob", password = "builder" },
+            { user = "carol", password = "singer" },
+        ]
+        queues = [{ name = "support", agents = ["alice", "bob"] }]
+        media.hosts = [{ name = "m1", address = "http://10.0.0.2:7000" }]
+        "#,
+    )
+    .unwrap()
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "an arbitrary beginning; only differences count"
+)]
+fn beginning() -> Instant {
+    Instant::now() + Duration::from_secs(1_000)
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(config())
+    }
+
+    pub fn with(config: Config) -> Self {
+        let start = beginning();
+        let now = Now {
+            mono: start,
+            wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+        };
+        let controller = Controller::new(config, [7; 32], now).unwrap();
+        let mut world = Self {
+            now: start,
+            start,
+            controller,
+            phones: Vec::new(),
+            media: MediaHost::new(),
+            records: Vec::new(),
+            trace: Vec::new(),
+            swallow: Vec::new(),
+            wire: BTreeMap::new(),
+            order: 0,
+        };
+        let at = world.clocks();
+        world.controller.handle_media(
+            at,
+            MediaInput::HostUp {
+                host: "m1".into(),
+                boot_id: "boot-1".into(),
+            },
+        );
+        world
+    }
+
+    /// Both clocks.
+    pub fn clocks(&self) -> Now {
+        let passed = self.now - self.start;
+        Now {
+            mono: self.now,
+            wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000) + passed,
+        }
+    }
+
+    /// A phone of `name`, not registered.
+    pub fn phone(&mut self, name: &'static str) -> usize {
+        let index = self.phones.len();
+        self.phones.push(Phone::new(name, index));
+        index
+    }
+
+    /// A registered phone.
+    pub fn registered(&mut self, name: &'static str, password: &'static str) -> usize {
+        let index = self.phone(name);
+        self.phones[index].register(self.now, password, 300);
+        self.run_ms(100);
+        assert_eq!(self.phones[index].registered, Some(200), "{}", self.story());
+        index
+    }
+
+    pub fn behave(&mut self, phone: usize, behaviour: Behaviour) {
+        self.phones[phone].behaviour = behaviour;
+    }
+
+    pub fn call(&mut self, phone: usize, to: &str) {
+        let now = self.now;
+        self.phones[phone].call(now, to, true);
+    }
+
+    fn put(&mut self, after_ms: u64, packet: Packet) {
+        self.order += 1;
+        self.wire
+            .insert((self.now + Duration::from_millis(after_ms), self.order), packet);
+    }
+
+    fn note(&mut self, from: &str, to: &str, bytes: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(bytes);
+        let first = text.lines().next().unwrap_or_default().to_owned();
+        let ms = (self.now - self.start).as_millis();
+        self.trace.push(format!("{ms:>7} {from}>{to} {first}"));
+        for (prefix, left) in &mut self.swallow {
+            if *left > 0 && first.starts_with(*prefix) {
+                *left -= 1;
+                return false;
+            }
+        }
+        true
+    }
+
+    fn name_of(&self, address: SocketAddr) -> &'static str {
+        self.phones
+            .iter()
+            .find(|phone| phone.address == address)
+            .map_or("?", |phone| phone.name)
+    }
+
+    /// Moves what anybody wants to send onto the wire.
+    fn pump(&mut self) {
+        while let Some(output) = self.controller.poll_output() {
+            match output {
+                Output::Record(record) => {
+                    if let Some(last) = self.records.last() {
+                        assert!(last.sequence < record.sequence, "records count up");
+                    }
+                    let json = serde_json::to_string(&record).unwrap();
+                    assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record, "{json}");
+                    self.records.push(record);
+                }
+                Output::Transmit(transmit) => {
+                    let to = transmit.target.remote();
+                    let name = self.name_of(to);
+                    if self.note("server", name, &transmit.bytes) {
+                        self.put(5, Packet::ToPhone(to, transmit.bytes));
+                    }
+                }
+                Output::Media { host, command } => {
+                    assert_eq!(host.as_str(), "m1");
+                    self.put(1, Packet::ToMedia(command));
+                }
+            }
+        }
+        for index in 0..self.phones.len() {
+            let now = self.now;
+            self.phones[index].work(now);
+            while let Some(transmit) = self.phones[index].stack.poll_transmit() {
+                let (from, name) = (self.phones[index].address, self.phones[index].name);
+                if self.note(name, "server", &transmit.bytes) {
+                    self.put(5, Packet::ToServer(from, transmit.bytes));
+                }
+            }
+        }
+    }
+
+    pub fn run_ms(&mut self, ms: u64) {
+        let until = self.now + Duration::from_millis(ms);
+        loop {
+            self.pump();
+            let wire = self.wire.first_key_value().map(|((due, _), _)| *due);
+            let phones = self.phones.iter().filter_map(Phone::poll_timeout).min();
+            let due = [wire, phones, self.controller.poll_timeout()]
+                .into_iter()
+                .flatten()
+                .min();
+            let Some(due) = due.filter(|due| *due <= until) else {
+                break;
+            };
+            self.now = self.now.max(due);
+            self.step();
+        }
+        self.now = until;
+        self.pump();
+    }
+
+    fn step(&mut self) {
+        let now = self.now;
+        while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= now) {
+            let packet = entry.remove();
+            self.deliver(packet);
+            self.pump();
+        }
+        let at = self.clocks();
+        if self.controller.poll_timeout().is_some_and(|due| due <= now) {
+            self.controller.handle_timeout(at);
+            let again = self.controller.poll_timeout();
+            assert!(again.is_none_or(|due| due > now), "the timer would spin");
+        }
+        for phone in &mut self.phones {
+            if phone.stack.poll_timeout().is_some_and(|due| due <= now) {
+                phone.stack.handle_timeout(now);
+            }
+        }
+    }
+
+    fn deliver(&mut self, packet: Packet) {
+        let (at, now) = (self.clocks(), self.now);
+        match packet {
+            Packet::ToServer(from, bytes) => self.controller.handle_message(at, flow(server(), from), bytes),
+            Packet::ToPhone(to, bytes) => {
+                if let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == to) {
+                    if !phone.dead {
+                        phone.stack.handle_message(now, flow(to, server()), bytes);
+                    }
+                } else {
+                    let target = Target::address(Transport::Udp, to);
+                    self.controller.handle_transport_error(at, &target);
+                }
+            }
+            Packet::ToMedia(command) => {
+                if let Some(reply) = self.media.handle(command) {
+                    self.put(1, Packet::FromMedia(reply));
+                }
+            }
+            Packet::FromMedia(reply) => {
+                let replies = MediaInput::Replies {
+                    host: "m1".into(),
+                    replies: vec![reply],
+                };
+                self.controller.handle_media(at, replies);
+            }
+        }
+    }
+
+    pub fn lose_media_host(&mut self) {
+        let at = self.clocks();
+        self.media.sessions.clear();
+        self.controller.handle_media(
+            at,
+            MediaInput::HostDown {
+                host: "m1".into(),
+                reason: "connection refused".into(),
+            },
+        );
+    }
+
+    pub fn hang_up(&mut self, phone: usize) {
+        let now = self.now;
+        self.phones[phone].hang_up(now);
+    }
+
+    /// Who is heard by whom: from the address each phone sends to by its SDP, through the graph the media host has, to
+    /// the phone that has the address it sends to.
+    pub fn heard(&self) -> BTreeSet<(&'static str, &'static str)> {
+        let mut pairs = BTreeSet::new();
+        for speaker in &self.phones {
+            let Some(sends_to) = speaker.sends_to() else {
+                continue;
+            };
+            for address in self.media.listeners(sends_to) {
+                let hears = |phone: &&Phone| phone.media == address;
+                pairs.extend(
+                    self.phones
+                        .iter()
+                        .filter(hears)
+                        .map(|phone| (speaker.name, phone.name)),
+                );
+            }
+        }
+        pairs
+    }
+
+    pub fn agent(&self, name: &str) -> AgentState {
+        let live = self.controller.live(self.clocks());
+        live.agents
+            .into_iter()
+            .find(|agent| agent.name == name)
+            .unwrap()
+            .state
+    }
+
+    pub fn details(&self) -> Vec<CallDetail> {
+        let details = self.records.iter().filter_map(|record| match &record.kind {
+            RecordKind::CallDetail(detail) => Some((**detail).clone()),
+            _ => None,
+        });
+        details.collect()
+    }
+
+    pub fn detail(&self) -> CallDetail {
+        let details = self.details();
+        assert_eq!(details.len(), 1, "{}", self.story());
+        details[0].clone()
+    }
+
+    /// Kinds of records, without those of registrations and media hosts.
+    pub fn kinds(&self) -> Vec<String> {
+        let mut kinds = VecDeque::new();
+        for record in &self.records {
+            let text = match &record.kind {
+                RecordKind::CallStarted { .. } => "started".to_owned(),
+                RecordKind::CallRinging { user, .. } => format!("ringing {user}"),
+                RecordKind::CallDeclined { user, status, .. } => format!("declined {user} {status}"),
+                RecordKind::CallAnswered { user, .. } => format!("answered {user}"),
+                RecordKind::CallEnded { status, .. } => format!("ended {status}"),
+                RecordKind::CallDetail(_) => "detail".to_owned(),
+                RecordKind::AgentState { agent, state } => format!("{agent} {state}"),
+                _ => continue,
+            };
+            kinds.push_back(text);
+        }
+        kinds.into()
+    }
+
+    pub fn story(&self) -> String {
+        let records: Vec<String> = self
+            .records
+            .iter()
+            .map(|record| format!("{:?}", record.kind))
+            .collect();
+        format!("{}\n{}", self.trace.join("\n"), records.join("\n"))
+    }
+
+    /// How often a line of the trace holds this text.
+    pub fn count(&self, text: &str) -> usize {
+        self.trace.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Lets every timer run out and checks that nothing is left anywhere and that the records agree.
+    pub fn assert_nothing_left(&mut self) {
+        self.run_ms(300_000);
+        let counters = self.controller.counters();
+        let left = (
+            counters.calls,
+            counters.offers,
+            counters.media_pending,
+            self.media.sessions.len(),
+        );
+        assert_eq!(
+            left,
+            (0, 0, 0, 0),
+            "calls, offers, commands, sessions\n{}",
+            self.story()
+        );
+        let sip = counters.sip;
+        let left = (sip.dialogs, sip.client_transactions, sip.server_transactions);
+        assert_eq!(left, (0, 0, 0), "dialogs, transactions\n{}", self.story());
+        let live = self.controller.live(self.clocks());
+        assert!(
+            live.hosts.iter().all(|host| host.sessions == 0),
+            "{:?}",
+            live.hosts
+        );
+        assert!(
+            live.queues.iter().all(|queue| queue.waiting == 0),
+            "{:?}",
+            live.queues
+        );
+        let busy = |state: &AgentState| {
+            matches!(
+                state,
+                AgentState::Reserved | AgentState::Talking | AgentState::WrapUp
+            )
+        };
+        assert!(
+            live.agents.iter().all(|agent| !busy(&agent.state)),
+            "{:?}",
+            live.agents
+        );
+        let count = |what: &str| self.kinds().iter().filter(|kind| kind.starts_with(what)).count();
+        assert_eq!(
+            (count("started"), count("started")),
+            (count("ended"), count("detail")),
+            "{}",
+            self.story()
+        );
+        assert_eq!(self.heard(), BTreeSet::new());
+    }
+}
+
+fn flow(local: SocketAddr, remote: SocketAddr) -> Flow {
+    Flow {
+        transport: Transport::Udp,
+        local,
+        remote,
+        id: FlowId(0),
+    }
+}
