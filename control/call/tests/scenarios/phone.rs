@@ -59,6 +59,10 @@ pub struct Phone {
     pub cancelled: Vec<String>,
     pub password: &'static str,
     pub invite: Option<ClientTxn>,
+    /// The last INVITE that came.
+    pub invited_by: Option<Request>,
+    /// The Path its registrations carry.
+    pub path: Option<&'static str>,
     register: Option<ClientTxn>,
     /// It has answered the challenge to its request.
     has_tried: bool,
@@ -92,6 +96,8 @@ impl Phone {
             cancelled: Vec::new(),
             password: "",
             invite: None,
+            invited_by: None,
+            path: None,
             register: None,
             has_tried: false,
             answer_at: None,
@@ -127,6 +133,9 @@ impl Phone {
         let own = self.own();
         let mut request = Self::request(Method::Register, "sip:example.com", &own, &own);
         request.headers.push(HeaderName::Contact, contact).unwrap();
+        if let Some(path) = self.path {
+            request.headers.push(HeaderName::Path, path).unwrap();
+        }
         if contact == "*" {
             request.headers.push(HeaderName::Expires, "0").unwrap();
         }
@@ -287,6 +296,7 @@ impl Phone {
 
     fn invited(&mut self, now: Instant, txn: ServerTxn, request: Request, dialog: Option<DialogKey>) {
         self.rung += 1;
+        self.invited_by = Some(request.clone());
         if self.dialog.is_some() {
             let _gone = self.stack.respond(now, txn, Response::new(StatusCode::BUSY_HERE));
             return;

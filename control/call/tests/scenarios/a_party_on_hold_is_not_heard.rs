@@ -1,0 +1,51 @@
+use std::collections::BTreeSet;
+
+use sdp::Direction;
+
+use crate::world::World;
+
+#[test]
+fn until_it_comes_back() {
+    for holder in ["customer", "alice"] {
+        let mut world = World::new();
+        let alice = world.registered("alice", "wonder");
+        let customer = world.phone("customer");
+        world.call(customer, "support");
+        world.run_ms(2_000);
+        let phone = if holder == "alice" { alice } else { customer };
+        let other = if holder == "alice" { "customer" } else { "alice" };
+        let now = world.now;
+        world.phones[phone].reinvite(now, Direction::SendOnly);
+        world.run_ms(200);
+        let story = world.story();
+        assert_eq!(world.phones[phone].statuses.last(), Some(&200), "{story}");
+        assert_eq!(world.heard(), BTreeSet::from([(holder, other)]), "the holder's music is heard\n{story}");
+        let now = world.now;
+        world.phones[phone].reinvite(now, Direction::Inactive);
+        world.run_ms(200);
+        assert_eq!(world.heard(), BTreeSet::new(), "{}", world.story());
+        let now = world.now;
+        world.phones[phone].reinvite(now, Direction::SendRecv);
+        world.run_ms(200);
+        assert_eq!(world.heard().len(), 2, "{}", world.story());
+        world.hang_up(customer);
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn what_the_other_cannot_speak_is_refused_and_the_call_goes_on() {
+    let mut world = World::new();
+    world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(2_000);
+    world.phones[customer].codecs = vec![sdp::Codec::g722()];
+    let now = world.now;
+    world.phones[customer].reinvite(now, Direction::SendRecv);
+    world.run_ms(200);
+    assert_eq!(world.phones[customer].statuses.last(), Some(&488), "{}", world.story());
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}

@@ -1,0 +1,136 @@
+use std::time::Duration;
+
+use call_control::{RecordKind, domain::AgentState};
+use sip::message::{HeaderName, StatusCode};
+
+use crate::world::World;
+
+#[test]
+fn a_wrong_password_is_refused_and_counted() {
+    let mut world = World::new();
+    let alice = world.phone("alice");
+    let now = world.now;
+    world.phones[alice].register(now, "rabbit", 300);
+    world.run_ms(100);
+    assert_eq!(world.phones[alice].registered, Some(401), "{}", world.story());
+    assert_eq!(world.controller.counters().authentication_failures, 1);
+    assert_eq!(world.controller.counters().bindings, 0);
+    assert_eq!(world.agent("alice"), AgentState::Away);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn another_ones_address_is_forbidden() {
+    let mut world = World::new();
+    let mallory = world.phone("mallory");
+    let now = world.now;
+    world.phones[mallory].register(now, "x", 300);
+    world.run_ms(100);
+    assert_eq!(world.phones[mallory].registered, Some(401), "no such account, told like a wrong password");
+}
+
+#[test]
+fn a_registration_lasts_as_long_as_it_says() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let contact = world.phones[alice].registration.as_ref().unwrap().headers.contacts().unwrap();
+    assert_eq!(contact[0].address().unwrap().expires(), Some(300));
+    world.run_ms(299_000);
+    assert_eq!((world.controller.counters().bindings, world.agent("alice")), (1, AgentState::Ready));
+    world.run_ms(2_000);
+    assert_eq!((world.controller.counters().bindings, world.agent("alice")), (0, AgentState::Away));
+    let expired = world.records.iter().any(|record| matches!(record.kind, RecordKind::Unregistered { expired: true, .. }));
+    assert!(expired, "{}", world.story());
+}
+
+#[test]
+fn a_refresh_extends_it_and_does_not_end_a_pause() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let at = world.clocks();
+    world.controller.agent_pause(at, "alice", "lunch").unwrap();
+    world.run_ms(200_000);
+    let now = world.now;
+    world.phones[alice].register(now, "wonder", 300);
+    world.run_ms(200_000);
+    assert_eq!(world.controller.counters().bindings, 1);
+    assert_eq!(world.agent("alice"), AgentState::Paused("lunch".into()));
+}
+
+#[test]
+fn too_short_a_time_is_refused_and_too_long_a_one_is_cut() {
+    let mut world = World::new();
+    let alice = world.phone("alice");
+    let now = world.now;
+    world.phones[alice].register(now, "wonder", 10);
+    world.run_ms(100);
+    assert_eq!(world.phones[alice].registered, Some(423));
+    let least = world.phones[alice].registration.as_ref().unwrap().headers.min_expires().unwrap();
+    assert_eq!(least, Some(60));
+    let now = world.now;
+    world.phones[alice].register(now, "wonder", 1_000_000);
+    world.run_ms(100);
+    let contacts = world.phones[alice].registration.as_ref().unwrap().headers.contacts().unwrap();
+    assert_eq!(contacts[0].address().unwrap().expires(), Some(3_599), "10 ms have passed");
+}
+
+#[test]
+fn several_devices_register_and_all_are_removed_at_once() {
+    let mut world = World::new();
+    let desk = world.registered("alice", "wonder");
+    let _mobile = world.registered("alice", "wonder");
+    assert_eq!(world.controller.counters().bindings, 2);
+    let now = world.now;
+    world.phones[desk].register_as(now, "wonder", "*");
+    world.run_ms(100);
+    assert_eq!(world.phones[desk].registered, Some(200));
+    assert_eq!((world.controller.counters().bindings, world.agent("alice")), (0, AgentState::Away));
+}
+
+#[test]
+fn more_devices_than_allowed_replace_the_one_heard_longest_ago() {
+    let mut config = crate::world::config();
+    config.accounts[0].devices_max = 2;
+    let mut world = World::with(config);
+    for _ in 0..3 {
+        world.registered("alice", "wonder");
+        world.run_ms(5_000);
+    }
+    let live = world.controller.live(world.clocks());
+    let contacts: Vec<&str> = live.registrations.iter().map(|binding| binding.contact.as_str()).collect();
+    assert_eq!(contacts, ["sip:alice@10.0.1.2:5060", "sip:alice@10.0.1.3:5060"]);
+}
+
+#[test]
+fn an_old_nonce_is_renewed_without_asking_anybody() {
+    let mut world = World::new();
+    let alice = world.phone("alice");
+    let now = world.now;
+    // The 401 comes, but the phone's answer to it takes longer than a nonce lives.
+    world.phones[alice].register(now, "wonder", 300);
+    world.run_ms(8);
+    world.now += Duration::from_secs(400);
+    world.run_ms(1_000);
+    assert_eq!(world.phones[alice].registered, Some(200), "{}", world.story());
+}
+
+#[test]
+fn a_path_is_kept_and_used() {
+    let mut world = World::new();
+    let alice = world.phone("alice");
+    let now = world.now;
+    world.phones[alice].path = Some("<sip:10.0.1.2:5060;lr>");
+    world.phones[alice].register(now, "wonder", 300);
+    let edge = world.phone("edge");
+    let customer = world.phone("customer");
+    world.run_ms(100);
+    let registration = world.phones[alice].registration.as_ref().unwrap();
+    assert_eq!(registration.status, StatusCode::OK);
+    assert_eq!(registration.headers.get(HeaderName::Path), Some(&b"<sip:10.0.1.2:5060;lr>"[..]));
+    world.call(customer, "alice");
+    world.run_ms(200);
+    assert_eq!((world.phones[edge].rung, world.phones[alice].rung), (1, 0), "{}", world.story());
+    let invite = world.phones[edge].invited_by.as_ref().unwrap();
+    assert_eq!(invite.uri_text(), "sip:alice@10.0.1.1:5060");
+    assert_eq!(invite.headers.get(HeaderName::Route), Some(&b"<sip:10.0.1.2:5060;lr>"[..]));
+}

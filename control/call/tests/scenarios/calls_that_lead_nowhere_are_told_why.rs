@@ -1,0 +1,88 @@
+use sdp::Codec;
+use sip::message::HeaderName;
+
+use crate::world::{World, config};
+
+fn refused(prepare: impl Fn(&mut World, usize), to: &str) -> (World, Vec<u16>) {
+    let mut world = World::new();
+    let customer = world.phone("customer");
+    prepare(&mut world, customer);
+    world.call(customer, to);
+    world.run_ms(300);
+    let statuses = world.phones[customer].statuses.clone();
+    world.assert_nothing_left();
+    (world, statuses)
+}
+
+#[test]
+fn an_unknown_user() {
+    let (world, statuses) = refused(|_, _| {}, "nobody");
+    assert_eq!(statuses, [404], "{}", world.story());
+    assert_eq!((world.controller.counters().calls_refused, world.controller.counters().calls_started), (1, 0));
+}
+
+#[test]
+fn a_user_without_a_phone() {
+    let (world, statuses) = refused(|_, _| {}, "carol");
+    assert_eq!(statuses, [480], "{}", world.story());
+}
+
+#[test]
+fn no_common_codec() {
+    let (world, statuses) = refused(|world, customer| world.phones[customer].codecs = vec![Codec::g722()], "support");
+    assert_eq!(statuses, [488], "{}", world.story());
+    let response = world.phones[0].last_response.as_ref().unwrap();
+    assert!(response.headers.contains(HeaderName::Warning));
+}
+
+#[test]
+fn a_user_with_a_wrong_password() {
+    let mut world = World::new();
+    let carol = world.phone("carol");
+    world.phones[carol].password = "sinner";
+    world.call(carol, "support");
+    world.run_ms(300);
+    assert_eq!(world.phones[carol].statuses, [401], "{}", world.story());
+    world.phones[carol].password = "singer";
+    world.call(carol, "support");
+    world.run_ms(300);
+    assert_eq!(world.phones[carol].statuses, [180], "the right one lets it in\n{}", world.story());
+    let now = world.now;
+    world.phones[carol].cancel(now);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_stranger_where_strangers_may_not_call() {
+    let mut config = config();
+    config.allow_anonymous_calls = false;
+    let mut world = World::with(config.clone());
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(300);
+    assert_eq!(world.phones[customer].statuses, [401], "{}", world.story());
+    world.assert_nothing_left();
+
+    config.trusted = vec!["10.0.1.1".parse().unwrap()];
+    let mut world = World::with(config);
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(300);
+    assert_eq!(world.phones[customer].statuses, [180], "its address is trusted\n{}", world.story());
+}
+
+#[test]
+fn more_calls_than_there_may_be() {
+    let mut config = config();
+    config.calls.count_max = 1;
+    let mut world = World::with(config);
+    let (first, second) = (world.phone("first"), world.phone("second"));
+    world.call(first, "support");
+    world.run_ms(100);
+    world.call(second, "support");
+    world.run_ms(100);
+    assert_eq!(world.phones[second].statuses, [503], "{}", world.story());
+    let now = world.now;
+    world.phones[first].cancel(now);
+    world.assert_nothing_left();
+}
