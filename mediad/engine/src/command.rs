@@ -270,6 +270,8 @@ pub struct TransportReport {
     pub tx_bytes: u64,
     /// Drops by [`DropReason`].
     pub drops: [u64; DropReason::COUNT],
+    /// Those since RTP was last taken; each counts up to 65 535.
+    pub drops_since_rx: [u64; DropReason::COUNT],
     /// Last refused source.
     pub refused: Option<SocketAddr>,
 }

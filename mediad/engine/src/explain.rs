@@ -292,7 +292,7 @@ impl Explained<'_> {
 
     /// Datagrams come, but every one is refused: why.
     fn refused(&self, speaker: &End<'_>) -> Option<Finding> {
-        let drops = &speaker.transport.drops;
+        let drops = &speaker.transport.drops_since_rx;
         let most = DropReason::ALL
             .into_iter()
             .filter(|why| drops[*why as usize] > 0 && says_why(*why))

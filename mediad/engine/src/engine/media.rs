@@ -45,7 +45,8 @@ impl Engine {
             transport.rx_packets += 1;
             transport.rx_bytes += data.len() as u64;
         }
-        let outcome = match classify(data) {
+        let kind = classify(data);
+        let outcome = match kind {
             Kind::Rtp if !flow.rtcp => self.on_rtp(now, flow, from, data, tx),
             Kind::Rtcp => self.on_rtcp(now, flow, from, data),
             Kind::Rtp | Kind::Stun | Kind::Dtls | Kind::Zrtp | Kind::TurnChannel => {
@@ -53,9 +54,14 @@ impl Engine {
             }
             Kind::Unknown => Err(DropReason::Malformed),
         };
-        if let Err(reason) = outcome {
-            self.totals.drops[reason as usize] += 1;
-            if let Some(transport) = self.transports.get_mut(flow.transport) {
+        let Some(transport) = self.transports.get_mut(flow.transport) else {
+            return;
+        };
+        match outcome {
+            Ok(()) if kind == Kind::Rtp => transport.take(),
+            Ok(()) => {}
+            Err(reason) => {
+                self.totals.drops[reason as usize] += 1;
                 transport.drop(reason, from);
             }
         }

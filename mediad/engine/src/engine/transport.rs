@@ -36,6 +36,9 @@ pub(crate) struct Transport {
     pub(crate) spec: Arc<TransportSpec>,
     pub(crate) rtcp_source: RtcpSource,
     drops: [u32; DropReason::COUNT],
+    /// Those since RTP was last taken: why there is none now.
+    drops_since_rx: [u16; DropReason::COUNT],
+    is_dropping: bool,
     refused: Option<SocketAddr>,
 }
 
@@ -59,6 +62,8 @@ impl Transport {
             spec,
             rtcp_source: RtcpSource::default(),
             drops: [0; DropReason::COUNT],
+            drops_since_rx: [0; DropReason::COUNT],
+            is_dropping: false,
             refused: None,
         }
     }
@@ -72,6 +77,8 @@ impl Transport {
             self.rtcp_source.forget();
         }
         self.spec = spec;
+        // What was dropped under other terms does not say why nothing comes now.
+        self.take();
     }
 
     /// Count a drop; `from` is kept when it was refused for what it is.
@@ -83,11 +90,23 @@ impl Transport {
         }
     }
 
+    /// RTP was taken: what was dropped before is history.
+    #[inline]
+    pub(crate) fn take(&mut self) {
+        if self.is_dropping {
+            self.is_dropping = false;
+            self.drops_since_rx = [0; DropReason::COUNT];
+        }
+    }
+
     /// Count a drop whose source does not matter.
     #[inline]
     pub(crate) fn count(&mut self, reason: DropReason) {
         let count = &mut self.drops[reason as usize];
         *count = count.saturating_add(1);
+        let since = &mut self.drops_since_rx[reason as usize];
+        *since = since.saturating_add(1);
+        self.is_dropping = true;
     }
 
     /// Count packets and bytes that an endpoint sent while it rode here.
@@ -128,6 +147,7 @@ impl Transport {
             tx_packets: self.tx_packets + endpoint_tx.0,
             tx_bytes: self.tx_bytes + endpoint_tx.1,
             drops: self.drops.map(u64::from),
+            drops_since_rx: self.drops_since_rx.map(u64::from),
             refused: self.refused,
         }
     }
