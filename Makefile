@@ -16,11 +16,6 @@ ARGS ?=
 SECONDS ?= 60
 
 export CARGO
-export RUSTUP_TOOLCHAIN := $(or $(RUSTUP_TOOLCHAIN),$(shell tools/toolchain.sh))
-ifeq ($(RUSTUP_TOOLCHAIN),)
-unexport RUSTUP_TOOLCHAIN
-endif
-
 SHARED := tools/lock.sh shared
 EXCLUSIVE := tools/lock.sh exclusive
 
