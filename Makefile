@@ -16,6 +16,7 @@ ARGS ?=
 SECONDS ?= 60
 
 export CARGO
+
 SHARED := tools/lock.sh shared
 EXCLUSIVE := tools/lock.sh exclusive
 
