@@ -100,6 +100,7 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
     let edge = |from: &str, to: &str| EdgeSpec {
         from: from.into(),
         to: to.into(),
+        gain_db: 0.0,
         muted: false,
         block_digits: false,
     };
@@ -130,6 +131,7 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
                 cname: "host".into(),
             })
             .collect(),
+        prompts: Vec::new(),
     }
 }
 

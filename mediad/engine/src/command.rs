@@ -48,6 +48,25 @@ pub struct Commit {
     pub sockets: Vec<TransportSockets>,
     /// Streams of the endpoints that are new in `spec`.
     pub streams: Vec<EndpointStream>,
+    /// Every prompt that a player of `spec` plays.
+    pub prompts: Vec<Arc<Prompt>>,
+}
+
+/// A prompt, ready to be played.
+#[derive(PartialEq, Eq)]
+pub struct Prompt {
+    /// Its name in the prompt directory.
+    pub name: Name,
+    /// Its samples at 8 kHz.
+    pub pcm_8k: Box<[i16]>,
+    /// Its samples at 16 kHz.
+    pub pcm_16k: Box<[i16]>,
+}
+
+impl std::fmt::Debug for Prompt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Prompt({:?}, {} ms)", self.name, self.pcm_8k.len() / 8)
+    }
 }
 
 /// The sockets of one transport.
@@ -163,6 +182,8 @@ pub enum EventKind {
         /// Before.
         previous: u16,
     },
+    /// A player has played its items.
+    PlayFinished,
     /// An orphaned session is silent; the host decides what becomes of it.
     Silent,
 }
@@ -359,4 +380,8 @@ pub enum PlanKind {
     Relay,
     /// As relay, with another payload type or G.711 law.
     Rewrite,
+    /// One source, decoded and encoded anew.
+    Transcode,
+    /// Several sources, gain, or sound of our own.
+    Mix,
 }

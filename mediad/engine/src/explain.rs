@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    command::{DropReason, EndpointReport, SourceState, TransportReport},
+    command::{DropReason, EndpointReport, PlanKind, SourceState, TransportReport},
     host::Described,
     refusal::Refusal,
     spec::{Codec, EndpointSpec, Name, NodeKind, SourcePolicy},
@@ -178,28 +178,41 @@ impl Explained<'_> {
             }
             Some(_) => {}
         }
-        let (Some(speaker), Some(listener)) = (self.end(from), self.end(to)) else {
+        // Rooms and players have no network of their own: only the other end can be in the way.
+        let (speaker, listener) = (self.end(from), self.end(to));
+        if [(from, &speaker), (to, &listener)]
+            .iter()
+            .any(|(id, end)| end.is_none() && self.is_endpoint(id))
+        {
             let text = "the worker has not taken this edit in yet: ask again".into();
             return add(Severity::Notice, Code::NotFound, subject, text, None);
-        };
-        self.ingress(&speaker, findings);
-        self.codec(&speaker, &listener, &subject, findings);
-        self.egress(&listener, findings);
+        }
+        if let Some(speaker) = &speaker {
+            self.ingress(speaker, findings);
+        }
+        if let (Some(speaker), Some(listener)) = (&speaker, &listener) {
+            self.codec(speaker, listener, &subject, findings);
+        }
+        if let Some(listener) = &listener {
+            self.egress(listener, findings);
+        }
         if findings[before..]
             .iter()
             .all(|finding| finding.severity < Severity::Problem)
         {
-            let streams = (&speaker.streams.ingress, &listener.streams.egress);
-            let text = format!(
-                "{from:?} is heard by {to:?}: {} packets came in, {} packets went out to {}",
-                streams.0.packets,
-                streams.1.packets,
-                listener
+            let came = speaker
+                .as_ref()
+                .map(|speaker| format!("{} packets came in", speaker.streams.ingress.packets));
+            let went = listener.as_ref().map(|listener| {
+                let to = listener
                     .transport
                     .remote
-                    .map_or("nowhere".into(), |at| at.to_string()),
-            );
-            let since = speaker.streams.first_rx;
+                    .map_or("nowhere".into(), |at| at.to_string());
+                format!("{} packets went out to {to}", listener.streams.egress.packets)
+            });
+            let counts: Vec<_> = came.into_iter().chain(went).collect();
+            let text = format!("{from:?} is heard by {to:?}: {}", counts.join(", "));
+            let since = speaker.as_ref().and_then(|speaker| speaker.streams.first_rx);
             findings.push(Finding {
                 severity: Severity::Ok,
                 code: Code::Flowing,
@@ -212,7 +225,9 @@ impl Explained<'_> {
 
     fn end<'a>(&'a self, id: &'a Name) -> Option<End<'a>> {
         let Described { spec, report, .. } = self.described;
-        let NodeKind::Endpoint(endpoint) = &spec.node(id)?.kind;
+        let NodeKind::Endpoint(endpoint) = &spec.node(id)?.kind else {
+            return None;
+        };
         Some(End {
             id,
             spec: endpoint,
@@ -223,6 +238,11 @@ impl Explained<'_> {
                 .find(|t| t.transport == endpoint.transport)?,
             streams: report.endpoints.iter().find(|e| e.node == *id)?,
         })
+    }
+
+    fn is_endpoint(&self, id: &Name) -> bool {
+        let node = self.described.spec.node(id);
+        node.is_some_and(|node| matches!(node.kind, NodeKind::Endpoint(_)))
     }
 
     fn local(&self, end: &End<'_>) -> String {
@@ -391,8 +411,17 @@ impl Explained<'_> {
         }
     }
 
-    /// What the speaker sends now, the listener cannot get without decoding.
+    /// What the speaker sends now, the listener cannot get without decoding, and its plan does not decode.
     fn codec(&self, speaker: &End<'_>, listener: &End<'_>, subject: &str, findings: &mut Vec<Finding>) {
+        let plan = self
+            .described
+            .report
+            .plans
+            .iter()
+            .find(|plan| plan.node == *listener.id);
+        if plan.is_some_and(|plan| matches!(plan.kind, PlanKind::Transcode | PlanKind::Mix)) {
+            return;
+        }
         let heard = speaker.streams.ingress.payload_type;
         let Some(from) = speaker
             .spec

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
+    engine::plan,
     limits,
     refusal::Refusal,
     spec::{
-        Codec, EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat, SessionOptions, SessionSpec,
+        EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat, SessionOptions, SessionSpec,
         TransportSpec,
     },
 };
@@ -217,7 +218,9 @@ fn check_counts(session: &Name, spec: &SessionSpec) -> Result<(), Refusal> {
 fn check_endpoints(spec: &SessionSpec, removed: &[Name]) -> Result<(), Refusal> {
     let mut riders: BTreeMap<&Name, &Name> = BTreeMap::new();
     for node in &spec.nodes {
-        let NodeKind::Endpoint(endpoint) = &node.kind;
+        let NodeKind::Endpoint(endpoint) = &node.kind else {
+            continue;
+        };
         if spec.transport(&endpoint.transport).is_none() {
             let (node, transport) = (node.id.clone(), endpoint.transport.clone());
             return Err(match removed.contains(&transport) {
@@ -260,7 +263,7 @@ fn check_formats(node: &Name, formats: &[PayloadFormat], field: &'static str) ->
 }
 
 fn check_edges(spec: &SessionSpec) -> Result<(), Refusal> {
-    let mut heard: BTreeMap<&Name, &Name> = BTreeMap::new();
+    let mut heard: BTreeMap<&Name, &EdgeSpec> = BTreeMap::new();
     for edge in &spec.edges {
         if edge.from == edge.to {
             return Err(Refusal::SelfEdge(edge.from.clone()));
@@ -272,36 +275,68 @@ fn check_edges(spec: &SessionSpec) -> Result<(), Refusal> {
                 missing: id.clone(),
             })
         };
-        let (from, to) = (end(&edge.from)?, end(&edge.to)?);
-        let (NodeKind::Endpoint(speaker), NodeKind::Endpoint(listener)) = (&from.kind, &to.kind);
-        if !can_relay(speaker, listener) {
-            return Err(Refusal::Unimplemented {
-                subject: format!("edge:{}>{}", edge.from, edge.to),
-                what: "transcoding between these formats",
-            });
-        }
+        check_edge(edge, &end(&edge.from)?.kind, &end(&edge.to)?.kind)?;
         // Muted edges keep their place and are not heard.
-        if !edge.muted && heard.insert(&edge.to, &edge.from).is_some() {
-            return Err(Refusal::Unimplemented {
-                subject: format!("node:{}", edge.to),
-                what: "hearing several nodes at once (mixing)",
-            });
+        if edge.muted {
+            continue;
+        }
+        // Who hears two of them hears a mix.
+        if let Some(other) = heard.insert(&edge.to, edge) {
+            check_mixed(spec, other)?;
+            check_mixed(spec, edge)?;
         }
     }
     Ok(())
 }
 
-/// Something the speaker may send can reach the listener without decoding.
-fn can_relay(speaker: &EndpointSpec, listener: &EndpointSpec) -> bool {
-    let law = |codec| matches!(codec, Codec::Pcmu | Codec::Pcma);
-    speaker
-        .receive
-        .iter()
-        .filter(|format| format.codec.is_audio())
-        .any(|from| {
-            listener.send.iter().any(|to| {
-                let same = to.codec == from.codec && to.clock == from.clock && to.channels == from.channels;
-                same || (law(from.codec) && law(to.codec))
-            })
+/// The sound of `from` can reach `to`.
+fn check_edge(edge: &EdgeSpec, from: &NodeKind, to: &NodeKind) -> Result<(), Refusal> {
+    let unimplemented = |what| {
+        Err(Refusal::Unimplemented {
+            subject: format!("edge:{}>{}", edge.from, edge.to),
+            what,
         })
+    };
+    match (from, to) {
+        (_, NodeKind::Player(_)) => Err(Refusal::PlayerHears {
+            from: edge.from.clone(),
+            to: edge.to.clone(),
+        }),
+        (NodeKind::Room(_), NodeKind::Room(_)) => unimplemented("a room that hears a room"),
+        (NodeKind::Player(_), NodeKind::Room(_)) => Ok(()),
+        (NodeKind::Endpoint(speaker), NodeKind::Room(_)) if !plan::decodable(speaker) => {
+            unimplemented("decoding these formats for a room")
+        }
+        (NodeKind::Room(_) | NodeKind::Player(_), NodeKind::Endpoint(listener))
+            if plan::encodable(listener).is_none() =>
+        {
+            unimplemented("encoding the format that this endpoint prefers")
+        }
+        (NodeKind::Endpoint(speaker), NodeKind::Endpoint(listener)) => {
+            let coded = plan::decodable(speaker) && plan::encodable(listener).is_some();
+            match plan::can_relay(speaker, listener) {
+                true if edge.gain_db == 0.0 || coded => Ok(()),
+                true => unimplemented("gain on these formats"),
+                false if coded => Ok(()),
+                false => unimplemented("transcoding between these formats"),
+            }
+        }
+        (NodeKind::Endpoint(_), NodeKind::Room(_))
+        | (NodeKind::Room(_) | NodeKind::Player(_), NodeKind::Endpoint(_)) => Ok(()),
+    }
+}
+
+/// Both ends of `edge` can take part in a mix.
+fn check_mixed(spec: &SessionSpec, edge: &EdgeSpec) -> Result<(), Refusal> {
+    let codes = |id: &Name, check: fn(&EndpointSpec) -> bool| match spec.node(id).map(|node| &node.kind) {
+        Some(NodeKind::Endpoint(endpoint)) => check(endpoint),
+        Some(NodeKind::Room(_) | NodeKind::Player(_)) | None => true,
+    };
+    if codes(&edge.from, plan::decodable) && codes(&edge.to, |to| plan::encodable(to).is_some()) {
+        return Ok(());
+    }
+    Err(Refusal::Unimplemented {
+        subject: format!("edge:{}>{}", edge.from, edge.to),
+        what: "mixing these formats",
+    })
 }

@@ -22,6 +22,10 @@ pub const LABELS_MAX: usize = 8;
 pub const LABEL_BYTES_MAX: usize = 128;
 /// Digits of one SendDigits. More: the act is refused.
 pub const SEND_DIGITS_MAX: usize = 64;
+/// Bytes of a prompt's name. Longer: the Apply is refused.
+pub const PROMPT_NAME_BYTES_MAX: usize = 255;
+/// Items of one player. More: the Apply is refused.
+pub const PLAY_ITEMS_MAX: usize = 64;
 /// Replies to acts a session remembers. Older ones are forgotten: a repeat after that acts again.
 pub const ACT_REPLIES_MAX: usize = 64;
 /// Events the ring holds. Older ones are forgotten even before their time; who missed them gets a Reset.

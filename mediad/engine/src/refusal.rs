@@ -147,6 +147,40 @@ pub enum Refusal {
     /// A node that hears itself.
     #[error("edge:{0}>{0}: a node cannot hear itself; use a room or a second endpoint to loop audio back")]
     SelfEdge(Name),
+    /// A player has no ears.
+    #[error("edge:{from}>{to}: {to:?} is a player, which hears nobody; turn the edge round")]
+    PlayerHears {
+        /// Speaker.
+        from: Name,
+        /// The player.
+        to: Name,
+    },
+    /// No such tone.
+    #[error("node:{node}: there is no tone {tone:?}; known: {known}")]
+    UnknownTone {
+        /// The player.
+        node: Name,
+        /// What it named, cut at 64 characters.
+        tone: String,
+        /// Names there are.
+        known: String,
+    },
+    /// Something stands behind a tone, which never ends.
+    #[error("node:{0}: a tone sounds until the player is changed; make it the last of the items")]
+    AfterTone(Name),
+    /// A prompt that cannot be played.
+    #[error("node:{node}: prompt {prompt:?} {reason}")]
+    Prompt {
+        /// The player.
+        node: Name,
+        /// The file.
+        prompt: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Digits for what is no endpoint.
+    #[error("node:{0}: digits are sent to endpoints only")]
+    NotEndpoint(Name),
     /// Something to be removed is not there.
     #[error("{subject} does not exist in the session, so it cannot be removed")]
     NothingToRemove {
@@ -330,6 +364,11 @@ impl Refusal {
             | Self::NoAudioFormat { .. }
             | Self::EdgeEndMissing { .. }
             | Self::SelfEdge(_)
+            | Self::PlayerHears { .. }
+            | Self::UnknownTone { .. }
+            | Self::AfterTone(_)
+            | Self::Prompt { .. }
+            | Self::NotEndpoint(_)
             | Self::TransportInUse { .. }
             | Self::TransportFixed { .. }
             | Self::FamilyMismatch { .. }
@@ -365,8 +404,14 @@ impl Refusal {
             | Self::TransportShared { node, .. }
             | Self::PayloadTypeTwice { node, .. }
             | Self::NoAudioFormat { node, .. }
-            | Self::UnknownNode { node, .. } => format!("node:{node}"),
-            Self::EdgeEndMissing { from, to, .. } => format!("edge:{from}>{to}"),
+            | Self::UnknownNode { node, .. }
+            | Self::UnknownTone { node, .. }
+            | Self::AfterTone(node)
+            | Self::Prompt { node, .. }
+            | Self::NotEndpoint(node) => format!("node:{node}"),
+            Self::EdgeEndMissing { from, to, .. } | Self::PlayerHears { from, to } => {
+                format!("edge:{from}>{to}")
+            }
             Self::SelfEdge(node) => format!("edge:{node}>{node}"),
             Self::TransportInUse { transport, .. }
             | Self::TransportFixed { transport, .. }

@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+pub use codecs::tone::{CallProgress, Country};
 use rtp::units::{ClockRate, PayloadType, Ssrc};
 
 /// A caller's identifier for a session, transport or node: 1 to 128 bytes of UTF-8.
@@ -36,6 +37,12 @@ impl SessionSpec {
             .binary_search_by(|n| (*n.id).cmp(id))
             .ok()
             .map(|at| &self.nodes[at])
+    }
+
+    /// How many of the nodes are endpoints.
+    pub fn endpoint_count(&self) -> usize {
+        let is_endpoint = |node: &&Arc<NodeSpec>| matches!(node.kind, NodeKind::Endpoint(_));
+        self.nodes.iter().filter(is_endpoint).count()
     }
 
     /// The edge from `from` to `to`.
@@ -121,11 +128,68 @@ pub struct NodeSpec {
     pub kind: NodeKind,
 }
 
+impl NodeSpec {
+    /// The endpoint that this node is.
+    ///
+    /// # Panics
+    /// It is something else: only for nodes that were found to be endpoints.
+    pub(crate) fn endpoint(&self) -> &EndpointSpec {
+        match &self.kind {
+            NodeKind::Endpoint(endpoint) => endpoint,
+            NodeKind::Room(_) | NodeKind::Player(_) => panic!("node {} is no endpoint", self.id),
+        }
+    }
+}
+
 /// Kinds of nodes the engine carries out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeKind {
     /// One RTP stream pair.
     Endpoint(EndpointSpec),
+    /// An N-1 mixer.
+    Room(RoomSpec),
+    /// Plays files, tones and silence to whoever hears it.
+    Player(PlayerSpec),
+}
+
+/// An N-1 mixer: each member hears the sum of the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomSpec {
+    /// Highest sampling rate of the mix: 8 000, 16 000 or 48 000 Hz. It runs lower when nothing would be gained.
+    pub sample_rate_hz: u32,
+}
+
+/// Plays its items, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlayerSpec {
+    /// At least one; a tone, which never ends, only at the end.
+    pub items: Box<[PlayItem]>,
+    /// Times the items are played; `None`: for ever.
+    pub repeat: Option<u32>,
+    /// -60 to +20 dB.
+    pub gain_db: f64,
+    /// Silent, and where it is.
+    pub paused: bool,
+}
+
+/// One thing to play.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlayItem {
+    /// What.
+    pub source: PlaySource,
+    /// Where to begin.
+    pub start_ms: u32,
+}
+
+/// What is played.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlaySource {
+    /// A file of the prompt directory, by its relative name.
+    Prompt(Name),
+    /// A call-progress tone, for ever.
+    Tone(Country, CallProgress),
+    /// Nothing, for this many ms.
+    Silence(u32),
 }
 
 /// One RTP stream pair with one peer.
@@ -225,12 +289,14 @@ impl Codec {
 }
 
 /// "`from` is heard by `to`".
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EdgeSpec {
     /// Speaker.
     pub from: Name,
     /// Listener.
     pub to: Name,
+    /// -60 to +20 dB; 0 leaves the sound as it is.
+    pub gain_db: f64,
     /// Nothing passes, digits included.
     pub muted: bool,
     /// Telephone-events are observed, not forwarded.

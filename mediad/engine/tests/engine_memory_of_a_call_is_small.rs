@@ -30,6 +30,7 @@ fn a_call_takes_at_most_three_kibibytes() {
             spec: spec.clone(),
             sockets,
             streams,
+            prompts: Vec::new(),
         };
         world.command(Command::Commit(Box::new(commit)));
     };

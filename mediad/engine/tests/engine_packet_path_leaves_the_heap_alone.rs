@@ -4,9 +4,15 @@
 #[expect(dead_code, reason = "shared with the scenarios")]
 mod world;
 
+#[path = "engine_scenarios/tones.rs"]
+#[expect(dead_code, reason = "shared with the scenarios")]
+mod tones;
+
+use codecs::CodecKind;
 use media_engine::{
     command::{Command, SendDigit, SocketId},
     engine::Egress,
+    spec::{CallProgress, Codec, Country, PlaySource},
 };
 use rtp::{
     rtcp::{ReportBlock, RtcpWriter, SenderInfo},
@@ -14,7 +20,11 @@ use rtp::{
     units::{RtpTimestamp, Ssrc},
 };
 use std::net::SocketAddr;
-use world::{Graph, Party, SESSION, Speaker, World, pcma, peer, rtcp_socket, rtp_socket, ssrc};
+use tones::Voice;
+use world::{
+    Graph, Party, SESSION, Speaker, World, edge, events, format, pcma, pcmu, peer, player, room, rtcp_socket,
+    rtp_socket, ssrc,
+};
 
 #[global_allocator]
 static ALLOCATOR: noalloc::CountingAllocator = noalloc::CountingAllocator;
@@ -122,4 +132,78 @@ fn relay_rewrite_learning_digits_and_rtcp_do_not_allocate() {
     ] {
         assert!(has(name), "{name} was part of it");
     }
+}
+
+/// A room of every codec, with losses, digits and a player; then nobody speaks until the tick rests, and again.
+#[test]
+fn decoding_mixing_and_playing_do_not_allocate() {
+    let mut world = World::new();
+    let mut opus = format(111, Codec::Opus, 48_000);
+    opus.channels = 2;
+    let formats = [
+        vec![pcmu(), events(101)],
+        vec![pcma()],
+        vec![format(9, Codec::G722, 8_000)],
+        vec![opus],
+        vec![format(97, Codec::L16, 16_000)],
+    ];
+    let parties = ["a", "b", "c", "d", "e"].iter().zip(0..).zip(formats);
+    let mut graph = Graph::of(
+        parties
+            .map(|((id, number), formats)| Party::new(id, number).with_formats(formats))
+            .collect(),
+        &[],
+    );
+    graph.party("b").ptime_ms = 30;
+    graph.others.push(room("room", 48_000));
+    let tone = PlaySource::Tone(Country::Us, CallProgress::Busy);
+    graph.others.push(player("p", &[PlaySource::Silence(40), tone]));
+    for id in ["a", "b", "c", "d", "e"] {
+        graph.edges.extend([edge(id, "room"), edge("room", id)]);
+    }
+    graph.edges.push(edge("p", "a"));
+    graph.edges.last_mut().expect("pushed").gain_db = -3.0;
+    world.commit(SESSION, &graph);
+
+    let kinds = [
+        (0, CodecKind::Pcmu),
+        (8, CodecKind::Pcma),
+        (9, CodecKind::G722),
+        (111, CodecKind::Opus),
+        (
+            97,
+            CodecKind::L16 {
+                sample_rate_hz: 16_000,
+            },
+        ),
+    ];
+    let mut voices: Vec<Voice> = (0u32..)
+        .zip(kinds)
+        .map(|(n, (payload_type, kind))| Voice::new(n, 300.0 + 200.0 * f64::from(n), kind, payload_type))
+        .collect();
+    let mut datagrams = Vec::new();
+    for n in 0..150u32 {
+        for (number, voice) in (0u32..).zip(&mut voices) {
+            let packet = voice.packet();
+            if (n + number) % 11 != 0 {
+                datagrams.push((n, rtp_socket(number), peer(number), packet));
+            }
+        }
+    }
+    let mut sink = Sink([0; 2048], 0);
+    let World { engine, now, .. } = &mut world;
+    noalloc::assert_none("the tick", || {
+        for (at, (n, socket, from, data)) in datagrams.iter_mut().enumerate() {
+            // In the middle nobody speaks for so long that sources begin anew.
+            let pause = if *n == 75 && at % 4 == 0 { 500 } else { 0 };
+            *now = now.after(std::time::Duration::from_micros(4_400 + 1_000 * pause));
+            engine.handle_datagram(*now, *socket, *from, data, &mut sink);
+            engine.handle_timeout(*now, &mut sink);
+        }
+        for _ in 0..500 {
+            *now = now.after(std::time::Duration::from_millis(10));
+            engine.handle_timeout(*now, &mut sink);
+        }
+    });
+    assert!(sink.1 > 1_000, "{} packets went out", sink.1);
 }

@@ -14,7 +14,7 @@ use media_engine::{
     api,
     host::{Host, HostConfig, Interface, InterfaceAddress},
 };
-use proto::mediad::v1 as pb;
+use proto::mediad::v1::{self as pb, play_item::Source};
 use rtp::time::Now;
 
 fn now() -> Now {
@@ -117,6 +117,37 @@ fn apply(host: &mut Host, request: &pb::ApplyRequest) -> Result<u64, pb::Error> 
     Ok(host.commit(now(), prepared).applied.revision)
 }
 
+fn opaque() -> pb::PayloadFormat {
+    pb::PayloadFormat {
+        payload_type: 97,
+        codec: pb::Codec::Opaque.into(),
+        ..Default::default()
+    }
+}
+
+fn room(room: pb::Room) -> pb::Node {
+    pb::Node {
+        id: "room".into(),
+        kind: Some(pb::node::Kind::Room(room)),
+    }
+}
+
+fn player(change: impl FnOnce(&mut pb::Player)) -> pb::Node {
+    let mut player = pb::Player::default();
+    change(&mut player);
+    pb::Node {
+        id: "player".into(),
+        kind: Some(pb::node::Kind::Player(player)),
+    }
+}
+
+fn item(source: Source) -> pb::PlayItem {
+    pb::PlayItem {
+        source: Some(source),
+        start_ms: 0,
+    }
+}
+
 type Mistake = (&'static str, fn(&mut pb::ApplyRequest));
 
 #[rustfmt::skip]
@@ -144,8 +175,22 @@ const MISTAKES_OF_VALUES: &[Mistake] = &[
     ("the same node twice", |r| r.put_nodes.push(endpoint("a", "ta"))),
     ("the same edge twice", |r| r.put_edges.push(edge("a", "b"))),
     ("a node without a kind", |r| r.put_nodes[0].kind = None),
-    ("a room", |r| r.put_nodes[0].kind = Some(pb::node::Kind::Room(Default::default()))),
-    ("a player", |r| r.put_nodes[0].kind = Some(pb::node::Kind::Player(Default::default()))),
+    ("a room at 11 kHz", |r| r.put_nodes.push(room(pb::Room { sample_rate_hz: 11_025, ..Default::default() }))),
+    ("a room of the loudest", |r| r.put_nodes.push(room(pb::Room { top_talkers: 3, ..Default::default() }))),
+    ("a room in a room", |r| { r.put_nodes.push(room(Default::default())); r.put_nodes.push(pb::Node { id: "room2".into(), ..room(Default::default()) }); r.put_edges.push(edge("room", "room2")) }),
+    ("a room for what nobody decodes", |r| { r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats[0] = opaque()); r.put_edges = vec![edge("a", "room")]; r.put_nodes.push(room(Default::default())) }),
+    ("a room for who takes nothing encoded", |r| { r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats[0] = opaque()); r.put_edges = vec![edge("room", "a")]; r.put_nodes.push(room(Default::default())) }),
+    ("a player of nothing", |r| r.put_nodes.push(player(|_| {}))),
+    ("a player of an empty item", |r| r.put_nodes.push(player(|p| p.items.push(Default::default())))),
+    ("an unknown tone", |r| r.put_nodes.push(player(|p| p.items.push(item(Source::Tone("ringback-mars".into())))))),
+    ("an item after a tone", |r| r.put_nodes.push(player(|p| p.items = vec![item(Source::Tone("busy-uk".into())), item(Source::SilenceMs(10))]))),
+    ("silence of no length", |r| r.put_nodes.push(player(|p| p.items.push(item(Source::SilenceMs(0)))))),
+    ("65 items", |r| r.put_nodes.push(player(|p| p.items = vec![item(Source::SilenceMs(10)); 65]))),
+    ("a player at 40 dB", |r| r.put_nodes.push(player(|p| { p.items.push(item(Source::SilenceMs(10))); p.gain_db = 40.0 }))),
+    ("barge-in", |r| r.put_nodes.push(player(|p| p.barge_in = Some(Default::default())))),
+    ("a shared group", |r| r.put_nodes.push(player(|p| p.shared_group = "moh".into()))),
+    ("a prompt outside", |r| r.put_nodes.push(player(|p| p.items.push(item(Source::Prompt("../secret.wav".into())))))),
+    ("a player that hears", |r| { r.put_nodes.push(player(|p| p.items.push(item(Source::SilenceMs(10))))); r.put_edges.push(edge("a", "player")) }),
     ("a recorder", |r| r.put_nodes[0].kind = Some(pb::node::Kind::Recorder(Default::default()))),
     ("a tap", |r| r.put_nodes[0].kind = Some(pb::node::Kind::Tap(Default::default()))),
     ("an endpoint on no transport", |r| r.put_nodes[0] = endpoint("a", "")),
@@ -165,9 +210,14 @@ const MISTAKES_OF_VALUES: &[Mistake] = &[
     ("a node that hears itself", |r| r.put_edges.push(edge("a", "a"))),
     ("a gain of 30 dB", |r| r.put_edges[0].gain_db = 30.0),
     ("a gain that is not a number", |r| r.put_edges[0].gain_db = f64::NAN),
-    ("a gain", |r| r.put_edges[0].gain_db = -3.0),
-    ("no common codec", |r| r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats[0] = pb::PayloadFormat { payload_type: 9, codec: pb::Codec::G722.into(), ..Default::default() })),
-    ("hearing two at once", |r| { r.put_transports.push(transport("tc")); r.put_nodes.push(endpoint("c", "tc")); r.put_edges.push(edge("c", "a")) }),
+    ("a gain on what nobody decodes", |r| { for n in [("a", "ta"), ("b", "tb")].iter().enumerate() { r.put_nodes[n.0] = with_endpoint(n.1.0, n.1.1, |e| e.formats[0] = opaque()) } r.put_edges[0].gain_db = -3.0 }),
+    ("no common codec", |r| r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats[0] = opaque())),
+    ("hearing two at once of whom one cannot be decoded", |r| {
+        r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats.push(opaque()));
+        r.put_transports.push(transport("tc"));
+        r.put_nodes.push(with_endpoint("c", "tc", |e| e.formats[0] = opaque()));
+        r.put_edges.push(edge("c", "a"))
+    }),
     ("removing a node that is not there", |r| r.remove_nodes.push("ghost".into())),
     ("removing a transport that is not there", |r| r.remove_transports.push("ghost".into())),
     ("removing an edge that is not there", |r| r.remove_edges.push(pb::EdgeKey { from: "a".into(), to: "b".into() })),

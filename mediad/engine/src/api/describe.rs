@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use proto::mediad::v1 as pb;
 
-use super::{address, unix_us};
+use super::{address, audio, unix_us};
 use crate::{
     command::{
         DropReason, EndpointReport, EventKind, PlanKind, PlanReport, SourceState, StreamReport,
@@ -203,6 +203,11 @@ fn transport(spec: &TransportSpec) -> pb::Transport {
 fn node(spec: &NodeSpec) -> pb::Node {
     let kind = match &spec.kind {
         NodeKind::Endpoint(spec) => pb::node::Kind::Endpoint(endpoint(spec)),
+        NodeKind::Room(spec) => pb::node::Kind::Room(pb::Room {
+            sample_rate_hz: spec.sample_rate_hz,
+            top_talkers: 0,
+        }),
+        NodeKind::Player(spec) => pb::node::Kind::Player(audio::described(spec)),
     };
     pb::Node {
         id: spec.id.to_string(),
@@ -262,6 +267,7 @@ fn edge(spec: &EdgeSpec) -> pb::Edge {
     pb::Edge {
         from: spec.from.to_string(),
         to: spec.to.to_string(),
+        gain_db: spec.gain_db,
         muted: spec.muted,
         dtmf: dtmf.into(),
         ..pb::Edge::default()
@@ -368,6 +374,8 @@ fn plan(report: &PlanReport) -> pb::PlanDescription {
         PlanKind::Silent => pb::PlanKind::Silent,
         PlanKind::Relay => pb::PlanKind::Relay,
         PlanKind::Rewrite => pb::PlanKind::Rewrite,
+        PlanKind::Transcode => pb::PlanKind::Transcode,
+        PlanKind::Mix => pb::PlanKind::Mix,
     };
     pb::PlanDescription {
         node: report.node.to_string(),
@@ -448,6 +456,9 @@ fn engine_event_kind(kind: &EventKind) -> Option<pb::event::Kind> {
         EventKind::QualityChanged { mos, previous } => Kind::QualityChanged(pb::QualityChanged {
             mos: f64::from(*mos) / 100.0,
             previous_mos: f64::from(*previous) / 100.0,
+        }),
+        EventKind::PlayFinished => Kind::PlayFinished(pb::PlayFinished {
+            reason: pb::PlayFinishReason::End.into(),
         }),
         // Between engine and host only.
         EventKind::Silent => return None,

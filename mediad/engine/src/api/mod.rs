@@ -1,5 +1,6 @@
 //! The contract's messages to the engine's own types and back. The only module that knows `proto`.
 
+mod audio;
 mod describe;
 mod request;
 

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use proto::mediad::v1 as pb;
 use rtp::units::{ClockRate, PayloadType, Ssrc};
 
+use super::audio;
 use crate::{
     command::SendDigit,
     graph::{OptionsPatch, Owner, Patch},
@@ -12,8 +13,8 @@ use crate::{
     limits,
     refusal::Refusal,
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, Family, Name, NodeKind, NodeSpec, PayloadFormat, RtcpMode,
-        SourcePolicy, TransportSpec,
+        Codec, Direction, EdgeSpec, EndpointSpec, Family, Name, NodeKind, NodeSpec, PayloadFormat, RoomSpec,
+        RtcpMode, SourcePolicy, TransportSpec,
     },
 };
 
@@ -120,7 +121,7 @@ pub fn explain(request: &pb::ExplainRequest) -> Result<(Name, Option<Name>, Opti
     Ok((session, end(&request.from)?, end(&request.to)?))
 }
 
-fn unimplemented<T>(subject: String, what: &'static str) -> Result<T, Refusal> {
+pub(super) fn unimplemented<T>(subject: String, what: &'static str) -> Result<T, Refusal> {
     Err(Refusal::Unimplemented { subject, what })
 }
 
@@ -286,8 +287,8 @@ fn node(given: &pb::Node) -> Result<Arc<NodeSpec>, Refusal> {
     let subject = format!("node:{id}");
     let kind = match &given.kind {
         Some(pb::node::Kind::Endpoint(given)) => NodeKind::Endpoint(endpoint(&subject, given)?),
-        Some(pb::node::Kind::Room(_)) => return unimplemented(subject, "a room"),
-        Some(pb::node::Kind::Player(_)) => return unimplemented(subject, "a player"),
+        Some(pb::node::Kind::Room(given)) => NodeKind::Room(room(&subject, given)?),
+        Some(pb::node::Kind::Player(given)) => NodeKind::Player(audio::player(&id, &subject, given)?),
         Some(pb::node::Kind::Recorder(_)) => return unimplemented(subject, "a recorder"),
         Some(pb::node::Kind::Tap(_)) => return unimplemented(subject, "a tap"),
         None => {
@@ -298,6 +299,19 @@ fn node(given: &pb::Node) -> Result<Arc<NodeSpec>, Refusal> {
         }
     };
     Ok(Arc::new(NodeSpec { id, kind }))
+}
+
+fn room(subject: &str, given: &pb::Room) -> Result<RoomSpec, Refusal> {
+    if given.top_talkers != 0 {
+        return unimplemented(subject.into(), "mixing only the loudest talkers");
+    }
+    match given.sample_rate_hz {
+        0 => Ok(RoomSpec {
+            sample_rate_hz: 16_000,
+        }),
+        sample_rate_hz @ (8_000 | 16_000 | 48_000) => Ok(RoomSpec { sample_rate_hz }),
+        other => out_of_range(subject, "sample_rate_hz", other, "8000, 16000 or 48000"),
+    }
 }
 
 fn endpoint(subject: &str, given: &pb::Endpoint) -> Result<EndpointSpec, Refusal> {
@@ -423,9 +437,6 @@ fn edge(given: &pb::Edge) -> Result<EdgeSpec, Refusal> {
     if !given.gain_db.is_finite() || !(-60.0..=20.0).contains(&given.gain_db) {
         return out_of_range(&subject, "gain_db", given.gain_db, "-60 to 20");
     }
-    if given.gain_db != 0.0 {
-        return unimplemented(subject, "gain");
-    }
     let block_digits = match known(&subject, "dtmf", given.dtmf)? {
         pb::DtmfPolicy::Unspecified | pb::DtmfPolicy::Pass => false,
         pb::DtmfPolicy::Block => true,
@@ -433,6 +444,7 @@ fn edge(given: &pb::Edge) -> Result<EdgeSpec, Refusal> {
     Ok(EdgeSpec {
         from,
         to,
+        gain_db: given.gain_db,
         muted: given.muted,
         block_digits,
     })
@@ -535,7 +547,7 @@ fn number<T: TryFrom<u32>>(
     fits.map_or_else(|| out_of_range(subject, field, value, range), Ok)
 }
 
-fn out_of_range<T>(
+pub(super) fn out_of_range<T>(
     subject: &str,
     field: &'static str,
     value: impl ToString,

@@ -8,6 +8,7 @@ use super::{
     Egress, Engine,
     endpoint::{Endpoint, Identity},
     endpoint_timer,
+    mixer::Mixer,
     plan::{self, Mapping, Plan},
     session_timer,
     slab::Key,
@@ -15,8 +16,10 @@ use super::{
     unchanged,
 };
 use crate::{
-    command::{Commit, EndpointStream, PlanKind, SessionKey, SessionReport, SocketId, TransportSockets},
-    spec::{NodeSpec, SessionSpec, TransportSpec},
+    command::{
+        Commit, EndpointStream, PlanKind, Prompt, SessionKey, SessionReport, SocketId, TransportSockets,
+    },
+    spec::{NodeKind, NodeSpec, SessionSpec, TransportSpec},
 };
 
 /// A session in use.
@@ -26,8 +29,10 @@ pub(crate) struct Session {
     pub(crate) spec: Arc<SessionSpec>,
     /// In the order of the spec.
     pub(crate) transports: Box<[Key]>,
-    /// In the order of the spec's nodes.
+    /// In the order of the spec's nodes; [`Key::NONE`] for what is no endpoint.
     pub(crate) endpoints: Box<[Key]>,
+    /// What is done on the tick, for plans that decode.
+    pub(crate) mixer: Option<Box<Mixer>>,
     pub(crate) plans: Box<[(PlanKind, Option<u32>)]>,
     created: Instant,
     /// The owner's lease expired.
@@ -70,6 +75,7 @@ impl Engine {
             spec,
             mut sockets,
             mut streams,
+            prompts,
         } = commit;
         // Large sessions are edited while packets wait: everything is looked up by halving.
         sockets.sort_unstable_by(|a, b| a.transport.cmp(&b.transport));
@@ -100,7 +106,7 @@ impl Engine {
             self.remove_transport(gone);
         }
         self.attach(&transports, &endpoints);
-        let plans = self.install(&spec, &endpoints);
+        let plans = self.install(now, key, &spec, &endpoints, &prompts, tx);
         if let Some(session) = self.sessions.get_mut(key) {
             session.transports = transports;
             session.plans = plans;
@@ -125,6 +131,7 @@ impl Engine {
             spec: Arc::new(nothing),
             transports: Box::default(),
             endpoints: Box::default(),
+            mixer: None,
             plans: Box::default(),
             created: now.mono,
             orphaned: false,
@@ -199,7 +206,9 @@ impl Engine {
         transports: &[Key],
         streams: &[EndpointStream],
     ) -> Key {
-        let crate::spec::NodeKind::Endpoint(endpoint_spec) = &new.kind;
+        let NodeKind::Endpoint(endpoint_spec) = &new.kind else {
+            return Key::NONE;
+        };
         let at = spec
             .transports
             .binary_search_by(|t| (*t.id).cmp(&*endpoint_spec.transport));
@@ -294,12 +303,24 @@ impl Engine {
         }
     }
 
-    /// Compile the plans and give each source its hops.
-    fn install(&mut self, spec: &SessionSpec, endpoints: &[Key]) -> Box<[(PlanKind, Option<u32>)]> {
-        let plans = plan::compile(spec);
+    /// Compile the plans, give each source its hops and the session its mixer.
+    fn install(
+        &mut self,
+        now: Now,
+        session: Key,
+        spec: &SessionSpec,
+        endpoints: &[Key],
+        prompts: &[Arc<Prompt>],
+        tx: &mut impl Egress,
+    ) -> Box<[(PlanKind, Option<u32>)]> {
+        let plan::Compiled { plans, mix } = plan::compile(spec);
         let mut hops: Vec<(Vec<Key>, Vec<Mapping>)> = vec![(Vec::new(), Vec::new()); endpoints.len()];
         for (plan, key) in plans.iter().zip(endpoints) {
-            let Plan { source, mappings, .. } = plan;
+            let Plan {
+                source,
+                mappings,
+                kind,
+            } = plan;
             let speaker = source.and_then(|source| endpoints.get(source as usize)).copied();
             if let Some((keys, all)) = source.and_then(|source| hops.get_mut(source as usize)) {
                 keys.push(*key);
@@ -308,10 +329,15 @@ impl Engine {
             let Some(listener) = self.endpoints.get_mut(*key) else {
                 continue;
             };
+            let decoded = matches!(kind, PlanKind::Transcode | PlanKind::Mix);
+            let was_decoded = std::mem::replace(&mut listener.egress.decoded, decoded);
             if listener.egress.source != speaker {
                 // Whoever speaks next continues the line, also the one who was muted meanwhile.
                 listener.egress.line.detach();
                 listener.egress.source = speaker;
+            }
+            if let Some(speaker) = speaker.filter(|_| was_decoded) {
+                self.hand_over(now, speaker, *key, mappings, tx);
             }
         }
         for ((keys, mappings), key) in hops.into_iter().zip(endpoints) {
@@ -320,6 +346,7 @@ impl Engine {
                 source.ingress.mappings = mappings.into();
             }
         }
+        self.install_mixer(now, session, mix, spec, endpoints, prompts);
         plans.iter().map(|plan| (plan.kind, plan.source)).collect()
     }
 

@@ -14,6 +14,7 @@ use rtp::{
 
 use super::{
     Totals,
+    decoding::Decoding,
     dialling::Dialling,
     digits,
     hearing::Hearing,
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     command::{DropReason, SocketId},
-    spec::{Codec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat},
+    spec::{Codec, EndpointSpec, Name, NodeSpec, PayloadFormat},
 };
 
 /// A packet of the SSRC that was replaced this shortly ago is late, not a change back.
@@ -61,6 +62,8 @@ pub(crate) struct Ingress {
     pub(crate) hops: Box<[Key]>,
     /// For hop h and format f: `mappings[h * formats.len() + f]`.
     pub(crate) mappings: Box<[Mapping]>,
+    /// For listeners whose plans decode.
+    pub(crate) decoding: Option<Box<Decoding>>,
     /// Index of the format of the latest packet.
     pub(crate) format: u8,
     pub(crate) receives: bool,
@@ -104,6 +107,7 @@ impl Ingress {
             formats: formats(&spec.receive),
             hops: Box::default(),
             mappings: Box::default(),
+            decoding: None,
             format: 0,
             receives: spec.direction.receives(),
             running: false,
@@ -234,6 +238,8 @@ pub(crate) struct Egress {
     pub(crate) payload_type: u8,
     /// A digit is being sent: nothing else is.
     pub(crate) suppressed: bool,
+    /// The plan decodes: it sends on the session's tick.
+    pub(crate) decoded: bool,
     pub(crate) packets: u64,
     /// Of payload.
     pub(crate) bytes: u64,
@@ -289,7 +295,7 @@ impl Endpoint {
         media_timeout: Duration,
         now: Instant,
     ) -> Self {
-        let NodeKind::Endpoint(spec) = &node.kind;
+        let spec = node.endpoint();
         let clock = spec
             .send_audio()
             .map_or(ClockRate::HZ_8000, |format| format.clock);
@@ -302,6 +308,7 @@ impl Endpoint {
                 destination: None,
                 payload_type: 0,
                 suppressed: false,
+                decoded: false,
                 packets: 0,
                 bytes: 0,
                 wire_bytes: 0,
@@ -319,13 +326,12 @@ impl Endpoint {
     }
 
     pub(crate) fn spec(&self) -> &EndpointSpec {
-        let NodeKind::Endpoint(spec) = &self.node.kind;
-        spec
+        self.node.endpoint()
     }
 
     /// Take a changed spec; streams, statistics and the line stay.
     pub(crate) fn update(&mut self, node: Arc<NodeSpec>, now: Instant) {
-        let NodeKind::Endpoint(spec) = &node.kind;
+        let spec = node.endpoint();
         let receives = spec.direction.receives();
         if receives && !self.ingress.receives {
             self.ingress.expected_since = now;

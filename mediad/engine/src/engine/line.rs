@@ -20,6 +20,8 @@ pub(crate) struct StreamId(pub(crate) u64);
 
 impl StreamId {
     pub(crate) const NONE: Self = Self(0);
+    /// What we encode ourselves.
+    const OWN: Self = Self(u64::MAX);
 }
 
 /// A packet of a source, as a line needs to know it.
@@ -43,6 +45,19 @@ pub(crate) struct Stamp {
     pub(crate) timestamp: RtpTimestamp,
     pub(crate) marker: bool,
 }
+
+/// A packet of what we encode ourselves, as a line needs to know it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stride {
+    pub(crate) clock: ClockRate,
+    /// Its length.
+    pub(crate) ticks: u32,
+    /// Length of what was left out before it.
+    pub(crate) missed: u32,
+}
+
+/// What we encode goes on where it was unless it paused for longer.
+const STRIDE_PAUSE: Duration = Duration::from_millis(200);
 
 /// An event whose clock is not the audio's: where it began on its own clock and on the line.
 #[derive(Debug, Clone, Copy)]
@@ -183,6 +198,47 @@ impl Line {
             self.last_at = Some(now);
         }
         self.last_sequence as u16
+    }
+
+    /// Number and timestamp for the next packet of what we encode. They advance by the length of the sound, not by when
+    /// it is sent.
+    #[inline]
+    pub(crate) fn stride(&mut self, now: Instant, stride: Stride) -> Stamp {
+        let marker = self.advance(now, stride);
+        self.last_sequence += 1;
+        Stamp {
+            sequence: self.last_sequence as u16,
+            timestamp: self.last_timestamp,
+            marker,
+        }
+    }
+
+    /// A packet of what we encode is not sent: its time passes all the same.
+    pub(crate) fn lapse(&mut self, now: Instant, stride: Stride) {
+        if self.is_started() {
+            self.advance(now, stride);
+        }
+    }
+
+    /// Moves on by a packet of ours; true if a new run begins with it.
+    fn advance(&mut self, now: Instant, stride: Stride) -> bool {
+        let Stride {
+            clock,
+            ticks: length,
+            missed,
+        } = stride;
+        let pause = u64::from(length) + u64::from(missed) + u64::from(ticks(clock, STRIDE_PAUSE));
+        let elapsed = self.elapsed(now, clock);
+        let follows = self.stream == StreamId::OWN && clock == self.clock && u64::from(elapsed) < pause;
+        if follows {
+            self.last_timestamp = self.last_timestamp.wrapping_add(length + missed);
+        } else if self.is_started() {
+            self.last_timestamp = self.last_timestamp.wrapping_add(elapsed.max(length));
+        }
+        self.stream = StreamId::OWN;
+        self.clock = clock;
+        self.last_at = Some(now);
+        !follows
     }
 
     /// Fix the offsets for a new source.

@@ -130,6 +130,12 @@ impl Engine {
             self.on_event_packet(now, key, header, format.clock, payload);
         }
         self.fan_out(now, key, index, &arrival, payload, tx);
+        let ingress = &mut self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?.ingress;
+        if let Some(decoding) = &mut ingress.decoding
+            && decoding.push(now.mono, &arrival, index, payload)
+        {
+            self.wake(now, key);
+        }
         Ok(())
     }
 
@@ -242,7 +248,7 @@ impl Engine {
 
 /// Sends one packet of a source to one listener; false if there was no room.
 #[inline]
-fn forward(
+pub(super) fn forward(
     now: Now,
     listener: &mut Endpoint,
     mapping: Mapping,

@@ -6,25 +6,35 @@
 //! them take [`poll_event`](Engine::poll_event), [`poll_reply`](Engine::poll_reply) and
 //! [`poll_release`](Engine::poll_release) until they are empty. Neither datagrams nor time-outs allocate.
 //!
+//! Sessions whose plans decode have a mixer: their sources' packets wait in jitter buffers, and every 20 ms, each session in
+//! a phase of its own, all is decoded, summed and encoded at once. What is not heard costs nothing.
+//!
 //! What passes a relay is the payload. The header is written anew: contributing sources, header extensions and padding
 //! are negotiated for one RTP session and end at it (RFC 7667 §3.6 calls this a back-to-back RTP session). RTCP ends here as well;
 //! feedback of video (NACK, PLI) is not carried across yet.
 
 mod commit;
+mod decoding;
 mod dialling;
 mod digits;
+mod encoding;
 mod endpoint;
 mod hearing;
+mod jitter;
 mod line;
 mod media;
+mod mixer;
+mod mixing;
 mod outbox;
 mod participant;
-mod plan;
+pub(crate) mod plan;
+mod playback;
 mod random;
 mod report;
 mod rtcp;
 mod slab;
 mod source;
+mod tick;
 mod timeout;
 mod transport;
 mod wheel;
@@ -36,12 +46,14 @@ use rtp::time::Now;
 pub use self::wheel::Wake;
 use self::{
     commit::Session,
+    decoding::Scratch,
     endpoint::Endpoint,
     line::StreamId,
     outbox::Outbox,
     random::Random,
     slab::{Key, Slab},
     source::Probation,
+    tick::Ticks,
     transport::{Flow, Transport},
     wheel::Wheel,
 };
@@ -120,6 +132,9 @@ pub struct Engine {
     endpoints: Slab<Endpoint>,
     probation: Probation,
     wheel: Wheel,
+    ticks: Ticks,
+    /// From the first session that decodes on.
+    scratch: Option<Scratch>,
     outbox: Outbox,
     totals: Totals,
     last_stream: u64,
@@ -140,6 +155,8 @@ impl Engine {
             endpoints: Slab::new(),
             probation: Probation::new(random.next()),
             wheel: Wheel::new(),
+            ticks: Ticks::new(),
+            scratch: None,
             outbox: Outbox::new(),
             totals: Totals::default(),
             last_stream: 0,
@@ -183,7 +200,8 @@ impl Engine {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next, and why; `None` while there is no session. O(1).
     pub fn poll_timeout(&self) -> Option<(Instant, Wake)> {
-        self.wheel.next_deadline()
+        let tick = self.ticks.next_deadline().map(|at| (at, Wake::Tick));
+        self.wheel.next_deadline().into_iter().chain(tick).min()
     }
 
     /// The next event, oldest first.

@@ -1,12 +1,17 @@
 //! From "who hears whom" to what is done for each packet, decided when the graph changes and never again.
 //!
-//! A listener has exactly one plan; a source fans out to all plans that name it. The plans here forward single packets.
-//! Plans that decode (transcode, mix) will be further kinds of the same list: they take the source's packets into a
-//! jitter buffer instead of a hop, and write to the listener's line on a tick.
+//! A listener has exactly one plan; a source fans out to all plans that name it. Plans that forward single packets are
+//! [`Plan`]s with a source; those that decode are part of the session's [`Mix`]: their sources' packets go into a jitter
+//! buffer as well, and the listener's line is written on a tick.
+//!
+//! Rooms are kept as sums while compiling, never spelled out member by member: a room of a thousand is a thousand
+//! inputs and one sum, not a million pairs.
+
+use codecs::CodecKind;
 
 use crate::{
     command::PlanKind,
-    spec::{Codec, EdgeSpec, EndpointSpec, NodeKind, PayloadFormat, SessionSpec},
+    spec::{Codec, EdgeSpec, EndpointSpec, NodeKind, PayloadFormat, PlaySource, SessionSpec},
 };
 
 /// What happens to a payload on its way.
@@ -41,7 +46,7 @@ const WITHHELD: Mapping = Mapping {
 pub(crate) struct Plan {
     /// What kind of work it is.
     pub(crate) kind: PlanKind,
-    /// Index of the node it hears.
+    /// Index of the node whose packets it gets, when it forwards.
     pub(crate) source: Option<u32>,
     /// One for each format of the source.
     pub(crate) mappings: Box<[Mapping]>,
@@ -49,41 +54,386 @@ pub(crate) struct Plan {
 
 impl Plan {
     fn silent() -> Self {
+        Self::decoding(PlanKind::Silent)
+    }
+
+    fn decoding(kind: PlanKind) -> Self {
         Self {
-            kind: PlanKind::Silent,
+            kind,
             source: None,
             mappings: Box::default(),
         }
     }
 }
 
+/// What a session decodes, sums and encodes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Mix {
+    /// Sampling rate of everything between decoders and encoders.
+    pub(crate) rate_hz: u32,
+    /// Nodes that are decoded or played, each once.
+    pub(crate) sources: Vec<u32>,
+    /// One for each room that is heard.
+    pub(crate) sums: Vec<Sum>,
+    /// Listeners by what they hear and in which format.
+    pub(crate) groups: Vec<Group>,
+}
+
+/// The sum of a room.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Sum {
+    room: u32,
+    /// Highest rate of its inputs.
+    hz: u32,
+    /// Indices into [`Mix::sources`], with the gain of their edge in dB; by index.
+    pub(crate) inputs: Vec<(u32, f64)>,
+}
+
+/// Listeners that hear the same terms in the same format.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Group {
+    pub(crate) terms: Vec<Term>,
+    pub(crate) format: PayloadFormat,
+    pub(crate) kind: CodecKind,
+    pub(crate) ptime_ms: u8,
+    pub(crate) listeners: Vec<Listener>,
+}
+
+/// Part of what a listener hears.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Term {
+    /// A room, by its index in [`Mix::sums`].
+    Sum(u32, f64),
+    /// A source, by its index in [`Mix::sources`].
+    Source(u32, f64),
+}
+
+/// A listener of a [`Group`].
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Listener {
+    /// Its node.
+    pub(crate) node: u32,
+    /// Its own voice in the sums it hears, which it is not to hear: sum and place among its inputs.
+    pub(crate) own: Vec<(u32, u32)>,
+}
+
+/// What a graph comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Compiled {
+    /// One for each node, in the order of the spec.
+    pub(crate) plans: Box<[Plan]>,
+    /// Unset when nothing is decoded.
+    pub(crate) mix: Option<Box<Mix>>,
+}
+
 /// The plan of every node of `spec`, in its order.
-pub(crate) fn compile(spec: &SessionSpec) -> Box<[Plan]> {
-    let mut plans: Box<[Plan]> = spec.nodes.iter().map(|_| Plan::silent()).collect();
-    // Muted edges keep their place and carry nothing. Edges are sorted: of two sources that a graph should not have
-    // let through, the first is heard.
-    for edge in spec.edges.iter().filter(|edge| !edge.muted) {
-        let (Some(from), Some(to)) = (position(spec, &edge.from), position(spec, &edge.to)) else {
-            continue;
-        };
-        let (NodeKind::Endpoint(speaker), NodeKind::Endpoint(listener)) =
-            (&spec.nodes[from].kind, &spec.nodes[to].kind);
-        if plans[to].source.is_none() && speaker.direction.receives() && listener.direction.sends() {
-            plans[to] = plan(from as u32, speaker, listener, edge);
+pub(crate) fn compile(spec: &SessionSpec) -> Compiled {
+    let mut compiler = Compiler::new(spec);
+    let plans = (0..spec.nodes.len() as u32)
+        .map(|node| compiler.plan(node))
+        .collect();
+    Compiled {
+        plans,
+        mix: compiler.finish(),
+    }
+}
+
+/// One way from a speaker to a listener or into a room.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    from: u32,
+    gain_db: f64,
+    block_digits: bool,
+}
+
+struct Compiler<'a> {
+    spec: &'a SessionSpec,
+    /// What comes into each node by edges that are not muted; in the order of the speakers.
+    into: Vec<Vec<Way>>,
+    mix: Mix,
+    /// Index into [`Mix::sources`] of each node.
+    source_of: Vec<Option<u32>>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(spec: &'a SessionSpec) -> Self {
+        let mut into = vec![Vec::new(); spec.nodes.len()];
+        // Muted edges keep their place and carry nothing.
+        for edge in spec.edges.iter().filter(|edge| !edge.muted) {
+            if let (Some(from), Some(to)) = (position(spec, &edge.from), position(spec, &edge.to))
+                && speaks(&spec.nodes[from].kind)
+                && listens(&spec.nodes[to].kind)
+            {
+                into[to].push(Way::of(from as u32, edge));
+            }
+        }
+        Self {
+            spec,
+            into,
+            mix: Mix {
+                rate_hz: 0,
+                sources: Vec::new(),
+                sums: Vec::new(),
+                groups: Vec::new(),
+            },
+            source_of: vec![None; spec.nodes.len()],
         }
     }
-    plans
+
+    fn plan(&mut self, node: u32) -> Plan {
+        let NodeKind::Endpoint(listener) = &self.spec.nodes[node as usize].kind else {
+            return Plan::silent();
+        };
+        match self.voices(node) {
+            Voices::None => Plan::silent(),
+            Voices::One(way) => self.plan_one(node, listener, way),
+            Voices::Several => self.plan_mix(node, listener, PlanKind::Mix),
+        }
+    }
+
+    /// How many voices a listener hears, and the one if it is one.
+    fn voices(&self, node: u32) -> Voices {
+        let mut found = Voices::None;
+        for way in &self.into[node as usize] {
+            let direct = [*way];
+            let (ways, gain_db, block) = match self.spec.nodes[way.from as usize].kind {
+                NodeKind::Room(_) => (&self.into[way.from as usize][..], way.gain_db, way.block_digits),
+                NodeKind::Endpoint(_) | NodeKind::Player(_) => (&direct[..], 0.0, false),
+            };
+            // Two others are enough to know, however many more there are.
+            for other in ways.iter().filter(|other| other.from != node).take(2) {
+                found = match found {
+                    Voices::None => Voices::One(Way {
+                        from: other.from,
+                        gain_db: other.gain_db + gain_db,
+                        block_digits: other.block_digits || block,
+                    }),
+                    Voices::One(_) | Voices::Several => return Voices::Several,
+                };
+            }
+        }
+        found
+    }
+
+    fn plan_one(&mut self, node: u32, listener: &EndpointSpec, way: Way) -> Plan {
+        let NodeKind::Endpoint(speaker) = &self.spec.nodes[way.from as usize].kind else {
+            return self.plan_mix(node, listener, PlanKind::Mix);
+        };
+        if way.gain_db != 0.0 {
+            return self.plan_mix(node, listener, PlanKind::Mix);
+        }
+        if can_relay(speaker, listener) {
+            return relay(way.from, speaker, listener, way.block_digits);
+        }
+        self.plan_mix(node, listener, PlanKind::Transcode)
+    }
+
+    fn plan_mix(&mut self, node: u32, listener: &EndpointSpec, kind: PlanKind) -> Plan {
+        let Some((format, codec)) = encodable(listener) else {
+            return Plan::silent();
+        };
+        let (mut terms, mut own) = (Vec::new(), Vec::new());
+        let (mut heard_hz, mut room_hz) = (8_000, None);
+        for at in 0..self.into[node as usize].len() {
+            let way = self.into[node as usize][at];
+            if let NodeKind::Room(room) = &self.spec.nodes[way.from as usize].kind {
+                let (sum, hz) = self.sum(way.from);
+                let input = self.source_of[node as usize];
+                let inputs = &self.mix.sums[sum as usize].inputs;
+                let place =
+                    input.and_then(|input| inputs.binary_search_by_key(&input, |(source, _)| *source).ok());
+                own.extend(place.map(|place| (sum, place as u32)));
+                terms.push(Term::Sum(sum, way.gain_db));
+                heard_hz = heard_hz.max(hz.min(room.sample_rate_hz));
+                room_hz = room_hz.max(Some(room.sample_rate_hz));
+            } else {
+                terms.push(Term::Source(self.source(way.from), way.gain_db));
+                heard_hz = heard_hz.max(self.rate_of(way.from));
+            }
+        }
+        self.mix.rate_hz = self.mix.rate_hz.max(heard_hz.min(codec.sample_rate_hz()));
+        let listener = Listener { node, own };
+        let ptime_ms = ptime(codec, listener_ptime(self.spec, node));
+        let same = |group: &&mut Group| {
+            group.terms == terms && group.format == *format && group.ptime_ms == ptime_ms
+        };
+        match self.mix.groups.iter_mut().find(same) {
+            Some(group) => group.listeners.push(listener),
+            None => self.mix.groups.push(Group {
+                terms,
+                format: format.clone(),
+                kind: codec,
+                ptime_ms,
+                listeners: vec![listener],
+            }),
+        }
+        Plan::decoding(kind)
+    }
+
+    /// The sum of a room and the highest rate of its inputs.
+    fn sum(&mut self, room: u32) -> (u32, u32) {
+        let rate = |compiler: &Self| {
+            let ways = &compiler.into[room as usize];
+            ways.iter()
+                .map(|way| compiler.rate_of(way.from))
+                .max()
+                .unwrap_or(8_000)
+        };
+        if let Some(at) = self.mix.sums.iter().position(|sum| sum.room == room) {
+            return (at as u32, self.mix.sums[at].hz);
+        }
+        let ways = self.into[room as usize].clone();
+        let mut inputs: Vec<_> = ways
+            .iter()
+            .map(|way| (self.source(way.from), way.gain_db))
+            .collect();
+        inputs.sort_by_key(|(source, _)| *source);
+        let hz = rate(self);
+        self.mix.sums.push(Sum { room, hz, inputs });
+        (self.mix.sums.len() as u32 - 1, hz)
+    }
+
+    fn source(&mut self, node: u32) -> u32 {
+        *self.source_of[node as usize].get_or_insert_with(|| {
+            self.mix.sources.push(node);
+            self.mix.sources.len() as u32 - 1
+        })
+    }
+
+    /// The rate at which nothing of a node's sound is lost.
+    fn rate_of(&self, node: u32) -> u32 {
+        match &self.spec.nodes[node as usize].kind {
+            NodeKind::Endpoint(endpoint) => {
+                let rates = endpoint.receive.iter().filter_map(codec_kind);
+                rates.map(CodecKind::sample_rate_hz).max().unwrap_or(8_000)
+            }
+            NodeKind::Player(player) => {
+                let has_prompt = player.items.iter().any(|item| match item.source {
+                    PlaySource::Prompt(_) => true,
+                    PlaySource::Tone(..) | PlaySource::Silence(_) => false,
+                });
+                if has_prompt { 16_000 } else { 8_000 }
+            }
+            NodeKind::Room(_) => 8_000,
+        }
+    }
+
+    fn finish(mut self) -> Option<Box<Mix>> {
+        if self.mix.groups.is_empty() {
+            return None;
+        }
+        self.mix.rate_hz = match self.mix.rate_hz {
+            ..=8_000 => 8_000,
+            8_001..=16_000 => 16_000,
+            16_001.. => 48_000,
+        };
+        Some(Box::new(self.mix))
+    }
+}
+
+enum Voices {
+    None,
+    One(Way),
+    Several,
+}
+
+impl Way {
+    fn of(from: u32, edge: &EdgeSpec) -> Self {
+        Self {
+            from,
+            gain_db: edge.gain_db,
+            block_digits: edge.block_digits,
+        }
+    }
+}
+
+fn speaks(kind: &NodeKind) -> bool {
+    match kind {
+        NodeKind::Endpoint(endpoint) => endpoint.direction.receives(),
+        NodeKind::Player(_) | NodeKind::Room(_) => true,
+    }
+}
+
+fn listens(kind: &NodeKind) -> bool {
+    match kind {
+        NodeKind::Endpoint(endpoint) => endpoint.direction.sends(),
+        NodeKind::Room(_) => true,
+        NodeKind::Player(_) => false,
+    }
 }
 
 fn position(spec: &SessionSpec, id: &str) -> Option<usize> {
     spec.nodes.binary_search_by(|node| (*node.id).cmp(id)).ok()
 }
 
-fn plan(source: u32, speaker: &EndpointSpec, listener: &EndpointSpec, edge: &EdgeSpec) -> Plan {
+/// The codec of a format that can be decoded and encoded.
+pub(crate) fn codec_kind(format: &PayloadFormat) -> Option<CodecKind> {
+    let mono = format.channels == 1;
+    match format.codec {
+        Codec::Pcmu => mono.then_some(CodecKind::Pcmu),
+        Codec::Pcma => mono.then_some(CodecKind::Pcma),
+        Codec::G722 => mono.then_some(CodecKind::G722),
+        // Signalled with two channels always (RFC 7587 §7); mono is what is decoded.
+        Codec::Opus => Some(CodecKind::Opus),
+        Codec::L16 => {
+            let sample_rate_hz = format.clock.hz();
+            let known = matches!(sample_rate_hz, 8_000 | 16_000 | 24_000 | 32_000 | 48_000);
+            (mono && known).then_some(CodecKind::L16 { sample_rate_hz })
+        }
+        Codec::TelephoneEvent | Codec::ComfortNoise | Codec::Opaque => None,
+    }
+}
+
+/// What is encoded for a listener: the format it prefers, if it can be.
+pub(crate) fn encodable(listener: &EndpointSpec) -> Option<(&PayloadFormat, CodecKind)> {
+    let format = listener.send_audio()?;
+    Some((format, codec_kind(format)?))
+}
+
+/// Something that a speaker may send can be decoded.
+pub(crate) fn decodable(speaker: &EndpointSpec) -> bool {
+    speaker.receive.iter().any(|format| codec_kind(format).is_some())
+}
+
+fn listener_ptime(spec: &SessionSpec, node: u32) -> u8 {
+    match &spec.nodes[node as usize].kind {
+        NodeKind::Endpoint(endpoint) => endpoint.ptime_ms,
+        NodeKind::Room(_) | NodeKind::Player(_) => 20,
+    }
+}
+
+/// Payloads stay below this, so that no packet is fragmented.
+const PAYLOAD_BYTES_MAX: usize = 1_400;
+
+/// The packet time asked for, or the nearest below that the codec has and a packet can carry.
+fn ptime(codec: CodecKind, asked: u8) -> u8 {
+    let fits = |ms: &u8| {
+        let ms = u32::from(*ms);
+        codec.has_ptime(ms) && (codec == CodecKind::Opus || codec.payload_bytes_max(ms) <= PAYLOAD_BYTES_MAX)
+    };
+    [asked, 20, 10].into_iter().find(fits).unwrap_or(10)
+}
+
+/// Something the speaker may send can reach the listener without decoding.
+pub(crate) fn can_relay(speaker: &EndpointSpec, listener: &EndpointSpec) -> bool {
+    let law = |codec| matches!(codec, Codec::Pcmu | Codec::Pcma);
+    speaker
+        .receive
+        .iter()
+        .filter(|format| format.codec.is_audio())
+        .any(|from| {
+            listener.send.iter().any(|to| {
+                let same = to.codec == from.codec && to.clock == from.clock && to.channels == from.channels;
+                same || (law(from.codec) && law(to.codec))
+            })
+        })
+}
+
+fn relay(source: u32, speaker: &EndpointSpec, listener: &EndpointSpec, block_digits: bool) -> Plan {
     let mappings: Box<[Mapping]> = speaker
         .receive
         .iter()
-        .map(|from| mapping(from, listener, edge))
+        .map(|from| mapping(from, listener, block_digits))
         .collect();
     let changes = |(from, to): (&PayloadFormat, &Mapping)| match to.op {
         Op::Withhold => false,
@@ -103,8 +453,8 @@ fn plan(source: u32, speaker: &EndpointSpec, listener: &EndpointSpec, edge: &Edg
     }
 }
 
-fn mapping(from: &PayloadFormat, listener: &EndpointSpec, edge: &EdgeSpec) -> Mapping {
-    if from.codec == Codec::TelephoneEvent && edge.block_digits {
+fn mapping(from: &PayloadFormat, listener: &EndpointSpec, block_digits: bool) -> Mapping {
+    if from.codec == Codec::TelephoneEvent && block_digits {
         return WITHHELD;
     }
     let forward = |to: &PayloadFormat| Mapping {

@@ -1,9 +1,14 @@
 //! What an engine knows about a session, for the host.
 
+use std::collections::BTreeMap;
+
 use rtp::{time::Now, units::PayloadType};
 
 use super::{Engine, endpoint::Endpoint, participant::lost, slab::Key};
-use crate::command::{EndpointReport, PlanReport, SessionReport, StreamReport};
+use crate::{
+    command::{EndpointReport, PlanKind, PlanReport, SessionReport, StreamReport},
+    spec::{Name, NodeKind, SessionSpec},
+};
 
 impl Engine {
     pub(super) fn report(&self, now: Now, key: Key) -> Option<Box<SessionReport>> {
@@ -17,19 +22,24 @@ impl Engine {
             .endpoints
             .iter()
             .filter_map(|key| self.endpoints.get(*key));
+        let heard = match session.mixer {
+            Some(_) => heard_by(&session.spec),
+            None => BTreeMap::new(),
+        };
         let plans = session
             .spec
             .nodes
             .iter()
             .zip(&session.plans)
+            .filter(|(node, _)| matches!(node.kind, NodeKind::Endpoint(_)))
             .map(|(node, (kind, source))| PlanReport {
                 node: node.id.clone(),
                 kind: *kind,
-                sources: source
-                    .iter()
-                    .filter_map(|at| session.spec.nodes.get(*at as usize))
-                    .map(|n| n.id.clone())
-                    .collect(),
+                sources: match source.and_then(|at| session.spec.nodes.get(at as usize)) {
+                    Some(source) => vec![source.id.clone()],
+                    None if *kind == PlanKind::Silent => Vec::new(),
+                    None => heard.get(&node.id).cloned().unwrap_or_default(),
+                },
             });
         Some(Box::new(SessionReport {
             session: session.handle,
@@ -38,6 +48,15 @@ impl Engine {
             plans: plans.collect(),
         }))
     }
+}
+
+/// Where the edges to each node come from; a room stands for those in it.
+fn heard_by(spec: &SessionSpec) -> BTreeMap<&Name, Vec<Name>> {
+    let mut heard: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for edge in spec.edges.iter().filter(|edge| !edge.muted) {
+        heard.entry(&edge.to).or_default().push(edge.from.clone());
+    }
+    heard
 }
 
 fn endpoint_report(endpoint: &Endpoint, now: Now) -> EndpointReport {

@@ -13,6 +13,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Finds nothing, ever.
+    pub(crate) const NONE: Self = Self {
+        index: u32::MAX,
+        generation: u32::MAX,
+    };
+
     /// Dense number of the place, for tables beside the slab.
     pub(crate) const fn index(self) -> u32 {
         self.index

@@ -20,6 +20,9 @@ impl Engine {
                 self.check_endpoint(now, key, tx);
             }
         }
+        while let Some((session, number, phase)) = self.ticks.expire(now.mono) {
+            self.tick(now, session, number, phase, tx);
+        }
     }
 
     fn check_endpoint(&mut self, now: Now, key: Key, tx: &mut impl Egress) {

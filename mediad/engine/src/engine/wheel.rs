@@ -26,11 +26,13 @@ pub enum Wake {
     Digit,
     /// An orphaned session may be silent.
     Session,
+    /// A session that decodes is to send its next frame.
+    Tick,
 }
 
 impl Wake {
     /// Every reason, in order.
-    pub const ALL: [Self; 4] = [Self::Rtcp, Self::Media, Self::Digit, Self::Session];
+    pub const ALL: [Self; 5] = [Self::Rtcp, Self::Media, Self::Digit, Self::Session, Self::Tick];
 
     /// Label in metrics.
     pub fn label(self) -> &'static str {
@@ -39,13 +41,14 @@ impl Wake {
             Self::Media => "media",
             Self::Digit => "digit",
             Self::Session => "session",
+            Self::Tick => "tick",
         }
     }
 
     const fn is_coarse(self) -> bool {
         match self {
             Self::Rtcp | Self::Media | Self::Session => true,
-            Self::Digit => false,
+            Self::Digit | Self::Tick => false,
         }
     }
 }

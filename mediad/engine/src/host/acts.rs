@@ -10,7 +10,7 @@ use crate::{
     graph::Owner,
     limits,
     refusal::Refusal,
-    spec::Name,
+    spec::{Name, NodeKind},
 };
 
 /// Something to do once to a node.
@@ -66,11 +66,15 @@ impl Host {
     pub fn act(&mut self, now: Now, act: Act) -> Result<ActOutcome, Refusal> {
         self.check_owner(now, &act.session, &act.owner)?;
         let entry = self.sessions.by_name_mut(&act.session)?;
-        if entry.spec.node(&act.node).is_none() {
-            return Err(Refusal::UnknownNode {
-                session: act.session,
-                node: act.node,
-            });
+        match entry.spec.node(&act.node).map(|node| &node.kind) {
+            Some(NodeKind::Endpoint(_)) => {}
+            Some(NodeKind::Room(_) | NodeKind::Player(_)) => return Err(Refusal::NotEndpoint(act.node)),
+            None => {
+                return Err(Refusal::UnknownNode {
+                    session: act.session,
+                    node: act.node,
+                });
+            }
         }
         if !entry.acts.remember(&act.request) {
             return Ok(ActOutcome::Repeated);

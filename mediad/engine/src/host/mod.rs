@@ -318,7 +318,7 @@ impl Host {
         }
         let load = &mut self.workers[session.worker];
         load.sessions -= 1;
-        load.endpoints -= session.spec.nodes.len();
+        load.endpoints -= session.spec.endpoint_count();
         let kind = Happening::SessionEnded(reason);
         self.events.push(
             now.mono,

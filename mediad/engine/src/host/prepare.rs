@@ -206,7 +206,7 @@ impl Host {
         let labels = patch.options.map(|o| o.labels).unwrap_or_default();
         let load = &mut self.workers[worker];
         load.sessions += 1;
-        load.endpoints += spec.nodes.len();
+        load.endpoints += spec.endpoint_count();
         let session = Session {
             key,
             name: patch.session.clone(),
@@ -230,6 +230,7 @@ impl Host {
             spec,
             sockets: Vec::new(),
             streams,
+            prompts: Vec::new(),
         };
         Committed {
             worker,
@@ -264,7 +265,7 @@ impl Host {
             self.ports[local.interface][local.address].release(now.mono, local.rtp_port);
         }
         let load = &mut self.workers[worker];
-        load.endpoints = load.endpoints + spec.nodes.len() - old.nodes.len();
+        load.endpoints = load.endpoints + spec.endpoint_count() - old.endpoint_count();
         self.sessions.edit(key, |session| {
             session.spec = if graph_changed { spec.clone() } else { old };
             session.local = locals;
@@ -282,6 +283,7 @@ impl Host {
                 spec,
                 sockets: Vec::new(),
                 streams: fresh,
+                prompts: Vec::new(),
             })
         });
         Committed {
@@ -474,7 +476,9 @@ impl Host {
     ) -> Vec<EndpointStream> {
         let mut streams: Vec<EndpointStream> = Vec::with_capacity(spec.nodes.len());
         for node in &spec.nodes {
-            let NodeKind::Endpoint(endpoint) = &node.kind;
+            let NodeKind::Endpoint(endpoint) = &node.kind else {
+                continue;
+            };
             let stream = match before.iter().find(|stream| stream.node == node.id) {
                 Some(stream) => stream.clone(),
                 None => EndpointStream {

@@ -91,7 +91,7 @@ impl Session {
             revision: self.revision,
             created: self.created,
             worker: self.worker,
-            endpoints: self.spec.nodes.len(),
+            endpoints: self.spec.endpoint_count(),
             edges: self.spec.edges.len(),
             labels: self.labels.clone(),
             orphaned: self.orphaned_at.is_some(),

@@ -1,11 +1,15 @@
 //! Scenarios of the per-core engine in virtual time, one per file. One binary, so that they link once.
 
+mod tones;
 mod world;
 
 mod a_relay_keeps_one_line_both_ways;
+mod a_room_is_heard_by_all_but_the_speaker;
 mod a_source_fans_out_to_many_listeners;
 mod a_source_is_learned_by_probation_and_then_locked;
+mod a_tone_is_played_to_its_listeners_only;
 mod an_edit_changes_only_what_it_names;
+mod codecs_that_differ_are_transcoded;
 mod digits_are_heard_once_and_passed_on;
 mod garbage_is_counted_and_harms_nobody;
 mod hold_lets_nothing_through_its_direction;

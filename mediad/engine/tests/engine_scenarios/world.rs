@@ -13,8 +13,8 @@ use media_engine::{
     },
     engine::{Egress, Engine, EngineConfig},
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat, RtcpMode,
-        SessionOptions, SessionSpec, SourcePolicy, TransportSpec,
+        Codec, Direction, EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat, PlayItem,
+        PlaySource, PlayerSpec, RoomSpec, RtcpMode, SessionOptions, SessionSpec, SourcePolicy, TransportSpec,
     },
 };
 use rtp::{
@@ -116,6 +116,7 @@ impl World {
             spec,
             sockets,
             streams,
+            prompts: Vec::new(),
         };
         self.engine
             .handle_command(self.now, Command::Commit(Box::new(commit)), &mut self.wire);
@@ -208,6 +209,8 @@ impl World {
 #[derive(Debug, Clone)]
 pub(crate) struct Graph {
     pub(crate) endpoints: Vec<Party>,
+    /// Rooms and players.
+    pub(crate) others: Vec<NodeSpec>,
     pub(crate) edges: Vec<EdgeSpec>,
     pub(crate) options: SessionOptions,
 }
@@ -298,8 +301,34 @@ pub(crate) fn edge(from: &str, to: &str) -> EdgeSpec {
     EdgeSpec {
         from: from.into(),
         to: to.into(),
+        gain_db: 0.0,
         muted: false,
         block_digits: false,
+    }
+}
+
+/// A room of at most `sample_rate_hz`.
+pub(crate) fn room(id: &str, sample_rate_hz: u32) -> NodeSpec {
+    NodeSpec {
+        id: id.into(),
+        kind: NodeKind::Room(RoomSpec { sample_rate_hz }),
+    }
+}
+
+/// A player that plays `items` once.
+pub(crate) fn player(id: &str, items: &[PlaySource]) -> NodeSpec {
+    let item = |source: &PlaySource| PlayItem {
+        source: source.clone(),
+        start_ms: 0,
+    };
+    NodeSpec {
+        id: id.into(),
+        kind: NodeKind::Player(PlayerSpec {
+            items: items.iter().map(item).collect(),
+            repeat: Some(1),
+            gain_db: 0.0,
+            paused: false,
+        }),
     }
 }
 
@@ -315,6 +344,7 @@ impl Graph {
     pub(crate) fn of(endpoints: Vec<Party>, edges: &[(&str, &str)]) -> Self {
         Self {
             endpoints,
+            others: Vec::new(),
             edges: edges.iter().map(|(from, to)| edge(from, to)).collect(),
             options: SessionOptions {
                 media_timeout: Duration::from_secs(30),
@@ -347,6 +377,7 @@ impl Graph {
             .collect();
         transports.sort_by(|a, b| a.id.cmp(&b.id));
         let mut nodes: Vec<_> = self.endpoints.iter().map(|party| Arc::new(node(party))).collect();
+        nodes.extend(self.others.iter().cloned().map(Arc::new));
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         let mut edges = self.edges.clone();
         edges.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));

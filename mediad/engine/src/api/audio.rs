@@ -1,0 +1,146 @@
+//! Players, from the contract and back.
+
+use proto::mediad::v1 as pb;
+
+use super::request::{out_of_range, unimplemented};
+use crate::{
+    limits,
+    refusal::Refusal,
+    spec::{CallProgress, Country, Name, PlayItem, PlaySource, PlayerSpec},
+};
+
+/// Every tone, by its name in the contract.
+const TONES: [(&str, Country, CallProgress); 12] = [
+    ("dial-us", Country::Us, CallProgress::Dial),
+    ("dial-uk", Country::Uk, CallProgress::Dial),
+    ("dial-de", Country::De, CallProgress::Dial),
+    ("ringback-us", Country::Us, CallProgress::Ringback),
+    ("ringback-uk", Country::Uk, CallProgress::Ringback),
+    ("ringback-de", Country::De, CallProgress::Ringback),
+    ("busy-us", Country::Us, CallProgress::Busy),
+    ("busy-uk", Country::Uk, CallProgress::Busy),
+    ("busy-de", Country::De, CallProgress::Busy),
+    ("congestion-us", Country::Us, CallProgress::Congestion),
+    ("congestion-uk", Country::Uk, CallProgress::Congestion),
+    ("congestion-de", Country::De, CallProgress::Congestion),
+];
+
+/// A player with every value checked; whether its prompts are there is the host's to find out.
+pub(super) fn player(id: &Name, subject: &str, given: &pb::Player) -> Result<PlayerSpec, Refusal> {
+    if given.barge_in.is_some() {
+        return unimplemented(subject.into(), "barge-in");
+    }
+    if !given.shared_group.is_empty() {
+        return unimplemented(subject.into(), "a shared group of players");
+    }
+    if !given.gain_db.is_finite() || !(-60.0..=20.0).contains(&given.gain_db) {
+        return out_of_range(subject, "gain_db", given.gain_db, "-60 to 20");
+    }
+    if given.items.is_empty() {
+        return Err(Refusal::Missing {
+            subject: subject.into(),
+            field: "items",
+        });
+    }
+    if given.items.len() > limits::PLAY_ITEMS_MAX {
+        return Err(Refusal::TooMany {
+            subject: subject.into(),
+            what: "items",
+            count: given.items.len(),
+            max: limits::PLAY_ITEMS_MAX,
+        });
+    }
+    let items: Box<[PlayItem]> = given
+        .items
+        .iter()
+        .map(|given| item(id, subject, given))
+        .collect::<Result<_, _>>()?;
+    let before_last = &items[..items.len() - 1];
+    if before_last
+        .iter()
+        .any(|item| matches!(item.source, PlaySource::Tone(..)))
+    {
+        return Err(Refusal::AfterTone(id.clone()));
+    }
+    Ok(PlayerSpec {
+        items,
+        repeat: match given.repeat {
+            None => Some(1),
+            Some(0) => None,
+            Some(times) => Some(times),
+        },
+        gain_db: given.gain_db,
+        paused: given.paused,
+    })
+}
+
+fn item(id: &Name, subject: &str, given: &pb::PlayItem) -> Result<PlayItem, Refusal> {
+    let source = match &given.source {
+        Some(pb::play_item::Source::Tone(name)) => {
+            let tone = TONES.iter().find(|(known, ..)| known == name);
+            let (_, country, tone) = tone.ok_or_else(|| Refusal::UnknownTone {
+                node: id.clone(),
+                tone: name.chars().take(64).collect(),
+                known: TONES.map(|(name, ..)| name).join(", "),
+            })?;
+            PlaySource::Tone(*country, *tone)
+        }
+        Some(pb::play_item::Source::SilenceMs(ms @ 1..=86_400_000)) => PlaySource::Silence(*ms),
+        Some(pb::play_item::Source::SilenceMs(ms)) => {
+            return out_of_range(subject, "items.silence_ms", ms, "1 to 86400000");
+        }
+        Some(pb::play_item::Source::Prompt(name)) => {
+            prompt_name(id, name)?;
+            return unimplemented(subject.into(), "a prompt");
+        }
+        None => {
+            return Err(Refusal::Missing {
+                subject: subject.into(),
+                field: "items.source",
+            });
+        }
+    };
+    Ok(PlayItem {
+        source,
+        start_ms: given.start_ms,
+    })
+}
+
+/// A name below the prompt directory, and never out of it.
+fn prompt_name(id: &Name, given: &str) -> Result<Name, Refusal> {
+    let below = |part: &str| !part.is_empty() && part != "." && part != "..";
+    let fits = given.len() <= limits::PROMPT_NAME_BYTES_MAX
+        && !given.chars().any(|c| c.is_control() || c == '\\')
+        && given.split('/').all(below);
+    if fits {
+        return Ok(given.into());
+    }
+    Err(Refusal::Prompt {
+        node: id.clone(),
+        prompt: given.chars().take(64).collect(),
+        reason: "is no relative name of a file, such as \"en/welcome.wav\"".into(),
+    })
+}
+
+/// A player in the contract's words.
+pub(super) fn described(spec: &PlayerSpec) -> pb::Player {
+    let item = |item: &PlayItem| pb::PlayItem {
+        source: Some(match &item.source {
+            PlaySource::Prompt(name) => pb::play_item::Source::Prompt(name.to_string()),
+            PlaySource::Silence(ms) => pb::play_item::Source::SilenceMs(*ms),
+            PlaySource::Tone(country, tone) => {
+                let known = TONES.iter().find(|(_, c, t)| c == country && t == tone);
+                pb::play_item::Source::Tone(known.map_or("", |(name, ..)| name).into())
+            }
+        }),
+        start_ms: item.start_ms,
+    };
+    pb::Player {
+        items: spec.items.iter().map(item).collect(),
+        repeat: Some(spec.repeat.unwrap_or(0)),
+        gain_db: spec.gain_db,
+        paused: spec.paused,
+        barge_in: None,
+        shared_group: String::new(),
+    }
+}

@@ -1,0 +1,249 @@
+//! From a source's packets to frames of a tick: jitter buffer, decoder, concealment, and the session's sampling rate.
+
+use std::time::Instant;
+
+use codecs::{CodecKind, Decoder, resample::Resampler};
+
+use super::{
+    jitter::{Jitter, Next, PACKET_MS_MAX},
+    line::Arrival,
+    plan::codec_kind,
+    tick::TICK_MS,
+};
+use crate::spec::EndpointSpec;
+
+/// Longest packet at the highest rate, in samples.
+const SAMPLES_MAX: usize = (48 * PACKET_MS_MAX) as usize;
+
+/// Space for one packet while it is decoded, shared by all sources of an engine.
+#[derive(Debug)]
+pub(crate) struct Scratch(Box<[i16]>);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self(vec![0; SAMPLES_MAX].into_boxed_slice())
+    }
+}
+
+/// One source. Nothing in it allocates once it is made.
+#[derive(Debug)]
+pub(crate) struct Decoding {
+    rate_hz: u32,
+    jitter: Jitter,
+    /// One for each format the peer may send; unset where it cannot be decoded.
+    chains: Box<[Option<Chain>]>,
+    /// Format of the latest packet.
+    current: Option<usize>,
+    /// Decoded and not yet played, at the session's rate.
+    ready: Box<[i16]>,
+    ready_samples: usize,
+    /// The session's tick rests: the next packet is to wake it.
+    pub(crate) asleep: bool,
+}
+
+#[derive(Debug)]
+struct Chain {
+    kind: CodecKind,
+    rate_hz: u32,
+    decoder: Decoder,
+    /// To the session's rate, where the decoder does not give that.
+    resampler: Option<Resampler>,
+}
+
+impl Chain {
+    fn new(kind: CodecKind, rate_hz: u32) -> Option<Self> {
+        // Opus decodes to whatever rate is asked for.
+        let own_hz = if kind.runs_at(rate_hz) {
+            rate_hz
+        } else {
+            kind.sample_rate_hz()
+        };
+        let resampler = if own_hz == rate_hz {
+            None
+        } else {
+            Some(Resampler::new(own_hz, rate_hz).ok()?)
+        };
+        Some(Self {
+            kind,
+            rate_hz: own_hz,
+            decoder: Decoder::new(kind, own_hz).ok()?,
+            resampler,
+        })
+    }
+}
+
+impl Decoding {
+    pub(crate) fn new(spec: &EndpointSpec, rate_hz: u32) -> Self {
+        let samples = (rate_hz / 1_000 * (PACKET_MS_MAX + 2 * TICK_MS)) as usize;
+        Self {
+            rate_hz,
+            jitter: Jitter::new(spec.jitter_ms_max, bytes_per_ms(spec)),
+            chains: chains(spec, rate_hz),
+            current: None,
+            ready: vec![0; samples].into_boxed_slice(),
+            ready_samples: 0,
+            asleep: false,
+        }
+    }
+
+    /// What was made for another rate or other formats is made anew.
+    pub(crate) fn fits(&self, spec: &EndpointSpec, rate_hz: u32) -> bool {
+        let kinds = spec.receive.iter().map(codec_kind);
+        let same = self.chains.len() == spec.receive.len()
+            && kinds
+                .zip(&self.chains)
+                .all(|(kind, chain)| kind == chain.as_ref().map(|chain| chain.kind));
+        same && self.rate_hz == rate_hz
+            && self.jitter.shape() == Jitter::new(spec.jitter_ms_max, bytes_per_ms(spec)).shape()
+    }
+
+    /// Takes a packet in; true if the session's tick is to be woken.
+    #[inline]
+    pub(crate) fn push(&mut self, now: Instant, arrival: &Arrival, format: usize, payload: &[u8]) -> bool {
+        if arrival.event {
+            return false;
+        }
+        if let Some(Some(chain)) = self.chains.get(format) {
+            self.jitter.push(now, arrival, format as u8, chain.kind, payload);
+        }
+        self.asleep
+    }
+
+    /// The next tick of the source in `frame`; false, and zeros, when there is nothing to hear.
+    pub(crate) fn pull(&mut self, now: Instant, frame: &mut [i16], scratch: &mut Scratch) -> bool {
+        if !self.jitter.tick(now) && self.ready_samples == 0 {
+            frame.fill(0);
+            return false;
+        }
+        self.fill(frame.len(), scratch);
+        if self.jitter.is_too_early() {
+            self.fill(2 * frame.len(), scratch);
+            self.join_two(frame.len());
+        }
+        let samples = frame.len().min(self.ready_samples);
+        frame[..samples].copy_from_slice(&self.ready[..samples]);
+        frame[samples..].fill(0);
+        self.ready.copy_within(samples..self.ready_samples, 0);
+        self.ready_samples -= samples;
+        true
+    }
+
+    /// Ticks were left out: so is what belonged to them.
+    pub(crate) fn miss(&mut self, ticks: u32) {
+        self.ready_samples = 0;
+        self.jitter.pass(ticks * TICK_MS);
+    }
+
+    /// Nothing waits and nothing plays.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.jitter.is_idle() && self.ready_samples == 0
+    }
+
+    /// The packets that were not played yet, in the order of the stream.
+    pub(crate) fn waiting(&self, each: impl FnMut(&Arrival, u8, &[u8])) {
+        self.jitter.waiting(each);
+    }
+
+    /// Decodes, or makes up, until `samples` are ready or the stream paused.
+    fn fill(&mut self, samples: usize, scratch: &mut Scratch) {
+        while self.ready_samples < samples {
+            match self.jitter.next() {
+                Next::Packet(place) => {
+                    let (format, payload) = self.jitter.take(place);
+                    let format = usize::from(format);
+                    let Some(Some(chain)) = self.chains.get_mut(format) else {
+                        continue;
+                    };
+                    self.current = Some(format);
+                    let decoded = chain.decoder.decode(payload, &mut scratch.0).ok();
+                    // A payload that only looked like one: its time passes as if it had been lost.
+                    let decoded = decoded.unwrap_or_else(|| {
+                        let lost = (chain.rate_hz / 1_000 * TICK_MS) as usize;
+                        chain.decoder.conceal(&mut scratch.0[..lost]);
+                        lost
+                    });
+                    self.add(decoded, scratch);
+                }
+                Next::Lost(ms, follower) => {
+                    self.make_up(ms, Some(follower), scratch);
+                    self.jitter.pass(ms);
+                }
+                Next::Late => {
+                    self.make_up(TICK_MS, None, scratch);
+                    if !self.jitter.made_up(TICK_MS) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Conceals `ms`, from what the packet in place `follower` repeats of them if it does.
+    fn make_up(&mut self, ms: u32, follower: Option<usize>, scratch: &mut Scratch) {
+        let Some(Some(chain)) = self.current.and_then(|current| self.chains.get_mut(current)) else {
+            let silent = (self.rate_hz / 1_000 * ms) as usize;
+            let end = (self.ready_samples + silent).min(self.ready.len());
+            self.ready[self.ready_samples..end].fill(0);
+            self.ready_samples = end;
+            return;
+        };
+        let samples = (chain.rate_hz / 1_000 * ms) as usize;
+        let pcm = &mut scratch.0[..samples];
+        match follower.map(|place| self.jitter.peek(place)) {
+            Some((format, payload)) if Some(usize::from(format)) == self.current => {
+                chain.decoder.recover(payload, pcm);
+            }
+            Some(_) | None => chain.decoder.conceal(pcm),
+        }
+        self.add(samples, scratch);
+    }
+
+    /// Moves decoded samples to those that are ready.
+    fn add(&mut self, decoded: usize, scratch: &Scratch) {
+        let Some(Some(chain)) = self.current.and_then(|current| self.chains.get_mut(current)) else {
+            return;
+        };
+        let room = &mut self.ready[self.ready_samples..];
+        let pcm = &scratch.0[..decoded];
+        self.ready_samples += match &mut chain.resampler {
+            Some(resampler) => resampler.process(pcm, room).unwrap_or(0),
+            None => {
+                let count = pcm.len().min(room.len());
+                room[..count].copy_from_slice(&pcm[..count]);
+                count
+            }
+        };
+    }
+
+    /// Makes one frame of the first two: the one fades into the other, and the delay is a tick shorter.
+    fn join_two(&mut self, samples: usize) {
+        if self.ready_samples < 2 * samples {
+            return;
+        }
+        let (first, second) = self.ready.split_at_mut(samples);
+        for (n, (a, b)) in first.iter_mut().zip(second.iter()).enumerate() {
+            let (a_part, b_part) = ((samples - n) as i32, n as i32);
+            *a = ((i32::from(*a) * a_part + i32::from(*b) * b_part) / samples as i32) as i16;
+        }
+        self.ready.copy_within(2 * samples..self.ready_samples, samples);
+        self.ready_samples -= samples;
+    }
+}
+
+fn chains(spec: &EndpointSpec, rate_hz: u32) -> Box<[Option<Chain>]> {
+    let chain = |format| codec_kind(format).and_then(|kind| Chain::new(kind, rate_hz));
+    spec.receive.iter().map(chain).collect()
+}
+
+/// The most that a millisecond of any format takes.
+fn bytes_per_ms(spec: &EndpointSpec) -> usize {
+    let bytes = |kind: CodecKind| match kind {
+        CodecKind::Pcmu | CodecKind::Pcma | CodecKind::G722 => 8,
+        // A packet of 60 ms at any sensible bit rate.
+        CodecKind::Opus => 25,
+        CodecKind::L16 { sample_rate_hz } => (sample_rate_hz / 500) as usize,
+    };
+    let kinds = spec.receive.iter().filter_map(codec_kind);
+    // What does not fit a datagram never comes.
+    kinds.map(bytes).max().unwrap_or(8).min(25)
+}

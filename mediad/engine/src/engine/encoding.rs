@@ -1,0 +1,99 @@
+//! From frames of a tick to payloads: the listener's sampling rate, its packet time, its codec.
+
+use codecs::{CodecKind, Encoder, opus, resample::Resampler};
+
+use super::{plan::Group, tick::TICK_MS};
+
+/// Longest payload: an Opus packet of 60 ms, or what a datagram carries.
+const PAYLOAD_BYTES_MAX: usize = 1_500;
+
+/// One run of an encoder. Nothing in it allocates once it is made.
+#[derive(Debug)]
+pub(crate) struct Encoding {
+    kind: CodecKind,
+    encoder: Encoder,
+    /// From the session's rate, where the codec needs another.
+    resampler: Option<Resampler>,
+    /// Samples of a packet.
+    frame: usize,
+    /// Waiting for a packet to be full.
+    pending: Box<[i16]>,
+    pending_samples: usize,
+    payload: Box<[u8]>,
+}
+
+impl Encoding {
+    /// For listeners of `group`, fed at `rate_hz`; `None` only for rates that nobody compiles.
+    pub(crate) fn new(group: &Group, rate_hz: u32) -> Option<Self> {
+        let kind = group.kind;
+        // Opus takes the session's rate: at 8 kHz it costs half.
+        let own_hz = if kind.runs_at(rate_hz) {
+            rate_hz
+        } else {
+            kind.sample_rate_hz()
+        };
+        let resampler = if own_hz == rate_hz {
+            None
+        } else {
+            Some(Resampler::new(rate_hz, own_hz).ok()?)
+        };
+        let frame = CodecKind::frame_samples(own_hz, group.ptime_ms.into());
+        let tick = CodecKind::frame_samples(own_hz, TICK_MS);
+        Some(Self {
+            kind,
+            encoder: Encoder::new(kind, own_hz, &opus::Settings::default()).ok()?,
+            resampler,
+            frame,
+            pending: vec![0; frame + tick + 8].into_boxed_slice(),
+            pending_samples: 0,
+            payload: vec![0; PAYLOAD_BYTES_MAX].into_boxed_slice(),
+        })
+    }
+
+    /// It remembers nothing from one tick to the next, so that whoever needs it may use it.
+    pub(crate) fn is_stateless(&self) -> bool {
+        let plain = match self.kind {
+            CodecKind::Pcmu | CodecKind::Pcma | CodecKind::L16 { .. } => true,
+            CodecKind::G722 | CodecKind::Opus => false,
+        };
+        plain
+            && self.resampler.is_none()
+            && TICK_MS as usize * self.frame == self.tick_samples() * TICK_MS as usize
+    }
+
+    /// A packet in units of the RTP clock.
+    pub(crate) fn ticks(&self, ptime_ms: u8) -> u32 {
+        self.kind.ptime_ticks(ptime_ms.into())
+    }
+
+    /// Takes the frame of one tick.
+    pub(crate) fn feed(&mut self, pcm: &[i16]) {
+        let room = &mut self.pending[self.pending_samples..];
+        self.pending_samples += match &mut self.resampler {
+            Some(resampler) => resampler.process(pcm, room).unwrap_or(0),
+            None => {
+                let count = pcm.len().min(room.len());
+                room[..count].copy_from_slice(&pcm[..count]);
+                count
+            }
+        };
+    }
+
+    /// The next payload; `None` when too little waits. Empty: nothing needs to be sent for this packet's time.
+    pub(crate) fn poll_payload(&mut self) -> Option<&[u8]> {
+        if self.pending_samples < self.frame {
+            return None;
+        }
+        let bytes = self
+            .encoder
+            .encode(&self.pending[..self.frame], &mut self.payload)
+            .unwrap_or(0);
+        self.pending.copy_within(self.frame..self.pending_samples, 0);
+        self.pending_samples -= self.frame;
+        Some(&self.payload[..bytes])
+    }
+
+    fn tick_samples(&self) -> usize {
+        self.pending.len() - 8 - self.frame
+    }
+}

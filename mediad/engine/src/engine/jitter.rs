@@ -1,0 +1,495 @@
+//! The jitter buffer of one source: packets in, in whatever order the network has them; frames out, one after another.
+//!
+//! It knows the media clock of the stream only: where playing stands on it, and how long before its turn each packet
+//! arrived. Too late: the delay grows by what had to be made up. Early for long: it shrinks by a frame. Never above the
+//! bound, whatever comes.
+
+use std::time::{Duration, Instant};
+
+use codecs::CodecKind;
+use rtp::units::{ClockRate, ExtendedSeq, RtpTimestamp};
+
+use super::{
+    line::{Arrival, StreamId},
+    tick::TICK_MS,
+};
+
+/// Longest packet that is taken.
+pub(crate) const PACKET_MS_MAX: u32 = 120;
+/// After this long without packets the stream has paused: what comes next begins anew.
+const PAUSE_MS: u32 = 100;
+/// How long the first packet waits at least, so that its successors may be a little late.
+const HOLD_MS: u32 = 10;
+/// The delay is looked at after this many ticks.
+const WINDOW: u16 = 100;
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    arrival: Arrival,
+    /// Length of sound in it, in the stream's clock; 0: free.
+    ticks: u32,
+    bytes: u16,
+    format: u8,
+}
+
+/// What is to be played next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// This packet; give its place to [`Jitter::take`].
+    Packet(usize),
+    /// Lost, for so many ms at most; what follows is in this place.
+    Lost(u32, usize),
+    /// Nothing came in time.
+    Late,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Jitter {
+    /// Bound of the delay.
+    ms_max: u32,
+    entries: Box<[Entry]>,
+    bytes: Box<[u8]>,
+    bytes_each: usize,
+    stream: StreamId,
+    clock: ClockRate,
+    /// Where the next sample lies on the stream's clock.
+    next: RtpTimestamp,
+    /// Number of the latest packet that was played; none before it is any more.
+    played: ExtendedSeq,
+    playing: bool,
+    /// When the first packet came that waits to be played.
+    since: Option<Instant>,
+    /// Time made up for packets that may still come; ticks of the clock.
+    owed: u32,
+    /// Nothing came for so long.
+    late_ms: u32,
+    /// When the latest tick was.
+    ticked: Option<Instant>,
+    /// Shortest wait of a packet in this window, in ms.
+    wait_min: i32,
+    window: u16,
+}
+
+impl Jitter {
+    /// A buffer for packets of at most `bytes_per_ms`.
+    pub(crate) fn new(ms_max: u16, bytes_per_ms: usize) -> Self {
+        // Packets of 10 ms fill the bound, and some more; longer packets need fewer places.
+        let places = usize::from(ms_max) / 10 + 6;
+        let bytes_each = bytes_per_ms * 60;
+        let free = Entry {
+            arrival: Arrival {
+                stream: StreamId::NONE,
+                ext: ExtendedSeq(0),
+                timestamp: RtpTimestamp(0),
+                clock: ClockRate::HZ_8000,
+                marker: false,
+                late: false,
+                event: false,
+            },
+            ticks: 0,
+            bytes: 0,
+            format: 0,
+        };
+        Self {
+            ms_max: u32::from(ms_max).max(2 * TICK_MS),
+            entries: vec![free; places].into_boxed_slice(),
+            bytes: vec![0; places * bytes_each].into_boxed_slice(),
+            bytes_each,
+            stream: StreamId::NONE,
+            clock: ClockRate::HZ_8000,
+            next: RtpTimestamp(0),
+            played: ExtendedSeq(0),
+            playing: false,
+            since: None,
+            owed: 0,
+            late_ms: 0,
+            ticked: None,
+            wait_min: i32::MAX,
+            window: 0,
+        }
+    }
+
+    /// Bound of the delay and room for a packet: what it was made for.
+    pub(crate) fn shape(&self) -> (u32, usize) {
+        (self.ms_max, self.bytes_each)
+    }
+
+    /// Takes a packet in. What cannot be played any more, or not be read, is dropped.
+    pub(crate) fn push(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        format: u8,
+        kind: CodecKind,
+        payload: &[u8],
+    ) {
+        let Ok(ticks) = kind.payload_ticks(payload) else {
+            return;
+        };
+        if ticks == 0
+            || payload.len() > self.bytes_each
+            || ticks > self.ticks_of(arrival.clock, PACKET_MS_MAX)
+        {
+            return;
+        }
+        if arrival.stream != self.stream || arrival.clock != self.clock {
+            self.begin(arrival);
+        }
+        if arrival.ext <= self.played {
+            return;
+        }
+        let ahead = arrival.timestamp.diff(self.next);
+        if self.playing {
+            let far = self.ticks_of(self.clock, self.ms_max) as i32;
+            if ahead < -(self.clock.hz() as i32) || ahead > far + self.clock.hz() as i32 {
+                // A jump of the clock, or the first after a long pause.
+                self.begin(arrival);
+                self.since = Some(now);
+            } else {
+                self.note_wait(now, ahead);
+                if ahead + ticks.cast_signed() <= 0 {
+                    return;
+                }
+                if ahead > far {
+                    self.skip_to(arrival.timestamp.wrapping_sub(far.unsigned_abs()));
+                }
+            }
+        } else if self.since.is_none() || ahead < 0 {
+            self.next = arrival.timestamp;
+            self.since.get_or_insert(now);
+        }
+        let place = self.free_place(arrival.timestamp);
+        self.entries[place] = Entry {
+            arrival: *arrival,
+            ticks,
+            bytes: payload.len() as u16,
+            format,
+        };
+        let start = place * self.bytes_each;
+        self.bytes[start..start + payload.len()].copy_from_slice(payload);
+    }
+
+    /// A tick begins; whether there is anything to play.
+    pub(crate) fn tick(&mut self, now: Instant) -> bool {
+        self.ticked = Some(now);
+        if !self.playing {
+            let hold = Duration::from_millis(HOLD_MS.into());
+            self.playing = self
+                .since
+                .is_some_and(|since| now.saturating_duration_since(since) >= hold);
+            self.late_ms = 0;
+            self.wait_min = i32::MAX;
+            self.window = 0;
+        }
+        self.playing
+    }
+
+    /// What comes next on the stream's clock.
+    pub(crate) fn next(&mut self) -> Next {
+        loop {
+            let Some(place) = self.first() else {
+                return Next::Late;
+            };
+            self.late_ms = 0;
+            let ahead = self.entries[place].arrival.timestamp.diff(self.next);
+            if ahead <= 0 {
+                // It came after all: what was made up for it stays as delay.
+                self.owed = 0;
+                return Next::Packet(place);
+            }
+            let ahead = ahead.unsigned_abs();
+            if self.owed == 0 {
+                let ms = ahead.div_ceil((self.clock.hz() / 1_000).max(1));
+                return Next::Lost(ms.min(TICK_MS), place);
+            }
+            // Lost, and made up for already.
+            let settled = self.owed.min(ahead);
+            self.next = self.next.wrapping_add(settled);
+            self.owed -= settled;
+        }
+    }
+
+    /// The packet in `place` is played: its format and payload.
+    pub(crate) fn take(&mut self, place: usize) -> (u8, &[u8]) {
+        let entry = &mut self.entries[place];
+        self.next = entry.arrival.timestamp.wrapping_add(entry.ticks);
+        self.played = self.played.max(entry.arrival.ext);
+        entry.ticks = 0;
+        let start = place * self.bytes_each;
+        (entry.format, &self.bytes[start..start + usize::from(entry.bytes)])
+    }
+
+    /// Format and payload of the packet in `place`, which stays.
+    pub(crate) fn peek(&self, place: usize) -> (u8, &[u8]) {
+        let entry = &self.entries[place];
+        let start = place * self.bytes_each;
+        (entry.format, &self.bytes[start..start + usize::from(entry.bytes)])
+    }
+
+    /// `ms` of a loss were made up.
+    pub(crate) fn pass(&mut self, ms: u32) {
+        self.next = self.next.wrapping_add(self.ticks_of(self.clock, ms));
+    }
+
+    /// `ms` were made up for packets that are late. False once that went on for so long that the stream paused.
+    pub(crate) fn made_up(&mut self, ms: u32) -> bool {
+        self.late_ms += ms;
+        let ticks = self.ticks_of(self.clock, ms);
+        // The delay may grow while it is below its bound; beyond that the packets are given up.
+        if self.owed + ticks <= self.ticks_of(self.clock, self.ms_max - TICK_MS) {
+            self.owed += ticks;
+        } else {
+            self.next = self.next.wrapping_add(ticks);
+        }
+        if self.late_ms >= PAUSE_MS {
+            self.playing = false;
+            self.since = None;
+            self.owed = 0;
+        }
+        self.playing
+    }
+
+    /// Once in a window: every packet of it waited so long that a frame may go.
+    pub(crate) fn is_too_early(&mut self) -> bool {
+        self.window += 1;
+        if self.window < WINDOW {
+            return false;
+        }
+        self.window = 0;
+        let wait = std::mem::replace(&mut self.wait_min, i32::MAX);
+        wait != i32::MAX && wait > (TICK_MS + 2 * HOLD_MS) as i32
+    }
+
+    /// Nothing waits and nothing plays.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.playing && self.since.is_none()
+    }
+
+    /// What waits, in the order of the stream.
+    pub(crate) fn waiting(&self, mut each: impl FnMut(&Arrival, u8, &[u8])) {
+        let mut after = i32::MIN;
+        loop {
+            let ahead = |entry: &Entry| entry.arrival.timestamp.diff(self.next);
+            let behind = self
+                .entries
+                .iter()
+                .enumerate()
+                .filter(|(_, entry)| entry.ticks > 0 && ahead(entry) > after);
+            let Some((place, entry)) = behind.min_by_key(|(_, entry)| ahead(entry)) else {
+                return;
+            };
+            after = ahead(entry);
+            each(&entry.arrival, entry.format, self.peek(place).1);
+        }
+    }
+
+    fn begin(&mut self, arrival: &Arrival) {
+        for entry in &mut self.entries {
+            entry.ticks = 0;
+        }
+        if self.stream != arrival.stream {
+            self.played = ExtendedSeq(0);
+        }
+        self.stream = arrival.stream;
+        self.clock = arrival.clock;
+        self.next = arrival.timestamp;
+        self.playing = false;
+        self.since = None;
+        self.owed = 0;
+    }
+
+    /// How long a packet will wait for its turn.
+    fn note_wait(&mut self, now: Instant, ahead: i32) {
+        let Some(ticked) = self.ticked else { return };
+        let per_ms = (self.clock.hz() / 1_000).max(1) as i32;
+        let gone = now.saturating_duration_since(ticked).as_millis().min(1_000) as i32;
+        // What was made up for packets that did not come delays those behind them too.
+        let ahead = ahead + self.owed.min(self.clock.hz()) as i32;
+        self.wait_min = self.wait_min.min(ahead / per_ms + TICK_MS as i32 - gone);
+    }
+
+    /// Gives up what lies before `timestamp`.
+    fn skip_to(&mut self, timestamp: RtpTimestamp) {
+        self.next = timestamp;
+        self.owed = 0;
+        for entry in &mut self.entries {
+            if entry.ticks > 0 && entry.arrival.timestamp.wrapping_add(entry.ticks).diff(timestamp) <= 0 {
+                entry.ticks = 0;
+            }
+        }
+    }
+
+    fn first(&self) -> Option<usize> {
+        let taken = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.ticks > 0);
+        taken
+            .min_by_key(|(_, entry)| entry.arrival.timestamp.diff(self.next))
+            .map(|(place, _)| place)
+    }
+
+    /// A place for a packet; the oldest one's if there is none. The lowest is taken, so that few are ever touched.
+    fn free_place(&mut self, timestamp: RtpTimestamp) -> usize {
+        if let Some(free) = self.entries.iter().position(|entry| entry.ticks == 0) {
+            return free;
+        }
+        let oldest = self.first().unwrap_or(0);
+        let after = self.entries[oldest]
+            .arrival
+            .timestamp
+            .wrapping_add(self.entries[oldest].ticks);
+        if after.diff(self.next) > 0 && after.diff(timestamp) <= 0 {
+            self.next = after;
+        }
+        oldest
+    }
+
+    fn ticks_of(&self, clock: ClockRate, ms: u32) -> u32 {
+        (u64::from(clock.hz()) * u64::from(ms) / 1_000) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[expect(clippy::disallowed_methods, reason = "a base for virtual time")]
+    fn base() -> Instant {
+        Instant::now()
+    }
+
+    fn arrival(n: u32) -> Arrival {
+        Arrival {
+            stream: StreamId(1),
+            ext: ExtendedSeq(u64::from(n) + 70_000),
+            timestamp: RtpTimestamp(n.wrapping_mul(160).wrapping_sub(5_000)),
+            clock: ClockRate::HZ_8000,
+            marker: false,
+            late: false,
+            event: false,
+        }
+    }
+
+    /// One tick of 20 ms packets: which packet was played, or whether it was made up.
+    fn play(jitter: &mut Jitter, now: Instant) -> Option<u8> {
+        if !jitter.tick(now) {
+            return None;
+        }
+        match jitter.next() {
+            Next::Packet(place) => Some(jitter.take(place).1[0]),
+            Next::Lost(ms, _) => {
+                jitter.pass(ms);
+                Some(255)
+            }
+            Next::Late => {
+                jitter.made_up(20);
+                Some(255)
+            }
+        }
+    }
+
+    fn push(jitter: &mut Jitter, now: Instant, n: u32) {
+        jitter.push(now, &arrival(n), 0, CodecKind::Pcmu, &[n as u8; 160]);
+    }
+
+    #[test]
+    fn reordered_packets_are_played_in_order_and_a_loss_is_made_up_once() {
+        let start = base();
+        let mut jitter = Jitter::new(120, 8);
+        let mut heard = Vec::new();
+        for tick in 0..12u32 {
+            let now = start + Duration::from_millis(20 * u64::from(tick));
+            let arrives: &[u32] = match tick {
+                2 => &[],
+                3 => &[3, 2],
+                5 => &[],
+                11 => &[],
+                _ => &[tick],
+            };
+            for n in arrives {
+                push(&mut jitter, now, *n);
+            }
+            heard.extend(play(&mut jitter, now + Duration::from_millis(15)));
+        }
+        // Two was late by a tick: made up, then played; five never came.
+        assert_eq!(heard, [0, 1, 255, 2, 3, 4, 255, 6, 7, 8, 9, 10]);
+    }
+
+    #[test]
+    fn a_pause_ends_playing_and_the_next_word_waits_its_turn() {
+        let start = base();
+        let mut jitter = Jitter::new(120, 8);
+        push(&mut jitter, start, 0);
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(play(&mut jitter, at(5)), None, "it waits");
+        assert_eq!(play(&mut jitter, at(25)), Some(0));
+        for tick in 2..7 {
+            assert_eq!(play(&mut jitter, at(5 + 20 * tick)), Some(255));
+        }
+        assert_eq!(play(&mut jitter, at(145)), None);
+        assert!(jitter.is_idle());
+        push(&mut jitter, at(400), 20);
+        assert!(!jitter.is_idle());
+        assert_eq!(play(&mut jitter, at(405)), None);
+        assert_eq!(play(&mut jitter, at(425)), Some(20));
+    }
+
+    #[test]
+    fn delay_that_is_not_needed_is_noticed() {
+        let start = base();
+        let mut jitter = Jitter::new(200, 8);
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        for n in 0..4 {
+            push(&mut jitter, at(1), n);
+        }
+        let mut noticed = 0;
+        for tick in 0..250u32 {
+            push(&mut jitter, at(20 * u64::from(tick) + 2), tick + 4);
+            play(&mut jitter, at(20 * u64::from(tick) + 15));
+            noticed += u32::from(jitter.is_too_early());
+        }
+        assert_eq!(noticed, 2, "once in each window");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_nothing_is_played_twice_or_backwards(
+            steps in proptest::collection::vec((0..30u32, 0..60u64, any::<bool>()), 1..300),
+        ) {
+            let start = base();
+            let mut jitter = Jitter::new(60, 8);
+            let (mut now, mut head) = (start, 0u32);
+            let mut seen = std::collections::BTreeSet::new();
+            let mut last = None;
+            for (n, ms, ticks) in steps {
+                now += Duration::from_millis(ms);
+                if ticks {
+                    if jitter.tick(now) {
+                        match jitter.next() {
+                            Next::Packet(place) => {
+                                let (_, payload) = jitter.take(place);
+                                let n = u32::from_be_bytes([payload[0], payload[1], payload[2], payload[3]]);
+                                prop_assert!(last.is_none_or(|last| last < n), "{n} after {last:?}");
+                                last = Some(n);
+                            }
+                            Next::Lost(ms, _) => jitter.pass(ms),
+                            Next::Late => { jitter.made_up(20); }
+                        }
+                    }
+                } else {
+                    head += n / 10;
+                    let n = head + n % 10;
+                    if seen.insert(n) {
+                        let mut payload = [0; 160];
+                        payload[..4].copy_from_slice(&n.to_be_bytes());
+                        jitter.push(now, &arrival(n), 0, CodecKind::Pcmu, &payload);
+                    }
+                }
+            }
+        }
+    }
+}

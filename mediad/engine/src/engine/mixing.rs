@@ -1,0 +1,229 @@
+//! The tick of a session that decodes, and how its mixer comes and goes with edits.
+
+use std::sync::Arc;
+
+use rtp::{
+    header::{FIXED_HEADER_BYTES, RtpHeader},
+    time::Now,
+};
+
+use super::{
+    Egress, Engine, Totals,
+    decoding::{Decoding, Scratch},
+    endpoint::Endpoint,
+    line::Stride,
+    media::forward,
+    mixer::{Feed, Mixer, Outgoing},
+    plan::{Mapping, Mix},
+    slab::Key,
+    tick::TICK_MS,
+};
+use crate::{
+    command::{DropReason, EventKind, Prompt},
+    spec::SessionSpec,
+};
+
+impl Engine {
+    /// The tick of a session.
+    pub(super) fn tick(&mut self, now: Now, key: Key, number: u64, phase: u8, tx: &mut impl Egress) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return self.ticks.leave();
+        };
+        let is_its_tick = |mixer: &Mixer| !mixer.asleep && mixer.phase == phase && mixer.next_tick <= number;
+        if !session.mixer.as_deref().is_some_and(is_its_tick) {
+            // Left over from before an edit.
+            return self.ticks.leave();
+        }
+        // Taken out while the endpoints, who live beside it, are written to.
+        let (Some(mut mixer), Some(scratch)) = (session.mixer.take(), self.scratch.as_mut()) else {
+            return;
+        };
+        let handle = session.handle;
+        let missed = u32::try_from(number - mixer.next_tick)
+            .unwrap_or(u32::MAX)
+            .min(50);
+        mixer.next_tick = number + 1;
+        let outbox = &mut self.outbox;
+        mixer.gather(now.mono, missed, &mut self.endpoints, scratch, |playback| {
+            outbox.event(handle, Some(&playback.node.id), now.wall, EventKind::PlayFinished);
+        });
+        let endpoints = &mut self.endpoints;
+        let (transports, totals) = (&mut self.transports, &mut self.totals);
+        mixer.encode(|outgoing| {
+            let Some(listener) = endpoints.get_mut(outgoing.listener) else {
+                return;
+            };
+            if !send(now, listener, &outgoing, missed, tx, totals) {
+                totals.drops[DropReason::EgressFull as usize] += 1;
+                if let Some(transport) = transports.get_mut(listener.transport) {
+                    transport.count(DropReason::EgressFull);
+                }
+            }
+        });
+        if mixer.is_quiet() {
+            self.ticks.leave();
+            mixer.asleep = true;
+            self.mark_asleep(&mixer);
+        }
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.mixer = Some(mixer);
+        }
+    }
+
+    /// The next packet of any source is to wake the tick.
+    fn mark_asleep(&mut self, mixer: &Mixer) {
+        for source in &mixer.sources {
+            if let Feed::Endpoint(key) = source.feed
+                && let Some(decoding) = self
+                    .endpoints
+                    .get_mut(key)
+                    .and_then(|e| e.ingress.decoding.as_mut())
+            {
+                decoding.asleep = true;
+            }
+        }
+    }
+
+    /// A packet came for a session whose tick rests.
+    #[cold]
+    pub(super) fn wake(&mut self, now: Now, key: Key) {
+        let Some(endpoint) = self.endpoints.get_mut(key) else {
+            return;
+        };
+        if let Some(decoding) = &mut endpoint.ingress.decoding {
+            decoding.asleep = false;
+        }
+        let session = endpoint.session;
+        self.wake_session(now, session);
+    }
+
+    fn wake_session(&mut self, now: Now, key: Key) {
+        if let Some(mixer) = self
+            .sessions
+            .get_mut(key)
+            .and_then(|session| session.mixer.as_deref_mut())
+            && mixer.asleep
+        {
+            mixer.wake();
+            mixer.next_tick = self.ticks.begin(key, mixer.phase, now.mono);
+        }
+    }
+
+    /// Gives the session the mixer that `mix` asks for, and its sources their decodings.
+    pub(super) fn install_mixer(
+        &mut self,
+        now: Now,
+        key: Key,
+        mix: Option<Box<Mix>>,
+        spec: &SessionSpec,
+        endpoints: &[Key],
+        prompts: &[Arc<Prompt>],
+    ) {
+        let rate_hz = mix.as_ref().map_or(0, |mix| mix.rate_hz);
+        let mut is_source = vec![false; endpoints.len()];
+        for source in mix.iter().flat_map(|mix| &mix.sources) {
+            is_source[*source as usize] = true;
+        }
+        for (endpoint, is_source) in endpoints.iter().zip(is_source) {
+            let Some(endpoint) = self.endpoints.get_mut(*endpoint) else {
+                continue;
+            };
+            let kept = endpoint
+                .ingress
+                .decoding
+                .take()
+                .filter(|decoding| is_source && decoding.fits(endpoint.node.endpoint(), rate_hz));
+            endpoint.ingress.decoding = kept
+                .or_else(|| is_source.then(|| Box::new(Decoding::new(endpoint.node.endpoint(), rate_hz))));
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let before = session.mixer.take();
+        let Some(mix) = mix else { return };
+        let is_new = before.is_none();
+        let mut mixer = Mixer::new(*mix, spec, endpoints, prompts, before.map(|before| *before));
+        if is_new {
+            mixer.phase = self.ticks.assign();
+        }
+        session.mixer = Some(Box::new(mixer));
+        self.scratch.get_or_insert_with(Scratch::new);
+        self.wake_session(now, key);
+    }
+
+    /// What waited to be decoded for a listener who now gets the packets themselves.
+    pub(super) fn hand_over(
+        &mut self,
+        now: Now,
+        source: Key,
+        listener: Key,
+        mappings: &[Mapping],
+        tx: &mut impl Egress,
+    ) {
+        let decoding = self
+            .endpoints
+            .get_mut(source)
+            .and_then(|source| source.ingress.decoding.take());
+        let Some(decoding) = decoding else { return };
+        if let Some(listener) = self.endpoints.get_mut(listener) {
+            decoding.waiting(|arrival, format, payload| {
+                if let Some(mapping) = mappings.get(usize::from(format)) {
+                    forward(now, listener, *mapping, arrival, payload, tx, &mut self.totals);
+                }
+            });
+        }
+        if let Some(source) = self.endpoints.get_mut(source) {
+            source.ingress.decoding = Some(decoding);
+        }
+    }
+}
+
+/// Sends one payload of ours to one listener; false if there was no room.
+#[inline]
+fn send(
+    now: Now,
+    listener: &mut Endpoint,
+    outgoing: &Outgoing<'_>,
+    missed: u32,
+    tx: &mut impl Egress,
+    totals: &mut Totals,
+) -> bool {
+    let egress = &mut listener.egress;
+    let Outgoing {
+        format,
+        payload,
+        ticks,
+        ..
+    } = outgoing;
+    let stride = Stride {
+        clock: format.clock,
+        ticks: *ticks,
+        missed: format.clock.hz() / 1_000 * TICK_MS * missed,
+    };
+    let Some(destination) = egress.destination else {
+        return true;
+    };
+    if egress.suppressed || payload.is_empty() {
+        egress.line.lapse(now.mono, stride);
+        return true;
+    }
+    let len = FIXED_HEADER_BYTES + payload.len();
+    let Some(slot) = tx.slot().and_then(|slot| slot.get_mut(..len)) else {
+        egress.line.lapse(now.mono, stride);
+        return false;
+    };
+    let stamp = egress.line.stride(now.mono, stride);
+    let header = RtpHeader {
+        marker: stamp.marker,
+        payload_type: format.payload_type,
+        sequence: stamp.sequence,
+        timestamp: stamp.timestamp,
+        ssrc: egress.ssrc,
+    };
+    let (head, body) = slot.split_at_mut(FIXED_HEADER_BYTES);
+    head.copy_from_slice(&header.to_bytes());
+    body.copy_from_slice(payload);
+    tx.commit(len, egress.socket, destination);
+    egress.count(format.payload_type.value(), payload.len(), totals);
+    true
+}
