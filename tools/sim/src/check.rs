@@ -233,6 +233,7 @@ impl Judge {
             | EventKind::SourceLearned { .. }
             | EventKind::PeerBye { .. }
             | EventKind::QualityChanged { .. }
+            | EventKind::PlayFinished
             | EventKind::Silent => return Ok(()),
         };
         let at = model

@@ -821,15 +821,15 @@ impl World {
                 },
             ),
             8 => {
-                let room = pb::Node {
+                let tap = pb::Node {
                     id: "r".into(),
-                    kind: Some(pb::node::Kind::Room(pb::Room::default())),
+                    kind: Some(pb::node::Kind::Tap(pb::Tap::default())),
                 };
                 (
-                    "a room",
+                    "a tap",
                     Code::Unimplemented,
                     pb::ApplyRequest {
-                        put_nodes: vec![room],
+                        put_nodes: vec![tap],
                         ..with_port
                     },
                 )
