@@ -9,6 +9,7 @@ use crate::{
     journal::EndedBy,
     leg::Leg,
     media::MediaPlan,
+    registrar::Binding,
     routing::Destination,
 };
 
@@ -119,6 +120,9 @@ pub(crate) struct Round {
     pub(crate) user: Name,
     /// The domain's offer, when the caller came by a queue.
     pub(crate) offer: Option<OfferId>,
+    /// The devices to ring, each with an endpoint of its own: with one for all, who lost the race could be heard until
+    /// its BYE arrives.
+    pub(crate) devices: Vec<(String, Binding)>,
     /// One leg for each device.
     pub(crate) branches: Vec<Leg>,
     /// The best refusal so far.
@@ -169,6 +173,8 @@ pub(crate) struct Call {
     pub(crate) caller: Leg,
     pub(crate) round: Option<Round>,
     pub(crate) rounds: u32,
+    /// Endpoints made for those who are or were rung.
+    pub(crate) offered: Vec<String>,
     pub(crate) callee: Option<Leg>,
     /// Its place in the queue.
     pub(crate) entry: Option<EntryId>,
@@ -193,6 +199,15 @@ impl Call {
         match &self.destination {
             Destination::Queue(name) => Some(name),
             Destination::User(_) => None,
+        }
+    }
+
+    /// Takes back the endpoints of everybody rung but this one.
+    pub(crate) fn withdraw_endpoints(&mut self, but: Option<&str>) {
+        for name in std::mem::take(&mut self.offered) {
+            if Some(name.as_str()) != but {
+                self.plan.remove(&name);
+            }
         }
     }
 

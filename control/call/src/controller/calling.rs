@@ -51,7 +51,7 @@ impl Controller {
         if self.calls.len() >= self.config.calls.count_max {
             return Err(unavailable("too many calls"));
         }
-        self.authorise(now, request, flow)?;
+        let account = self.authorise(now, request, flow)?;
         let uri = request.uri().map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
         let from = request
             .headers
@@ -65,6 +65,7 @@ impl Controller {
         let destination = self.routing.route(&uri, &self.registrar).map_err(refuse)?;
         let mut caller = Leg::new(Invite::Received(txn), flow.remote.ip(), "caller");
         caller.dialog = Some(dialog);
+        caller.user = account;
         let endpoint = self.read_first_offer(request, &mut caller, flow.remote.ip())?;
         let host = self.pool.take().ok_or_else(|| unavailable("no media host"))?;
 
@@ -85,6 +86,7 @@ impl Controller {
             caller,
             round: None,
             rounds: 0,
+            offered: Vec::new(),
             callee: None,
             entry: None,
             conversation: None,
@@ -121,31 +123,28 @@ impl Controller {
         self.send_media(now, id);
     }
 
-    /// Who may call: trusted addresses, our accounts with their password, and strangers if that is allowed.
-    fn authorise(&mut self, now: Now, request: &Request, flow: Flow) -> Result<(), Box<Response>> {
-        if self.config.trusted.contains(&flow.remote.ip()) {
-            return Ok(());
-        }
+    /// Who may call: trusted addresses, our accounts with their password, and strangers if that is allowed. Gives the
+    /// account that calls, if it is one.
+    fn authorise(&mut self, now: Now, request: &Request, flow: Flow) -> Result<Option<Name>, Box<Response>> {
+        let refuse = |status| Box::new(Response::new(status));
         let from = request
             .headers
             .from()
-            .map_err(|_| Box::new(Response::new(StatusCode::BAD_REQUEST)))?;
-        let user = from.uri.user_unescaped();
-        let user = user
-            .as_deref()
-            .and_then(|user| std::str::from_utf8(user).ok())
-            .unwrap_or_default();
+            .map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
+        let user = from.uri.user_unescaped().unwrap_or_default();
+        let user = std::str::from_utf8(&user).unwrap_or_default();
         let claimed = self
             .registrar
             .account(user)
             .filter(|_| self.routing.is_ours(&from.uri));
-        if claimed.is_none() && self.config.allow_anonymous_calls {
-            return Ok(());
+        let strangers_may = claimed.is_none() && self.config.allow_anonymous_calls;
+        if strangers_may || self.config.trusted.contains(&flow.remote.ip()) {
+            return Ok(claimed);
         }
         match self.registrar.authenticate(now, request) {
-            Ok(user) if claimed.as_ref() == Some(&user) => Ok(()),
+            Ok(user) if claimed.as_ref() == Some(&user) => Ok(claimed),
             // Nobody speaks in another's name.
-            Ok(_) => Err(Box::new(Response::new(StatusCode::FORBIDDEN))),
+            Ok(_) => Err(refuse(StatusCode::FORBIDDEN)),
             Err((response, wrong)) => {
                 self.counters.authentication_failures += u64::from(wrong);
                 Err(Box::new(response))
@@ -191,7 +190,8 @@ impl Controller {
     }
 
     fn enqueue(&mut self, now: Now, id: CallId, queue: &Name) {
-        match self.domain.enqueue(now.mono, queue, 0) {
+        let caller = self.calls.get(&id).and_then(|call| call.caller.user.clone());
+        match self.domain.enqueue_from(now.mono, queue, 0, caller) {
             Ok(entry) => {
                 self.by_entry.insert(entry, id);
                 if let Some(call) = self.calls.get_mut(&id) {

@@ -104,11 +104,7 @@ impl Controller {
 
     /// Makes room for a user's answer at the media host; the phones ring once there is a port to offer.
     pub(super) fn start_round(&mut self, now: Now, id: CallId, user: Name, offer: Option<OfferId>) {
-        let peer = self
-            .registrar
-            .bindings(&user)
-            .first()
-            .map(|binding| binding.target().remote().ip());
+        let bindings = self.registrar.bindings(&user).to_vec();
         let formats = self.formats_beside(id);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
@@ -119,24 +115,33 @@ impl Controller {
             }
             return;
         }
-        let before = format!("callee-{}", call.rounds);
         call.rounds += 1;
-        let endpoint = format!("callee-{}", call.rounds);
-        let round = Round {
+        // A port of its own for each round: what somebody rung before still sends is heard by nobody.
+        call.withdraw_endpoints(None);
+        let mut devices = Vec::with_capacity(bindings.len());
+        for (index, binding) in bindings.into_iter().enumerate() {
+            let endpoint = match index {
+                0 => format!("callee-{}", call.rounds),
+                _ => format!("callee-{}.{}", call.rounds, index + 1),
+            };
+            let peer = binding.target().remote().ip();
+            call.plan.put(&endpoint, Endpoint::offered(&formats, peer));
+            call.offered.push(endpoint.clone());
+            devices.push((endpoint, binding));
+        }
+        let is_nowhere = devices.is_empty();
+        call.round = Some(Round {
             user,
             offer,
+            devices,
             branches: Vec::new(),
             refusal: None,
-        };
-        call.round = Some(round);
-        let Some(peer) = peer else {
+        });
+        if is_nowhere {
             self.round_over(now, id, StatusCode::TEMPORARILY_UNAVAILABLE);
-            return;
-        };
-        // A port of its own for each round: what somebody rung before still sends is heard by nobody.
-        call.plan.remove(&before);
-        call.plan.put(&endpoint, Endpoint::offered(&formats, peer));
-        self.send_media(now, id);
+        } else {
+            self.send_media(now, id);
+        }
     }
 
     /// What is offered to who is called: what the caller chose, and what the media host can translate it to.
@@ -152,13 +157,13 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        let Some(round) = call.round.as_ref().filter(|_| call.stage.on_offer_ready()) else {
+        let Some(round) = call.round.as_mut().filter(|_| call.stage.on_offer_ready()) else {
             return;
         };
-        let user = round.user.clone();
-        let bindings = self.registrar.bindings(&user).to_vec();
+        let (user, offer) = (round.user.clone(), round.offer);
+        let devices = std::mem::take(&mut round.devices);
         call.rung.push(user.to_string());
-        if round.offer.is_none() {
+        if offer.is_none() {
             let until = now.mono + Duration::from_secs(self.config.calls.ring_timeout_s);
             call.ring_until = Some(until);
             self.deadlines.insert((until, Due::Ring(id)));
@@ -166,24 +171,23 @@ impl Controller {
         let record = RecordKind::CallRinging {
             call: call.name.clone(),
             user: user.to_string(),
-            devices: bindings.len(),
+            devices: devices.len(),
         };
         self.record(now, record);
-        for binding in &bindings {
-            self.invite(now, id, &user, binding);
+        for (endpoint, binding) in &devices {
+            self.invite(now, id, &user, endpoint, binding);
         }
         self.close_round_if_over(now, id);
     }
 
-    fn invite(&mut self, now: Now, id: CallId, user: &Name, binding: &Binding) {
+    fn invite(&mut self, now: Now, id: CallId, user: &Name, endpoint: &str, binding: &Binding) {
         let formats = self.formats_beside(id);
         let session = self.new_session_id();
         let domain = self.config.domains.first().cloned().unwrap_or_default();
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        let endpoint = format!("callee-{}", call.rounds);
-        let Some(transport) = call.plan.local(&endpoint) else {
+        let Some(transport) = call.plan.local(endpoint) else {
             return;
         };
         let mut session = LocalSession::new(session, transport.address);
@@ -204,7 +208,7 @@ impl Controller {
         };
         match sent {
             Ok(txn) => {
-                let mut leg = Leg::new(Invite::Sent(txn), target.remote().ip(), &endpoint);
+                let mut leg = Leg::new(Invite::Sent(txn), target.remote().ip(), endpoint);
                 leg.user = Some(user.clone());
                 leg.session = Some(session);
                 leg.exchange = Exchange::Ours { offer };
@@ -300,6 +304,7 @@ impl Controller {
             call.plan
                 .put(&callee.endpoint, Endpoint::agreed(media, callee.peer));
         }
+        call.withdraw_endpoints(Some(&callee.endpoint));
         if call.caller.media.is_some() {
             let (caller, answered) = (call.caller.endpoint.clone(), callee.endpoint.clone());
             call.plan.join(&caller, &answered);

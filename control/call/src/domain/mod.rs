@@ -147,7 +147,9 @@ struct Entry {
     deadline: Instant,
     priority: u32,
     state: EntryState,
-    /// Agents that were tried and when, so that one who does not answer is not rung again at once.
+    /// The agent it is, if it is one.
+    caller: Option<Name>,
+    /// Agents that were tried and when that ended, so that one who does not answer is not rung again at once.
     tried: BTreeMap<Name, Instant>,
 }
 
@@ -182,7 +184,7 @@ enum Deadline {
 /// Who goes first: priority, then the longest wait, then who came first.
 type Rank = (Reverse<u32>, Instant, EntryId);
 
-/// How long an agent that declined or did not answer is left alone by the same caller.
+/// How long an agent that declined or did not answer is left alone by the same caller, from the end of the attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A conversation must be confirmed this often by its call's owner ([`Domain::still_talking`]), or it is swept.
 pub const TALK_LEASE: Duration = Duration::from_secs(120);
@@ -252,6 +254,20 @@ impl Domain {
     /// # Errors
     /// No such queue, or it is full.
     pub fn enqueue(&mut self, now: Instant, queue: &str, priority: u32) -> Result<EntryId, DomainError> {
+        self.enqueue_from(now, queue, priority, None)
+    }
+
+    /// As [`Domain::enqueue`]; a caller who is an agent itself is never offered to itself.
+    ///
+    /// # Errors
+    /// As [`Domain::enqueue`].
+    pub fn enqueue_from(
+        &mut self,
+        now: Instant,
+        queue: &str,
+        priority: u32,
+        caller: Option<Name>,
+    ) -> Result<EntryId, DomainError> {
         let Some((name, found)) = self.queues.get_key_value(queue) else {
             return Err(DomainError::UnknownQueue(queue.into()));
         };
@@ -274,6 +290,7 @@ impl Domain {
                 deadline,
                 priority,
                 state,
+                caller,
                 tried,
             },
         );
@@ -485,8 +502,11 @@ impl Domain {
         let rested = |name: &Name| entry.tried.get(name).is_none_or(|at| *at + RETRY_AFTER <= now);
         self.agents
             .iter()
-            .filter(|(name, agent)| agent.can_take(&entry.queue) && rested(name))
-            .min_by_key(|(name, agent)| (agent.idle_since(), (*name).clone()))
+            .filter(|(name, agent)| {
+                agent.can_take(&entry.queue) && rested(name) && entry.caller.as_ref() != Some(*name)
+            })
+            // Who was not tried yet, then who was tried longest ago, then who is idle longest.
+            .min_by_key(|(name, agent)| (entry.tried.get(*name), agent.idle_since(), *name))
             .map(|(name, _)| name.clone())
     }
 
@@ -494,7 +514,6 @@ impl Domain {
         let offer = OfferId(self.next_id());
         let waiting = self.entries.get_mut(&entry).expect("it was found waiting");
         waiting.state = EntryState::Offered(offer);
-        waiting.tried.insert(agent.clone(), now);
         let ring = self.queues[&waiting.queue].config.ring_timeout;
         self.agent_mut(agent).reserve(now, offer);
         let deadline = now + ring;
@@ -546,6 +565,8 @@ impl Domain {
             && let Some(entry) = self.entries.get_mut(&entry)
         {
             entry.state = EntryState::Waiting;
+            // From now on, not from when it began to ring: ringing may take longer than the rest after it.
+            entry.tried.insert(gone.agent.clone(), now);
         }
         gone.agent
     }

@@ -10,7 +10,10 @@ fn in_a_queue() {
     world.run_ms(1_500);
     assert_eq!(world.phones[customer].statuses, [180, 200], "{}", world.story());
     assert_eq!(world.heard().len(), 2, "{}", world.story());
-    assert_eq!((world.phones[customer].codec(), world.phones[alice].codec()), ("PCMU".into(), "PCMU".into()));
+    assert_eq!(
+        (world.phones[customer].codec(), world.phones[alice].codec()),
+        ("PCMU".into(), "PCMU".into())
+    );
     world.hang_up(alice);
     world.run_ms(100);
     assert_eq!(world.detail().answered_by.as_deref(), Some("alice"));
@@ -25,10 +28,18 @@ fn each_side_may_speak_its_own_law() {
     world.phones[alice].codecs = vec![sdp::Codec::pcma()];
     world.call(customer, "support");
     world.run_ms(1_500);
-    assert_eq!((world.phones[customer].codec(), world.heard().len()), ("PCMU".into(), 2), "{}", world.story());
+    assert_eq!(
+        (world.phones[customer].codec(), world.heard().len()),
+        ("PCMU".into(), 2),
+        "{}",
+        world.story()
+    );
     world.hang_up(customer);
     world.run_ms(100);
     let detail = world.detail();
-    assert_eq!((detail.caller_codec.as_str(), detail.callee_codec.as_str()), ("PCMU", "PCMA"));
+    assert_eq!(
+        (detail.caller_codec.as_str(), detail.callee_codec.as_str()),
+        ("PCMU", "PCMA")
+    );
     world.assert_nothing_left();
 }

@@ -18,7 +18,10 @@ fn while_waiting() {
     world.run_ms(100);
     assert_eq!(world.phones[customer].statuses, [180, 487]);
     let detail = world.detail();
-    assert_eq!((detail.ended_by, detail.status, detail.talk_ms), (EndedBy::Caller, 487, 0));
+    assert_eq!(
+        (detail.ended_by, detail.status, detail.talk_ms),
+        (EndedBy::Caller, 487, 0)
+    );
     let live = world.controller.live(world.clocks());
     assert_eq!((live.queues[0].abandoned, live.queues[0].waiting), (1, 0));
     world.assert_nothing_left();
@@ -35,7 +38,12 @@ fn while_ringing() {
     assert_eq!(world.agent("alice"), AgentState::Reserved);
     cancel(&mut world, customer);
     world.run_ms(100);
-    assert_eq!(world.phones[alice].cancelled, ["SIP;cause=487;text=\"Caller gone\""], "{}", world.story());
+    assert_eq!(
+        world.phones[alice].cancelled,
+        ["SIP;cause=487;text=\"Caller gone\""],
+        "{}",
+        world.story()
+    );
     assert_eq!(world.agent("alice"), AgentState::Ready, "nothing to wrap up");
     assert_eq!(world.phones[customer].statuses, [180, 487]);
     world.assert_nothing_left();
@@ -82,9 +90,16 @@ fn at_every_moment_of_the_answer() {
         } else {
             outcomes.1 += 1;
         }
-        assert!(world.phones[alice].dialog.is_none(), "at {ms} ms\n{}", world.story());
+        assert!(
+            world.phones[alice].dialog.is_none(),
+            "at {ms} ms\n{}",
+            world.story()
+        );
         assert_eq!(world.heard().len(), 0, "at {ms} ms");
         world.assert_nothing_left();
     }
-    assert!(outcomes.0 > 0 && outcomes.1 > 0, "both orders happened: {outcomes:?}");
+    assert!(
+        outcomes.0 > 0 && outcomes.1 > 0,
+        "both orders happened: {outcomes:?}"
+    );
 }

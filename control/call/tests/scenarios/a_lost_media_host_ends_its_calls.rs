@@ -18,19 +18,38 @@ fn waiting_and_talking_ones() {
     assert!(world.phones[first].dialog.is_none() && world.phones[alice].dialog.is_none());
     let details = world.details();
     assert_eq!(details.len(), 2);
-    assert!(details.iter().all(|detail| detail.reason.contains("connection refused")), "{details:?}");
-    assert!(details.iter().all(|detail| detail.caller_media.is_none()), "nobody counted");
+    assert!(
+        details
+            .iter()
+            .all(|detail| detail.reason.contains("connection refused")),
+        "{details:?}"
+    );
+    assert!(
+        details.iter().all(|detail| detail.caller_media.is_none()),
+        "nobody counted"
+    );
 
     let third = world.phone("third");
     world.call(third, "support");
     world.run_ms(100);
     assert_eq!(world.phones[third].statuses, [503], "no host, no call");
     let at = world.clocks();
-    world.controller.handle_media(at, MediaInput::HostUp { host: "m1".into(), boot_id: "boot-2".into() });
+    world.controller.handle_media(
+        at,
+        MediaInput::HostUp {
+            host: "m1".into(),
+            boot_id: "boot-2".into(),
+        },
+    );
     world.run_ms(3_000);
     world.call(third, "support");
     world.run_ms(2_000);
-    assert_eq!(world.phones[third].statuses, [180, 200], "back again\n{}", world.story());
+    assert_eq!(
+        world.phones[third].statuses,
+        [180, 200],
+        "back again\n{}",
+        world.story()
+    );
     world.hang_up(third);
     world.assert_nothing_left();
 }
@@ -44,7 +63,13 @@ fn one_that_restarted_has_lost_them_too() {
     world.run_ms(2_000);
     world.media.sessions.clear();
     let at = world.clocks();
-    world.controller.handle_media(at, MediaInput::HostUp { host: "m1".into(), boot_id: "boot-2".into() });
+    world.controller.handle_media(
+        at,
+        MediaInput::HostUp {
+            host: "m1".into(),
+            boot_id: "boot-2".into(),
+        },
+    );
     world.run_ms(100);
     assert!(world.phones[customer].dialog.is_none(), "{}", world.story());
     world.assert_nothing_left();
@@ -75,7 +100,7 @@ fn one_that_refuses_the_agents_side_too() {
     world.media.fail = Some("broken");
     world.run_ms(1_000);
     assert_eq!(world.phones[customer].statuses, [180, 503], "{}", world.story());
-    assert_eq!(world.count("BYE sip:alice"), 1, "who answered is hung up");
+    assert_eq!(world.count("server>alice BYE"), 1, "who answered is hung up");
     world.media.fail = None;
     world.assert_nothing_left();
 }

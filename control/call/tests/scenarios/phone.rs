@@ -11,6 +11,7 @@ use sdp::{
 };
 use sip::{
     auth::{ClientSession, Ha1, HashKind, choose_challenge},
+    dialog::DialogState,
     header::NameAddr,
     message::{HeaderName, Method, Request, Response, StatusCode},
     stack::{
@@ -47,7 +48,7 @@ pub struct Phone {
     pub registered: Option<u16>,
     /// The last REGISTER's answer itself.
     pub registration: Option<Response>,
-    /// Statuses its calls got, in order.
+    /// Statuses its calls got, in order, without 100 and repetitions.
     pub statuses: Vec<u16>,
     pub last_response: Option<Response>,
     pub dialog: Option<DialogKey>,
@@ -201,7 +202,8 @@ impl Phone {
 
     pub fn cancel(&mut self, now: Instant) {
         let txn = self.invite.expect("it called");
-        self.stack.cancel(now, txn, None).unwrap();
+        // Its final answer may be here already.
+        let _late = self.stack.cancel(now, txn, None);
     }
 
     pub fn hang_up(&mut self, now: Instant) {
@@ -215,9 +217,21 @@ impl Phone {
             .unwrap();
     }
 
+    /// It is in a call that stands.
+    pub fn talks(&self) -> bool {
+        let dialog = self.dialog.and_then(|dialog| self.stack.dialog(dialog));
+        dialog.is_some_and(|dialog| dialog.state == DialogState::Confirmed)
+    }
+
+    /// Its call has no final answer yet.
+    pub fn is_calling(&self) -> bool {
+        self.invite.is_some() && self.statuses.last().is_none_or(|status| *status < 200)
+    }
+
     /// A re-INVITE with this direction.
     pub fn reinvite(&mut self, now: Instant, direction: Direction) {
         self.direction = direction;
+        self.statuses.clear();
         let offer = self.make_offer();
         let request = DialogRequest::new(Method::Invite).with_content(Content::sdp(offer.to_string()));
         self.invite = Some(
@@ -290,6 +304,7 @@ impl Phone {
                 ..
             } => self.response(now, txn, response, dialog),
             Event::Timeout { txn, .. } if self.invite == Some(txn) => self.statuses.push(408),
+            Event::AckTimedOut { dialog } if self.dialog == Some(dialog) => self.hang_up(now),
             _ => {}
         }
     }
@@ -297,7 +312,7 @@ impl Phone {
     fn invited(&mut self, now: Instant, txn: ServerTxn, request: Request, dialog: Option<DialogKey>) {
         self.rung += 1;
         self.invited_by = Some(request.clone());
-        if self.dialog.is_some() {
+        if self.dialog.is_some() || self.is_calling() {
             let _gone = self.stack.respond(now, txn, Response::new(StatusCode::BUSY_HERE));
             return;
         }
@@ -342,7 +357,9 @@ impl Phone {
             self.registered = Some(status.code());
             self.registration = Some(response);
         } else if self.invite == Some(txn) {
-            self.statuses.push(status.code());
+            if status != StatusCode::TRYING && self.statuses.last() != Some(&status.code()) {
+                self.statuses.push(status.code());
+            }
             self.last_response = Some(response.clone());
             if let (true, Some(dialog)) = (status.is_success(), dialog) {
                 self.connected(now, dialog, &response);

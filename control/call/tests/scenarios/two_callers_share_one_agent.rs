@@ -12,22 +12,44 @@ fn one_after_the_other_with_a_rest_between() {
     world.run_ms(100);
     world.call(second, "support");
     world.run_ms(5_000);
-    assert_eq!((world.phones[alice].rung, world.agent("alice")), (1, AgentState::Talking), "{}", world.story());
-    assert_eq!((&world.phones[first].statuses[..], &world.phones[second].statuses[..]), (&[180, 200][..], &[180][..]));
+    assert_eq!(
+        (world.phones[alice].rung, world.agent("alice")),
+        (1, AgentState::Talking),
+        "{}",
+        world.story()
+    );
+    assert_eq!(
+        (
+            &world.phones[first].statuses[..],
+            &world.phones[second].statuses[..]
+        ),
+        (&[180, 200][..], &[180][..])
+    );
     let live = world.controller.live(world.clocks());
     assert_eq!((live.queues[0].waiting, live.calls.len()), (1, 2));
 
     world.hang_up(first);
     world.run_ms(1_900);
-    assert_eq!((world.phones[alice].rung, world.agent("alice")), (1, AgentState::WrapUp), "it rests first");
+    assert_eq!(
+        (world.phones[alice].rung, world.agent("alice")),
+        (1, AgentState::WrapUp),
+        "it rests first"
+    );
     world.run_ms(200);
-    assert_eq!((world.phones[alice].rung, world.agent("alice")), (2, AgentState::Reserved));
+    assert_eq!(
+        (world.phones[alice].rung, world.agent("alice")),
+        (2, AgentState::Reserved)
+    );
     world.run_ms(1_500);
     assert_eq!(world.phones[second].statuses, [180, 200]);
     assert_eq!(world.heard().len(), 2);
     world.hang_up(second);
     world.run_ms(100);
-    let by: Vec<_> = world.details().into_iter().map(|detail| detail.answered_by).collect();
+    let by: Vec<_> = world
+        .details()
+        .into_iter()
+        .map(|detail| detail.answered_by)
+        .collect();
     assert_eq!(by, [Some("alice".to_owned()), Some("alice".to_owned())]);
     world.assert_nothing_left();
 }

@@ -296,19 +296,22 @@ impl World {
     /// Who is heard by whom: from the address each phone sends to by its SDP, through the graph the media host has, to
     /// the phone that has the address it sends to.
     pub fn heard(&self) -> BTreeSet<(&'static str, &'static str)> {
-        let mut pairs = BTreeSet::new();
-        for speaker in &self.phones {
+        let named =
+            |(speaker, listener): (usize, usize)| (self.phones[speaker].name, self.phones[listener].name);
+        self.heard_phones().into_iter().map(named).collect()
+    }
+
+    /// As [`World::heard`], by number.
+    pub fn heard_phones(&self) -> Vec<(usize, usize)> {
+        let mut pairs = Vec::new();
+        for (index, speaker) in self.phones.iter().enumerate() {
             let Some(sends_to) = speaker.sends_to() else {
                 continue;
             };
             for address in self.media.listeners(sends_to) {
-                let hears = |phone: &&Phone| phone.media == address;
-                pairs.extend(
-                    self.phones
-                        .iter()
-                        .filter(hears)
-                        .map(|phone| (speaker.name, phone.name)),
-                );
+                let hears = |(_, phone): &(usize, &Phone)| phone.media == address;
+                let listeners = self.phones.iter().enumerate().filter(hears);
+                pairs.extend(listeners.map(|(listener, _)| (index, listener)));
             }
         }
         pairs

@@ -1,0 +1,186 @@
+use call_control::{MediaInput, domain::AgentState};
+use proptest::prelude::*;
+use sip::message::StatusCode;
+
+use crate::{phone::Behaviour, world::World};
+
+/// What may happen to a call centre, one thing at a time.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    Call(usize, &'static str),
+    GiveUp(usize),
+    HangUp(usize),
+    Behave(usize, Behaviour),
+    Lose(&'static str),
+    Die(usize),
+    Live(usize),
+    Refuse(bool),
+    Silence(bool),
+    HostLost,
+    HostBack,
+    Pause(&'static str),
+    Ready(&'static str),
+    EndSome,
+}
+
+const AGENTS: [&str; 2] = ["alice", "bob"];
+const PHONES: usize = 8;
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    let phone = || 0..PHONES;
+    let behaviour = prop_oneof![
+        (0..12_000_u64).prop_map(Behaviour::Answer),
+        Just(Behaviour::Ring),
+        Just(Behaviour::Refuse(StatusCode::BUSY_HERE)),
+        Just(Behaviour::Refuse(StatusCode::DECLINE)),
+        Just(Behaviour::Refuse(StatusCode::SERVICE_UNAVAILABLE)),
+    ];
+    let message = prop::sample::select(vec![
+        "INVITE",
+        "ACK",
+        "BYE",
+        "CANCEL",
+        "SIP/2.0 180",
+        "SIP/2.0 200",
+        "SIP/2.0 487",
+    ]);
+    let agent = || prop::sample::select(AGENTS.to_vec());
+    prop_oneof![
+        8 => (phone(), prop::sample::select(vec!["support", "support", "carol", "alice"])).prop_map(|(p, to)| Call(p, to)),
+        3 => phone().prop_map(GiveUp),
+        5 => phone().prop_map(HangUp),
+        4 => (phone(), behaviour).prop_map(|(p, b)| Behave(p, b)),
+        3 => message.prop_map(Lose),
+        1 => phone().prop_map(Die),
+        2 => phone().prop_map(Live),
+        1 => any::<bool>().prop_map(Refuse),
+        1 => any::<bool>().prop_map(Silence),
+        1 => Just(HostLost),
+        2 => Just(HostBack),
+        1 => agent().prop_map(Pause),
+        2 => agent().prop_map(Ready),
+        1 => Just(EndSome),
+    ]
+}
+
+fn host_up(world: &mut World) {
+    let at = world.clocks();
+    world.controller.handle_media(
+        at,
+        MediaInput::HostUp {
+            host: "m1".into(),
+            boot_id: "boot-1".into(),
+        },
+    );
+}
+
+fn happen(world: &mut World, happening: Happening) {
+    let (now, at) = (world.now, world.clocks());
+    match happening {
+        Happening::Call(phone, to) => {
+            let idle = !world.phones[phone].is_calling() && world.phones[phone].dialog.is_none();
+            if idle && world.phones[phone].name != to {
+                world.call(phone, to);
+            }
+        }
+        Happening::GiveUp(phone) if world.phones[phone].is_calling() => world.phones[phone].cancel(now),
+        Happening::HangUp(phone) if world.phones[phone].talks() => world.hang_up(phone),
+        Happening::GiveUp(_) | Happening::HangUp(_) => {}
+        Happening::Behave(phone, behaviour) => world.behave(phone, behaviour),
+        Happening::Lose(message) => world.swallow.push((message, 1)),
+        Happening::Die(phone) => world.phones[phone].dead = true,
+        Happening::Live(phone) => world.phones[phone].dead = false,
+        Happening::Refuse(refuses) => world.media.fail = refuses.then_some("out of ports"),
+        Happening::Silence(silent) => world.media.silent = silent,
+        Happening::HostLost => world.lose_media_host(),
+        Happening::HostBack => host_up(world),
+        Happening::Pause(agent) => world.controller.agent_pause(at, agent, "lunch").unwrap(),
+        Happening::Ready(agent) => world.controller.agent_ready(at, agent).unwrap(),
+        Happening::EndSome => {
+            let call = world
+                .controller
+                .live(at)
+                .calls
+                .first()
+                .map(|call| call.call.clone());
+            if let Some(call) = call {
+                world.controller.end_call(at, &call, "told to");
+            }
+        }
+    }
+}
+
+fn assert_sane(world: &World) {
+    let pairs = world.heard_phones();
+    for phone in 0..PHONES {
+        assert!(
+            !pairs.contains(&(phone, phone)),
+            "nobody hears itself\n{}",
+            world.story()
+        );
+        assert!(
+            pairs.iter().filter(|(speaker, _)| *speaker == phone).count() <= 1,
+            "{}",
+            world.story()
+        );
+        assert!(
+            pairs.iter().filter(|(_, listener)| *listener == phone).count() <= 1,
+            "{}",
+            world.story()
+        );
+    }
+    let live = world.controller.live(world.clocks());
+    for agent in &live.agents {
+        let calls = live.calls.iter().filter(|call| {
+            let rung = call.user.as_deref() == Some(&agent.name) && call.queue.is_some();
+            rung && call.stage != call_control::CallStage::Ending
+        });
+        let calls = calls.count();
+        assert!(
+            calls <= 1,
+            "{} is rung by one call at most\n{}",
+            agent.name,
+            world.story()
+        );
+        let busy = matches!(agent.state, AgentState::Reserved | AgentState::Talking);
+        // One whose endpoint is being made counts too: it is reserved, and shown with its call.
+        assert_eq!(busy, calls == 1, "{agent:?}\n{}", world.story());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn and_the_records_agree(story in prop::collection::vec((happening(), 0..4_000_u64), 1..60)) {
+        let mut world = World::new();
+        world.registered("alice", "wonder");
+        world.registered("bob", "builder");
+        world.registered("carol", "singer");
+        world.registered("alice", "wonder");
+        for name in ["dora", "emil", "fred", "gina"] {
+            world.phone(name);
+        }
+        world.phones[0].password = "wonder";
+        for (what, then_ms) in story {
+            happen(&mut world, what);
+            world.run_ms(then_ms);
+            assert_sane(&world);
+        }
+        world.swallow.clear();
+        world.media.fail = None;
+        world.media.silent = false;
+        host_up(&mut world);
+        for phone in 0..PHONES {
+            world.phones[phone].dead = false;
+            world.behave(phone, Behaviour::Refuse(StatusCode::BUSY_HERE));
+        }
+        world.run_ms(40_000);
+        for phone in 0..PHONES {
+            happen(&mut world, Happening::GiveUp(phone));
+            happen(&mut world, Happening::HangUp(phone));
+        }
+        world.assert_nothing_left();
+    }
+}
