@@ -24,20 +24,37 @@ impl Controller {
             }
             return;
         };
-        self.last_command += 1;
-        let command = self.last_command;
-        let until = now.mono + Duration::from_secs(self.config.media.reply_timeout_s);
-        self.pending.insert(command, Pending { call: id, until });
-        self.deadlines.insert((until, Due::Reply(command)));
-        self.counters.media_commands += 1;
         let host = call.plan.host().clone();
-        self.commands.push_back((
-            host,
-            pb::Command {
-                id: command,
-                kind: Some(kind),
-            },
-        ));
+        self.command(now, host, Some(id), kind);
+    }
+
+    fn command(&mut self, now: Now, host: HostId, call: Option<CallId>, kind: pb::command::Kind) {
+        self.last_command += 1;
+        let id = self.last_command;
+        let until = now.mono + Duration::from_secs(self.config.media.reply_timeout_s);
+        self.pending.insert(id, Pending { call, until });
+        self.deadlines.insert((until, Due::Reply(id)));
+        self.counters.media_commands += 1;
+        let kind = Some(kind);
+        self.commands.push_back((host, pb::Command { id, kind }));
+    }
+
+    pub(super) fn delete_strays(&mut self, now: Now, host: &HostId, sessions: Vec<String>) {
+        for session in sessions {
+            let call = CallId::of_name(&session).and_then(|id| self.calls.get(&id));
+            if call.is_some_and(|call| call.name == session && call.plan.host() == host) {
+                continue;
+            }
+            let owner = pb::Owner {
+                controller: self.config.controller.clone(),
+                epoch: 1,
+            };
+            let delete = pb::DeleteRequest {
+                session,
+                owner: Some(owner),
+            };
+            self.command(now, host.clone(), None, pb::command::Kind::Delete(delete));
+        }
     }
 
     pub(super) fn media_reply(&mut self, now: Now, reply: pb::CommandReply) {
@@ -49,10 +66,9 @@ impl Controller {
         if matches!(reply.result, Some(pb::command_reply::Result::Error(_)) | None) {
             self.counters.media_errors += 1;
         }
-        let Some(call) = self.calls.get_mut(&pending.call) else {
+        let Some((id, call)) = pending.call.and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
             return;
         };
-        let id = pending.call;
         match call.plan.on_reply(reply.result) {
             Applied::Settled => self.media_settled(now, id),
             Applied::Behind => self.send_media(now, id),
@@ -66,13 +82,13 @@ impl Controller {
             return;
         };
         self.counters.media_errors += 1;
-        let Some(call) = self.calls.get_mut(&pending.call) else {
+        let Some((id, call)) = pending.call.and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
             return;
         };
         call.plan.on_silence();
         let seconds = self.config.media.reply_timeout_s;
         let message = format!("the media host did not answer within {seconds} s");
-        self.media_refused(now, pending.call, &message);
+        self.media_refused(now, id, &message);
     }
 
     /// The host has what the call wants: go on.

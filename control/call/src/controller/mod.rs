@@ -52,6 +52,14 @@ pub enum MediaInput {
         /// Its boot id.
         boot_id: String,
     },
+    /// The sessions a host says are ours, from its hello; after [`MediaInput::HostUp`]. Those that no call knows, left
+    /// over from a lost connection or from before a restart, are deleted.
+    Sessions {
+        /// Of which host.
+        host: HostId,
+        /// Their names.
+        sessions: Vec<String>,
+    },
     /// The host is lost: connection refused, or silent for too long.
     HostDown {
         /// Which.
@@ -246,7 +254,8 @@ enum Due {
 /// A command without reply.
 #[derive(Debug)]
 struct Pending {
-    call: CallId,
+    /// `None` for a session that no call knows.
+    call: Option<CallId>,
     until: Instant,
 }
 
@@ -374,6 +383,7 @@ impl Controller {
     pub fn handle_media(&mut self, now: Now, input: MediaInput) {
         match input {
             MediaInput::HostUp { host, boot_id } => self.host_up(now, &host, &boot_id),
+            MediaInput::Sessions { host, sessions } => self.delete_strays(now, &host, sessions),
             MediaInput::HostDown { host, reason } => self.host_down(now, &host, &reason),
             MediaInput::Replies { host: _, replies } => {
                 for reply in replies {

@@ -75,6 +75,18 @@ fn host_up(world: &mut World) {
     );
 }
 
+fn host_back(world: &mut World) {
+    host_up(world);
+    let (at, sessions) = (world.clocks(), world.media.sessions.keys().cloned().collect());
+    world.controller.handle_media(
+        at,
+        MediaInput::Sessions {
+            host: "m1".into(),
+            sessions,
+        },
+    );
+}
+
 fn happen(world: &mut World, happening: Happening) {
     let (now, at) = (world.now, world.clocks());
     match happening {
@@ -94,7 +106,7 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::Refuse(refuses) => world.media.fail = refuses.then_some("out of ports"),
         Happening::Silence(silent) => world.media.silent = silent,
         Happening::HostLost => world.lose_media_host(),
-        Happening::HostBack => host_up(world),
+        Happening::HostBack => host_back(world),
         Happening::Pause(agent) => world.controller.agent_pause(at, agent, "lunch").unwrap(),
         Happening::Ready(agent) => world.controller.agent_ready(at, agent).unwrap(),
         Happening::EndSome => {
@@ -150,7 +162,7 @@ fn assert_sane(world: &World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn and_the_records_agree(story in prop::collection::vec((happening(), 0..4_000_u64), 1..60)) {
@@ -171,7 +183,8 @@ proptest! {
         world.swallow.clear();
         world.media.fail = None;
         world.media.silent = false;
-        host_up(&mut world);
+        world.run_ms(6_000);
+        host_back(&mut world);
         for phone in 0..PHONES {
             world.phones[phone].dead = false;
             world.behave(phone, Behaviour::Refuse(StatusCode::BUSY_HERE));
