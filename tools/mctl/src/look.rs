@@ -629,7 +629,7 @@ fn what(kind: &event::Kind) -> String {
     }
 }
 
-fn address(address: Option<&pb::Address>) -> String {
+pub(crate) fn address(address: Option<&pb::Address>) -> String {
     match address {
         None => "-".into(),
         Some(a) if a.ip.contains(':') => format!("[{}]:{}", a.ip, a.port),
@@ -646,7 +646,8 @@ fn ago(unix_us: u64) -> String {
     span(now.saturating_sub(unix_us) / 1_000_000)
 }
 
-fn span(seconds: u64) -> String {
+/// "3 min 2 s".
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! mctl status
+//! mctl top
 //! mctl explain call-1
 //! mctl apply - < call.yaml
 //! ```
@@ -21,6 +22,7 @@ mod look;
 mod reflect;
 mod remote;
 mod table;
+mod top;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -123,6 +125,15 @@ enum Command {
         #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
         every: f64,
     },
+    /// The host as it lives: load, rates and sessions, by keys.
+    Top {
+        /// Seconds between two looks.
+        #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
+        interval: f64,
+        /// Print one frame as text; so does an output that is no terminal.
+        #[arg(long)]
+        once: bool,
+    },
     /// Stop taking new sessions.
     Drain,
     /// Take new sessions again.
@@ -188,6 +199,10 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Apply { file } => Some(graph::read(file, &args.controller, args.epoch)?),
         _ => None,
     };
+    if args.json && matches!(args.command, Command::Top { .. }) {
+        let message = "top is for people; use --json with status, list or describe";
+        return Err(Failure::Local(message.into()));
+    }
     let tls = args
         .ca
         .zip(args.cert)
@@ -210,6 +225,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             show.watch(stream, count).await?;
         }
         Command::Stats { session, once, every } => show.stats(&mut remote, session, once, every).await?,
+        Command::Top { interval, once } => top::run(remote, &args.host, interval, once).await?,
         Command::Drain => show.drained(&remote.drain(true).await?),
         Command::Undrain => show.drained(&remote.drain(false).await?),
         Command::Apply { .. } => {

@@ -80,8 +80,8 @@ pub(crate) struct Tls {
     pub(crate) key: PathBuf,
 }
 
-/// A connection, and as whom to act.
-#[derive(Debug)]
+/// A connection, and as whom to act; cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Remote {
     media: MediaClient<Channel>,
     host: HostClient<Channel>,
