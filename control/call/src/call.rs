@@ -1,6 +1,6 @@
 //! A call: a caller and whoever is brought to it, with one media session.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use sip::{header::NameAddr, message::StatusCode, stack::DialogKey};
 
@@ -9,6 +9,7 @@ use crate::{
     journal::EndedBy,
     leg::Leg,
     media::MediaPlan,
+    pool::HostId,
     registrar::Binding,
     routing::Destination,
 };
@@ -181,6 +182,8 @@ pub(crate) struct Call {
     /// The domain's offer that became the conversation.
     pub(crate) conversation: Option<OfferId>,
     pub(crate) plan: MediaPlan,
+    /// Media hosts that did not take it.
+    pub(crate) refused_by: BTreeSet<HostId>,
     pub(crate) started: Instant,
     pub(crate) started_unix_us: u64,
     pub(crate) answered: Option<Instant>,

@@ -263,6 +263,16 @@ impl MediaPlan {
         &self.host
     }
 
+    /// The host may have something of the session.
+    pub(crate) fn may_exist(&self) -> bool {
+        self.standing != Standing::Absent
+    }
+
+    /// Another host is to have it; only before one has it.
+    pub(crate) fn move_to(&mut self, host: HostId) {
+        self.host = host;
+    }
+
     pub(crate) fn put(&mut self, name: &str, endpoint: Endpoint) {
         self.wanted.endpoints.insert(name.to_owned(), endpoint);
     }

@@ -1,6 +1,10 @@
 //! The media hosts: which are up, and which gets the next call.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde::Deserialize;
 
@@ -88,7 +92,13 @@ impl Pool {
 
     /// Takes a place on the host with the fewest sessions.
     pub(crate) fn take(&mut self) -> Option<HostId> {
-        let up = self.hosts.iter_mut().filter(|(_, host)| host.boot_id.is_some());
+        self.take_but(&BTreeSet::new())
+    }
+
+    /// As [`Pool::take`], without these.
+    pub(crate) fn take_but(&mut self, not: &BTreeSet<HostId>) -> Option<HostId> {
+        let usable = |(id, host): &(&HostId, &mut Host)| host.boot_id.is_some() && !not.contains(*id);
+        let up = self.hosts.iter_mut().filter(usable);
         let (id, host) = up.min_by_key(|(_, host)| host.sessions)?;
         host.sessions += 1;
         Some(id.clone())

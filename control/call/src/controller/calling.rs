@@ -10,7 +10,7 @@ use sip::{
     message::{Header, HeaderName, Request, Response, StatusCode},
     stack::{Content, DialogKey, DialogRequest, Flow, ServerTxn},
 };
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use super::{CHECK_EVERY, Controller, Due, Now, live::ms, unix_us};
 use crate::{
@@ -91,6 +91,7 @@ impl Controller {
             entry: None,
             conversation: None,
             plan,
+            refused_by: BTreeSet::new(),
             started: now.mono,
             started_unix_us: unix_us(now.wall),
             answered: None,

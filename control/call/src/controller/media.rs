@@ -28,7 +28,7 @@ impl Controller {
         self.command(now, host, Some(id), kind);
     }
 
-    fn command(&mut self, now: Now, host: HostId, call: Option<CallId>, kind: pb::command::Kind) {
+    pub(super) fn command(&mut self, now: Now, host: HostId, call: Option<CallId>, kind: pb::command::Kind) {
         self.last_command += 1;
         let id = self.last_command;
         let until = now.mono + Duration::from_secs(self.config.media.reply_timeout_s);
@@ -39,19 +39,22 @@ impl Controller {
         self.commands.push_back((host, pb::Command { id, kind }));
     }
 
+    pub(super) fn owner(&self) -> pb::Owner {
+        pb::Owner {
+            controller: self.config.controller.clone(),
+            epoch: 1,
+        }
+    }
+
     pub(super) fn delete_strays(&mut self, now: Now, host: &HostId, sessions: Vec<String>) {
         for session in sessions {
             let call = CallId::of_name(&session).and_then(|id| self.calls.get(&id));
             if call.is_some_and(|call| call.name == session && call.plan.host() == host) {
                 continue;
             }
-            let owner = pb::Owner {
-                controller: self.config.controller.clone(),
-                epoch: 1,
-            };
             let delete = pb::DeleteRequest {
                 session,
-                owner: Some(owner),
+                owner: Some(self.owner()),
             };
             self.command(now, host.clone(), None, pb::command::Kind::Delete(delete));
         }
@@ -110,16 +113,19 @@ impl Controller {
     }
 
     fn media_refused(&mut self, now: Now, id: CallId, message: &str) {
-        let Some(call) = self.calls.get_mut(&id) else {
+        let Some(stage) = self.calls.get(&id).map(|call| call.stage) else {
             return;
         };
-        match call.stage {
+        match stage {
             Stage::Ended => self.send_media(now, id),
             Stage::Talking => {
-                call.plan.revert();
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.plan.revert();
+                }
                 self.refuse_reoffers(now, id);
                 self.send_media(now, id);
             }
+            Stage::Preparing if self.try_another_host(now, id) => {}
             Stage::Preparing
             | Stage::Waiting
             | Stage::Offering
@@ -130,6 +136,22 @@ impl Controller {
                 self.end(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, &reason);
             }
         }
+    }
+
+    /// A host that refuses a new call may be full or draining: another one may take it. True when one was found.
+    fn try_another_host(&mut self, now: Now, id: CallId) -> bool {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| !call.plan.may_exist()) else {
+            return false;
+        };
+        let refused = call.plan.host().clone();
+        call.refused_by.insert(refused.clone());
+        let Some(host) = self.pool.take_but(&call.refused_by) else {
+            return false;
+        };
+        self.pool.give_back(&refused);
+        call.plan.move_to(host);
+        self.send_media(now, id);
+        true
     }
 
     pub(super) fn host_up(&mut self, now: Now, host: &HostId, boot_id: &str) {

@@ -1,5 +1,6 @@
 //! Requests inside a dialog: hold and other new offers, session refreshes, INFO, OPTIONS.
 
+use proto::mediad::v1 as pb;
 use sdp::{LocalSession, OfferedMedia, Selection};
 use sip::{
     message::{Method, Request, Response, StatusCode},
@@ -24,11 +25,47 @@ impl Controller {
         };
         match request.method {
             Method::Invite | Method::Update => self.reoffered(now, id, side, txn, request),
-            Method::Info | Method::Options | Method::Prack => {
-                self.respond(now, txn, Response::new(StatusCode::OK))
+            Method::Info => {
+                self.pass_digits(now, id, side, request);
+                self.respond(now, txn, Response::new(StatusCode::OK));
             }
+            Method::Options | Method::Prack => self.respond(now, txn, Response::new(StatusCode::OK)),
             _ => self.respond(now, txn, Response::new(StatusCode::METHOD_NOT_ALLOWED)),
         }
+    }
+
+    /// Digits that come by INFO go on as telephone-events, or as whatever the media host sends to the other party.
+    fn pass_digits(&mut self, now: Now, id: CallId, side: Side, request: &Request) {
+        let Some((digits, duration_ms)) = digits_of(request) else {
+            return;
+        };
+        let Some(call) = self.calls.get(&id).filter(|call| call.stage == Stage::Talking) else {
+            return;
+        };
+        let other = match side {
+            Side::Caller => call.callee.as_ref(),
+            Side::Callee => Some(&call.caller),
+        };
+        let Some(other) = other else {
+            return;
+        };
+        let (host, session, node) = (
+            call.plan.host().clone(),
+            call.name.clone(),
+            other.endpoint.clone(),
+        );
+        let act = pb::ActRequest {
+            session,
+            owner: Some(self.owner()),
+            node,
+            request: format!("info-{}", self.stack.random_token()),
+            act: Some(pb::act_request::Act::SendDigits(pb::SendDigits {
+                digits,
+                duration_ms,
+                ..pb::SendDigits::default()
+            })),
+        };
+        self.command(now, host, None, pb::command::Kind::Act(act));
     }
 
     /// A re-INVITE or UPDATE. The other party need not know: what changes is this one's endpoint.
@@ -267,4 +304,26 @@ fn refused_lines(exchange: &Exchange) -> Vec<OfferedMedia> {
         OfferedMedia::Opaque(line)
     });
     switched_off.collect()
+}
+
+/// The digit of an INFO, and its length in milliseconds: `application/dtmf-relay` ("Signal=5", "Duration=160") or
+/// `application/dtmf` ("5").
+fn digits_of(request: &Request) -> Option<(String, u32)> {
+    let kind = request.headers.content_type().ok().flatten()?;
+    let body = std::str::from_utf8(&request.body).ok()?;
+    let field = |name: &str| {
+        let lines = body.lines().filter_map(|line| line.split_once('='));
+        let mut found = lines.filter(|(key, _)| key.trim().eq_ignore_ascii_case(name));
+        found.next().map(|(_, value)| value.trim())
+    };
+    let (digit, duration) = if kind.is("application", "dtmf-relay") {
+        (field("Signal")?, field("Duration"))
+    } else if kind.is("application", "dtmf") {
+        (body.trim(), None)
+    } else {
+        return None;
+    };
+    let is_digit = matches!(digit.as_bytes(), [b'0'..=b'9' | b'*' | b'#' | b'A'..=b'D']);
+    let duration = duration.and_then(|ms| ms.parse().ok()).unwrap_or(100_u32);
+    is_digit.then(|| (digit.to_owned(), duration.clamp(40, 10_000)))
 }

@@ -89,5 +89,18 @@ fn and_everything_is_accounted_for() {
             "alice ready"
         ]
     );
+    for (record, message) in [
+        ("Registered", "server>alice SIP/2.0 200"),
+        ("CallStarted", "server>customer SIP/2.0 180"),
+        ("CallRinging", "server>alice INVITE"),
+        ("CallAnswered", "server>customer SIP/2.0 200"),
+        ("CallEnded", "server>customer BYE"),
+    ] {
+        assert!(
+            world.at(record) < world.at(message),
+            "{record} is written first\n{}",
+            world.story()
+        );
+    }
     world.assert_nothing_left();
 }

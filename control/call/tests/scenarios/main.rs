@@ -1,4 +1,5 @@
 //! Calls in virtual time: real SIP stacks as phones, a media host that checks every command.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by stopping")]
 #![allow(
     unreachable_pub,
     reason = "a test is one crate; everything in it is for itself"
@@ -10,14 +11,17 @@ mod world;
 
 mod a_call_without_offer_is_connected_by_its_ack;
 mod a_caller_who_gives_up_frees_the_agent;
+mod a_digit_sent_by_info_reaches_the_other_party;
 mod a_lost_media_host_ends_its_calls;
 mod a_party_on_hold_is_not_heard;
 mod a_phone_registers_with_its_password_only;
 mod a_queued_caller_is_answered_and_both_hear_each_other;
 mod a_registered_user_is_called_on_all_devices;
+mod a_talking_call_is_watched;
 mod calls_that_lead_nowhere_are_told_why;
 mod lost_messages_change_nothing;
 mod nothing_is_stuck_whatever_happens;
 mod of_an_answer_and_a_cancel_that_cross_one_wins;
 mod the_next_agent_is_rung_when_one_does_not_take_the_call;
 mod two_callers_share_one_agent;
+mod wrong_settings_are_named_with_their_remedy;

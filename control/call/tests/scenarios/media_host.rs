@@ -17,7 +17,7 @@ pub struct Session {
 
 pub struct MediaHost {
     pub sessions: BTreeMap<String, Session>,
-    pub applies: Vec<pb::ApplyRequest>,
+    pub acts: Vec<pb::ActRequest>,
     /// The next commands fail with this.
     pub fail: Option<&'static str>,
     /// It takes commands and says nothing.
@@ -29,25 +29,47 @@ impl MediaHost {
     pub fn new() -> Self {
         Self {
             sessions: BTreeMap::new(),
-            applies: Vec::new(),
+            acts: Vec::new(),
             fail: None,
             silent: false,
             next_port: 20_000,
         }
     }
 
+    /// What a host says that takes no more.
+    pub fn full(id: u64) -> pb::CommandReply {
+        let message = "the host carries 1000 sessions, its limit; use another host".to_owned();
+        let error = pb::Error {
+            code: 8,
+            message,
+            subject: String::new(),
+        };
+        pb::CommandReply {
+            id,
+            result: Some(pb::command_reply::Result::Error(error)),
+        }
+    }
+
     pub fn handle(&mut self, command: pb::Command) -> Option<pb::CommandReply> {
         use pb::{command::Kind, command_reply::Result as Reply};
         let result = match command.kind.expect("a command is something") {
-            Kind::Apply(request) => {
-                self.applies.push(request.clone());
-                match self.fail {
-                    Some(message) => Err(message.to_owned()),
-                    None => self.apply(&request).map(Reply::Apply),
-                }
-            }
+            Kind::Apply(request) => match self.fail {
+                Some(message) => Err(message.to_owned()),
+                None => self.apply(&request).map(Reply::Apply),
+            },
             Kind::Delete(request) => self.delete(&request).map(Reply::Delete),
-            Kind::Act(_) | Kind::Adopt(_) => Err("not asked for".to_owned()),
+            Kind::Act(request) => {
+                let session = self.sessions.get(&request.session);
+                let is_there = session.is_some_and(|session| session.nodes.contains_key(&request.node));
+                let reply = pb::ActReply {
+                    request: request.request.clone(),
+                };
+                self.acts.push(request);
+                is_there
+                    .then_some(Reply::Act(reply))
+                    .ok_or_else(|| "no such node".to_owned())
+            }
+            Kind::Adopt(_) => Err("not asked for".to_owned()),
         };
         let error = |message| {
             Reply::Error(pb::Error {

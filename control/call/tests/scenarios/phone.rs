@@ -74,11 +74,12 @@ pub struct Phone {
 }
 
 impl Phone {
-    pub fn new(name: &'static str, index: usize) -> Self {
+    pub fn new(name: &'static str, index: usize, edit: impl Fn(&mut StackConfig)) -> Self {
         let ip = [10, 0, 1, index as u8 + 1].into();
         let address = SocketAddr::new(ip, 5060);
         let mut config = StackConfig::new(vec![Identity::new(Transport::Udp, address, address)]);
         config.server_name = format!("phone of {name}");
+        edit(&mut config);
         Self {
             name,
             stack: Stack::new(config, [index as u8 + 1; 32]),
@@ -241,6 +242,25 @@ impl Phone {
         );
     }
 
+    /// A re-INVITE that asks the other side for an offer.
+    pub fn ask_for_offer(&mut self, now: Instant) {
+        self.statuses.clear();
+        self.offer = None;
+        let request = DialogRequest::new(Method::Invite);
+        self.invite = Some(
+            self.stack
+                .dialog_request(now, self.dialog.unwrap(), request)
+                .unwrap(),
+        );
+    }
+
+    /// Sends a request in its dialog.
+    pub fn send(&mut self, now: Instant, request: DialogRequest) {
+        self.stack
+            .dialog_request(now, self.dialog.unwrap(), request)
+            .unwrap();
+    }
+
     /// Where it sends its audio, by what was agreed.
     pub fn sends_to(&self) -> Option<SocketAddr> {
         self.dialog?;
@@ -291,11 +311,14 @@ impl Phone {
                 let reason = request.headers.get(HeaderName::Reason).unwrap_or_default();
                 self.cancelled.push(String::from_utf8_lossy(reason).into_owned());
             }
-            Event::Bye { dialog, .. } | Event::DialogEnded { dialog, .. } => {
-                if self.dialog == Some(dialog) {
-                    self.dialog = None;
-                    self.remote = None;
-                }
+            Event::Bye { dialog, .. } | Event::DialogEnded { dialog, .. } if self.dialog == Some(dialog) => {
+                self.dialog = None;
+                self.remote = None;
+            }
+            Event::SessionRefreshDue { dialog } => {
+                let _gone = self
+                    .stack
+                    .dialog_request(now, dialog, DialogRequest::new(Method::Update));
             }
             Event::Response {
                 txn,

@@ -11,7 +11,7 @@ use call_control::{
     Config, Controller, MediaInput, Now, Output, Record, RecordKind, cdr::CallDetail, domain::AgentState,
 };
 use proto::mediad::v1 as pb;
-use sip::stack::{Flow, FlowId, Target, Transport};
+use sip::stack::{Flow, FlowId, StackConfig, Target, Transport};
 
 use crate::{
     media_host::MediaHost,
@@ -120,8 +120,13 @@ impl World {
 
     /// A phone of `name`, not registered.
     pub fn phone(&mut self, name: &'static str) -> usize {
+        self.phone_with(name, |_| {})
+    }
+
+    /// A phone with another stack.
+    pub fn phone_with(&mut self, name: &'static str, edit: impl Fn(&mut StackConfig)) -> usize {
         let index = self.phones.len();
-        self.phones.push(Phone::new(name, index));
+        self.phones.push(Phone::new(name, index, edit));
         index
     }
 
@@ -180,6 +185,8 @@ impl World {
                     }
                     let json = serde_json::to_string(&record).unwrap();
                     assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record, "{json}");
+                    let ms = (self.now - self.start).as_millis();
+                    self.trace.push(format!("{ms:>7} journal {:?}", record.kind));
                     self.records.push(record);
                 }
                 Output::Transmit(transmit) => {
@@ -190,8 +197,11 @@ impl World {
                     }
                 }
                 Output::Media { host, command } => {
-                    assert_eq!(host.as_str(), "m1");
-                    self.put(1, Packet::ToMedia(command));
+                    if host.as_str() == "m1" {
+                        self.put(1, Packet::ToMedia(command));
+                    } else {
+                        self.put(1, Packet::FromMedia(MediaHost::full(command.id)));
+                    }
                 }
             }
         }
@@ -359,13 +369,15 @@ impl World {
         kinds.into()
     }
 
+    /// Everything sent and recorded, in order.
     pub fn story(&self) -> String {
-        let records: Vec<String> = self
-            .records
-            .iter()
-            .map(|record| format!("{:?}", record.kind))
-            .collect();
-        format!("{}\n{}", self.trace.join("\n"), records.join("\n"))
+        self.trace.join("\n")
+    }
+
+    /// The first line of the story that holds this text.
+    pub fn at(&self, text: &str) -> usize {
+        let found = self.trace.iter().position(|line| line.contains(text));
+        found.unwrap_or_else(|| panic!("no {text}\n{}", self.story()))
     }
 
     /// How often a line of the trace holds this text.
