@@ -227,3 +227,93 @@ impl Call {
         self.caller.dialog.into_iter().chain(callee)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every stage × every event: the next stage, or `.` where the event is too late or too early and does nothing.
+    #[test]
+    fn a_stage_is_left_by_its_own_events_only() {
+        type On = fn(&mut Stage) -> bool;
+        let events: [(&str, On); 8] = [
+            ("prepared", Stage::on_prepared),
+            ("offer", Stage::on_offer),
+            ("offer_ready", Stage::on_offer_ready),
+            ("round_over", Stage::on_round_over),
+            ("answered", Stage::on_answered),
+            ("late_offer", Stage::on_late_offer),
+            ("joined", Stage::on_joined),
+            ("ended", Stage::on_ended),
+        ];
+        let stages = [
+            Stage::Preparing,
+            Stage::Waiting,
+            Stage::Offering,
+            Stage::Ringing,
+            Stage::Connecting,
+            Stage::AwaitingAnswer,
+            Stage::Talking,
+            Stage::Ended,
+        ];
+        let mut table = String::new();
+        for stage in stages {
+            table += &format!("{stage:?}:");
+            for (name, on) in events {
+                let mut next = stage;
+                if on(&mut next) {
+                    table += &format!(" {name}>{next:?}");
+                } else {
+                    assert_eq!(next, stage, "a lost race changes nothing");
+                }
+            }
+            table += "\n";
+        }
+        let expected = "\
+Preparing: prepared>Waiting ended>Ended
+Waiting: offer>Offering ended>Ended
+Offering: offer_ready>Ringing round_over>Waiting ended>Ended
+Ringing: round_over>Waiting answered>Connecting ended>Ended
+Connecting: late_offer>AwaitingAnswer joined>Talking ended>Ended
+AwaitingAnswer: joined>Talking ended>Ended
+Talking: ended>Ended
+Ended:
+";
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn the_refusal_that_says_most_is_told() {
+        let mut round = Round {
+            user: "carol".into(),
+            offer: None,
+            devices: Vec::new(),
+            branches: Vec::new(),
+            refusal: None,
+        };
+        for (status, best) in [
+            (503, 503),
+            (408, 408),
+            (480, 480),
+            (404, 404),
+            (486, 486),
+            (480, 486),
+            (603, 603),
+        ] {
+            round.refused(StatusCode::new(status).unwrap());
+            assert_eq!(round.refusal.unwrap().code(), best);
+        }
+    }
+
+    #[test]
+    fn a_calls_number_is_read_from_its_name() {
+        let name = CallId(42).name("00c0ffee00c0ffee");
+        assert_eq!(
+            (name.as_str(), CallId::of_name(&name)),
+            ("42-00c0ffee00c0ffee", Some(CallId(42)))
+        );
+        for other in ["", "42", "x-1", "-1", "99999999999999999999-1"] {
+            assert_eq!(CallId::of_name(other), None, "{other}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use sip::stack::Transport;
+use sip::{auth::Algorithm, stack::Transport};
 use thiserror::Error;
 
 use crate::{limits, pool::HostId};
@@ -21,6 +21,9 @@ pub struct Config {
     pub domains: Vec<String>,
     /// The realm of digest authentication. Empty (default): the first domain.
     pub realm: String,
+    /// Algorithms of digest authentication offered to phones, preferred first: `SHA-256`, `MD5`. Default: both. Some
+    /// older phones read one challenge only, or fail at an algorithm they do not know: for them `MD5` alone.
+    pub digest: Vec<String>,
     /// The controller's name towards media hosts; the same across restarts.
     pub controller: String,
     /// An opaque token in our Contact by which a cluster finds a dialog's owner. Empty (default): none.
@@ -50,6 +53,7 @@ impl Default for Config {
         Self {
             domains: Vec::new(),
             realm: String::new(),
+            digest: vec!["SHA-256".to_owned(), "MD5".to_owned()],
             controller: "controld".to_owned(),
             owner_token: String::new(),
             listeners: Vec::new(),
@@ -325,6 +329,7 @@ impl Config {
             ));
         }
         self.check_listeners()?;
+        self.check_digest()?;
         self.check_accounts()?;
         self.check_queues()?;
         self.check_media()?;
@@ -365,6 +370,24 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    fn check_digest(&self) -> Result<(), ConfigError> {
+        if self.digest.is_empty() {
+            return Err(ConfigError::Empty {
+                key: "digest",
+                remedy: "name SHA-256, MD5 or both",
+            });
+        }
+        match self.digest.iter().find(|name| algorithm(name).is_none()) {
+            Some(name) => Err(invalid("digest", name, "unknown algorithm", "use SHA-256 or MD5")),
+            None => Ok(()),
+        }
+    }
+
+    /// The algorithms of digest authentication, preferred first.
+    pub(crate) fn digest_algorithms(&self) -> Vec<Algorithm> {
+        self.digest.iter().filter_map(|name| algorithm(name)).collect()
     }
 
     fn check_accounts(&self) -> Result<(), ConfigError> {
@@ -482,6 +505,11 @@ impl Queue {
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_s)
     }
+}
+
+/// Accounts are kept as hashes of these two only.
+fn algorithm(name: &str) -> Option<Algorithm> {
+    Algorithm::from_bytes(name.as_bytes()).filter(|found| [Algorithm::MD5, Algorithm::SHA256].contains(found))
 }
 
 fn invalid(key: &str, value: &str, problem: &'static str, remedy: &'static str) -> ConfigError {

@@ -136,3 +136,50 @@ impl Leg {
         first.map_or_else(String::new, |format| format.codec.name.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_party_moves_by_its_own_events_only() {
+        type On = fn(&mut LegState) -> bool;
+        let events: [(&str, On); 5] = [
+            ("ringing", LegState::on_ringing),
+            ("answered", LegState::on_answered),
+            ("acknowledged", LegState::on_acknowledged),
+            ("cancel", LegState::on_cancel),
+            ("ended", LegState::on_ended),
+        ];
+        let states = [
+            LegState::Inviting,
+            LegState::Ringing,
+            LegState::Cancelling,
+            LegState::Answered,
+            LegState::Talking,
+            LegState::Ended,
+        ];
+        let mut table = String::new();
+        for state in states {
+            table += &format!("{state:?}:");
+            for (name, on) in events {
+                let mut next = state;
+                if on(&mut next) {
+                    table += &format!(" {name}>{next:?}");
+                } else {
+                    assert_eq!(next, state, "a lost race changes nothing");
+                }
+            }
+            table += "\n";
+        }
+        let expected = "\
+Inviting: ringing>Ringing answered>Answered cancel>Cancelling ended>Ended
+Ringing: answered>Answered cancel>Cancelling ended>Ended
+Cancelling: ended>Ended
+Answered: acknowledged>Talking ended>Ended
+Talking: ended>Ended
+Ended:
+";
+        assert_eq!(table, expected);
+    }
+}

@@ -101,6 +101,10 @@ impl Registrar {
         random: &str,
     ) -> Result<Self, ConfigError> {
         let realm = config.realm();
+        let digest = ServerConfig {
+            algorithms: config.digest_algorithms(),
+            ..ServerConfig::new(realm)
+        };
         let mut accounts = BTreeMap::new();
         for account in &config.accounts {
             accounts.insert(account.user.as_str().into(), store(account, realm)?);
@@ -113,7 +117,7 @@ impl Registrar {
             devices_max: 1,
         };
         Ok(Self {
-            digest: DigestServer::new(ServerConfig::new(realm), NonceKey(nonce_key), unix_us(now.wall)),
+            digest: DigestServer::new(digest, NonceKey(nonce_key), unix_us(now.wall)),
             accounts,
             nobody: store(&nobody, realm)?,
             bounds: config.registration,

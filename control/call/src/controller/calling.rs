@@ -602,10 +602,9 @@ pub(super) fn text(bytes: &[u8]) -> String {
 }
 
 fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
-    let (ended, end) = match &call.ended {
-        Some((ended, end)) => (*ended, end.clone()),
-        None => unreachable!("a call is finished only after it ended"),
-    };
+    let ended = call.ended.as_ref();
+    let (ended, end) = ended.expect("a call is finished only after it ended");
+    let (ended, end) = (*ended, end.clone());
     let media = |leg: &Leg| {
         stats
             .iter()

@@ -51,6 +51,11 @@ impl Controller {
             bindings: self.registrar.all().count(),
             media_pending: self.pending.len(),
             offers: self.domain.offer_count(),
+            offers_of_calls: self.by_offer.len(),
+            waiting: self.domain.entry_count(),
+            places_of_calls: self.by_entry.len(),
+            requests_pending: self.by_client.len(),
+            parties: self.by_dialog.len(),
             sip: self.stack.stats(),
             ..self.counters
         }

@@ -228,6 +228,16 @@ pub struct Counters {
     pub media_pending: usize,
     /// Offers to agents now, conversations included.
     pub offers: usize,
+    /// Offers as the calls know them; equals `offers` when nothing is under way.
+    pub offers_of_calls: usize,
+    /// Callers waiting in queues, offered ones included.
+    pub waiting: usize,
+    /// Places in queues as the calls know them; equals `waiting`.
+    pub places_of_calls: usize,
+    /// INVITEs and session refreshes of ours without final answer.
+    pub requests_pending: usize,
+    /// Dialogs that belong to a call.
+    pub parties: usize,
     /// The SIP stack's own.
     pub sip: sip::stack::Stats,
 }
@@ -259,7 +269,31 @@ struct Pending {
     until: Instant,
 }
 
-/// See the module.
+/// The core of a call centre. Feed it with the `handle_` methods; after each call drain
+/// [`Controller::poll_output`] in order and set an alarm for [`Controller::poll_timeout`].
+///
+/// ```
+/// use std::time::{Instant, SystemTime};
+/// use call_control::{Config, Controller, Now, Output};
+/// use sip::stack::{Flow, FlowId, Transport};
+///
+/// let config: Config = toml::from_str(r#"
+///     domains = ["example.com"]
+///     listeners = [{ transport = "udp", local = "192.0.2.1:5060" }]
+///     media.hosts = [{ name = "m1", address = "http://192.0.2.2:7000" }]
+/// "#).unwrap();
+/// # #[allow(clippy::disallowed_methods)]
+/// let now = Now { mono: Instant::now(), wall: SystemTime::now() };
+/// let mut controller = Controller::new(config, [7; 32], now).unwrap();
+/// let [local, remote] = ["192.0.2.1:5060", "192.0.2.9:5060"].map(|address| address.parse().unwrap());
+/// let flow = Flow { transport: Transport::Udp, local, remote, id: FlowId(1) };
+/// let ping = "OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\r\n\
+///     Max-Forwards: 70\r\nFrom: <sip:a@example.com>;tag=1\r\nTo: <sip:example.com>\r\n\
+///     Call-ID: 1\r\nCSeq: 1 OPTIONS\r\n\r\n";
+/// controller.handle_message(now, flow, ping.into());
+/// let Some(Output::Transmit(pong)) = controller.poll_output() else { panic!("it answers") };
+/// assert!(pong.bytes.starts_with(b"SIP/2.0 200 OK"));
+/// ```
 #[derive(Debug)]
 pub struct Controller {
     config: Config,

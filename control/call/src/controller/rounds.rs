@@ -111,6 +111,7 @@ impl Controller {
         };
         if !call.stage.on_offer() {
             if let Some(offer) = offer {
+                self.by_offer.remove(&offer);
                 let _lost: Race<()> = self.domain.decline(now.mono, offer, Decline::Refused);
             }
             return;

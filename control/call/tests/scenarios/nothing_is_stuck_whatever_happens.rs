@@ -142,6 +142,11 @@ fn assert_sane(world: &World) {
             world.story()
         );
     }
+    let counters = world.controller.counters();
+    assert_eq!(
+        (counters.offers, counters.waiting),
+        (counters.offers_of_calls, counters.places_of_calls)
+    );
     let live = world.controller.live(world.clocks());
     for agent in &live.agents {
         let calls = live.calls.iter().filter(|call| {

@@ -401,6 +401,18 @@ impl World {
             "calls, offers, commands, sessions\n{}",
             self.story()
         );
+        let left = (
+            counters.offers_of_calls,
+            (counters.waiting, counters.places_of_calls),
+            counters.requests_pending,
+            counters.parties,
+        );
+        assert_eq!(
+            left,
+            (0, (0, 0), 0, 0),
+            "offers, places, requests, parties\n{}",
+            self.story()
+        );
         let sip = counters.sip;
         let left = (sip.dialogs, sip.client_transactions, sip.server_transactions);
         assert_eq!(left, (0, 0, 0), "dialogs, transactions\n{}", self.story());
