@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits;
@@ -20,8 +20,7 @@ use crate::limits;
 pub(crate) const ENV_PREFIX: &str = "MEDIAD_";
 
 /// Everything that can be configured. Field documentation with units stands in `mediad.toml`, the sample.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) control: Control,
@@ -36,8 +35,7 @@ pub(crate) struct Config {
 }
 
 /// The gRPC listener.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Control {
     pub(crate) listen: SocketAddr,
@@ -45,8 +43,7 @@ pub(crate) struct Control {
 }
 
 /// Certificates of the gRPC listener; PEM files.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tls {
     pub(crate) cert: PathBuf,
@@ -55,16 +52,14 @@ pub(crate) struct Tls {
 }
 
 /// The management listener.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Metrics {
     pub(crate) listen: SocketAddr,
 }
 
 /// Where media is received and sent.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Media {
     pub(crate) interfaces: Vec<Interface>,
@@ -73,8 +68,7 @@ pub(crate) struct Media {
 }
 
 /// One named media interface.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Interface {
     pub(crate) name: String,
@@ -86,8 +80,7 @@ pub(crate) struct Interface {
 }
 
 /// Ownership and time-outs of sessions that do not set their own.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Sessions {
     pub(crate) lease_ms: u32,
@@ -97,8 +90,7 @@ pub(crate) struct Sessions {
 }
 
 /// The media threads.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Workers {
     pub(crate) count: usize,
@@ -108,8 +100,7 @@ pub(crate) struct Workers {
 }
 
 /// Which socket backend, and how it is sized.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Io {
     pub(crate) backend: IoBackend,
@@ -124,8 +115,7 @@ pub(crate) struct Io {
 }
 
 /// Choice of the socket backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum IoBackend {
     /// io_uring where the kernel allows it.
@@ -137,8 +127,7 @@ pub(crate) enum IoBackend {
 }
 
 /// Bounds that depend on the machine.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Limits {
     pub(crate) sessions_max: u32,
@@ -150,16 +139,14 @@ pub(crate) struct Limits {
 }
 
 /// The ring of events.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Events {
     pub(crate) ring_seconds: u64,
 }
 
 /// Logging.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Log {
     pub(crate) format: LogFormat,
@@ -167,8 +154,7 @@ pub(crate) struct Log {
 }
 
 /// How a line of the log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
     /// For people.

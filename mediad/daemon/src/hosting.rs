@@ -239,6 +239,11 @@ impl Hosting {
             Request::Explain(request, answer) => self.explain(&request, answer),
             Request::Status(reply) => drop(reply.send(self.status(now))),
             Request::Drain(drain, reply) => drop(reply.send(self.drain(now, drain))),
+            Request::Pulse(reply) => drop(reply.send(self.team.pulse())),
+            Request::Tune(tuning, reply) => {
+                self.host.tune(tuning);
+                let _ = reply.send(());
+            }
             Request::Events {
                 boot_id,
                 after,

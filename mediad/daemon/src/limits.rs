@@ -58,6 +58,13 @@ pub(crate) const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 /// See [`KEEPALIVE_EVERY`].
 pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a peer may take for its TLS handshake. Longer: the connection is closed.
+pub(crate) const TLS_HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long the host thread may take to answer before the process calls itself ready, or to go on under a reloaded
+/// configuration. Longer: the start, or the reload, fails.
+pub(crate) const HOST_ANSWERS: Duration = Duration::from_secs(5);
+
 /// A clean shutdown: how long sessions are given to say goodbye, and how long connections to close.
 pub(crate) const SHUTDOWN_SESSIONS: Duration = Duration::from_millis(1_000);
 /// See [`SHUTDOWN_SESSIONS`].

@@ -18,9 +18,12 @@ mod doorbell;
 mod grpc;
 mod hosting;
 mod limits;
+mod liveness;
 mod management;
 mod metrics;
+mod notify;
 mod process;
+mod reload;
 mod requests;
 mod sockets;
 mod team;
@@ -29,8 +32,12 @@ mod worker;
 use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, ConfigError, LogFormat, Override};
+use crate::{
+    config::{Config, ConfigError, LogFormat, Override},
+    reload::{SetLog, Source},
+};
 
 /// The configuration cannot be used (EX_CONFIG of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
@@ -45,7 +52,7 @@ const EXIT_FAILURE: u8 = 1;
     about,
     after_help = "Every setting is described in mediad.toml, the sample \
     configuration. Precedence: flags, environment (MEDIAD_IO__BACKEND=mmsg), file, defaults. SIGTERM and SIGINT end \
-    all sessions and the process. When it is ready, one line `ready control=ADDR metrics=ADDR boot_id=ID` goes to \
+    all sessions and the process, SIGHUP reads the configuration again. When it is ready, one line `ready control=ADDR metrics=ADDR boot_id=ID` goes to \
     standard output; logs go to standard error."
 )]
 struct Args {
@@ -73,6 +80,11 @@ struct Args {
 }
 
 impl Args {
+    /// The file, then what overrides it.
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref(), &self.overrides()?)
+    }
+
     /// Environment first, then flags: later ones win.
     fn overrides(&self) -> Result<Vec<Override>, ConfigError> {
         let mut overrides: Vec<Override> = env::vars_os()
@@ -114,10 +126,7 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let loaded = args
-        .overrides()
-        .and_then(|overrides| Config::load(args.config.as_deref(), &overrides));
-    let config = match loaded {
+    let config = match args.load() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("mediad: {error}");
@@ -136,8 +145,9 @@ fn main() -> ExitCode {
             }
         };
     }
-    start_log(&config);
-    match process::run(config) {
+    let set_log = start_log(&config);
+    let load = Box::new(move || args.load().map_err(|error| error.to_string()));
+    match process::run(config, Source { load, set_log }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -146,14 +156,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_log(config: &Config) {
-    let filter =
-        tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn,tower=warn", config.log.level));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+/// Starts the log; gives the way to another level.
+fn start_log(config: &Config) -> SetLog {
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    let log_filter = filter(config);
     match config.log.format {
-        LogFormat::Text => log.with_ansi(false).with_target(false).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => {
+            let log = log.with_ansi(false).with_target(false);
+            let log = log.with_env_filter(log_filter).with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |config| handle.reload(filter(config)).map_err(|error| error.to_string()))
+        }
+        LogFormat::Json => {
+            let log = log.json().with_env_filter(log_filter).with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |config| handle.reload(filter(config)).map_err(|error| error.to_string()))
+        }
     }
+}
+
+fn filter(config: &Config) -> EnvFilter {
+    EnvFilter::new(format!("{},h2=warn,hyper=warn,tower=warn", config.log.level))
 }

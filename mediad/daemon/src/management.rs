@@ -15,6 +15,7 @@ use tokio::{net::TcpListener, time::timeout};
 use crate::{
     grpc::{Context, Tally},
     limits, metrics,
+    reload::Reloads,
     worker::Shared,
 };
 
@@ -23,6 +24,7 @@ use crate::{
 pub(crate) struct Pages {
     pub(crate) context: Context,
     pub(crate) workers: Arc<[Arc<Shared>]>,
+    pub(crate) reloads: Arc<Reloads>,
 }
 
 /// Binds a TCP listener.
@@ -74,7 +76,8 @@ async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
         .collect();
     let tally: &Tally = &pages.context.tally;
     let line = &pages.context.line;
-    let text = metrics::page(&status, &figures, tally, (line.waiting(), line.capacity()));
+    let requests = (line.waiting(), line.capacity());
+    let text = metrics::page(&status, &figures, tally, requests, pages.reloads.counts());
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         text,

@@ -11,15 +11,17 @@ use crate::{
     grpc::Tally,
 };
 
-/// The whole page. `requests` is (waiting, capacity) of the host thread's queue.
+/// The whole page. `requests` is (waiting, capacity) of the host thread's queue, `reloads` (done, failed).
 pub(crate) fn page(
     status: &pb::StatusReply,
     workers: &[Figures],
     tally: &Tally,
     requests: (usize, usize),
+    reloads: (u64, u64),
 ) -> String {
     let mut page = Page(String::with_capacity(16 << 10));
     host(&mut page, status);
+    reloaded(&mut page, reloads);
     queues(&mut page, status, requests);
     interfaces(&mut page, &status.interfaces);
     packets(&mut page, workers);
@@ -79,6 +81,13 @@ fn host(page: &mut Page, status: &pb::StatusReply) {
         "Share of the busiest worker's time, 0 to 1.",
         status.load,
     );
+}
+
+fn reloaded(page: &mut Page, (ok, failed): (u64, u64)) {
+    let name = "mediad_reloads_total";
+    page.family(name, "counter", "Reloads of the configuration, by result.");
+    page.sample(name, &[("result", "ok")], ok);
+    page.sample(name, &[("result", "failed")], failed);
 }
 
 fn queues(page: &mut Page, status: &pb::StatusReply, (waiting, capacity): (usize, usize)) {
@@ -424,7 +433,7 @@ mod tests {
             event_next: 5,
             ..Default::default()
         };
-        page(&status, &[figures], &Tally::default(), (0, 16))
+        page(&status, &[figures], &Tally::default(), (0, 16), (2, 1))
     }
 
     #[test]
@@ -439,6 +448,8 @@ mod tests {
             "mediad_tick_lateness_seconds_bucket{worker=\"0\",le=\"+Inf\"} 5",
             "mediad_tick_lateness_seconds_count{worker=\"0\"} 5",
             "mediad_events_total 4",
+            "mediad_reloads_total{result=\"ok\"} 2",
+            "mediad_reloads_total{result=\"failed\"} 1",
             "mediad_info{version=\"1\\\"2\",boot_id=\"\",backend=\"\"} 1",
         ] {
             assert!(

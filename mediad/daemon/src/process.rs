@@ -16,7 +16,7 @@ use rustix::{
     rand::{GetRandomFlags, getrandom},
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, oneshot, watch},
     task::JoinHandle,
     time::timeout,
@@ -28,8 +28,10 @@ use crate::{
     doorbell::Doorbell,
     grpc::{self, Context, Tally},
     hosting::{Hosting, Parts},
-    limits,
+    limits, liveness,
     management::{self, Pages},
+    notify::Notifier,
+    reload::{self, Reloader, Reloads, Source},
     requests::{HostLine, Request},
     sockets,
     team::Team,
@@ -79,7 +81,7 @@ fn check_files(config: &Config, workers: usize, limit: Option<u64>) -> Result<()
 ///
 /// # Errors
 /// What could not be started, or what failed.
-pub(crate) fn run(config: Config) -> Result<(), String> {
+pub(crate) fn run(config: Config, source: Source) -> Result<(), String> {
     check(&config)?;
     let layout = lay_out(&config)?;
     if !layout.others.is_empty()
@@ -91,7 +93,7 @@ pub(crate) fn run(config: Config) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("tokio runtime: {error}"))?;
-    runtime.block_on(serve(config, layout))
+    runtime.block_on(serve(config, layout, source))
 }
 
 fn lay_out(config: &Config) -> Result<Layout, String> {
@@ -99,7 +101,12 @@ fn lay_out(config: &Config) -> Result<Layout, String> {
     cpus::layout(&config.workers, &allowed)
 }
 
-async fn serve(config: Config, layout: Layout) -> Result<(), String> {
+async fn serve(config: Config, layout: Layout, source: Source) -> Result<(), String> {
+    let notifier = Arc::new(Notifier::from_env()?);
+    // From here on SIGHUP does not end the process.
+    let hang_up = listen(SignalKind::hangup())?;
+    let greeting = config.control.tls.as_ref().map(grpc::tls::read).transpose()?;
+    let (greeting, greeted) = watch::channel(greeting);
     // Listeners first: a taken port must not cost the time of everything else.
     let (control, control_addr) = grpc::bind(config.control.listen).await?;
     let (metrics, metrics_addr) = management::bind("metrics.listen", config.metrics.listen).await?;
@@ -124,17 +131,34 @@ async fn serve(config: Config, layout: Layout) -> Result<(), String> {
         watchers: Arc::new(Semaphore::new(config.limits.watchers)),
         watchers_max: config.limits.watchers,
     };
+    let reloads = Arc::new(Reloads::default());
     let pages = Pages {
         context: context.clone(),
         workers: shared,
+        reloads: Arc::clone(&reloads),
     };
     let pages = tokio::spawn(management::serve(metrics, pages));
     let workers = layout.workers.len();
-    let calls = tokio::spawn(async move { grpc::serve(&config, control, context).await });
+    let bounds = config.limits.clone();
+    let calls = tokio::spawn(async move { grpc::serve(&bounds, control, greeted, context).await });
+    first_answer(&line).await?;
     tracing::info!(%control_addr, %metrics_addr, workers, cpus = ?layout.workers, backend, boot_id, "ready");
     announce(control_addr, metrics_addr, &boot_id);
+    notifier.ready();
 
-    let ended = until_the_end(hosting, calls, pages, &line, end).await;
+    let reloader = Reloader {
+        source,
+        running: config,
+        greeting,
+        line: line.clone(),
+        notifier: Arc::clone(&notifier),
+        reloads,
+    };
+    let reloading = tokio::spawn(reloader.run(hang_up));
+    let watching = tokio::spawn(liveness::watch(Arc::clone(&notifier), line.clone()));
+    let ended = until_the_end(hosting, calls, pages, &line, (end, &notifier)).await;
+    reloading.abort();
+    watching.abort();
     tracing::info!("stopped");
     ended
 }
@@ -162,6 +186,19 @@ fn start_workers(
         worker::start(start, Arc::clone(doorbell))
     };
     layout.workers.iter().enumerate().map(start).collect()
+}
+
+/// The host thread carries out requests: whoever calls from now on is served.
+async fn first_answer(line: &HostLine) -> Result<(), String> {
+    match timeout(limits::HOST_ANSWERS, line.ask(Request::Status)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.message),
+        Err(_) => Err("the host thread does not answer".into()),
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("signal handler: {error}"))
 }
 
 /// The host thread, and where it says how it ended.
@@ -214,9 +251,8 @@ async fn until_the_end(
     mut calls: JoinHandle<Result<(), String>>,
     pages: JoinHandle<Result<(), String>>,
     line: &HostLine,
-    end: watch::Sender<bool>,
+    (end, notifier): (watch::Sender<bool>, &Notifier),
 ) -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signal handler: {error}"));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let reason = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
@@ -229,6 +265,7 @@ async fn until_the_end(
         Err(ended) => return ended,
     };
     tracing::info!(reason, "ending all sessions");
+    notifier.stopping();
     let asked = timeout(limits::SHUTDOWN_SESSIONS, async {
         while line.send(Request::Stop).is_err() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -272,17 +309,17 @@ fn host_config(config: &Config, workers: usize) -> HostConfig {
             dscp: interface.dscp,
         }
     };
-    let ms = |ms: u32| Duration::from_millis(ms.into());
+    let tuning = reload::tuning(config);
     HostConfig {
         interfaces: config.media.interfaces.iter().map(interface).collect(),
         workers,
-        sessions_max: config.limits.sessions_max as usize,
-        quarantine: Duration::from_millis(config.media.quarantine_ms),
+        sessions_max: tuning.sessions_max,
+        quarantine: tuning.quarantine,
         events_keep: Duration::from_secs(config.events.ring_seconds),
-        lease: ms(config.sessions.lease_ms),
-        media_timeout: ms(config.sessions.media_timeout_ms),
-        orphan_max: ms(config.sessions.orphan_ms_max),
-        relearn_after: ms(config.sessions.relearn_after_ms),
+        lease: tuning.lease,
+        media_timeout: tuning.media_timeout,
+        orphan_max: tuning.orphan_max,
+        relearn_after: tuning.relearn_after,
     }
 }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
-use media_engine::{api, host::Events};
+use media_engine::{
+    api,
+    host::{Events, Tuning},
+};
 use proto::mediad::v1 as pb;
 use tokio::sync::oneshot;
 
@@ -33,6 +36,10 @@ pub(crate) enum Request {
     Status(oneshot::Sender<pb::StatusReply>),
     /// Stop or go on taking sessions.
     Drain(bool, oneshot::Sender<pb::DrainReply>),
+    /// Asks every worker for a sign of life; gives those that did not answer the last time.
+    Pulse(oneshot::Sender<Vec<usize>>),
+    /// Go on under other settings.
+    Tune(Tuning, oneshot::Sender<()>),
     /// Events after a number.
     Events {
         /// Boot id the number belongs to.

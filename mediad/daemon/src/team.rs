@@ -28,7 +28,7 @@ pub(crate) struct Team {
 #[derive(Debug)]
 struct Member {
     handle: Handle,
-    /// Has mail that it was not woken for.
+    /// Has mail, or is asked for a sign of life, and was not woken for it.
     unwoken: bool,
     /// Sockets given to it and not yet come back.
     sockets: usize,
@@ -119,7 +119,7 @@ impl Team {
         member.sockets = member.sockets.saturating_sub(1);
     }
 
-    /// Wakes those who have mail.
+    /// Wakes those who have mail or are asked.
     pub(crate) fn wake(&mut self) {
         for member in &mut self.members {
             if std::mem::take(&mut member.unwoken) {
@@ -131,6 +131,15 @@ impl Team {
     /// Whether a worker says that it lost more events than it said before.
     pub(crate) fn newly_lost(&mut self, worker: usize, lost: u64) -> bool {
         std::mem::replace(&mut self.members[worker].events_lost, lost) < lost
+    }
+
+    /// Asks every worker for a sign of life. Gives those that did not answer the last time.
+    pub(crate) fn pulse(&mut self) -> Vec<usize> {
+        let ask = |(worker, member): (usize, &mut Member)| {
+            member.unwoken = true;
+            (!member.handle.shared.pulse.ask()).then_some(worker)
+        };
+        self.members.iter_mut().enumerate().filter_map(ask).collect()
     }
 
     /// Every worker runs.

@@ -26,6 +26,7 @@ use crate::{
     cpus,
     doorbell::Doorbell,
     limits,
+    liveness::Pulse,
 };
 
 /// What the host thread tells a worker.
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) released: ArrayQueue<UdpSocket>,
     /// Published figures.
     pub(crate) counters: Counters,
+    /// Whether it makes progress.
+    pub(crate) pulse: Pulse,
 }
 
 /// The host's side of a running worker.
@@ -99,6 +102,7 @@ pub(crate) fn start(start: Start, doorbell: Arc<Doorbell>) -> Result<Handle, Str
         events: ArrayQueue::new(limits::EVENTS_PER_WORKER),
         released: ArrayQueue::new(limits::RELEASES_PER_WORKER),
         counters: Counters::default(),
+        pulse: Pulse::default(),
     });
     let (opened, when_opened) = mpsc::sync_channel(1);
     let (cpu, index, theirs) = (start.cpu, start.index, Arc::clone(&shared));
@@ -198,6 +202,7 @@ impl Worker {
 
     fn run(mut self) -> Result<(), NetError> {
         loop {
+            self.shared.pulse.answer();
             self.take_messages();
             if self.stop && self.turn.commands.is_empty() {
                 self.publish();

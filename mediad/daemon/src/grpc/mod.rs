@@ -6,27 +6,20 @@ mod files;
 mod host;
 mod media;
 mod tally;
+pub(crate) mod tls;
 mod watch;
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use prost::Message as _;
 use proto::mediad::v1::{
     self as pb, files_server::FilesServer, host_server::HostServer, media_server::MediaServer,
 };
 use tokio::{net::TcpListener, sync::watch as tokio_watch};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{
-    Code, Status,
-    transport::{Certificate, Identity, Server, ServerTlsConfig},
-};
+use tonic::{Code, Status, transport::Server};
 
-pub(crate) use self::tally::Tally;
-use crate::{
-    config::{Config, Tls},
-    limits,
-    requests::HostLine,
-};
+pub(crate) use self::{connection::Greeting, tally::Tally};
+use crate::{config::Limits, limits, requests::HostLine};
 
 /// What every service shares.
 #[derive(Debug, Clone)]
@@ -60,8 +53,13 @@ pub(crate) async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), 
 /// Serves until the process ends.
 ///
 /// # Errors
-/// Certificates that cannot be used; the listener failed.
-pub(crate) async fn serve(config: &Config, listener: TcpListener, context: Context) -> Result<(), String> {
+/// The listener failed.
+pub(crate) async fn serve(
+    bounds: &Limits,
+    listener: TcpListener,
+    greeting: Greeting,
+    context: Context,
+) -> Result<(), String> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<MediaServer<media::Media>>().await;
     reporter.set_serving::<HostServer<host::Host>>().await;
@@ -75,14 +73,8 @@ pub(crate) async fn serve(config: &Config, listener: TcpListener, context: Conte
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(limits::KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(config.limits.streams_per_connection)
-        .concurrency_limit_per_connection(config.limits.streams_per_connection as usize)
-        .tcp_nodelay(true);
-    if let Some(tls) = &config.control.tls {
-        server = server
-            .tls_config(mutual_tls(tls)?)
-            .map_err(|error| format!("control.tls: {error}"))?;
-    }
+        .max_concurrent_streams(bounds.streams_per_connection)
+        .concurrency_limit_per_connection(bounds.streams_per_connection as usize);
     let media =
         MediaServer::new(media::Media(context.clone())).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
     let router = server
@@ -91,24 +83,12 @@ pub(crate) async fn serve(config: &Config, listener: TcpListener, context: Conte
         .add_service(media)
         .add_service(HostServer::new(host::Host(context.clone())))
         .add_service(FilesServer::new(files::Files(context.clone())));
-    let incoming = connection::Bounded::new(TcpListenerStream::new(listener), config.limits.connections);
+    let incoming = connection::accept(listener, bounds.connections, greeting);
     let ending = async move { context.ended().await };
     router
         .serve_with_incoming_shutdown(incoming, ending)
         .await
         .map_err(|error| format!("control listener: {error}"))
-}
-
-fn mutual_tls(tls: &Tls) -> Result<ServerTlsConfig, String> {
-    let read = |key: &str, path: &Path| {
-        fs::read(path)
-            .map_err(|error| format!("control.tls.{key}: {}: {error}; give a PEM file", path.display()))
-    };
-    let identity = Identity::from_pem(read("cert", &tls.cert)?, read("key", &tls.key)?);
-    let client_ca = Certificate::from_pem(read("client_ca", &tls.client_ca)?);
-    Ok(ServerTlsConfig::new()
-        .identity(identity)
-        .client_ca_root(client_ca))
 }
 
 /// The contract's error as a gRPC status, with itself as details.

@@ -42,8 +42,17 @@ impl Daemon {
         Self::start_on(free_ports(PORTS), PORTS, settings)
     }
 
+    /// As [`Daemon::start`], with a last word on how the program is called.
+    pub(crate) fn start_as(settings: &[&str], call: impl FnOnce(&mut Command)) -> Self {
+        Self::start_with(free_ports(PORTS), PORTS, settings, call)
+    }
+
     /// As [`Daemon::start`], with ports from `port_min`.
     pub(crate) fn start_on(port_min: u16, count: u16, settings: &[&str]) -> Self {
+        Self::start_with(port_min, count, settings, |_| {})
+    }
+
+    fn start_with(port_min: u16, count: u16, settings: &[&str], call: impl FnOnce(&mut Command)) -> Self {
         let interfaces = format!(
             "media.interfaces=[{{name='lo', port_min={port_min}, port_max={}}}]",
             port_min + count - 1
@@ -70,6 +79,7 @@ impl Daemon {
         {
             command.args(["--set", setting]);
         }
+        call(&mut command);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
@@ -117,8 +127,8 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// Sends a signal by name and waits for the exit code.
-    pub(crate) fn signal(&mut self, name: &str) -> Option<i32> {
+    /// Sends a signal by name.
+    pub(crate) fn send(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -127,6 +137,11 @@ impl Daemon {
                 .unwrap()
                 .success()
         );
+    }
+
+    /// Sends a signal by name and waits for the exit code.
+    pub(crate) fn signal(&mut self, name: &str) -> Option<i32> {
+        self.send(name);
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

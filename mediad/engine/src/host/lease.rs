@@ -45,6 +45,11 @@ impl Leases {
         }
     }
 
+    /// The lease of controllers that are new and do not ask for one.
+    pub(super) fn set_default(&mut self, default: Duration) {
+        self.default = default;
+    }
+
     /// A stream was opened. Gives the lease granted and whether it had run out.
     pub(super) fn connect(
         &mut self,

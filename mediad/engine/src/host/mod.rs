@@ -9,6 +9,7 @@ mod events;
 mod lease;
 mod ports;
 mod prepare;
+mod reload;
 mod session;
 mod status;
 
@@ -25,6 +26,7 @@ pub use self::{
     acts::{Act, ActOutcome, SendDigits},
     events::{EndReason, Event, Events, Happening},
     prepare::{Applied, Committed, LocalAddress, PortWant, Prepared},
+    reload::Tuning,
     session::{Described, Summary},
     status::{ControllerState, HostStatus, InterfaceState},
 };

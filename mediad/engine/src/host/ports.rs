@@ -127,6 +127,11 @@ impl Ports {
         self.used -= 1;
     }
 
+    /// How long pairs rest that come back from now on. Those that rest keep their time, and their place in the queue.
+    pub(super) fn set_quarantine(&mut self, quarantine: Duration) {
+        self.quarantine = quarantine;
+    }
+
     pub(super) fn used(&self) -> usize {
         self.used
     }
@@ -226,6 +231,29 @@ mod tests {
         assert_eq!(ports.take(now + Duration::from_secs(30)), Some(all[1]));
         assert_eq!(ports.take(now + Duration::from_secs(30)), None);
         assert_eq!(ports.take(now + Duration::from_secs(31)), Some(all[0]));
+    }
+
+    #[test]
+    fn another_quarantine_never_cuts_a_rest_short() {
+        let now = start();
+        let mut ports = Ports::new(10_000, 10_005, QUARANTINE, 0);
+        let all: Vec<u16> = std::iter::from_fn(|| ports.take(now)).collect();
+        ports.release(now, all[0]);
+        ports.set_quarantine(Duration::from_secs(1));
+        ports.release(now, all[1]);
+        assert_eq!(
+            ports.take(now + Duration::from_secs(29)),
+            None,
+            "it waits behind the longer rest"
+        );
+        assert_eq!(ports.take(now + QUARANTINE), Some(all[0]));
+        assert_eq!(ports.take(now + QUARANTINE), Some(all[1]));
+        ports.release(now + QUARANTINE, all[2]);
+        assert_eq!(ports.take(now + QUARANTINE), None);
+        assert_eq!(
+            ports.take(now + QUARANTINE + Duration::from_secs(1)),
+            Some(all[2])
+        );
     }
 
     #[test]
