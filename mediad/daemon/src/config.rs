@@ -65,6 +65,7 @@ pub(crate) struct Media {
     pub(crate) interfaces: Vec<Interface>,
     pub(crate) quarantine_ms: u64,
     pub(crate) scout_ms: u64,
+    pub(crate) prompts: PathBuf,
 }
 
 /// One named media interface.
@@ -186,6 +187,7 @@ impl Default for Media {
             interfaces: vec![Interface::default()],
             quarantine_ms: 30_000,
             scout_ms: 60,
+            prompts: PathBuf::new(),
         }
     }
 }
@@ -400,6 +402,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         self.check_control()?;
         self.check_media()?;
+        self.check_prompts()?;
         self.check_sizes()?;
         self.net().check().map_err(|error| value("io", error.to_string()))
     }
@@ -448,6 +451,15 @@ impl Config {
                 .map_err(|(field, message)| value(&key(field), message))?;
         }
         Ok(())
+    }
+
+    fn check_prompts(&self) -> Result<(), ConfigError> {
+        let prompts = &self.media.prompts;
+        if prompts.as_os_str().is_empty() || prompts.is_dir() {
+            return Ok(());
+        }
+        let message = format!("{} is no directory; make it, or name another", prompts.display());
+        Err(value("media.prompts", message))
     }
 
     fn check_sizes(&self) -> Result<(), ConfigError> {
@@ -722,6 +734,7 @@ mod tests {
     #[test]
     fn values_that_cannot_work_name_their_remedy() {
         assert!(refusal(&["control.listen=0.0.0.0:8700"]).contains("control.tls.cert"));
+        assert!(refusal(&["media.prompts=/no/such/place"]).contains("/no/such/place is no directory"));
         assert!(refusal(&["media.interfaces=[]"]).contains("[[media.interfaces]]"));
         let two = "media.interfaces=[{name='a'}, {name='a'}]";
         assert!(refusal(&[two]).contains("media.interfaces[1].name: \"a\" is used twice"));

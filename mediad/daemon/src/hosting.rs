@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -22,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     doorbell::Doorbell,
-    limits,
+    limits, prompts,
     requests::{Answer, HostLine, Request, refused},
     sockets,
     team::Team,
@@ -40,6 +41,7 @@ pub(crate) struct Hosting {
     /// RTP ports on which packets of an earlier life arrived, until when they are left alone.
     noisy: HashSet<SocketAddr>,
     noisy_until: Instant,
+    prompts: PathBuf,
     pending: BTreeMap<ReplyToken, Pending>,
     batches: BTreeMap<u64, Batch>,
     next_number: u64,
@@ -58,6 +60,8 @@ pub(crate) struct Parts {
     pub(crate) latest: watch::Sender<u64>,
     pub(crate) noisy: HashSet<SocketAddr>,
     pub(crate) quarantine: Duration,
+    /// Where prompts are; empty: nowhere.
+    pub(crate) prompts: PathBuf,
 }
 
 /// Who waits for a worker's answer.
@@ -107,6 +111,7 @@ impl Hosting {
             latest: parts.latest,
             noisy: parts.noisy,
             noisy_until: now + parts.quarantine,
+            prompts: parts.prompts,
             pending: BTreeMap::new(),
             batches: BTreeMap::new(),
             next_number: 1,
@@ -335,7 +340,11 @@ impl Hosting {
     fn apply(&mut self, now: Now, request: &pb::ApplyRequest) -> Result<pb::ApplyReply, Refusal> {
         let patch = api::apply(request)?;
         let mut prepared = self.host.prepare(now, patch)?;
-        let bound = match self.bind(now, &mut prepared) {
+        let prompts = &self.prompts;
+        let loaded = self
+            .host
+            .load_prompts(&mut prepared, |name, known| prompts::load(prompts, name, known));
+        let bound = match loaded.and_then(|()| self.bind(now, &mut prepared)) {
             Ok(bound) => bound,
             Err(refusal) => {
                 self.host.abort(now, prepared);

@@ -75,3 +75,6 @@ pub(crate) const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Open files kept free for what is neither a media socket nor a connection.
 pub(crate) const SPARE_FILES: usize = 256;
+
+/// Bytes of a prompt's file. Larger: the Apply is refused.
+pub(crate) const PROMPT_BYTES_MAX: u64 = 128 << 20;

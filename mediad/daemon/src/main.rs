@@ -23,6 +23,7 @@ mod management;
 mod metrics;
 mod notify;
 mod process;
+mod prompts;
 mod reload;
 mod requests;
 mod sockets;

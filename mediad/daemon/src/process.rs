@@ -235,6 +235,7 @@ fn start_hosting(
         latest,
         noisy,
         quarantine: Duration::from_millis(config.media.quarantine_ms),
+        prompts: config.media.prompts.clone(),
     };
     let (end, ended) = oneshot::channel();
     let hosting = Hosting::new(parts);

@@ -24,6 +24,10 @@ pub const LABEL_BYTES_MAX: usize = 128;
 pub const SEND_DIGITS_MAX: usize = 64;
 /// Bytes of a prompt's name. Longer: the Apply is refused.
 pub const PROMPT_NAME_BYTES_MAX: usize = 255;
+/// Length of a prompt. Longer: the Apply is refused.
+pub const PROMPT_MS_MAX: u64 = 600_000;
+/// Samples of prompts that are kept decoded. Those not used for longest are forgotten and read again when needed.
+pub const PROMPT_CACHE_SAMPLES_MAX: usize = 64 << 20;
 /// Items of one player. More: the Apply is refused.
 pub const PLAY_ITEMS_MAX: usize = 64;
 /// Replies to acts a session remembers. Older ones are forgotten: a repeat after that acts again.

@@ -89,10 +89,7 @@ fn item(id: &Name, subject: &str, given: &pb::PlayItem) -> Result<PlayItem, Refu
         Some(pb::play_item::Source::SilenceMs(ms)) => {
             return out_of_range(subject, "items.silence_ms", ms, "1 to 86400000");
         }
-        Some(pb::play_item::Source::Prompt(name)) => {
-            prompt_name(id, name)?;
-            return unimplemented(subject.into(), "a prompt");
-        }
+        Some(pb::play_item::Source::Prompt(name)) => PlaySource::Prompt(prompt_name(id, name)?),
         None => {
             return Err(Refusal::Missing {
                 subject: subject.into(),

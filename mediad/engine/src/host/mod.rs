@@ -1,7 +1,8 @@
 //! One per process: validates edits, places sessions on workers, hands out ports, holds leases, numbers events.
 //!
 //! An edit goes in two steps, so that what may fail fails before anything happened: [`Host::prepare`] checks it and
-//! takes ports; the caller binds sockets to them ([`Host::rebind`] when a port turns out to be taken); then
+//! takes ports; the caller binds sockets to them ([`Host::rebind`] when a port turns out to be taken) and reads the files
+//! that players need ([`Host::load_prompts`]); then
 //! [`Host::commit`], which cannot fail, gives the message for the worker, or [`Host::abort`] gives everything back.
 
 mod acts;
@@ -9,9 +10,11 @@ mod events;
 mod lease;
 mod ports;
 mod prepare;
+mod prompts;
 mod reload;
 mod session;
 mod status;
+mod wav;
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +29,7 @@ pub use self::{
     acts::{Act, ActOutcome, SendDigits},
     events::{EndReason, Event, Events, Happening},
     prepare::{Applied, Committed, LocalAddress, PortWant, Prepared},
+    prompts::PromptFile,
     reload::Tuning,
     session::{Described, Summary},
     status::{ControllerState, HostStatus, InterfaceState},
@@ -34,6 +38,7 @@ use self::{
     events::EventRing,
     lease::Leases,
     ports::Ports,
+    prompts::Prompts,
     session::{Session, Sessions},
 };
 use crate::{
@@ -158,6 +163,7 @@ pub struct Host {
     sessions: Sessions,
     leases: Leases,
     events: EventRing,
+    prompts: Prompts,
     workers: Vec<WorkerLoad>,
     draining: bool,
     orders: std::collections::VecDeque<(usize, Command)>,
@@ -199,6 +205,7 @@ impl Host {
             sessions: Sessions::default(),
             leases: Leases::new(config.lease),
             events: EventRing::new(config.events_keep),
+            prompts: Prompts::default(),
             workers: vec![WorkerLoad::default(); config.workers],
             draining: false,
             orders: std::collections::VecDeque::new(),

@@ -11,10 +11,11 @@ use rtp::time::Now;
 use super::{
     Host,
     ports::NotFree,
+    prompts,
     session::{Local, Session},
 };
 use crate::{
-    command::{Commit, EndpointStream, SessionKey},
+    command::{Commit, EndpointStream, Prompt, SessionKey},
     graph::{self, OptionsPatch, Patch},
     refusal::Refusal,
     spec::{Family, Name, NodeKind, RtcpMode, SessionOptions, SessionSpec, TransportSpec},
@@ -28,6 +29,7 @@ pub struct Prepared {
     spec: Arc<SessionSpec>,
     wants: Vec<PortWant>,
     locals: Vec<Local>,
+    prompts: Vec<Arc<Prompt>>,
     target: Target,
 }
 
@@ -48,6 +50,23 @@ impl Prepared {
         match self.target {
             Target::Create { worker } | Target::Edit { worker, .. } => worker,
         }
+    }
+
+    /// The graph after the edit.
+    pub(super) fn spec(&self) -> &Arc<SessionSpec> {
+        &self.spec
+    }
+
+    /// The session that is edited; `None` for a new one.
+    pub(super) fn session(&self) -> Option<SessionKey> {
+        match self.target {
+            Target::Create { .. } => None,
+            Target::Edit { key, .. } => Some(key),
+        }
+    }
+
+    pub(super) fn give_prompts(&mut self, prompts: Vec<Arc<Prompt>>) {
+        self.prompts = prompts;
     }
 }
 
@@ -127,6 +146,7 @@ impl Host {
             spec: Arc::new(spec),
             wants: Vec::new(),
             locals: Vec::new(),
+            prompts: Vec::new(),
             target,
         };
         match self.take_ports(now, &mut prepared, &kept) {
@@ -189,6 +209,11 @@ impl Host {
     /// Carries the edit out. Ports of transports that are gone go into quarantine.
     pub fn commit(&mut self, now: Now, prepared: Prepared) -> Committed {
         let worker = prepared.worker();
+        let given = |name: &Name| prepared.prompts.iter().any(|prompt| prompt.name == *name);
+        assert!(
+            prompts::wanted(&prepared.spec).all(|(_, name)| given(name)),
+            "prompts are loaded before the commit"
+        );
         match prepared.target {
             Target::Create { worker } => self.create(now, prepared, worker),
             Target::Edit { key, .. } => self.edit(now, prepared, key, worker),
@@ -197,7 +222,11 @@ impl Host {
 
     fn create(&mut self, now: Now, prepared: Prepared, worker: usize) -> Committed {
         let Prepared {
-            patch, spec, locals, ..
+            patch,
+            spec,
+            locals,
+            prompts,
+            ..
         } = prepared;
         let key = SessionKey(self.next_key);
         self.next_key += 1;
@@ -217,6 +246,7 @@ impl Host {
             spec: spec.clone(),
             local: locals,
             streams: streams.clone(),
+            prompts: prompts.clone(),
             cname,
             labels: labels.into_boxed_slice(),
             acts: Default::default(),
@@ -230,7 +260,7 @@ impl Host {
             spec,
             sockets: Vec::new(),
             streams,
-            prompts: Vec::new(),
+            prompts,
         };
         Committed {
             worker,
@@ -241,7 +271,11 @@ impl Host {
 
     fn edit(&mut self, now: Now, prepared: Prepared, key: SessionKey, worker: usize) -> Committed {
         let Prepared {
-            patch, spec, locals, ..
+            patch,
+            spec,
+            locals,
+            prompts,
+            ..
         } = prepared;
         let session = self
             .sessions
@@ -269,6 +303,7 @@ impl Host {
         self.sessions.edit(key, |session| {
             session.spec = if graph_changed { spec.clone() } else { old };
             session.local = locals;
+            session.prompts = prompts.clone();
             session.streams = streams;
             session.revision += u64::from(graph_changed || labels_changed);
             if let Some(labels) = labels {
@@ -283,7 +318,7 @@ impl Host {
                 spec,
                 sockets: Vec::new(),
                 streams: fresh,
-                prompts: Vec::new(),
+                prompts,
             })
         });
         Committed {

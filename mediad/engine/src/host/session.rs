@@ -9,7 +9,7 @@ use std::{
 
 use super::{EndReason, LocalAddress, acts::ActReplies};
 use crate::{
-    command::{EndpointStream, SessionKey, SessionReport},
+    command::{EndpointStream, Prompt, SessionKey, SessionReport},
     graph::Owner,
     refusal::Refusal,
     spec::{Name, SessionSpec},
@@ -28,6 +28,8 @@ pub(super) struct Session {
     pub(super) local: Vec<Local>,
     /// In the order of the spec's endpoints.
     pub(super) streams: Vec<EndpointStream>,
+    /// What its players play.
+    pub(super) prompts: Vec<Arc<Prompt>>,
     pub(super) cname: Name,
     pub(super) labels: Box<[(Box<str>, Box<str>)]>,
     pub(super) acts: ActReplies,

@@ -2,13 +2,13 @@
 
 use codecs::CodecKind;
 use media_engine::{
-    command::{EventKind, PlanKind},
-    spec::{CallProgress, Country, NodeKind, PlaySource},
+    command::{EventKind, PlanKind, Prompt},
+    spec::{CallProgress, Codec, Country, NodeKind, PlaySource},
 };
 
 use crate::{
     tones::{Ear, LOUD, Voice, talk},
-    world::{Graph, SESSION, World, pcma, player},
+    world::{Graph, SESSION, World, format, pcma, player},
 };
 
 const KINDS: &[(u8, CodecKind)] = &[(0, CodecKind::Pcmu), (8, CodecKind::Pcma)];
@@ -66,6 +66,53 @@ fn ringback_gives_way_to_the_call_on_one_line() {
     ear_b.hear(&sent, 1, KINDS);
     ear_a.hears("a", &tones, &[(RING_HZ, ring_level())]);
     ear_b.hears("b", &tones, &[(RING_HZ, ring_level())]);
+}
+
+#[test]
+fn a_prompt_is_heard_by_every_codec_and_ends_on_time() {
+    let sine = |hz: u32| -> Box<[i16]> {
+        let mut sine = codecs::tone::Oscillator::new(600.0, hz);
+        (0..hz)
+            .map(|_| (f64::from(sine.next_value()) * LOUD) as i16)
+            .collect()
+    };
+    let prompt = Prompt {
+        name: "hello.wav".into(),
+        pcm_8k: sine(8_000),
+        pcm_16k: sine(16_000),
+    };
+    for (codec, kind, hz) in [
+        (pcma(), CodecKind::Pcma, 8_000),
+        (format(8, Codec::G722, 8_000), CodecKind::G722, 16_000),
+        (
+            format(8, Codec::L16, 48_000),
+            CodecKind::L16 {
+                sample_rate_hz: 48_000,
+            },
+            48_000,
+        ),
+    ] {
+        let mut world = World::new();
+        world.prompts = vec![std::sync::Arc::new(Prompt {
+            name: prompt.name.clone(),
+            pcm_8k: prompt.pcm_8k.clone(),
+            pcm_16k: prompt.pcm_16k.clone(),
+        })];
+        let mut graph = Graph::call();
+        graph.party("b").send = vec![codec];
+        graph
+            .others
+            .push(player("p", &[PlaySource::Prompt("hello.wav".into())]));
+        graph.hear(&[("p", "b")]);
+        world.commit(SESSION, &graph);
+        world.pass_ms(960);
+        assert_eq!(world.event_kinds(), [], "{hz} Hz");
+        let mut ear = Ear::default();
+        ear.hear(&world.sent_rtp(), 1, &[(8, kind)]);
+        ear.hears("b", &[600.0, 1_200.0], &[(600.0, LOUD)]);
+        world.pass_ms(100);
+        assert_eq!(world.event_kinds(), [EventKind::PlayFinished], "{hz} Hz");
+    }
 }
 
 #[test]

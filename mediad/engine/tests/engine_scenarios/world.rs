@@ -8,7 +8,7 @@ use std::{
 
 use media_engine::{
     command::{
-        Command, Commit, DropReason, EndpointReport, EndpointStream, EngineEvent, EventKind, Reply,
+        Command, Commit, DropReason, EndpointReport, EndpointStream, EngineEvent, EventKind, Prompt, Reply,
         ReplyToken, SessionKey, SessionReport, SocketId, TransportReport, TransportSockets,
     },
     engine::{Egress, Engine, EngineConfig},
@@ -79,6 +79,8 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) now: Now,
     pub(crate) wire: Wire,
+    /// Given with every commit.
+    pub(crate) prompts: Vec<Arc<Prompt>>,
     tokens: u64,
 }
 
@@ -101,6 +103,7 @@ impl World {
                 sent: Vec::new(),
                 full: false,
             },
+            prompts: Vec::new(),
             tokens: 0,
         }
     }
@@ -116,7 +119,7 @@ impl World {
             spec,
             sockets,
             streams,
-            prompts: Vec::new(),
+            prompts: self.prompts.clone(),
         };
         self.engine
             .handle_command(self.now, Command::Commit(Box::new(commit)), &mut self.wire);
