@@ -42,6 +42,7 @@ pub(crate) struct Config {
 pub(crate) struct Signalling {
     pub(crate) domains: Vec<String>,
     pub(crate) realm: String,
+    pub(crate) digest: Vec<String>,
     pub(crate) udp: Vec<SocketAddr>,
     pub(crate) tcp: Vec<SocketAddr>,
     pub(crate) advertise: Option<IpAddr>,
@@ -110,6 +111,7 @@ impl Default for Signalling {
         Self {
             domains: vec!["127.0.0.1".into()],
             realm: String::new(),
+            digest: call_control::Config::default().digest,
             udp: vec![any],
             tcp: vec![any],
             advertise: None,
@@ -286,6 +288,7 @@ impl Config {
         call_control::Config {
             domains: signalling.domains.clone(),
             realm: signalling.realm.clone(),
+            digest: signalling.digest.clone(),
             controller: self.media_client.controller.clone(),
             owner_token: signalling.owner_token.clone(),
             listeners: bound.iter().map(listener).collect(),

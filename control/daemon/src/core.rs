@@ -128,18 +128,21 @@ pub(crate) struct Core {
     pub(crate) journal: Journal,
     pub(crate) transports: Transports,
     pub(crate) hosts: Hosts,
+    /// Told to stop: the calls have until then to end.
+    pub(crate) stop_at: Option<Instant>,
 }
 
 impl Core {
     /// Runs until told to stop, and until the calls have ended or took too long for it.
     pub(crate) fn run(mut self) {
-        let mut until: Option<Instant> = None;
         loop {
             self.carry_out();
-            if until.is_some_and(|until| self.controller.counters().calls == 0 || Instant::now() >= until) {
+            if let Some(until) = self.stop_at
+                && (self.controller.counters().calls == 0 || Instant::now() >= until)
+            {
                 return;
             }
-            let due = [self.controller.poll_timeout(), until]
+            let due = [self.controller.poll_timeout(), self.stop_at]
                 .into_iter()
                 .flatten()
                 .min();
@@ -147,7 +150,6 @@ impl Core {
                 due.saturating_duration_since(Instant::now())
             });
             match self.inputs.recv_timeout(wait) {
-                Ok(Input::Stop) => until = Some(self.end_calls()),
                 Ok(input) => self.take_batch(input),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -182,8 +184,7 @@ impl Core {
             Input::TransportError(target) => self.controller.handle_transport_error(now, &target),
             Input::Media(input) => self.controller.handle_media(now, input),
             Input::Ask(question) => self.answer(now, question),
-            // Only ever sent once, and taken by `run`; in the middle of a batch it ends the calls all the same.
-            Input::Stop => drop(self.end_calls()),
+            Input::Stop => self.end_calls(now),
         }
     }
 
@@ -238,13 +239,12 @@ impl Core {
         }
     }
 
-    fn end_calls(&mut self) -> Instant {
-        let now = now();
+    fn end_calls(&mut self, now: Now) {
+        self.stop_at = Some(now.mono + limits::SHUTDOWN_CALLS);
         for call in self.controller.live(now).calls {
             self.controller
                 .end_call(now, &call.call, "the controller is stopping");
         }
-        now.mono + limits::SHUTDOWN_CALLS
     }
 }
 

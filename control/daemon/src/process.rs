@@ -57,6 +57,7 @@ async fn serve(config: Config) -> Result<(), String> {
         journal,
         transports,
         hosts,
+        stop_at: None,
     })?;
     let pages = Pages {
         inputs: inputs.clone(),

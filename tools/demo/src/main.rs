@@ -1,8 +1,8 @@
-//! The demonstration: two RTP parties talk through a media host and prove it by their tones.
+//! The demonstration: a call centre on one machine.
 //!
-//! Starts `mediad` on loopback with ports of its own, asks it over gRPC for a session in which Alice and Bob hear each
-//! other, lets both talk for a few seconds, and judges: each heard the other's tone and not its own, every packet
-//! arrived once and in order. Ends with `demo: OK` and exit code 0, or says what failed and why.
+//! Starts `mediad` and `controld` on loopback, registers agents, lets customers call `sip:support@127.0.0.1`, and
+//! judges: each customer was served, both sides heard the other's tone and nobody else's, every call is accounted for,
+//! nothing is left over. Ends with `demo: OK` and exit code 0, or says what failed and why.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
@@ -10,38 +10,64 @@
     reason = "a tool: it owns processes, sockets and clocks"
 )]
 
-mod host;
-mod party;
+mod flow;
+mod http;
+mod people;
+mod servers;
 mod verdict;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant, SystemTime},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use demo::log;
 
 use crate::{
-    host::MediaHost,
-    party::{Heard, Party},
+    people::{Cast, Crowd},
+    servers::Servers,
     verdict::Verdict,
 };
 
-/// Two RTP parties talk through a media host and prove it by their tones.
-#[derive(Debug, Parser)]
+/// Two agents register, a customer calls, both hear each other; or many of each.
+#[derive(Debug, Clone, Parser)]
 #[command(name = "demo", version, about)]
 struct Args {
-    /// How long they talk.
-    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
-    seconds: u64,
-    /// The media host's program. Default: mediad beside this one.
-    #[arg(long, value_name = "FILE")]
-    mediad: Option<PathBuf>,
+    /// How many agents register: alice, bob, charlie, diana, agent5 …
+    #[arg(long, default_value_t = 2)]
+    agents: usize,
+    /// How many customers call, all at once.
+    #[arg(long, default_value_t = 1)]
+    calls: usize,
+    /// Agents hang up after this many seconds. Default: 12, or 4 when several customers call.
+    #[arg(long, value_name = "SECONDS")]
+    call_duration: Option<f64>,
+    /// Customers give up when nobody has answered after this many seconds.
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
+    wait_time: f64,
+    /// SIP port of the server, UDP and TCP.
+    #[arg(long, default_value_t = 5060, value_name = "PORT")]
+    server_port: u16,
+    /// SIP port of the first agent; the others follow. Audio is a thousand above.
+    #[arg(long, default_value_t = 5071, value_name = "PORT")]
+    agent_port: u16,
+    /// SIP port of the first customer; the others follow. Audio is two thousand above.
+    #[arg(long, default_value_t = 5080, value_name = "PORT")]
+    customer_port: u16,
+    /// Where logs go. Default: a new directory for temporary files.
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Directory of the programs mediad, controld, agent and customer. Default: this program's.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Socket backend of the media host: auto, uring or mmsg.
     #[arg(long, default_value = "auto", value_name = "BACKEND")]
     io: String,
 }
-
-const ALICE_HZ: f64 = 440.0;
-const BOB_HZ: f64 = 1_000.0;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -58,72 +84,58 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     ensure!(
-        (1..=600).contains(&args.seconds),
-        "--seconds {}: must be 1 to 600",
-        args.seconds
+        (1..=60).contains(&args.agents),
+        "--agents {}: must be 1 to 60",
+        args.agents
     );
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("tokio runtime")?;
-    let mut host = MediaHost::start(args.mediad.as_deref(), &args.io)?;
-    println!(
-        "mediad is ready: control {}, metrics http://{}/metrics",
-        host.control, host.metrics
+    ensure!(
+        (1..=500).contains(&args.calls),
+        "--calls {}: must be 1 to 500",
+        args.calls
     );
-    let verdict = runtime.block_on(call(&host, Duration::from_secs(args.seconds)));
-    let ended = host.stop();
-    let verdict = verdict?;
-    ended?;
+    let run_dir = run_dir(args)?;
+    println!("logs: {}", run_dir.display());
+    let cast = Cast::new(args)?;
+    cast.check_ports(args.server_port)?;
+    let begin = Instant::now();
+    let played = play(args, &cast, &run_dir, begin);
+    flow::write(&run_dir, &cast).context("call_flow.log")?;
+    println!("call flow: {}", run_dir.join("call_flow.log").display());
+    let verdict = played?;
     verdict.print();
+    println!("took {:.1} s", begin.elapsed().as_secs_f64());
     verdict.judge()
 }
 
-/// One call from its creation to its end.
-async fn call(host: &MediaHost, length: Duration) -> Result<Verdict> {
-    let alice = Party::new("alice", ALICE_HZ)?;
-    let bob = Party::new("bob", BOB_HZ)?;
-    let mut control = host.connect().await?;
-    let session = control.create(&[&alice, &bob]).await?;
+/// The whole play, from the first process to the last.
+fn play(args: &Args, cast: &Cast, run_dir: &std::path::Path, begin: Instant) -> Result<Verdict> {
+    let mut servers = Servers::start(args, cast, run_dir)?;
     println!(
-        "session {} is set up in {:.1} ms:",
-        session.name,
-        session.set_up.as_secs_f64() * 1e3
+        "mediad and controld are ready: SIP 0.0.0.0:{}, http://{}/v1/calls",
+        args.server_port, servers.http
     );
-    for (party, port) in [&alice, &bob].into_iter().zip(&session.ports) {
-        println!(
-            "  {:<5} at {} talks to {port}, a tone of {} Hz",
-            party.name,
-            party.addr(),
-            party.hz
-        );
-    }
-    println!("they talk for {} s …", length.as_secs());
-    let [alice, bob] = talk([alice, bob], [session.ports[0], session.ports[1]], length)?;
-    println!("what the host says of it (Explain):");
-    let findings = control.explain(&session.name).await?;
-    for finding in &findings {
-        println!("  {finding}");
-    }
-    let stats = control.end(&session.name).await?;
+    let mut crowd = Crowd::new(cast, run_dir, servers.programs.clone(), begin);
+    crowd.register_agents()?;
+    let customers = crowd.call(Duration::from_secs_f64(args.wait_time))?;
+    let details = http::details(servers.http, cast.customers.len());
+    let left = http::left_over(servers.http, servers.media_http);
+    let agents = crowd.dismiss_agents()?;
+    servers.stop()?;
     Ok(Verdict {
-        alice,
-        bob,
-        findings,
-        stats,
+        cast: cast.clone(),
+        customers,
+        agents,
+        details: details?,
+        left: left?,
     })
 }
 
-/// Both talk at once, each from a thread of its own.
-fn talk(parties: [Party; 2], ports: [std::net::SocketAddr; 2], length: Duration) -> Result<[Heard; 2]> {
-    let [alice, bob] = parties;
-    let [alice_port, bob_port] = ports;
-    let alice = std::thread::spawn(move || alice.talk(alice_port, length));
-    let bob = std::thread::spawn(move || bob.talk(bob_port, length));
-    let joined = |thread: std::thread::JoinHandle<Result<Heard>>, name| {
-        thread
-            .join()
-            .map_err(|_| anyhow::anyhow!("{name}'s thread panicked"))?
-    };
-    Ok([joined(alice, "alice")?, joined(bob, "bob")?])
+fn run_dir(args: &Args) -> Result<PathBuf> {
+    let stamp = log::timestamp(SystemTime::now()).replace([':', '.'], "-");
+    let dir = args
+        .run_dir
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("demo-{stamp}")));
+    fs::create_dir_all(&dir).with_context(|| format!("{}: give another with --run-dir", dir.display()))?;
+    Ok(dir)
 }

@@ -1,149 +1,229 @@
-//! What must be true of a good call, and the table that shows it.
+//! What must be true of good calls, and the table that shows it.
 
-use std::time::Duration;
+use anyhow::{Context as _, Result, bail, ensure};
+use demo::{
+    report::{CallReport, PhoneReport},
+    talk::TONE_DB,
+};
+use serde_json::Value;
 
-use anyhow::{Result, ensure};
-use proto::mediad::v1 as pb;
+use crate::people::{Cast, Person};
 
-use crate::{host::Finding, party::Heard};
-
-/// The other's tone is sent at -12.2 dB and must arrive at that level.
-const TONE_DB: f64 = -12.2;
+/// The other's tone must arrive at the level it was sent with.
 const TONE_TOLERANCE_DB: f64 = 1.0;
-/// One's own tone must not be louder than this.
-const ABSENT_DB: f64 = -50.0;
+/// Everybody else's tone must not be louder than this. G.711 puts its own noise at about -50 dB.
+const ABSENT_DB: f64 = -40.0;
+/// Packets one side may have sent before the other could hear: half a second.
+const UNHEARD_MAX: u64 = 25;
 
-/// All that was seen of the call.
+/// All that was seen.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    pub(crate) alice: Heard,
-    pub(crate) bob: Heard,
-    pub(crate) findings: Vec<Finding>,
-    /// By node, as the host counted.
-    pub(crate) stats: Vec<pb::EndpointStats>,
+    pub(crate) cast: Cast,
+    /// In the cast's order.
+    pub(crate) customers: Vec<PhoneReport>,
+    pub(crate) agents: Vec<PhoneReport>,
+    /// The controller's call details.
+    pub(crate) details: Vec<Value>,
+    /// What is not cleaned up.
+    pub(crate) left: Vec<String>,
+}
+
+/// One call from all sides.
+struct Story<'a> {
+    customer: &'a Person,
+    agent: &'a Person,
+    asked: &'a CallReport,
+    served: &'a CallReport,
+    detail: &'a Value,
 }
 
 impl Verdict {
-    /// The result as a table.
+    /// The result as a table, and who served how many.
     pub(crate) fn print(&self) {
         println!();
         println!(
-            "party  sent  heard  order  longest gap  other's tone     own tone        jitter   MOS   host rx/tx"
+            "{:<11} {:<9} {:>7} {:>7} {:<5} {:>11} {:>11} {:>18} {:>18} {:>9}  {:<20} recording",
+            "customer",
+            "served by",
+            "set-up",
+            "talk",
+            "codec",
+            "sent/heard",
+            "agent's",
+            "customer hears",
+            "agent hears",
+            "MOS c/a",
+            "CDR"
         );
-        for (listener, talker) in self.pairs() {
-            let stats = self.stats_of(listener.name).copied_or_default();
-            println!(
-                "{:<5}  {:>4}  {:>5}  {:<5}  {:>8.1} ms  {:>4} Hz {:>6.1} dB  {:>4} Hz {:>6.1} dB  {:>5.2} ms  {:<4}  {}/{}",
-                listener.name,
-                listener.sent,
-                listener.received,
-                if listener.out_of_order == 0 { "ok" } else { "BAD" },
-                listener.gap_max.as_secs_f64() * 1e3,
-                talker.hz,
-                listener.level_db(talker.hz),
-                listener.hz,
-                listener.level_db(listener.hz),
-                stats.jitter_ms,
-                if stats.mos > 0.0 {
-                    format!("{:.2}", stats.mos)
-                } else {
-                    "-".into()
-                },
-                stats.rx,
-                stats.tx,
-            );
+        for (index, customer) in self.cast.customers.iter().enumerate() {
+            match self.story(index) {
+                Ok(story) => story.print(),
+                Err(error) => println!("{:<11} {error:#}", customer.name),
+            }
         }
         println!();
+        for agent in &self.agents {
+            println!("{} served {} call(s)", agent.name, agent.calls.len());
+        }
     }
 
     /// Every promise, first broken first.
     pub(crate) fn judge(&self) -> Result<()> {
-        for (listener, talker) in self.pairs() {
-            let (name, other) = (listener.name, talker.name);
-            ensure!(
-                listener.received == talker.sent,
-                "{name} heard {} packets, {other} sent {}",
-                listener.received,
-                talker.sent
-            );
-            ensure!(
-                listener.out_of_order == 0,
-                "{name} heard {} packets out of order",
-                listener.out_of_order
-            );
-            ensure!(
-                listener.strange == 0,
-                "{name} got {} datagrams that are not the call's",
-                listener.strange
-            );
-            let level = listener.level_db(talker.hz);
-            ensure!(
-                (level - TONE_DB).abs() <= TONE_TOLERANCE_DB,
-                "{name} hears {other}'s {} Hz at {level:.1} dB, not at {TONE_DB} dB",
-                talker.hz
-            );
-            let own = listener.level_db(listener.hz);
-            ensure!(
-                own <= ABSENT_DB,
-                "{name} hears its own {} Hz at {own:.1} dB",
-                listener.hz
-            );
-            ensure!(
-                listener.gap_max < Duration::from_millis(500),
-                "{name} heard nothing for {} ms",
-                listener.gap_max.as_millis()
-            );
-            let told = self.stats_of(name).copied_or_default();
-            ensure!(
-                (told.rx, told.tx) == (listener.sent as u64, listener.received as u64),
-                "the host counted {} in and {} out for {name}, who sent {} and heard {}",
-                told.rx,
-                told.tx,
-                listener.sent,
-                listener.received
-            );
+        for index in 0..self.cast.customers.len() {
+            self.story(index)?.judge(&self.cast)?;
         }
-        for finding in &self.findings {
-            ensure!(!finding.is_trouble(), "the host explains: {finding}");
+        for agent in &self.agents {
+            if let Some(failure) = &agent.failure {
+                bail!("{}: {failure}", agent.name);
+            }
         }
+        let (calls, details) = (self.cast.customers.len(), self.details.len());
+        ensure!(
+            details == calls,
+            "{calls} calls and {details} call detail records"
+        );
+        let served: usize = self.agents.iter().map(|agent| agent.calls.len()).sum();
+        ensure!(served == calls, "{calls} calls, and the agents served {served}");
+        ensure!(self.left.is_empty(), "left over: {}", self.left.join("; "));
         Ok(())
     }
 
-    /// (listener, talker), both ways.
-    fn pairs(&self) -> [(&Heard, &Heard); 2] {
-        [(&self.alice, &self.bob), (&self.bob, &self.alice)]
-    }
-
-    fn stats_of(&self, node: &str) -> Told<'_> {
-        Told(self.stats.iter().find(|stats| stats.node == node))
-    }
-}
-
-/// The host's figures of one endpoint, if it has any.
-struct Told<'a>(Option<&'a pb::EndpointStats>);
-
-#[derive(Debug, Default)]
-struct Figures {
-    rx: u64,
-    tx: u64,
-    jitter_ms: f64,
-    mos: f64,
-}
-
-impl Told<'_> {
-    fn copied_or_default(&self) -> Figures {
-        let Some(stats) = self.0 else {
-            return Figures::default();
-        };
-        let (ingress, egress) = (
-            stats.ingress.unwrap_or_default(),
-            stats.egress.unwrap_or_default(),
-        );
-        Figures {
-            rx: ingress.packets,
-            tx: egress.packets,
-            jitter_ms: ingress.jitter_ms,
-            mos: stats.mos_ingress,
+    /// Brings together what customer, agent and controller tell of one call.
+    fn story(&self, index: usize) -> Result<Story<'_>> {
+        let (customer, report) = (&self.cast.customers[index], &self.customers[index]);
+        if let Some(failure) = &report.failure {
+            bail!("{}: {failure}", customer.name);
         }
+        let asked = report.calls.first().context("no call was made")?;
+        let detail = self
+            .details
+            .iter()
+            .find(|detail| detail["sip_call_id"] == asked.call_id.as_str());
+        let detail = detail.with_context(|| format!("{}: no call detail record", customer.name))?;
+        let answered_by = detail["answered_by"].as_str().unwrap_or_default();
+        let place = self
+            .cast
+            .agents
+            .iter()
+            .position(|agent| agent.name == answered_by);
+        let place = place
+            .with_context(|| format!("{}: the record says \"{answered_by}\" answered", customer.name))?;
+        let served = self.agents[place]
+            .calls
+            .iter()
+            .find(|call| call.peer == customer.name);
+        Ok(Story {
+            customer,
+            agent: &self.cast.agents[place],
+            asked,
+            served: served.with_context(|| format!("{answered_by} does not know of {}", customer.name))?,
+            detail,
+        })
     }
+}
+
+impl Story<'_> {
+    fn print(&self) {
+        let hears = |call: &CallReport, hz: f64| format!("{hz} Hz {:.1} dB", call.level_db(hz));
+        let packets = |call: &CallReport| format!("{}/{}", call.sent, call.received);
+        let record = format!(
+            "{} {} {:.1} s",
+            self.detail["status"],
+            self.detail["ended_by"].as_str().unwrap_or("?"),
+            self.detail["talk_ms"].as_f64().unwrap_or_default() / 1e3
+        );
+        println!(
+            "{:<11} {:<9} {:>4.0} ms {:>5.1} s {:<5} {:>11} {:>11} {:>18} {:>18} {:>9}  {:<20} not yet",
+            self.customer.name,
+            self.agent.name,
+            self.asked.set_up_ms,
+            self.asked.talk_ms as f64 / 1e3,
+            self.asked.codec,
+            packets(self.asked),
+            packets(self.served),
+            hears(self.asked, self.agent.hz),
+            hears(self.served, self.customer.hz),
+            format!("{:.2}/{:.2}", self.asked.mos, self.served.mos),
+            record,
+        );
+    }
+
+    fn judge(&self, cast: &Cast) -> Result<()> {
+        let (customer, agent) = (self.customer, self.agent);
+        hears(self.asked, customer, self.served, agent, cast)?;
+        hears(self.served, agent, self.asked, customer, cast)?;
+        let name = &customer.name;
+        ensure!(
+            self.served.hung_up && !self.asked.hung_up,
+            "{name}: the agent should have hung up"
+        );
+        let detail = self.detail;
+        ensure!(
+            detail["status"] == 200 && detail["queue"] == "support" && detail["ended_by"] == "callee",
+            "{name}: its record tells another story: {detail}"
+        );
+        let counted = detail["caller_media"]["rx_packets"].as_u64().unwrap_or_default();
+        ensure!(
+            counted.abs_diff(self.asked.sent) <= UNHEARD_MAX,
+            "{name} sent {} packets, and the record says {counted}",
+            self.asked.sent
+        );
+        Ok(())
+    }
+}
+
+/// One way of a call: the listener heard the talker and nobody else.
+fn hears(
+    heard: &CallReport,
+    listener: &Person,
+    said: &CallReport,
+    talker: &Person,
+    cast: &Cast,
+) -> Result<()> {
+    let (name, other) = (&listener.name, &talker.name);
+    ensure!(heard.received > 0, "no media: {name} heard nothing from {other}");
+    ensure!(
+        heard.received + UNHEARD_MAX >= said.sent && heard.received <= said.sent,
+        "{name} heard {} packets, {other} sent {}",
+        heard.received,
+        said.sent
+    );
+    ensure!(
+        heard.lost.unsigned_abs() * 100 <= heard.received,
+        "{name} lost {} of {} packets",
+        heard.lost,
+        heard.received
+    );
+    ensure!(
+        heard.strange == 0,
+        "{name} got {} datagrams that are not its call's",
+        heard.strange
+    );
+    ensure!(
+        heard.ssrc_changes == 0,
+        "{name}'s stream changed its source {} times",
+        heard.ssrc_changes
+    );
+    ensure!(
+        heard.gap_max_ms < 500.0,
+        "{name} heard nothing for {:.0} ms",
+        heard.gap_max_ms
+    );
+    let level = heard.level_db(talker.hz);
+    ensure!(
+        (level - TONE_DB).abs() <= TONE_TOLERANCE_DB,
+        "{name} hears {other}'s {} Hz at {level:.1} dB, not at {TONE_DB} dB",
+        talker.hz
+    );
+    for person in cast.everybody().filter(|person| person.hz != talker.hz) {
+        let level = heard.level_db(person.hz);
+        ensure!(
+            level <= ABSENT_DB,
+            "{name} hears {} ({} Hz) at {level:.1} dB",
+            person.name,
+            person.hz
+        );
+    }
+    Ok(())
 }

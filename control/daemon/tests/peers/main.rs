@@ -1,0 +1,18 @@
+//! Calls with phones that are not ours: sipp and baresip against a real controld and a real mediad on loopback. One
+//! scenario a file, named as a sentence; `sipp/` holds the scenarios that sipp plays.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "these tests own processes, sockets and clocks"
+)]
+
+mod program;
+mod sipp;
+mod site;
+mod voice;
+
+mod a_queued_caller_hears_its_echo;
+mod calls_end_in_every_way_they_can;
+mod phones_register_with_digest_over_udp_and_tcp;
+mod tones_cross_between_two_users;

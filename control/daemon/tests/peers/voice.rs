@@ -1,0 +1,234 @@
+//! The audio of a phone whose signalling somebody else does: says its tone, and tells which tones it heard.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// Samples in 20 ms.
+const FRAME: usize = 160;
+
+/// Which of the two laws of G.711.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Law {
+    Mu,
+    A,
+}
+
+impl Law {
+    /// Static payload type (RFC 3551 §6).
+    pub(crate) fn payload_type(self) -> u8 {
+        match self {
+            Self::Mu => 0,
+            Self::A => 8,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mu => "PCMU",
+            Self::A => "PCMA",
+        }
+    }
+
+    /// Written from G.711's definition, on purpose not the code that is tested.
+    pub(crate) fn decode(self, byte: u8) -> i16 {
+        match self {
+            Self::Mu => {
+                let code = !byte;
+                let magnitude = ((i32::from(code & 15) << 3) + 0x84) << (code >> 4 & 7);
+                let value = magnitude - 0x84;
+                (if code & 0x80 == 0 { value } else { -value }) as i16
+            }
+            Self::A => {
+                let code = byte ^ 0x55;
+                let (segment, step) = (code >> 4 & 7, i32::from(code & 15) << 4);
+                let value = match segment {
+                    0 => step + 8,
+                    _ => (step + 0x108) << (segment - 1),
+                };
+                (if code & 0x80 == 0 { -value } else { value }) as i16
+            }
+        }
+    }
+
+    /// The code whose value is nearest.
+    pub(crate) fn encode(self, sample: i16) -> u8 {
+        let distance = |code: &u8| (i32::from(self.decode(*code)) - i32::from(sample)).abs();
+        (0..=255).min_by_key(distance).unwrap()
+    }
+}
+
+#[derive(Default)]
+struct Heard {
+    samples: Vec<i16>,
+    packets: usize,
+    payload_types: Vec<u8>,
+    from: Option<SocketAddr>,
+}
+
+/// One talking and listening phone.
+pub(crate) struct Voice {
+    socket: UdpSocket,
+    law: Law,
+    hz: f64,
+    heard: Arc<Mutex<Heard>>,
+    stop: Arc<AtomicBool>,
+    ear: Option<JoinHandle<()>>,
+    mouth: Option<JoinHandle<usize>>,
+}
+
+impl Voice {
+    /// Listens from now on; `hz` is what it will say.
+    pub(crate) fn new(law: Law, hz: f64) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let (heard, stop) = (Arc::default(), Arc::default());
+        let ear = thread::spawn({
+            let (socket, heard, stop) = (socket.try_clone().unwrap(), Arc::clone(&heard), Arc::clone(&stop));
+            move || listen(&socket, law, &heard, &stop)
+        });
+        Self {
+            socket,
+            law,
+            hz,
+            heard,
+            stop,
+            ear: Some(ear),
+            mouth: None,
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.socket.local_addr().unwrap().port()
+    }
+
+    /// Says its tone there, a packet every 20 ms, until the end.
+    pub(crate) fn talk_to(&mut self, to: SocketAddr) {
+        let (socket, stop) = (self.socket.try_clone().unwrap(), Arc::clone(&self.stop));
+        let (law, hz) = (self.law, self.hz);
+        self.mouth = Some(thread::spawn(move || talk(&socket, law, hz, to, &stop)));
+    }
+
+    /// Ends it; the packets it sent and received.
+    pub(crate) fn end(&mut self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.mouth.take().map_or(0, |mouth| mouth.join().unwrap());
+        if let Some(ear) = self.ear.take() {
+            ear.join().unwrap();
+        }
+        (sent, self.heard.lock().unwrap().packets)
+    }
+
+    pub(crate) fn packets_heard(&self) -> usize {
+        self.heard.lock().unwrap().packets
+    }
+
+    /// Everything came from there, as the law agreed on, and held this tone and none of the others.
+    pub(crate) fn assert_heard(&self, from: SocketAddr, hz: f64, others: &[f64]) {
+        let heard = self.heard.lock().unwrap();
+        assert_eq!(heard.from, Some(from), "{:.0} Hz: where audio came from", self.hz);
+        assert_eq!(
+            heard.payload_types,
+            [self.law.payload_type()],
+            "{:.0} Hz",
+            self.hz
+        );
+        // Its beginning may be silent.
+        let samples = &heard.samples[heard.samples.len() / 4..];
+        assert!(
+            samples.len() >= 4_000,
+            "{:.0} Hz heard {} samples",
+            self.hz,
+            samples.len()
+        );
+        let share = share(samples, hz, 8_000.0);
+        assert!(
+            share > 0.95,
+            "{:.0} Hz heard {hz:.0} Hz only to {share:.3}",
+            self.hz
+        );
+        for other in others {
+            let share = self::share(samples, *other, 8_000.0);
+            assert!(
+                share < 0.01,
+                "{:.0} Hz heard {other:.0} Hz to {share:.3}",
+                self.hz
+            );
+        }
+    }
+}
+
+impl Drop for Voice {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn listen(socket: &UdpSocket, law: Law, heard: &Mutex<Heard>, stop: &AtomicBool) {
+    let mut buffer = [0; 2_048];
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((len, from)) = socket.recv_from(&mut buffer) else {
+            continue;
+        };
+        // RTCP has a port of its own here; anything else is not version 2.
+        if len < 12 || buffer[0] != 0x80 {
+            continue;
+        }
+        let mut heard = heard.lock().unwrap();
+        heard.packets += 1;
+        heard.from = Some(from);
+        let payload_type = buffer[1] & 0x7f;
+        if !heard.payload_types.contains(&payload_type) {
+            heard.payload_types.push(payload_type);
+        }
+        heard
+            .samples
+            .extend(buffer[12..len].iter().map(|byte| law.decode(*byte)));
+    }
+}
+
+fn talk(socket: &UdpSocket, law: Law, hz: f64, to: SocketAddr, stop: &AtomicBool) -> usize {
+    let start = Instant::now();
+    let (mut sent, mut phase) = (0_u16, 0_u32);
+    while !stop.load(Ordering::Relaxed) {
+        let mut packet = vec![0x80, law.payload_type()];
+        packet.extend(sent.to_be_bytes());
+        packet.extend((u32::from(sent) * FRAME as u32).to_be_bytes());
+        packet.extend((hz as u32).to_be_bytes());
+        for _ in 0..FRAME {
+            let angle = std::f64::consts::TAU * hz * f64::from(phase) / 8_000.0;
+            packet.push(law.encode((8_000.0 * angle.sin()) as i16));
+            phase += 1;
+        }
+        // A port that is closed at the end of a call is no fault.
+        let _ = socket.send_to(&packet, to);
+        sent += 1;
+        let due = start + Duration::from_millis(20) * u32::from(sent);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    usize::from(sent)
+}
+
+/// Share of the energy of `samples` that is at `hz`, by Goertzel over stretches of 100 ms: near 1 when it is all there
+/// is, near 0 when it is absent.
+pub(crate) fn share(samples: &[i16], hz: f64, rate: f64) -> f64 {
+    let stretch_len = (rate / 10.0) as usize;
+    let (mut at_hz, mut all) = (0.0, 0.0);
+    for stretch in samples.chunks_exact(stretch_len) {
+        let coefficient = 2.0 * (std::f64::consts::TAU * hz / rate).cos();
+        let (mut s1, mut s2) = (0.0, 0.0);
+        for sample in stretch {
+            let s0 = f64::from(*sample) + coefficient * s1 - s2;
+            (s2, s1) = (s1, s0);
+            all += f64::from(*sample).powi(2);
+        }
+        at_hz += (s1 * s1 + s2 * s2 - coefficient * s1 * s2) * 2.0 / stretch_len as f64;
+    }
+    if all == 0.0 { 0.0 } else { at_hz / all }
+}
