@@ -30,9 +30,8 @@ fn agents(now: Instant, names: &[&str]) -> Domain {
             ..AgentConfig::default()
         };
         domain.put_agent(now, name, config);
-        domain
-            .agent_ready(now + Duration::from_secs(index as u64), name)
-            .unwrap();
+        let at = now + Duration::from_secs(index as u64);
+        domain.agent_ready(at, name).expect("it was put above");
     }
     domain
 }

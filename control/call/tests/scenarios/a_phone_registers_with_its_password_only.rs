@@ -183,3 +183,26 @@ fn a_path_is_kept_and_used() {
         Some(&b"<sip:10.0.1.2:5060;lr>"[..])
     );
 }
+
+#[test]
+fn a_phone_behind_a_nat_is_reached_where_it_was_heard() {
+    let mut world = World::new();
+    let alice = world.phone("alice");
+    let now = world.now;
+    world.phones[alice].register_as(now, "wonder", "<sip:alice@192.168.1.7:5062>");
+    world.run_ms(100);
+    assert_eq!(world.phones[alice].registered, Some(200), "{}", world.story());
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(500);
+    assert_eq!(world.phones[alice].rung, 1, "{}", world.story());
+    let invite = world.phones[alice].invited_by.as_ref().unwrap();
+    assert_eq!(
+        invite.uri_text(),
+        "sip:alice@192.168.1.7:5062",
+        "the Contact as it was registered"
+    );
+    let now = world.now;
+    world.phones[customer].cancel(now);
+    world.assert_nothing_left();
+}

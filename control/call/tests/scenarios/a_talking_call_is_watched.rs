@@ -1,6 +1,10 @@
 use call_control::{HostView, MediaInput, config::MediaHost, domain::AgentState};
 use proto::mediad::v1 as pb;
-use sip::{message::Method, stack::DialogRequest};
+use sip::{
+    message::Method,
+    stack::{DialogRequest, SessionTimerConfig},
+};
+use std::time::Duration;
 
 use crate::world::World;
 
@@ -196,5 +200,25 @@ fn a_host_that_refuses_it_at_first_is_passed_over() {
     world.hang_up(customer);
     world.run_ms(100);
     assert_eq!(world.detail().host, "m1");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_phone_that_wants_longer_session_intervals_gets_them() {
+    let mut world = World::new();
+    let longer = SessionTimerConfig {
+        interval: Duration::from_secs(7_200),
+        min_se: Duration::from_secs(3_600),
+    };
+    let alice = world.phone_with("alice", |config| config.session_timer = Some(longer));
+    let now = world.now;
+    world.phones[alice].register(now, "wonder", 300);
+    let customer = world.phone("customer");
+    world.run_ms(100);
+    world.call(customer, "support");
+    world.run_ms(2_000);
+    assert_eq!(world.count("alice>server SIP/2.0 422"), 1, "{}", world.story());
+    assert_eq!(world.phones[customer].statuses, [180, 200], "{}", world.story());
+    world.hang_up(customer);
     world.assert_nothing_left();
 }
