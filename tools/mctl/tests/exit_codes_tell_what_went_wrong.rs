@@ -27,7 +27,11 @@ fn mctl(args: &[&str], input: &str) -> (Option<i32>, String, String) {
 
 #[test]
 fn nobody_there_is_3() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     let (code, out, err) = mctl(&["--host", &closed, "status"], "");
     assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
     for part in [closed.as_str(), "refused", "MCTL_HOST"] {
@@ -40,12 +44,22 @@ fn wrong_usage_is_2_and_found_before_anybody_is_called() {
     let graph = "session: s\nput_edges: [{from: a, too: b}]";
     let (code, _, err) = mctl(&["--host", "127.0.0.1:1", "apply", "-"], graph);
     assert_eq!(code, Some(2), "{err}");
-    assert!(err.contains("standard input: put_edges[0].too: no such field; Edge has from, to"), "{err}");
+    assert!(
+        err.contains("standard input: put_edges[0].too: no such field; Edge has from, to"),
+        "{err}"
+    );
     let (code, _, err) = mctl(&["apply", "/nonexistent/graph.yaml"], "");
-    assert!(code == Some(2) && err.contains("/nonexistent/graph.yaml"), "{err}");
+    assert!(
+        code == Some(2) && err.contains("/nonexistent/graph.yaml"),
+        "{err}"
+    );
     let (code, _, err) = mctl(&["--host", "not an address", "list"], "");
     assert!(code == Some(2) && err.contains("ADDRESS:PORT"), "{err}");
-    assert_eq!(mctl(&["explain", "s", "a"], "").0, Some(2), "a speaker needs a listener");
+    assert_eq!(
+        mctl(&["explain", "s", "a"], "").0,
+        Some(2),
+        "a speaker needs a listener"
+    );
 }
 
 #[test]

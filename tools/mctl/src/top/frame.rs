@@ -162,9 +162,9 @@ fn lateness<'a>(status: &pb::StatusReply) -> Line<'a> {
     Line::from(vec![
         "tick late ".dim(),
         format!(
-            "p50 {} us  p99 {} us",
-            worst(|w| w.lateness_p50_us),
-            worst(|w| w.lateness_p99_us)
+            "p50 {}  p99 {}",
+            short(worst(|w| w.lateness_p50_us)),
+            short(worst(|w| w.lateness_p99_us))
         )
         .into(),
         "   fullest mailbox ".dim(),
@@ -172,6 +172,14 @@ fn lateness<'a>(status: &pb::StatusReply) -> Line<'a> {
         "   controllers ".dim(),
         status.controllers.len().to_string().into(),
     ])
+}
+
+fn short(us: u64) -> String {
+    if us < 1_000 {
+        format!("{us} us")
+    } else {
+        format!("{:.1} ms", us as f64 / 1e3)
+    }
 }
 
 /// The host's total, and what the sessions looked at say about why.
@@ -505,7 +513,7 @@ fn draw_footer(model: &Model, frame: &mut Frame<'_>, area: Rect) {
         Some(trouble) => Line::from(format!("{trouble}; trying again").red().bold()),
         None if model.open => Line::from("esc back   up/down other session   q quit".dim()),
         None => {
-            let keys = "order: s a p l j m, r turns   enter open   q quit".dim();
+            let keys = "order by initial: s a p l j m, r turns it   enter open   q quit".dim();
             let count = format!("   {}-{} of {}", first(model), last(model), model.shown.len()).dim();
             Line::from(vec![keys, count])
         }

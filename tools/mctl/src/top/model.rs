@@ -197,7 +197,7 @@ impl Model {
             KeyCode::Char('m') => self.order_by(Order::Mos),
             KeyCode::Char('r') => {
                 self.reversed = !self.reversed;
-                self.arrange();
+                self.arrange_anew();
             }
             _ => return Then::Nothing,
         }
@@ -215,6 +215,14 @@ impl Model {
     fn order_by(&mut self, order: Order) {
         self.reversed = self.order == order && !self.reversed;
         self.order = order;
+        self.arrange_anew();
+    }
+
+    /// Who asks for another order wants to see its beginning; an open session stays open.
+    fn arrange_anew(&mut self) {
+        if !self.open {
+            self.selected = None;
+        }
         self.arrange();
     }
 }

@@ -174,7 +174,7 @@ fn a_frame_has_the_host_and_its_sessions() {
 }
 
 #[test]
-fn keys_order_the_table_and_the_selection_stays_with_its_session() {
+fn keys_order_the_table_from_its_first_row() {
     let mut model = model();
     assert_eq!(model.shown, ["call-3", "call-2", "call-1"], "the youngest first");
     assert_eq!(model.selected.as_deref(), Some("call-3"));
@@ -184,7 +184,7 @@ fn keys_order_the_table_and_the_selection_stays_with_its_session() {
         ["call-2", "call-1", "call-3"],
         "the worst first, the unknown last"
     );
-    assert_eq!((model.position(), model.order), (Some(2), Order::Loss));
+    assert_eq!((model.position(), model.order), (Some(0), Order::Loss));
     press(&mut model, KeyCode::Char('l'));
     assert_eq!(
         model.shown,
@@ -195,8 +195,14 @@ fn keys_order_the_table_and_the_selection_stays_with_its_session() {
     assert_eq!(model.shown[0], "call-2");
     press(&mut model, KeyCode::Char('p'));
     assert_eq!(model.shown[0], "call-1");
-    press(&mut model, KeyCode::Home);
-    assert_eq!(model.selected.as_deref(), Some("call-1"));
+    press(&mut model, KeyCode::End);
+    press(&mut model, KeyCode::Enter);
+    press(&mut model, KeyCode::Char('m'));
+    assert_eq!(
+        (model.selected.as_deref(), model.open),
+        (Some("call-3"), true),
+        "the open one stays"
+    );
     assert_eq!(press(&mut model, KeyCode::Char('q')), Then::Quit);
     let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     assert_eq!(model.key(control_c), Then::Quit);
