@@ -24,7 +24,7 @@ mod remote;
 mod table;
 mod top;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -128,8 +128,8 @@ enum Command {
     /// The host as it lives: load, rates and sessions, by keys.
     Top {
         /// Seconds between two looks.
-        #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
-        interval: f64,
+        #[arg(long, default_value = "1", value_name = "SECONDS", value_parser = top::interval)]
+        interval: Duration,
         /// Print one frame as text; so does an output that is no terminal.
         #[arg(long)]
         once: bool,

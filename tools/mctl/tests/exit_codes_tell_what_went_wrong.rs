@@ -70,3 +70,16 @@ fn the_help_shows_how_a_graph_is_written() {
         assert!(out.contains(part), "{part} in {out}");
     }
 }
+
+#[test]
+fn top_is_for_people_who_can_wait_a_little() {
+    let (code, out, err) = mctl(&["--json", "top"], "");
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("use --json with status, list or describe"), "{err}");
+    for interval in ["0", "-1", "soon"] {
+        let (code, _, err) = mctl(&["top", &format!("--interval={interval}")], "");
+        assert!(code == Some(2) && err.contains("at least 0.1"), "{err}");
+    }
+    let (code, _, err) = mctl(&["--host", "127.0.0.1:1", "top", "--once"], "");
+    assert!(code == Some(3) && err.contains("127.0.0.1:1"), "{err}");
+}

@@ -42,15 +42,22 @@ use crate::{
 const PRINTED_WIDTH: u16 = 80;
 /// Lines of a frame that is printed, at least and at most; between them it shows every session.
 const PRINTED_LINES: (u16, u16) = (24, 500);
+/// More often tells nothing more and costs the host.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// Keys pressed and not yet looked at. Full: the thread that reads them waits.
 const KEYS_WAITING: usize = 64;
 
+/// The time between two looks, as an operator gives it.
+pub(crate) fn interval(seconds: &str) -> Result<Duration, String> {
+    let seconds: Option<f64> = seconds.parse().ok();
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|interval| *interval >= SHORTEST_INTERVAL)
+        .ok_or_else(|| "must be seconds, at least 0.1".to_owned())
+}
+
 /// Shows the host until the operator has seen enough. `once`, or an output that is no terminal: prints one frame.
-pub(crate) async fn run(remote: Remote, host: &str, interval: f64, once: bool) -> Result<(), Failure> {
-    let interval = Duration::try_from_secs_f64(interval)
-        .ok()
-        .filter(|interval| *interval >= Duration::from_millis(100))
-        .ok_or_else(|| Failure::Local(format!("--interval {interval}: must be seconds, at least 0.1")))?;
+pub(crate) async fn run(remote: Remote, host: &str, interval: Duration, once: bool) -> Result<(), Failure> {
     if once || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return print(remote, host, interval).await;
     }
