@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -42,17 +42,26 @@ pub(crate) struct Binding {
 }
 
 impl Binding {
-    /// Where its requests go.
-    pub(crate) fn target(&self) -> Target {
+    /// Where its requests go, first choice first.
+    pub(crate) fn targets(&self) -> Vec<Target> {
         if let Some(first) = self.path.first() {
-            return address_of(&first.uri).unwrap_or(Target::Flow(self.flow));
+            return vec![address_of(&first.uri).unwrap_or(Target::Flow(self.flow))];
         }
-        // A connection is the only way back; behind a NAT so is the source address (RFC 3581 §4).
+        // A connection, or the source address (RFC 3581 §4), is the only way back behind a NAT. Without one the phone
+        // is also where it says (RFC 3261 §18.1.1): it may have closed the connection it registered over.
+        let flow = Target::Flow(self.flow);
         let reached = address_of(&self.uri).filter(|target| target.remote().ip() == self.flow.remote.ip());
         match (self.flow.transport, reached) {
-            (Transport::Udp, Some(target)) => target,
-            _ => Target::Flow(self.flow),
+            (Transport::Udp, Some(target)) => vec![target],
+            (Transport::Tcp, Some(target)) if target.transport() == Transport::Tcp => vec![flow, target],
+            _ => vec![flow],
         }
+    }
+
+    /// Whom its requests reach first: the phone, or the proxy before it.
+    pub(crate) fn peer(&self) -> IpAddr {
+        let via = self.path.first().and_then(|first| address_of(&first.uri));
+        via.map_or(self.flow.remote.ip(), |target| target.remote().ip())
     }
 }
 

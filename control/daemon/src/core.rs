@@ -231,7 +231,7 @@ impl Core {
             }
             Send::Command(host, command) => {
                 if let Err(refused) = self.hosts.send(&host, command) {
-                    let replies = vec![refused];
+                    let replies = vec![*refused];
                     let input = MediaInput::Replies { host, replies };
                     self.controller.handle_media(now(), input);
                 }

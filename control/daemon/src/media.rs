@@ -76,17 +76,21 @@ impl Hosts {
     }
 
     /// Queues a command; comes back as a refusal when there is no way to the host.
-    pub(crate) fn send(&self, host: &HostId, command: pb::Command) -> Result<(), pb::CommandReply> {
+    pub(crate) fn send(&self, host: &HostId, command: pb::Command) -> Result<(), Box<pb::CommandReply>> {
         let Some(queue) = self.queues.get(host) else {
-            return Err(unavailable(command.id, "no such media host"));
+            return Err(Box::new(unavailable(command.id, "no such media host")));
         };
         let queue = queue.lock().expect("nobody panics while holding a queue");
         let Some(queue) = &*queue else {
-            return Err(unavailable(command.id, "the media host is not connected"));
+            return Err(Box::new(unavailable(
+                command.id,
+                "the media host is not connected",
+            )));
         };
-        queue
-            .try_send(command)
-            .map_err(|back| unavailable(back.into_inner().id, "too many commands wait for the media host"))
+        queue.try_send(command).map_err(|back| {
+            let id = back.into_inner().id;
+            Box::new(unavailable(id, "too many commands wait for the media host"))
+        })
     }
 }
 

@@ -125,7 +125,7 @@ impl Controller {
                 0 => format!("callee-{}", call.rounds),
                 _ => format!("callee-{}.{}", call.rounds, index + 1),
             };
-            let peer = binding.target().remote().ip();
+            let peer = binding.peer();
             call.plan.put(&endpoint, Endpoint::offered(&formats, peer));
             call.offered.push(endpoint.clone());
             devices.push((endpoint, binding));
@@ -200,16 +200,13 @@ impl Controller {
         };
         let offer = sdp::write_offer(&[media], &mut session);
         let request = invite_request(call, user, &domain, binding, &offer);
-        let target = binding.target();
-        let sent = self
-            .stack
-            .request(now.mono, request, std::slice::from_ref(&target));
+        let sent = self.stack.request(now.mono, request, &binding.targets());
         let Some(round) = call.round.as_mut() else {
             return;
         };
         match sent {
             Ok(txn) => {
-                let mut leg = Leg::new(Invite::Sent(txn), target.remote().ip(), endpoint);
+                let mut leg = Leg::new(Invite::Sent(txn), binding.peer(), endpoint);
                 leg.user = Some(user.clone());
                 leg.session = Some(session);
                 leg.exchange = Exchange::Ours { offer };
