@@ -190,10 +190,6 @@ impl Playing {
             })
             .count()
     }
-
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.program.has_ended()
-    }
 }
 
 /// Registers a user's phone at this port.

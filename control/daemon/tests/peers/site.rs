@@ -105,14 +105,6 @@ impl Site {
         });
     }
 
-    /// Waits until the only call is at this stage.
-    pub(crate) fn wait_for_stage(&self, stage: &str) {
-        wait_for(&format!("a call is {stage}"), || {
-            let calls = self.list("/v1/calls");
-            (calls.len() == 1 && calls[0]["stage"] == stage).then_some(())
-        });
-    }
-
     /// No call, no media session, no port in use, every agent with a phone ready; then the details of all calls there
     /// were, oldest first.
     pub(crate) fn assert_nothing_left(&self, calls: usize) -> Vec<Value> {

@@ -125,10 +125,6 @@ impl Voice {
         (sent, self.heard.lock().unwrap().packets)
     }
 
-    pub(crate) fn packets_heard(&self) -> usize {
-        self.heard.lock().unwrap().packets
-    }
-
     /// Everything came from there, as the law agreed on, and held this tone and none of the others.
     pub(crate) fn assert_heard(&self, from: SocketAddr, hz: f64, others: &[f64]) {
         let heard = self.heard.lock().unwrap();

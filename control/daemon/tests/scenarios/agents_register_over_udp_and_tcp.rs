@@ -1,0 +1,76 @@
+use std::io::Write as _;
+
+use sip::{
+    auth::{ClientSession, Ha1, choose_challenge},
+    limits::Limits,
+    message::{HeaderName, Message, Request, parse_datagram},
+};
+
+use crate::support::{Controld, read_answer, receive, request, tcp, udp};
+
+/// The request again, with what the challenge asks for.
+fn authorised(text: &str, challenge: &str) -> String {
+    let parse = |text: &str| parse_datagram(text.as_bytes().to_vec().into(), &Limits::DEFAULT).unwrap();
+    let Message::Response(challenge) = parse(challenge) else {
+        panic!()
+    };
+    let Message::Request(mut again) = parse(text) else {
+        panic!()
+    };
+    let challenge = choose_challenge(&challenge.headers.www_authenticate().unwrap()).unwrap();
+    let ha1 = Ha1::from_password(challenge.hash, b"alice", &challenge.realm, b"secret");
+    let mut session = ClientSession::new(challenge, "alice", ha1, "0123456789abcdef").unwrap();
+    let credentials = session.credentials(&again);
+    again.headers.push_value(HeaderName::Authorization, &credentials);
+    text_of(&again)
+}
+
+fn text_of(request: &Request) -> String {
+    String::from_utf8(request.to_bytes().to_vec()).unwrap()
+}
+
+#[test]
+fn both_bindings_stand_and_the_journal_has_them() {
+    let controld = Controld::start(&[]);
+    let contact = |port: u16| format!("Contact: <sip:alice@127.0.0.1:{port}>\r\nExpires: 300\r\n");
+
+    let phone = udp();
+    phone.connect(controld.udp).unwrap();
+    let local = phone.local_addr().unwrap();
+    phone
+        .send(request("REGISTER", "UDP", local, 1, &contact(local.port())).as_bytes())
+        .unwrap();
+    let challenge = receive(&phone);
+    assert!(challenge.starts_with("SIP/2.0 401"), "{challenge}");
+    let second = request("REGISTER", "UDP", local, 2, &contact(local.port()));
+    phone.send(authorised(&second, &challenge).as_bytes()).unwrap();
+    let answer = receive(&phone);
+    assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
+
+    let mut phone = tcp(controld.tcp);
+    let local = phone.local_addr().unwrap();
+    let first = request("REGISTER", "TCP", local, 1, &contact(local.port()));
+    phone.write_all(first.as_bytes()).unwrap();
+    let challenge = read_answer(&mut phone);
+    let second = authorised(
+        &request("REGISTER", "TCP", local, 2, &contact(local.port())),
+        &challenge,
+    );
+    // In two pieces, as networks do.
+    let (head, tail) = second.split_at(100);
+    phone.write_all(head.as_bytes()).unwrap();
+    phone.flush().unwrap();
+    phone.write_all(tail.as_bytes()).unwrap();
+    let answer = read_answer(&mut phone);
+    assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
+
+    let (status, page) = controld.page("/v1/registrations");
+    assert_eq!(status, 200);
+    assert_eq!(page.matches("\"user\":\"alice\"").count(), 2, "{page}");
+    let (_, agents) = controld.page("/v1/agents");
+    assert!(agents.contains("\"state\":\"ready\""), "{agents}");
+    let journal = std::fs::read_to_string(&controld.journal).unwrap();
+    assert_eq!(journal.matches("\"kind\":\"registered\"").count(), 2, "{journal}");
+    assert_eq!(controld.metric("controld_bindings"), 2.0);
+    assert!(!journal.contains("secret"));
+}

@@ -1,0 +1,17 @@
+//! controld as a process, without a media host: what the sockets and the shell around the core must do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test fails by panicking, and owns sockets and processes"
+)]
+
+mod support;
+
+mod a_broken_stream_is_answered_and_closed;
+mod a_taken_port_is_named;
+mod agents_register_over_udp_and_tcp;
+mod it_ends_cleanly_and_says_who_it_is;
+mod keepalives_are_answered_and_garbage_harms_nobody;
+mod too_many_connections_of_one_source_are_closed;
+mod without_a_media_host_it_is_not_ready;
