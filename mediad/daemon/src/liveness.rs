@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tonic::Code;
 
 use crate::{
     notify::Notifier,
@@ -17,6 +18,9 @@ use crate::{
 
 /// Pings in one period of the service manager's watchdog: one that comes late is not yet a missed period.
 const PINGS_PER_PERIOD: u32 = 3;
+
+/// How long to wait when the line to the host thread is full.
+const LINE_FULL: Duration = Duration::from_millis(1);
 
 /// A question and its answer between two threads: two relaxed atomics, so that answering costs a worker nothing.
 #[derive(Debug, Default)]
@@ -49,7 +53,16 @@ pub(crate) async fn watch(notifier: Arc<Notifier>, line: HostLine) {
 
 /// Whether the host thread answers and every worker answered the last time.
 async fn look(line: &HostLine, patience: Duration) -> Result<(), String> {
-    match timeout(patience, line.ask(Request::Pulse)).await {
+    // Overload is no standstill: a full line has room again as soon as the host thread has taken from it.
+    let asked = async {
+        loop {
+            match line.ask(Request::Pulse).await {
+                Err(error) if error.code == Code::ResourceExhausted as i32 => sleep(LINE_FULL).await,
+                answer => return answer,
+            }
+        }
+    };
+    match timeout(patience, asked).await {
         Ok(Ok(stalled)) if stalled.is_empty() => Ok(()),
         Ok(Ok(stalled)) => Err(format!("workers {stalled:?} make no progress")),
         Ok(Err(_)) | Err(_) => Err("the host thread does not answer".to_owned()),

@@ -44,6 +44,7 @@ use crate::{
 /// Names the setting and the remedy.
 pub(crate) fn check(config: &Config) -> Result<(), String> {
     let layout = lay_out(config)?;
+    config.control.tls.as_ref().map(grpc::tls::read).transpose()?;
     check_files(config, layout.workers.len(), getrlimit(Resource::Nofile).maximum)?;
     let now = Now {
         mono: Instant::now(),

@@ -45,6 +45,11 @@ fn by_file_flag_and_environment() {
         ),
         ("[workers]\ncpus = [4000]\n", &[], vec!["workers.cpus", "4000"]),
         (
+            "[control.tls]\ncert = \"/no/host.crt\"\nkey = \"/no/host.key\"\nclient_ca = \"/no/ca.crt\"\n",
+            &[],
+            vec!["control.tls.client_ca", "/no/ca.crt", "give a PEM file"],
+        ),
+        (
             "[[media.interfaces]]\nname = \"out\"\naddresses = [\"192.0.2.1\"]\n",
             &[],
             vec!["\"out\"", "192.0.2.1", "an address of this machine"],
