@@ -1,6 +1,9 @@
 //! Edits of a session's graph: from a graph and a patch to the next graph, or to the one mistake that stops it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     engine::plan,
@@ -132,12 +135,12 @@ fn put(
     nodes: &mut BTreeMap<Name, Arc<NodeSpec>>,
     edges: &mut BTreeMap<(Name, Name), EdgeSpec>,
 ) -> Result<(), Refusal> {
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut once = |subject: String| {
         if seen.contains(&subject) {
             return Err(Refusal::Twice { subject });
         }
-        seen.push(subject);
+        seen.insert(subject);
         Ok(())
     };
     for new in &patch.put_transports {

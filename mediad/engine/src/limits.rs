@@ -3,11 +3,11 @@
 // Host.
 
 /// Transports of one session. More: the Apply is refused.
-pub const SESSION_TRANSPORTS_MAX: usize = 2_048;
+pub const SESSION_TRANSPORTS_MAX: usize = 4_096;
 /// Nodes of one session. More: the Apply is refused.
-pub const SESSION_NODES_MAX: usize = 2_048;
+pub const SESSION_NODES_MAX: usize = 4_096;
 /// Edges of one session. More: the Apply is refused.
-pub const SESSION_EDGES_MAX: usize = 8_192;
+pub const SESSION_EDGES_MAX: usize = 16_384;
 /// Bytes of a session, controller or recording id. Longer: the request is refused.
 pub const SESSION_ID_BYTES_MAX: usize = 128;
 /// Bytes of a node, transport or request id. Longer: the request is refused.

@@ -10,7 +10,7 @@ mod tones;
 
 use codecs::CodecKind;
 use media_engine::{
-    command::{Command, SendDigit, SocketId},
+    command::{Command, EventKind, SendDigit, SocketId},
     engine::Egress,
     spec::{CallProgress, Codec, Country, PlaySource},
 };
@@ -142,7 +142,7 @@ fn decoding_mixing_and_playing_do_not_allocate() {
     opus.channels = 2;
     let formats = [
         vec![pcmu(), events(101)],
-        vec![pcma()],
+        vec![pcma(), events(101)],
         vec![format(9, Codec::G722, 8_000)],
         vec![opus],
         vec![format(97, Codec::L16, 16_000)],
@@ -183,6 +183,11 @@ fn decoding_mixing_and_playing_do_not_allocate() {
         .collect();
     let mut datagrams = Vec::new();
     for n in 0..150u32 {
+        if n % 30 == 7 {
+            let packet = voices[0].event(&[5, 0x8a, 3, 0x20]);
+            datagrams.push((n, rtp_socket(0), peer(0), packet));
+            voices[0].event_ended(800);
+        }
         for (number, voice) in (0u32..).zip(&mut voices) {
             let packet = voice.packet();
             if (n + number) % 11 != 0 {
@@ -206,4 +211,10 @@ fn decoding_mixing_and_playing_do_not_allocate() {
         }
     });
     assert!(sink.1 > 1_000, "{} packets went out", sink.1);
+    let digits = world
+        .event_kinds()
+        .iter()
+        .filter(|kind| matches!(kind, EventKind::DigitEnded { .. }))
+        .count();
+    assert_eq!(digits, 5);
 }

@@ -33,6 +33,9 @@ pub(crate) struct Wish {
     pub(crate) interval: Duration,
 }
 
+/// Digits of other parties that wait for one listener. More are pressed by nobody who wants to be understood.
+const DIGITS_PASSED_MAX: usize = 8;
+
 /// What is due now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -72,6 +75,19 @@ impl Dialling {
         let room = limits::DIGITS_QUEUED_MAX.saturating_sub(self.queue.len());
         self.queue.extend(digits.iter().take(room));
         self.due.get_or_insert(now);
+    }
+
+    /// Makes room for digits that are passed on, which must not allocate.
+    pub(crate) fn reserve(&mut self) {
+        self.queue.reserve(DIGITS_PASSED_MAX);
+    }
+
+    /// Adds a digit that somebody else pressed, if there is room.
+    pub(crate) fn pass(&mut self, now: Instant, digit: SendDigit) {
+        if self.queue.len() < DIGITS_PASSED_MAX {
+            self.queue.push_back(digit);
+            self.due.get_or_insert(now);
+        }
     }
 
     pub(crate) fn due(&self) -> Option<Instant> {

@@ -13,14 +13,49 @@ use super::{
     Egress, Engine,
     dialling::{Dialling, Step, Wish},
     endpoint::Endpoint,
-    endpoint_timer,
+    endpoint_timer, plan,
     slab::Key,
     wheel::Wake,
 };
 use crate::{
-    command::{DropReason, SendDigit, SessionKey},
+    command::{DropReason, EventKind, SendDigit, SessionKey},
     spec::{Codec, EndpointSpec, Name},
 };
+
+/// Digits that ended at once: one that was overtaken, and the one that overtook it.
+#[derive(Debug, Default)]
+struct Ended([Option<(u8, u32)>; 2]);
+
+impl Ended {
+    fn note(&mut self, kind: &EventKind) {
+        if let EventKind::DigitEnded {
+            event, duration_ms, ..
+        } = kind
+            && let Some(free) = self.0.iter_mut().find(|place| place.is_none())
+        {
+            *free = Some((*event, *duration_ms));
+        }
+    }
+
+    fn digits(&self) -> impl Iterator<Item = SendDigit> {
+        self.0.iter().flatten().map(|(event, duration_ms)| SendDigit {
+            event: Some(*event),
+            duration_ms: (*duration_ms).clamp(40, 10_000) as u16,
+            gap_ms: 40,
+            volume: 10,
+        })
+    }
+}
+
+impl Endpoint {
+    /// Where digits to the peer wait, as it wants them now; `None` if it takes none.
+    fn dialling_for(&mut self) -> Option<&mut Dialling> {
+        let wish = wish(self.node.endpoint())?;
+        let dialling = self.dialling.get_or_insert_with(|| Box::new(Dialling::new(wish)));
+        dialling.retarget(wish);
+        Some(dialling)
+    }
+}
 
 impl Engine {
     #[cold]
@@ -45,7 +80,9 @@ impl Engine {
             return;
         };
         let outbox = &mut self.outbox;
+        let mut ended = Ended::default();
         hearing.on_packet(now, header, clock, payload, |kind| {
+            ended.note(&kind);
             outbox.event(session.handle, Some(&node.id), now.wall, kind);
         });
         // Later packets move the deadline away; the timer finds that out when it fires.
@@ -55,6 +92,7 @@ impl Engine {
         {
             self.wheel.arm(endpoint_timer(key), due, now.mono, Wake::Digit);
         }
+        self.pass_digits(now, key, &ended);
     }
 
     pub(super) fn check_received_digit(&mut self, now: Now, key: Key) {
@@ -71,9 +109,62 @@ impl Engine {
             return;
         };
         let outbox = &mut self.outbox;
+        let mut ended = Ended::default();
         hearing.on_timeout(now, |kind| {
+            ended.note(&kind);
             outbox.event(session.handle, Some(&node.id), now.wall, kind)
         });
+        self.pass_digits(now, key, &ended);
+    }
+
+    /// Plans that decode write telephone-events of their own: each digit once it has ended, for whoever hears its source.
+    fn pass_digits(&mut self, now: Now, key: Key, ended: &Ended) {
+        let source = self
+            .endpoints
+            .get(key)
+            .filter(|source| source.ingress.decoding.is_some());
+        let Some((source, mixer)) = source.and_then(|source| {
+            let mixer = self.sessions.get_mut(source.session)?.mixer.take()?;
+            Some(((source.session, source.node.clone()), mixer))
+        }) else {
+            return;
+        };
+        let (session, source) = source;
+        for digit in ended.digits() {
+            for listener in mixer.listeners() {
+                self.pass_digit(now, session, &source.id, listener, digit);
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.mixer = Some(mixer);
+        }
+    }
+
+    fn pass_digit(&mut self, now: Now, session: Key, source: &Name, key: Key, digit: SendDigit) {
+        let Some(session) = self.sessions.get(session) else {
+            return;
+        };
+        let Some(listener) = self.endpoints.get_mut(key) else {
+            return;
+        };
+        if !plan::passes_digits(&session.spec, source, &listener.node.id) {
+            return;
+        }
+        let Some(dialling) = listener.dialling.as_mut() else {
+            return;
+        };
+        dialling.pass(now.mono, digit);
+        self.arm(now.mono, key);
+    }
+
+    /// Makes room for digits that are passed on to a listener whose plan decodes, if it takes any.
+    pub(super) fn expect_digits(&mut self, key: Key) {
+        let Some(listener) = self.endpoints.get_mut(key) else {
+            return;
+        };
+        if let Some(dialling) = listener.dialling_for() {
+            dialling.reserve();
+        }
     }
 
     /// A digit whose source went away has ended.
@@ -107,17 +198,12 @@ impl Engine {
         let Some(endpoint) = self.endpoints.get_mut(key) else {
             return;
         };
-        let spec = endpoint.spec();
-        if !spec.direction.sends() {
+        if !endpoint.spec().direction.sends() {
             return;
         }
-        let Some(wish) = wish(spec) else {
+        let Some(dialling) = endpoint.dialling_for() else {
             return;
         };
-        let dialling = endpoint
-            .dialling
-            .get_or_insert_with(|| Box::new(Dialling::new(wish)));
-        dialling.retarget(wish);
         dialling.push(now.mono, digits);
         self.arm(now.mono, key);
     }

@@ -224,6 +224,12 @@ impl Mixer {
         }
     }
 
+    /// Everybody who hears something of it.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = Key> {
+        let groups = self.groups.iter();
+        groups.flat_map(|group| group.listeners.iter().map(|listener| listener.endpoint))
+    }
+
     /// Nothing came for so long that the tick may rest.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet_ticks >= QUIET_TICKS

@@ -146,7 +146,11 @@ impl Engine {
         if is_new {
             mixer.phase = self.ticks.assign();
         }
+        let listeners: Vec<Key> = mixer.listeners().collect();
         session.mixer = Some(Box::new(mixer));
+        for listener in listeners {
+            self.expect_digits(listener);
+        }
         self.scratch.get_or_insert_with(Scratch::new);
         self.wake_session(now, key);
     }

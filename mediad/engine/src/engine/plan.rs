@@ -395,6 +395,23 @@ pub(crate) fn decodable(speaker: &EndpointSpec) -> bool {
     speaker.receive.iter().any(|format| codec_kind(format).is_some())
 }
 
+/// Digits of `from` are to reach `to`: by an edge, or by edges into and out of a room, that let them through.
+pub(crate) fn passes_digits(spec: &SessionSpec, from: &str, to: &str) -> bool {
+    let passes = |from: &str, to: &str| {
+        spec.edge(from, to)
+            .is_some_and(|edge| !edge.muted && !edge.block_digits)
+    };
+    let rooms = spec
+        .nodes
+        .iter()
+        .filter(|node| matches!(node.kind, NodeKind::Room(_)));
+    from != to
+        && (passes(from, to)
+            || rooms
+                .into_iter()
+                .any(|room| passes(from, &room.id) && passes(&room.id, to)))
+}
+
 fn listener_ptime(spec: &SessionSpec, node: u32) -> u8 {
     match &spec.nodes[node as usize].kind {
         NodeKind::Endpoint(endpoint) => endpoint.ptime_ms,

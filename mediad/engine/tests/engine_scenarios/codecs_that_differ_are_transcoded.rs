@@ -5,7 +5,7 @@ use media_engine::{command::PlanKind, spec::Codec};
 
 use crate::{
     tones::{Ear, LOUD, Voice, talk},
-    world::{Graph, Party, SESSION, World, format, pcma, rtp_socket},
+    world::{Graph, Party, SESSION, Sent, World, events, format, pcma, peer, rtp_socket},
 };
 
 const KINDS: &[(u8, CodecKind)] = &[
@@ -76,5 +76,55 @@ fn the_packet_time_is_the_listeners() {
         let mut ear = Ear::default();
         ear.hear(&sent, 1, KINDS);
         ear.hears("b", &[440.0, 700.0], &[(440.0, LOUD)]);
+    }
+}
+
+/// RFC 4733 event numbers that `number` was sent, in order.
+fn digits_sent(sent: &[Sent], number: u32) -> Vec<u8> {
+    let events = sent
+        .iter()
+        .filter(|sent| sent.socket == rtp_socket(number) && sent.header().payload_type.value() == 101);
+    let mut seen: Vec<(u32, u8)> = events
+        .map(|sent| (sent.header().timestamp.0, sent.payload()[0]))
+        .collect();
+    seen.dedup();
+    seen.into_iter().map(|(_, event)| event).collect()
+}
+
+#[test]
+fn digits_pass_a_plan_that_decodes_once_unless_the_edge_blocks_them() {
+    for block in [false, true] {
+        let mut world = World::new();
+        let mut graph = Graph::call();
+        graph.endpoints[0] =
+            Party::new("a", 0).with_formats(vec![format(9, Codec::G722, 8_000), events(101)]);
+        graph.edges[0].block_digits = block;
+        world.commit(SESSION, &graph);
+        let mut a = Voice::new(0, 440.0, CodecKind::G722, 9);
+        talk(&mut world, &mut [&mut a], 400);
+        world.sent();
+        for pressed in [5, 11] {
+            for (end, duration) in [(0, 160), (0, 320), (0x80, 480), (0x80, 480), (0x80, 480)] {
+                let event = [pressed, end | 10, (duration >> 8) as u8, duration as u8];
+                let packet = a.event(&event);
+                world.receive(rtp_socket(0), peer(0), &packet);
+                world.pass_ms(20);
+            }
+            a.event_ended(480);
+            talk(&mut world, &mut [&mut a], 200);
+        }
+        talk(&mut world, &mut [&mut a], 400);
+        let sent = world.sent_rtp();
+        let expected: &[u8] = if block { &[] } else { &[5, 11] };
+        assert_eq!(digits_sent(&sent, 1), expected);
+        let numbers: Vec<u16> = sent
+            .iter()
+            .filter(|sent| sent.socket == rtp_socket(1))
+            .map(|sent| sent.header().sequence)
+            .collect();
+        assert!(
+            numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)),
+            "one line"
+        );
     }
 }

@@ -53,6 +53,20 @@ impl Voice {
         self.speaker.packet(&payload[..bytes])
     }
 
+    /// A telephone-event packet with payload type 101, in the place of sound.
+    pub(crate) fn event(&mut self, payload: &[u8]) -> Vec<u8> {
+        let (audio, step) = (self.speaker.payload_type, self.speaker.step);
+        (self.speaker.payload_type, self.speaker.step) = (101, 0);
+        let packet = self.speaker.packet(payload);
+        (self.speaker.payload_type, self.speaker.step) = (audio, step);
+        packet
+    }
+
+    /// Sound goes on `ticks` after the event began.
+    pub(crate) fn event_ended(&mut self, ticks: u32) {
+        self.speaker.timestamp = self.speaker.timestamp.wrapping_add(ticks);
+    }
+
     pub(crate) fn speak(&mut self, world: &mut World) {
         let packet = self.packet();
         world.receive(rtp_socket(self.number), peer(self.number), &packet);
