@@ -140,6 +140,9 @@ struct Active {
     over: bool,
 }
 
+/// A response, and the dialog it makes or belongs to.
+type Reply = (Response, Option<DialogKey>);
+
 /// How an INVITE of ours ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
@@ -620,11 +623,7 @@ impl Phone {
     }
 
     /// One turn; what came for a request of ours: `None` for no answer at all.
-    fn responses_to(
-        &mut self,
-        txn: ClientTxn,
-        wait: Duration,
-    ) -> Result<Vec<Option<(Response, Option<DialogKey>)>>> {
+    fn responses_to(&mut self, txn: ClientTxn, wait: Duration) -> Result<Vec<Option<Reply>>> {
         let mut mine = Vec::new();
         let mut others = Vec::new();
         self.receive(wait)?;
@@ -732,30 +731,8 @@ impl Phone {
     }
 
     fn send_register(&mut self, expires_s: u32) -> Result<()> {
-        let registration = self.registration.as_mut().context("no account")?;
-        registration.cseq += 1;
-        let (identity, cseq, call_id) = (
-            registration.identity.clone(),
-            registration.cseq,
-            registration.call_id.clone(),
-        );
-        let server = self.settings.server;
-        let mut request = Request::new(Method::Register, &self.domain_uri()?);
-        let own = NameAddr::new(self.address(&identity.user)?);
-        request.headers.push_value(HeaderName::From, &own);
-        request.headers.push_value(HeaderName::To, &own);
-        request.headers.push("Call-ID", &call_id)?;
-        request.headers.push("CSeq", format!("{cseq} REGISTER"))?;
-        let contact = Uri::sip(
-            Some(&identity.user),
-            &Host::from(self.local.ip()),
-            Some(self.local.port()),
-        );
-        request
-            .headers
-            .push_value(HeaderName::Contact, &NameAddr::new(contact));
-        request.headers.push("Expires", expires_s.to_string())?;
-        let target = self.target();
+        let (request, identity) = self.register_request(expires_s)?;
+        let (server, target) = (self.settings.server, self.target());
         let mut txn = self.stack.request(Instant::now(), request, &[target])?;
         let until = Instant::now() + PATIENCE;
         let mut tried = false;
@@ -767,11 +744,7 @@ impl Phone {
                 match response.status.code() {
                     100..200 => {}
                     200..300 => {
-                        let half = Duration::from_secs(u64::from(expires_s) / 2);
-                        if let Some(registration) = &mut self.registration {
-                            registration.refresh_at = Instant::now() + half.max(Duration::from_secs(1));
-                            registration.cseq += u32::from(tried);
-                        }
+                        self.registered(expires_s, tried);
                         return Ok(());
                     }
                     401 if !tried => {
@@ -794,6 +767,36 @@ impl Phone {
             "registration failed: no answer from {server} within {} s; is the server running there (signalling.udp)?",
             PATIENCE.as_secs()
         )
+    }
+
+    fn register_request(&mut self, expires_s: u32) -> Result<(Request, Identity)> {
+        let registration = self.registration.as_mut().context("no account")?;
+        registration.cseq += 1;
+        let (identity, cseq, call_id) = (
+            registration.identity.clone(),
+            registration.cseq,
+            registration.call_id.clone(),
+        );
+        let mut request = Request::new(Method::Register, &self.domain_uri()?);
+        let own = NameAddr::new(self.address(&identity.user)?);
+        request.headers.push_value(HeaderName::From, &own);
+        request.headers.push_value(HeaderName::To, &own);
+        request.headers.push("Call-ID", &call_id)?;
+        request.headers.push("CSeq", format!("{cseq} REGISTER"))?;
+        let (host, port) = (Host::from(self.local.ip()), self.local.port());
+        let contact = NameAddr::new(Uri::sip(Some(&identity.user), &host, Some(port)));
+        request.headers.push_value(HeaderName::Contact, &contact);
+        request.headers.push("Expires", expires_s.to_string())?;
+        Ok((request, identity))
+    }
+
+    fn registered(&mut self, expires_s: u32, challenged: bool) {
+        let half = Duration::from_secs(u64::from(expires_s) / 2);
+        if let Some(registration) = &mut self.registration {
+            registration.refresh_at = Instant::now() + half.max(Duration::from_secs(1));
+            // The stack has used a number for the request with credentials.
+            registration.cseq += u32::from(challenged);
+        }
     }
 
     fn answer_challenge(
