@@ -161,6 +161,10 @@ fn sip(page: &mut Page, stats: &sip::stack::Stats) {
             page.sample(name, &[("class", class)], count);
         }
     }
+    sip_totals(page, stats);
+}
+
+fn sip_totals(page: &mut Page, stats: &sip::stack::Stats) {
     for (name, help, count) in [
         (
             "retransmissions_received",

@@ -55,13 +55,6 @@ impl Cast {
         } else {
             args.customer_port.max(args.agent_port + 100)
         };
-        let named = |index: usize| match index {
-            0 => "alice".to_owned(),
-            1 => "bob".to_owned(),
-            2 => "charlie".to_owned(),
-            3 => "diana".to_owned(),
-            more => format!("agent{}", more + 1),
-        };
         let range = |first: u16, length: u16| format!("{first}-{}", first.saturating_add(length));
         let mut agents = Vec::new();
         for index in 0..args.agents {
@@ -77,7 +70,7 @@ impl Cast {
                 1_960.0 + 20.0 * index as f64
             };
             agents.push(Person {
-                name: named(index),
+                name: agent_name(index),
                 port,
                 media_ports: ports,
                 hz,
@@ -140,6 +133,16 @@ impl Cast {
     fn tones(&self) -> String {
         let tones: Vec<String> = self.everybody().map(|person| person.hz.to_string()).collect();
         tones.join(",")
+    }
+}
+
+fn agent_name(index: usize) -> String {
+    match index {
+        0 => "alice".to_owned(),
+        1 => "bob".to_owned(),
+        2 => "charlie".to_owned(),
+        3 => "diana".to_owned(),
+        more => format!("agent{}", more + 1),
     }
 }
 
