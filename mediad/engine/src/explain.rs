@@ -148,6 +148,20 @@ struct End<'a> {
     streams: &'a EndpointReport,
 }
 
+/// What moved on a way that nothing is wrong with.
+fn carried(from: &Name, to: &Name, speaker: Option<&End<'_>>, listener: Option<&End<'_>>) -> String {
+    let came = speaker.map(|speaker| format!("{} packets came in", speaker.streams.ingress.packets));
+    let went = listener.map(|listener| {
+        let to = listener
+            .transport
+            .remote
+            .map_or("nowhere".into(), |at| at.to_string());
+        format!("{} packets went out to {to}", listener.streams.egress.packets)
+    });
+    let counts: Vec<_> = came.into_iter().chain(went).collect();
+    format!("{from:?} is heard by {to:?}: {}", counts.join(", "))
+}
+
 impl Explained<'_> {
     /// Everything that stops or harms `from` on its way to `to`; one finding says so when nothing does.
     fn pair(&self, from: &Name, to: &Name, findings: &mut Vec<Finding>) {
@@ -200,18 +214,7 @@ impl Explained<'_> {
             .iter()
             .all(|finding| finding.severity < Severity::Problem)
         {
-            let came = speaker
-                .as_ref()
-                .map(|speaker| format!("{} packets came in", speaker.streams.ingress.packets));
-            let went = listener.as_ref().map(|listener| {
-                let to = listener
-                    .transport
-                    .remote
-                    .map_or("nowhere".into(), |at| at.to_string());
-                format!("{} packets went out to {to}", listener.streams.egress.packets)
-            });
-            let counts: Vec<_> = came.into_iter().chain(went).collect();
-            let text = format!("{from:?} is heard by {to:?}: {}", counts.join(", "));
+            let text = carried(from, to, speaker.as_ref(), listener.as_ref());
             let since = speaker.as_ref().and_then(|speaker| speaker.streams.first_rx);
             findings.push(Finding {
                 severity: Severity::Ok,

@@ -97,8 +97,8 @@ impl Decoding {
             && self.jitter.shape() == Jitter::new(spec.jitter_ms_max, bytes_per_ms(spec)).shape()
     }
 
-    /// Takes a packet in; true if the session's tick is to be woken.
-    #[inline]
+    /// Takes a packet in; true if the session's tick is to be woken. Kept out of the relay's path.
+    #[inline(never)]
     pub(crate) fn push(&mut self, now: Instant, arrival: &Arrival, format: usize, payload: &[u8]) -> bool {
         if arrival.event {
             return false;

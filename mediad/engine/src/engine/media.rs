@@ -123,6 +123,10 @@ impl Engine {
         let ingress = &mut self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?.ingress;
         let format = *ingress.formats.get(index).ok_or(DropReason::PayloadType)?;
         let arrival = ingress.take(now.mono, header, index, payload.len(), &mut self.last_stream)?;
+        let wakes = match &mut ingress.decoding {
+            Some(decoding) => decoding.push(now.mono, &arrival, index, payload),
+            None => false,
+        };
         if !ingress.running {
             self.on_media_started(now, key, from, header, format.codec);
         }
@@ -130,10 +134,7 @@ impl Engine {
             self.on_event_packet(now, key, header, format.clock, payload);
         }
         self.fan_out(now, key, index, &arrival, payload, tx);
-        let ingress = &mut self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?.ingress;
-        if let Some(decoding) = &mut ingress.decoding
-            && decoding.push(now.mono, &arrival, index, payload)
-        {
+        if wakes {
             self.wake(now, key);
         }
         Ok(())
