@@ -13,6 +13,7 @@ mod site;
 mod voice;
 
 mod a_queued_caller_hears_its_echo;
+mod an_agent_with_baresip_is_heard;
 mod calls_end_in_every_way_they_can;
 mod phones_register_with_digest_over_udp_and_tcp;
 mod requests_outside_calls_get_their_answers;
