@@ -12,6 +12,9 @@ CARGO ?= cargo
 OUT := $(or $(CARGO_TARGET_DIR),target)
 # Extra arguments for the program behind `demo` and `bench-relay`.
 ARGS ?=
+# The demonstration's size.
+AGENTS ?= 2
+CALLS ?= 1
 # Seconds for each fuzz target.
 SECONDS ?= 60
 
@@ -42,9 +45,9 @@ setup-bench:
 build: setup-build ## Build every program and library
 	$(SHARED) $(CARGO) build --locked --workspace
 
-demo: setup-build ## Two RTP parties talk through mediad and prove it by their tones (ARGS=…)
-	$(SHARED) $(CARGO) build --locked -p mediad -p demo
-	$(SHARED) $(OUT)/debug/demo $(ARGS)
+demo: setup-build ## A call centre: two agents, a customer, proof of audio (AGENTS=2 CALLS=1 ARGS=…)
+	$(SHARED) $(CARGO) build --locked -p mediad -p controld -p demo
+	$(SHARED) $(OUT)/debug/demo --agents $(AGENTS) --calls $(CALLS) $(ARGS)
 
 lint: setup-build ## Format, clippy, rustdoc and tidy; no tests
 	@tools/gates.sh lint

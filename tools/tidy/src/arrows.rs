@@ -49,8 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "proto",
         ],
     ),
-    // proto[grpc] until there is SIP: today's demo tells mediad itself who hears whom.
-    ("demo", &["sip", "sdp", "rtp", "codecs", "proto[grpc]"]),
+    ("demo", &["sip", "sdp", "rtp", "codecs"]),
     ("mctl", &["proto[grpc]"]),
     ("bench", &[ANY]),
 ];
