@@ -46,12 +46,7 @@ fn baresip(site: &Site, user: &str, law: Law) -> Program {
         .stdout(Stdio::from(
             fs::File::create(site.dir.join("baresip.out")).unwrap(),
         ));
-    Program::start(
-        "baresip",
-        command,
-        log,
-        "apt-get install baresip-core",
-    )
+    Program::start("baresip", command, log, "apt-get install baresip-core")
 }
 
 fn write_wav(path: &Path, hz: f64) {
