@@ -12,10 +12,9 @@ use media_engine::{
     api,
     command::{Command, Reply, ReplyToken, SessionKey, SessionReport},
     explain,
-    graph::Owner,
-    host::{ActOutcome, Described, HOST_TOKEN, Host, Prepared, Summary},
+    host::{ActOutcome, HOST_TOKEN, Host, Prepared},
     refusal::Refusal,
-    spec::{Name, SessionOptions, SessionSpec},
+    spec::Name,
 };
 use proto::mediad::v1 as pb;
 use rtp::time::Now;
@@ -518,7 +517,7 @@ impl Hosting {
         match pending {
             Pending::Delete { batch, index, key } => {
                 self.host.ended(now, key);
-                let reply = report.map(last_words).unwrap_or_default();
+                let reply = report.as_ref().map(api::ended).unwrap_or_default();
                 self.complete(batch, index, pb::command_reply::Result::Delete(reply));
             }
             Pending::Adopt { batch, index, key } => {
@@ -635,45 +634,6 @@ fn controller_of(given: &str) -> Result<Name, Refusal> {
 /// 0 is the host's default.
 fn lease_of(ms: u32) -> Option<Duration> {
     (ms != 0).then(|| Duration::from_millis(ms.into()))
-}
-
-/// The statistics of a session that the host no longer has: of a description only they are wanted.
-fn last_words(report: SessionReport) -> pb::DeleteReply {
-    let nobody = Owner {
-        controller: "".into(),
-        epoch: 0,
-    };
-    let options = SessionOptions {
-        media_timeout: Duration::ZERO,
-        orphan_max: Duration::ZERO,
-        relearn_after: Duration::ZERO,
-    };
-    let spec = SessionSpec {
-        transports: Vec::new(),
-        nodes: Vec::new(),
-        edges: Vec::new(),
-        options,
-    };
-    let summary = Summary {
-        name: "".into(),
-        owner: nobody,
-        revision: 0,
-        created: SystemTime::UNIX_EPOCH,
-        worker: 0,
-        endpoints: 0,
-        edges: 0,
-        labels: Box::default(),
-        orphaned: false,
-    };
-    let described = Described {
-        summary,
-        spec: spec.into(),
-        locals: Vec::new(),
-        report,
-    };
-    pb::DeleteReply {
-        endpoints: api::description(&described).endpoint_stats,
-    }
 }
 
 fn now() -> Now {

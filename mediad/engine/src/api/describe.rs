@@ -7,8 +7,8 @@ use proto::mediad::v1 as pb;
 use super::{address, audio, unix_us};
 use crate::{
     command::{
-        DropReason, EndpointReport, EventKind, PlanKind, PlanReport, SourceState, StreamReport,
-        TransportReport,
+        DropReason, EndpointReport, EventKind, PlanKind, PlanReport, SessionReport, SourceState,
+        StreamReport, TransportReport,
     },
     explain::{Code, Finding, Severity},
     host::{
@@ -84,6 +84,13 @@ pub fn description(described: &Described) -> pb::SessionDescription {
         endpoint_stats: report.endpoints.iter().map(endpoint_stats).collect(),
         plans: report.plans.iter().map(plan).collect(),
         options: Some(options(&spec.options, &described.summary)),
+    }
+}
+
+/// The last statistics of a session that is gone.
+pub fn ended(report: &SessionReport) -> pb::DeleteReply {
+    pb::DeleteReply {
+        endpoints: report.endpoints.iter().map(endpoint_stats).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use proto::mediad::v1 as pb;
 
 pub use self::{
-    describe::{applied, description, event, findings, status, summary, transport_state},
+    describe::{applied, description, ended, event, findings, status, summary, transport_state},
     request::{act, adopt, apply, delete, explain},
 };
 use crate::refusal::Refusal;
