@@ -21,7 +21,7 @@ use media_engine::{
     spec::{
         CallProgress, Codec, Country, Direction, EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec,
         PayloadFormat, PlayItem, PlaySource, PlayerSpec, RoomSpec, RtcpMode, SessionOptions, SessionSpec,
-        SourcePolicy, TransportSpec,
+        SourcePolicy, TransportKind, TransportSpec, UdpSpec,
     },
 };
 use rtp::{
@@ -66,14 +66,16 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
     };
     let transport = |n: u32| TransportSpec {
         id: name(n),
-        interface: "media".into(),
-        family: None,
-        rtcp: RtcpMode::Off,
-        requested_port: None,
-        remote: Some(peer(n)),
-        remote_rtcp: None,
-        source: SourcePolicy::Signalled,
-        dscp: None,
+        kind: TransportKind::Udp(UdpSpec {
+            interface: "media".into(),
+            family: None,
+            rtcp: RtcpMode::Off,
+            requested_port: None,
+            remote: Some(peer(n)),
+            remote_rtcp: None,
+            source: SourcePolicy::Signalled,
+            dscp: None,
+        }),
     };
     let endpoint = |n: u32| NodeSpec {
         id: name(n),

@@ -19,7 +19,7 @@ use media_engine::{
     engine::{Egress, Engine, EngineConfig},
     spec::{
         Codec, Direction, EdgeSpec, EndpointSpec, NodeKind, NodeSpec, PayloadFormat, RtcpMode,
-        SessionOptions, SessionSpec, SourcePolicy, TransportSpec,
+        SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
     },
 };
 use rtp::{
@@ -72,14 +72,16 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
     let transport = |side: usize| {
         Arc::new(TransportSpec {
             id: ids[side].into(),
-            interface: "media".into(),
-            family: None,
-            rtcp: RtcpMode::Separate,
-            requested_port: None,
-            remote: Some(peer(2 * n + side as u32)),
-            remote_rtcp: None,
-            source: SourcePolicy::Learn,
-            dscp: None,
+            kind: TransportKind::Udp(UdpSpec {
+                interface: "media".into(),
+                family: None,
+                rtcp: RtcpMode::Separate,
+                requested_port: None,
+                remote: Some(peer(2 * n + side as u32)),
+                remote_rtcp: None,
+                source: SourcePolicy::Learn,
+                dscp: None,
+            }),
         })
     };
     let node = |side: usize| {

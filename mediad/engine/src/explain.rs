@@ -234,7 +234,10 @@ impl Explained<'_> {
         Some(End {
             id,
             spec: endpoint,
-            policy: spec.transport(&endpoint.transport)?.source,
+            policy: spec
+                .transport(&endpoint.transport)?
+                .udp()
+                .map_or(SourcePolicy::Signalled, |udp| udp.source),
             transport: report
                 .transports
                 .iter()

@@ -11,7 +11,7 @@ use crate::{
     refusal::Refusal,
     spec::{
         EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat, SessionOptions, SessionSpec,
-        TransportSpec,
+        TransportKind, TransportSpec,
     },
 };
 
@@ -174,7 +174,7 @@ fn unless_equal<T: PartialEq>(old: Option<&Arc<T>>, new: &Arc<T>) -> Arc<T> {
     }
 }
 
-/// A bound port keeps its interface, family and RTCP mode.
+/// A bound port keeps its interface, family and RTCP mode; a link may be given another peer.
 fn check_fixed(old: &TransportSpec, new: &TransportSpec) -> Result<(), Refusal> {
     let fixed = |field| {
         Err(Refusal::TransportFixed {
@@ -182,16 +182,23 @@ fn check_fixed(old: &TransportSpec, new: &TransportSpec) -> Result<(), Refusal> 
             field,
         })
     };
-    if old.interface != new.interface {
+    let (old, port) = match (&old.kind, &new.kind) {
+        (TransportKind::Udp(old), TransportKind::Udp(new)) => (old, new),
+        (TransportKind::Link(_), TransportKind::Link(_)) => return Ok(()),
+        (TransportKind::Udp(_), TransportKind::Link(_)) | (TransportKind::Link(_), TransportKind::Udp(_)) => {
+            return fixed("kind");
+        }
+    };
+    if old.interface != port.interface {
         return fixed("interface");
     }
-    if old.family != new.family {
+    if old.family != port.family {
         return fixed("family");
     }
-    if old.rtcp != new.rtcp {
+    if old.rtcp != port.rtcp {
         return fixed("rtcp");
     }
-    if old.dscp != new.dscp {
+    if old.dscp != port.dscp {
         return fixed("dscp");
     }
     Ok(())
@@ -306,11 +313,15 @@ fn check_edge(edge: &EdgeSpec, from: &NodeKind, to: &NodeKind) -> Result<(), Ref
             to: edge.to.clone(),
         }),
         (NodeKind::Room(_), NodeKind::Room(_)) => unimplemented("a room that hears a room"),
-        (NodeKind::Player(_), NodeKind::Room(_)) => Ok(()),
+        (NodeKind::Player(_) | NodeKind::Tap(_), NodeKind::Room(_)) => Ok(()),
+        (NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_), NodeKind::Tap(_)) => Ok(()),
+        (NodeKind::Endpoint(speaker), NodeKind::Tap(_)) if !plan::decodable(speaker) => {
+            unimplemented("decoding these formats for a tap")
+        }
         (NodeKind::Endpoint(speaker), NodeKind::Room(_)) if !plan::decodable(speaker) => {
             unimplemented("decoding these formats for a room")
         }
-        (NodeKind::Room(_) | NodeKind::Player(_), NodeKind::Endpoint(listener))
+        (NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_), NodeKind::Endpoint(listener))
             if plan::encodable(listener).is_none() =>
         {
             unimplemented("encoding the format that this endpoint prefers")
@@ -324,8 +335,8 @@ fn check_edge(edge: &EdgeSpec, from: &NodeKind, to: &NodeKind) -> Result<(), Ref
                 false => unimplemented("transcoding between these formats"),
             }
         }
-        (NodeKind::Endpoint(_), NodeKind::Room(_))
-        | (NodeKind::Room(_) | NodeKind::Player(_), NodeKind::Endpoint(_)) => Ok(()),
+        (NodeKind::Endpoint(_), NodeKind::Room(_) | NodeKind::Tap(_))
+        | (NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_), NodeKind::Endpoint(_)) => Ok(()),
     }
 }
 
@@ -333,7 +344,7 @@ fn check_edge(edge: &EdgeSpec, from: &NodeKind, to: &NodeKind) -> Result<(), Ref
 fn check_mixed(spec: &SessionSpec, edge: &EdgeSpec) -> Result<(), Refusal> {
     let codes = |id: &Name, check: fn(&EndpointSpec) -> bool| match spec.node(id).map(|node| &node.kind) {
         Some(NodeKind::Endpoint(endpoint)) => check(endpoint),
-        Some(NodeKind::Room(_) | NodeKind::Player(_)) | None => true,
+        Some(NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_)) | None => true,
     };
     if codes(&edge.from, plan::decodable) && codes(&edge.to, |to| plan::encodable(to).is_some()) {
         return Ok(());

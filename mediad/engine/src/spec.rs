@@ -65,11 +65,45 @@ pub struct SessionOptions {
     pub relearn_after: Duration,
 }
 
-/// A UDP port or port pair.
+/// What carries RTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportSpec {
     /// Unique in the session.
     pub id: Name,
+    /// How it does.
+    pub kind: TransportKind,
+}
+
+impl TransportSpec {
+    /// The port it is, if it is one.
+    pub fn udp(&self) -> Option<&UdpSpec> {
+        match &self.kind {
+            TransportKind::Udp(udp) => Some(udp),
+            TransportKind::Link(_) => None,
+        }
+    }
+
+    /// The link it is, if it is one.
+    pub fn link(&self) -> Option<&LinkSpec> {
+        match &self.kind {
+            TransportKind::Udp(_) => None,
+            TransportKind::Link(link) => Some(link),
+        }
+    }
+}
+
+/// Kinds of transports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransportKind {
+    /// A socket of the host.
+    Udp(UdpSpec),
+    /// Another session of the host.
+    Link(LinkSpec),
+}
+
+/// A UDP port or port pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpSpec {
     /// Configured media interface.
     pub interface: Name,
     /// Wanted address family; `None` is the interface's first address.
@@ -86,6 +120,15 @@ pub struct TransportSpec {
     pub source: SourcePolicy,
     /// Code point of sent packets; `None` is the interface's.
     pub dscp: Option<u8>,
+}
+
+/// Half of a connection to another session, without sockets. Both ends name each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkSpec {
+    /// The session at the other end.
+    pub peer_session: Name,
+    /// Its transport.
+    pub peer_transport: Name,
 }
 
 /// IP version.
@@ -136,7 +179,9 @@ impl NodeSpec {
     pub(crate) fn endpoint(&self) -> &EndpointSpec {
         match &self.kind {
             NodeKind::Endpoint(endpoint) => endpoint,
-            NodeKind::Room(_) | NodeKind::Player(_) => panic!("node {} is no endpoint", self.id),
+            NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) => {
+                panic!("node {} is no endpoint", self.id)
+            }
         }
     }
 }
@@ -150,6 +195,15 @@ pub enum NodeKind {
     Room(RoomSpec),
     /// Plays files, tones and silence to whoever hears it.
     Player(PlayerSpec),
+    /// Full-duplex audio with a program.
+    Tap(TapSpec),
+}
+
+/// Full-duplex audio with a program: it hears a mix of what comes in, and is heard as one voice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TapSpec {
+    /// Sampling rate towards the program: 8 000, 16 000, 24 000 or 48 000 Hz.
+    pub sample_rate_hz: u32,
 }
 
 /// An N-1 mixer: each member hears the sum of the others.

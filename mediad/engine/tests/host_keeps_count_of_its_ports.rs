@@ -15,7 +15,7 @@ use media_engine::{
     command::SessionKey,
     graph::{Owner, Patch},
     host::{Host, HostConfig, Interface, InterfaceAddress},
-    spec::{RtcpMode, SourcePolicy, TransportSpec},
+    spec::{RtcpMode, SourcePolicy, TransportKind, TransportSpec, UdpSpec},
 };
 use proptest::prelude::*;
 use rtp::time::Now;
@@ -87,14 +87,16 @@ fn owner() -> Owner {
 fn patch(session: u8, put: &[u8], remove: &[u8]) -> Patch {
     let transport = |id: &u8| TransportSpec {
         id: format!("t{id}").as_str().into(),
-        interface: "".into(),
-        family: None,
-        rtcp: RtcpMode::Separate,
-        requested_port: None,
-        remote: None,
-        remote_rtcp: None,
-        source: SourcePolicy::Learn,
-        dscp: None,
+        kind: TransportKind::Udp(UdpSpec {
+            interface: "".into(),
+            family: None,
+            rtcp: RtcpMode::Separate,
+            requested_port: None,
+            remote: None,
+            remote_rtcp: None,
+            source: SourcePolicy::Learn,
+            dscp: None,
+        }),
     };
     Patch {
         session: format!("s{session}").as_str().into(),

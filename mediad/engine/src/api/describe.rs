@@ -17,7 +17,7 @@ use crate::{
     },
     spec::{
         Codec, Direction, EdgeSpec, EndpointSpec, Family, NodeKind, NodeSpec, PayloadFormat, RtcpMode,
-        SessionOptions, SourcePolicy, TransportSpec,
+        SessionOptions, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
     },
 };
 
@@ -174,6 +174,20 @@ fn controller_status(state: &ControllerState) -> pb::ControllerStatus {
 }
 
 fn transport(spec: &TransportSpec) -> pb::Transport {
+    let kind = match &spec.kind {
+        TransportKind::Udp(spec) => pb::transport::Kind::Udp(udp(spec)),
+        TransportKind::Link(spec) => pb::transport::Kind::Link(pb::LinkTransport {
+            peer_session: spec.peer_session.to_string(),
+            peer_transport: spec.peer_transport.to_string(),
+        }),
+    };
+    pb::Transport {
+        id: spec.id.to_string(),
+        kind: Some(kind),
+    }
+}
+
+fn udp(spec: &UdpSpec) -> pb::UdpTransport {
     let family = match spec.family {
         None => pb::AddressFamily::Unspecified,
         Some(Family::V4) => pb::AddressFamily::Ipv4,
@@ -189,7 +203,7 @@ fn transport(spec: &TransportSpec) -> pb::Transport {
         SourcePolicy::Signalled => pb::SourcePolicy::Signalled,
         SourcePolicy::Immediate => pb::SourcePolicy::Immediate,
     };
-    let udp = pb::UdpTransport {
+    pb::UdpTransport {
         interface: spec.interface.to_string(),
         family: family.into(),
         rtcp: rtcp.into(),
@@ -200,10 +214,6 @@ fn transport(spec: &TransportSpec) -> pb::Transport {
         dscp: spec.dscp.map(u32::from),
         security: None,
         ice: None,
-    };
-    pb::Transport {
-        id: spec.id.to_string(),
-        kind: Some(pb::transport::Kind::Udp(udp)),
     }
 }
 
@@ -215,6 +225,9 @@ fn node(spec: &NodeSpec) -> pb::Node {
             top_talkers: 0,
         }),
         NodeKind::Player(spec) => pb::node::Kind::Player(audio::described(spec)),
+        NodeKind::Tap(spec) => pb::node::Kind::Tap(pb::Tap {
+            sample_rate_hz: spec.sample_rate_hz,
+        }),
     };
     pb::Node {
         id: spec.id.to_string(),

@@ -13,8 +13,8 @@ use crate::{
     limits,
     refusal::Refusal,
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, Family, Name, NodeKind, NodeSpec, PayloadFormat, RoomSpec,
-        RtcpMode, SourcePolicy, TransportSpec,
+        Codec, Direction, EdgeSpec, EndpointSpec, Family, LinkSpec, Name, NodeKind, NodeSpec, PayloadFormat,
+        RoomSpec, RtcpMode, SourcePolicy, TapSpec, TransportKind, TransportSpec, UdpSpec,
     },
 };
 
@@ -197,9 +197,9 @@ fn options(session: &Name, given: &pb::SessionOptions) -> Result<OptionsPatch, R
 fn transport(given: &pb::Transport) -> Result<Arc<TransportSpec>, Refusal> {
     let id = id("transport", &given.id, limits::NODE_ID_BYTES_MAX)?;
     let subject = format!("transport:{id}");
-    let udp = match &given.kind {
-        Some(pb::transport::Kind::Udp(udp)) => udp,
-        Some(pb::transport::Kind::Link(_)) => return unimplemented(subject, "a link to another session"),
+    let kind = match &given.kind {
+        Some(pb::transport::Kind::Udp(given)) => TransportKind::Udp(udp(&subject, given)?),
+        Some(pb::transport::Kind::Link(given)) => TransportKind::Link(link(&subject, given)?),
         None => {
             return Err(Refusal::Missing {
                 subject,
@@ -207,35 +207,63 @@ fn transport(given: &pb::Transport) -> Result<Arc<TransportSpec>, Refusal> {
             });
         }
     };
+    Ok(Arc::new(TransportSpec { id, kind }))
+}
+
+fn link(subject: &str, given: &pb::LinkTransport) -> Result<LinkSpec, Refusal> {
+    let named = |field, what, given: &str, bytes_max| match given {
+        "" => Err(Refusal::Missing {
+            subject: subject.into(),
+            field,
+        }),
+        given => id(what, given, bytes_max),
+    };
+    Ok(LinkSpec {
+        peer_session: named(
+            "link.peer_session",
+            "session",
+            &given.peer_session,
+            limits::SESSION_ID_BYTES_MAX,
+        )?,
+        peer_transport: named(
+            "link.peer_transport",
+            "transport",
+            &given.peer_transport,
+            limits::NODE_ID_BYTES_MAX,
+        )?,
+    })
+}
+
+fn udp(subject: &str, udp: &pb::UdpTransport) -> Result<UdpSpec, Refusal> {
     match udp.security {
-        Some(pb::udp_transport::Security::Sdes(_)) => return unimplemented(subject, "SRTP by SDES"),
-        Some(pb::udp_transport::Security::Dtls(_)) => return unimplemented(subject, "SRTP by DTLS"),
+        Some(pb::udp_transport::Security::Sdes(_)) => return unimplemented(subject.into(), "SRTP by SDES"),
+        Some(pb::udp_transport::Security::Dtls(_)) => return unimplemented(subject.into(), "SRTP by DTLS"),
         None => {}
     }
     if udp.ice.is_some() {
-        return unimplemented(subject, "ICE");
+        return unimplemented(subject.into(), "ICE");
     }
     let requested_port = match udp.requested_port {
         0 => None,
         port => Some(number(
-            &subject,
+            subject,
             "requested_port",
             port,
             1..=65_534,
             "an even port from 1 to 65534, or 0 for any",
         )?),
     };
-    Ok(Arc::new(TransportSpec {
+    Ok(UdpSpec {
         interface: match udp.interface.as_str() {
             "" => "".into(),
-            name => self::id("interface", name, limits::NODE_ID_BYTES_MAX)?,
+            name => id("interface", name, limits::NODE_ID_BYTES_MAX)?,
         },
-        family: match known(&subject, "family", udp.family)? {
+        family: match known(subject, "family", udp.family)? {
             pb::AddressFamily::Unspecified => None,
             pb::AddressFamily::Ipv4 => Some(Family::V4),
             pb::AddressFamily::Ipv6 => Some(Family::V6),
         },
-        rtcp: match known(&subject, "rtcp", udp.rtcp)? {
+        rtcp: match known(subject, "rtcp", udp.rtcp)? {
             pb::RtcpMode::Unspecified | pb::RtcpMode::Separate => RtcpMode::Separate,
             pb::RtcpMode::Mux => RtcpMode::Mux,
             pb::RtcpMode::Off => RtcpMode::Off,
@@ -244,24 +272,23 @@ fn transport(given: &pb::Transport) -> Result<Arc<TransportSpec>, Refusal> {
         remote: udp
             .remote
             .as_ref()
-            .map(|at| socket_address(&subject, "remote", at))
+            .map(|at| socket_address(subject, "remote", at))
             .transpose()?,
         remote_rtcp: udp
             .remote_rtcp
             .as_ref()
-            .map(|at| socket_address(&subject, "remote_rtcp", at))
+            .map(|at| socket_address(subject, "remote_rtcp", at))
             .transpose()?,
-        source: match known(&subject, "source", udp.source)? {
+        source: match known(subject, "source", udp.source)? {
             pb::SourcePolicy::Unspecified | pb::SourcePolicy::Learn => SourcePolicy::Learn,
             pb::SourcePolicy::Signalled => SourcePolicy::Signalled,
             pb::SourcePolicy::Immediate => SourcePolicy::Immediate,
         },
         dscp: udp
             .dscp
-            .map(|dscp| number(&subject, "dscp", dscp, 0..=63, "0 to 63"))
+            .map(|dscp| number(subject, "dscp", dscp, 0..=63, "0 to 63"))
             .transpose()?,
-        id,
-    }))
+    })
 }
 
 fn socket_address(subject: &str, field: &'static str, given: &pb::Address) -> Result<SocketAddr, Refusal> {
@@ -290,7 +317,7 @@ fn node(given: &pb::Node) -> Result<Arc<NodeSpec>, Refusal> {
         Some(pb::node::Kind::Room(given)) => NodeKind::Room(room(&subject, given)?),
         Some(pb::node::Kind::Player(given)) => NodeKind::Player(audio::player(&id, &subject, given)?),
         Some(pb::node::Kind::Recorder(_)) => return unimplemented(subject, "a recorder"),
-        Some(pb::node::Kind::Tap(_)) => return unimplemented(subject, "a tap"),
+        Some(pb::node::Kind::Tap(given)) => NodeKind::Tap(tap(&subject, given)?),
         None => {
             return Err(Refusal::Missing {
                 subject,
@@ -311,6 +338,16 @@ fn room(subject: &str, given: &pb::Room) -> Result<RoomSpec, Refusal> {
         }),
         sample_rate_hz @ (8_000 | 16_000 | 48_000) => Ok(RoomSpec { sample_rate_hz }),
         other => out_of_range(subject, "sample_rate_hz", other, "8000, 16000 or 48000"),
+    }
+}
+
+fn tap(subject: &str, given: &pb::Tap) -> Result<TapSpec, Refusal> {
+    match given.sample_rate_hz {
+        0 => Ok(TapSpec {
+            sample_rate_hz: 16_000,
+        }),
+        sample_rate_hz @ (8_000 | 16_000 | 24_000 | 48_000) => Ok(TapSpec { sample_rate_hz }),
+        other => out_of_range(subject, "sample_rate_hz", other, "8000, 16000, 24000 or 48000"),
     }
 }
 

@@ -198,7 +198,7 @@ impl<'a> Compiler<'a> {
             let direct = [*way];
             let (ways, gain_db, block) = match self.spec.nodes[way.from as usize].kind {
                 NodeKind::Room(_) => (&self.into[way.from as usize][..], way.gain_db, way.block_digits),
-                NodeKind::Endpoint(_) | NodeKind::Player(_) => (&direct[..], 0.0, false),
+                NodeKind::Endpoint(_) | NodeKind::Player(_) | NodeKind::Tap(_) => (&direct[..], 0.0, false),
             };
             // Two others are enough to know, however many more there are.
             for other in ways.iter().filter(|other| other.from != node).take(2) {
@@ -314,6 +314,7 @@ impl<'a> Compiler<'a> {
                 });
                 if has_prompt { 16_000 } else { 8_000 }
             }
+            NodeKind::Tap(tap) => tap.sample_rate_hz,
             NodeKind::Room(_) => 8_000,
         }
     }
@@ -350,14 +351,14 @@ impl Way {
 fn speaks(kind: &NodeKind) -> bool {
     match kind {
         NodeKind::Endpoint(endpoint) => endpoint.direction.receives(),
-        NodeKind::Player(_) | NodeKind::Room(_) => true,
+        NodeKind::Player(_) | NodeKind::Room(_) | NodeKind::Tap(_) => true,
     }
 }
 
 fn listens(kind: &NodeKind) -> bool {
     match kind {
         NodeKind::Endpoint(endpoint) => endpoint.direction.sends(),
-        NodeKind::Room(_) => true,
+        NodeKind::Room(_) | NodeKind::Tap(_) => true,
         NodeKind::Player(_) => false,
     }
 }
@@ -415,7 +416,7 @@ pub(crate) fn passes_digits(spec: &SessionSpec, from: &str, to: &str) -> bool {
 fn listener_ptime(spec: &SessionSpec, node: u32) -> u8 {
     match &spec.nodes[node as usize].kind {
         NodeKind::Endpoint(endpoint) => endpoint.ptime_ms,
-        NodeKind::Room(_) | NodeKind::Player(_) => 20,
+        NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) => 20,
     }
 }
 

@@ -22,14 +22,14 @@ impl Engine {
             .transports
             .get_mut(flow.transport)
             .ok_or(DropReason::NoEndpoint)?;
-        if transport.spec.rtcp == RtcpMode::Off {
+        if transport.rtcp_mode() == RtcpMode::Off {
             return Err(DropReason::UnexpectedProtocol);
         }
         let compound = Compound::parse(data).map_err(|_| DropReason::Malformed)?;
         let verdict = if flow.rtcp {
             transport
                 .rtcp_source
-                .judge(now.mono, from, &transport.source, transport.spec.remote_rtcp)
+                .judge(now.mono, from, &transport.source, transport.remote_rtcp())
         } else if transport.source.is_peer(from) {
             // Muxed, or sent to RTP's port by a peer that muxes unasked: true all the same.
             Verdict::Accept

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     command::{DropReason, SocketId, TransportReport, TransportSockets},
-    spec::{RtcpMode, SessionOptions, TransportSpec},
+    spec::{RtcpMode, SessionOptions, SourcePolicy, TransportSpec},
 };
 
 /// What a socket belongs to.
@@ -50,7 +50,10 @@ impl Transport {
         options: &SessionOptions,
     ) -> Self {
         Self {
-            source: SourceLock::new(spec.source, spec.remote, options.relearn_after),
+            source: {
+                let (policy, remote) = signalled(&spec);
+                SourceLock::new(policy, remote, options.relearn_after)
+            },
             endpoint: None,
             rx_packets: 0,
             rx_bytes: 0,
@@ -71,12 +74,13 @@ impl Transport {
     /// Take a changed spec; sockets and counters stay.
     pub(crate) fn update(&mut self, spec: Arc<TransportSpec>, options: &SessionOptions) {
         let before = self.source.destination();
-        self.source
-            .update(spec.source, spec.remote, options.relearn_after);
-        if before != self.source.destination() || spec.remote_rtcp != self.spec.remote_rtcp {
+        let (policy, remote) = signalled(&spec);
+        self.source.update(policy, remote, options.relearn_after);
+        let remote_rtcp = self.remote_rtcp();
+        self.spec = spec;
+        if before != self.source.destination() || remote_rtcp != self.remote_rtcp() {
             self.rtcp_source.forget();
         }
-        self.spec = spec;
         // What was dropped under other terms does not say why nothing comes now.
         self.take();
     }
@@ -115,15 +119,23 @@ impl Transport {
         self.tx_bytes += bytes;
     }
 
+    /// Where RTCP goes; what passes a link has been reported on already.
+    pub(crate) fn rtcp_mode(&self) -> RtcpMode {
+        self.spec.udp().map_or(RtcpMode::Off, |udp| udp.rtcp)
+    }
+
+    /// Where the peer said it receives RTCP.
+    pub(crate) fn remote_rtcp(&self) -> Option<SocketAddr> {
+        self.spec.udp().and_then(|udp| udp.remote_rtcp)
+    }
+
     /// Socket and address for RTCP, if it goes anywhere.
     pub(crate) fn rtcp_destination(&self) -> Option<(SocketId, SocketAddr)> {
-        match self.spec.rtcp {
+        match self.rtcp_mode() {
             RtcpMode::Off => None,
             RtcpMode::Mux => Some((self.rtp_socket, self.source.destination()?)),
             RtcpMode::Separate => {
-                let to = self
-                    .rtcp_source
-                    .destination(&self.source, self.spec.remote_rtcp)?;
+                let to = self.rtcp_source.destination(&self.source, self.remote_rtcp())?;
                 Some((self.rtcp_socket?, to))
             }
         }
@@ -151,4 +163,10 @@ impl Transport {
             refused: self.refused,
         }
     }
+}
+
+/// Whose packets are accepted and where the signalling sends ours. Nobody outside sends to a link.
+fn signalled(spec: &TransportSpec) -> (SourcePolicy, Option<SocketAddr>) {
+    spec.udp()
+        .map_or((SourcePolicy::Signalled, None), |udp| (udp.source, udp.remote))
 }

@@ -68,7 +68,9 @@ impl Host {
         let entry = self.sessions.by_name_mut(&act.session)?;
         match entry.spec.node(&act.node).map(|node| &node.kind) {
             Some(NodeKind::Endpoint(_)) => {}
-            Some(NodeKind::Room(_) | NodeKind::Player(_)) => return Err(Refusal::NotEndpoint(act.node)),
+            Some(NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_)) => {
+                return Err(Refusal::NotEndpoint(act.node));
+            }
             None => {
                 return Err(Refusal::UnknownNode {
                     session: act.session,

@@ -18,7 +18,7 @@ use crate::{
     command::{Commit, EndpointStream, Prompt, SessionKey},
     graph::{self, OptionsPatch, Patch},
     refusal::Refusal,
-    spec::{Family, Name, NodeKind, RtcpMode, SessionOptions, SessionSpec, TransportSpec},
+    spec::{Family, Name, NodeKind, RtcpMode, SessionOptions, SessionSpec, TransportKind, UdpSpec},
 };
 
 /// An edit that was found good, with the ports it took. Give it to [`Host::commit`] or [`Host::abort`].
@@ -132,6 +132,7 @@ impl Host {
         };
         let options = self.options(current.map(|s| s.spec.options), patch.options.as_ref());
         let spec = graph::next(current.map(|s| &*s.spec), &patch, options)?;
+        check_taps(&spec)?;
         let kept: Vec<Local> = match current {
             Some(session) => session
                 .local
@@ -185,9 +186,10 @@ impl Host {
         let spec = prepared
             .spec
             .transport(&want.transport)
-            .expect("wants are for transports of the spec")
+            .and_then(|transport| transport.udp())
+            .expect("wants are for ports of the spec")
             .clone();
-        let local = self.take_port(now, &spec)?;
+        let local = self.take_port(now, &want.transport, &spec)?;
         let want = self.want(&spec, &local);
         prepared.locals.insert(at, local);
         prepared.wants.insert(index, want);
@@ -403,35 +405,44 @@ impl Host {
     fn take_ports(&mut self, now: Now, prepared: &mut Prepared, kept: &[Local]) -> Result<(), Refusal> {
         let spec = prepared.spec.clone();
         for transport in &spec.transports {
+            let udp = match &transport.kind {
+                TransportKind::Udp(udp) => udp,
+                TransportKind::Link(_) => {
+                    return Err(Refusal::Unimplemented {
+                        subject: format!("transport:{}", transport.id),
+                        what: "a link to another session",
+                    });
+                }
+            };
             let local = match kept.iter().find(|local| local.transport == transport.id) {
                 Some(local) => local.clone(),
                 None => {
-                    let local = self.take_port(now, transport)?;
-                    prepared.wants.push(self.want(transport, &local));
+                    let local = self.take_port(now, &transport.id, udp)?;
+                    prepared.wants.push(self.want(udp, &local));
                     local
                 }
             };
             let bind = self.config.interfaces[local.interface].addresses[local.address].bind;
             prepared.locals.push(local);
-            check_families(transport, bind)?;
+            check_families(&transport.id, udp, bind)?;
         }
         Ok(())
     }
 
-    fn take_port(&mut self, now: Now, transport: &TransportSpec) -> Result<Local, Refusal> {
-        let (interface, address) = self.address_for(transport)?;
+    fn take_port(&mut self, now: Now, id: &Name, udp: &UdpSpec) -> Result<Local, Refusal> {
+        let (interface, address) = self.address_for(id, udp)?;
         let config = &self.config.interfaces[interface];
         let bind = config.addresses[address].bind;
         let ports = &mut self.ports[interface][address];
-        let rtp_port = match transport.requested_port {
+        let rtp_port = match udp.requested_port {
             Some(port) => {
                 ports
                     .take_port(now.mono, port)
-                    .map_err(|why| requested_port(&transport.id, port, bind, why))?;
+                    .map_err(|why| requested_port(id, port, bind, why))?;
                 port
             }
             None => ports.take(now.mono).ok_or_else(|| Refusal::PortsExhausted {
-                transport: transport.id.clone(),
+                transport: id.clone(),
                 interface: config.name.clone(),
                 address: bind,
                 port_min: ports.range().0,
@@ -441,13 +452,13 @@ impl Host {
                 foreign: ports.foreign(),
             })?,
         };
-        let rtcp_port = match transport.rtcp {
+        let rtcp_port = match udp.rtcp {
             RtcpMode::Separate => Some(rtp_port + 1),
             RtcpMode::Mux => Some(rtp_port),
             RtcpMode::Off => None,
         };
         Ok(Local {
-            transport: transport.id.clone(),
+            transport: id.clone(),
             interface,
             address,
             rtp_port,
@@ -456,22 +467,22 @@ impl Host {
     }
 
     /// The interface and, of its addresses of the wanted family, the one with most free ports.
-    fn address_for(&self, transport: &TransportSpec) -> Result<(usize, usize), Refusal> {
+    fn address_for(&self, id: &Name, udp: &UdpSpec) -> Result<(usize, usize), Refusal> {
         let interfaces = &self.config.interfaces;
         let interface =
-            match &*transport.interface {
+            match &*udp.interface {
                 "" => 0,
                 name => interfaces.iter().position(|i| *i.name == *name).ok_or_else(|| {
                     Refusal::UnknownInterface {
-                        transport: transport.id.clone(),
-                        interface: transport.interface.clone(),
+                        transport: id.clone(),
+                        interface: udp.interface.clone(),
                         known: interfaces.iter().map(|i| &*i.name).collect::<Vec<_>>().join(", "),
                     }
                 })?,
             };
         let config = &interfaces[interface];
-        let remote = transport.remote.map(|remote| Family::of(remote.ip()));
-        let family = transport
+        let remote = udp.remote.map(|remote| Family::of(remote.ip()));
+        let family = udp
             .family
             .or(remote)
             .unwrap_or(Family::of(config.addresses[0].bind));
@@ -483,13 +494,13 @@ impl Host {
         address
             .map(|address| (interface, address))
             .ok_or_else(|| Refusal::NoSuchFamily {
-                transport: transport.id.clone(),
+                transport: id.clone(),
                 interface: config.name.clone(),
                 family: family.text(),
             })
     }
 
-    fn want(&self, transport: &TransportSpec, local: &Local) -> PortWant {
+    fn want(&self, udp: &UdpSpec, local: &Local) -> PortWant {
         let interface = &self.config.interfaces[local.interface];
         let bind = interface.addresses[local.address].bind;
         let own_rtcp = local.rtcp_port.filter(|port| *port != local.rtp_port);
@@ -497,8 +508,8 @@ impl Host {
             transport: local.transport.clone(),
             rtp: SocketAddr::new(bind, local.rtp_port),
             rtcp: own_rtcp.map(|port| SocketAddr::new(bind, port)),
-            dscp: transport.dscp.unwrap_or(interface.dscp),
-            requested: transport.requested_port.is_some(),
+            dscp: udp.dscp.unwrap_or(interface.dscp),
+            requested: udp.requested_port.is_some(),
         }
     }
 
@@ -564,14 +575,25 @@ fn requested_port(transport: &Name, port: u16, address: IpAddr, why: NotFree) ->
     }
 }
 
+fn check_taps(spec: &SessionSpec) -> Result<(), Refusal> {
+    match spec
+        .nodes
+        .iter()
+        .find(|node| matches!(node.kind, NodeKind::Tap(_)))
+    {
+        None => Ok(()),
+        Some(node) => Err(Refusal::Unimplemented {
+            subject: format!("node:{}", node.id),
+            what: "a tap",
+        }),
+    }
+}
+
 /// Peers can be reached from the local address.
-fn check_families(transport: &TransportSpec, local: IpAddr) -> Result<(), Refusal> {
-    for (field, remote) in [
-        ("remote", transport.remote),
-        ("remote_rtcp", transport.remote_rtcp),
-    ] {
+fn check_families(id: &Name, udp: &UdpSpec, local: IpAddr) -> Result<(), Refusal> {
+    for (field, remote) in [("remote", udp.remote), ("remote_rtcp", udp.remote_rtcp)] {
         if let Some(remote) = remote.filter(|remote| Family::of(remote.ip()) != Family::of(local)) {
-            let transport = transport.id.clone();
+            let transport = id.clone();
             return Err(Refusal::FamilyMismatch {
                 transport,
                 field,

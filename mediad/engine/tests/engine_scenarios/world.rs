@@ -14,7 +14,8 @@ use media_engine::{
     engine::{Egress, Engine, EngineConfig},
     spec::{
         Codec, Direction, EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat, PlayItem,
-        PlaySource, PlayerSpec, RoomSpec, RtcpMode, SessionOptions, SessionSpec, SourcePolicy, TransportSpec,
+        PlaySource, PlayerSpec, RoomSpec, RtcpMode, SessionOptions, SessionSpec, SourcePolicy, TransportKind,
+        TransportSpec, UdpSpec,
     },
 };
 use rtp::{
@@ -422,14 +423,16 @@ impl Graph {
 fn transport(party: &Party) -> TransportSpec {
     TransportSpec {
         id: Graph::transport_id(party),
-        interface: "media".into(),
-        family: None,
-        rtcp: party.rtcp,
-        requested_port: None,
-        remote: party.remote,
-        remote_rtcp: party.remote_rtcp,
-        source: party.source,
-        dscp: None,
+        kind: TransportKind::Udp(UdpSpec {
+            interface: "media".into(),
+            family: None,
+            rtcp: party.rtcp,
+            requested_port: None,
+            remote: party.remote,
+            remote_rtcp: party.remote_rtcp,
+            source: party.source,
+            dscp: None,
+        }),
     }
 }
 
