@@ -77,5 +77,7 @@ impl StackLimits {
 
 /// Dialogs one INVITE of ours may make by forking; responses of further forks are dropped and counted.
 pub const FORK_COUNT_MAX: usize = 16;
+/// Names waiting to be taken by `Stack::poll_lookup`; above, a request fails and a dialog keeps its target.
+pub const LOOKUP_COUNT_MAX: usize = 65_536;
 /// Reliable provisional responses one INVITE may have waiting for their turn (RFC 3262 §3: one at a time).
 pub const RELIABLE_QUEUE_MAX: usize = 8;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sip::dialog::Dialog;
 use sip::limits::Limits;
 use sip::message::{HeaderName, Message, Method, Request, Response, StatusCode, parse_datagram};
-use sip::stack::{Flow, FlowId, Target, Transport};
+use sip::stack::{Flow, FlowId, Hop, Target, Transport};
 
 fn invite(record_route: &str) -> Request {
     let text = format!(
@@ -104,7 +104,10 @@ fn answered(target: Target, contact: &str, record_route: &str) -> Target {
         ok.headers.push(HeaderName::RecordRoute, record_route).unwrap();
     }
     dialog.confirm(&ok).unwrap();
-    dialog.next_hop_target().unwrap_or(dialog.target)
+    match dialog.new_next_hop() {
+        Some(Hop::Target(target)) => target,
+        Some(Hop::Name(_)) | None => dialog.target,
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::header::{CSeq, HeaderError, HeaderValue, NameAddr, OptionTags, Replaces};
 use crate::message::{Header, HeaderName, Headers, Method, Request, Response};
-use crate::stack::{Target, Transport};
+use crate::stack::{Hop, Target};
 use crate::uri::{Scheme, Uri};
 
 /// What identifies a dialog (RFC 3261 §12).
@@ -267,39 +267,36 @@ impl Dialog {
         }
     }
 
-    /// Where requests should go by route set and Contact, when that is an address and not a name to be resolved
-    /// (for names: [`Dialog::next_hop`] and [`Stack::set_dialog_target`](crate::stack::Stack::set_dialog_target)).
-    /// `None`: they should go on to where they went so far.
+    /// Where requests should go by route set and Contact; `None`: where they went so far.
     ///
     /// A flow is kept while there is no route that leads elsewhere, and a public address while the other one is
     /// private: a peer behind a NAT is reached where it was heard.
-    pub fn next_hop_target(&self) -> Option<Target> {
-        let hop = self.next_hop();
-        let ip = hop.host()?.as_ip().filter(|_| hop.is_sip())?;
-        let known = self.target.remote().ip().to_canonical();
+    pub fn new_next_hop(&self) -> Option<Hop> {
+        let uri = self.next_hop();
+        let hop = Hop::of_uri(&uri)?;
         let is_flow = matches!(self.target, Target::Flow(_));
-        if is_flow && (self.route_set.is_empty() || ip == known) {
+        if is_flow && self.route_set.is_empty() {
             return None;
         }
-        if is_private(ip) && !is_private(known) {
-            return None;
-        }
-        let named = hop.transport().and_then(|name| Transport::from_bytes(&name));
-        let secure = hop.scheme() == Scheme::Sips;
-        // RFC 3263 §4.1: with an address and no transport it is UDP, or TLS for sips. Peers that forget the parameter
-        // are met over what worked so far.
-        let transport = match named {
-            Some(Transport::Tcp) if secure => Transport::Tls,
-            Some(Transport::Ws) if secure => Transport::Wss,
-            Some(named) => named,
-            None if secure => Transport::Tls,
-            None if ip == known => self.target.transport(),
-            None => Transport::Udp,
+        let Hop::Target(target) = hop else {
+            return Some(hop);
         };
-        let port = hop.port().unwrap_or(transport.default_port());
+        let known = self.target.remote().ip().to_canonical();
+        let ip = target.remote().ip();
+        if (is_flow && ip == known) || (is_private(ip) && !is_private(known)) {
+            return None;
+        }
+        // Peers that forget the transport parameter are met over what worked so far.
+        let forgotten = uri.transport().is_none() && uri.scheme() != Scheme::Sips && ip == known;
+        let transport = if forgotten {
+            self.target.transport()
+        } else {
+            target.transport()
+        };
+        let port = uri.port().unwrap_or(transport.default_port());
         let remote = SocketAddr::new(ip, port);
         let is_new = (self.target.transport(), self.target.remote()) != (transport, remote);
-        is_new.then(|| Target::address(transport, remote))
+        is_new.then(|| Hop::Target(Target::address(transport, remote)))
     }
 
     fn note_capabilities(&mut self, headers: &Headers) {

@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::dialogs::DialogEntry;
 use super::event::{ClientTxn, DialogKey, EndReason, Event};
 use super::flow::{Target, Transmit};
+use super::hop::Hop;
+use super::outgoing::Outgoing;
 use super::{ClientTimer, Due, Stack};
 use crate::dialog::{Dialog, DialogId, DialogState, ProvisionalOrder};
 use crate::header::{CSeq, RAck, Reason};
@@ -39,7 +42,9 @@ pub(super) struct Client {
     pub(super) path: Path,
     pub(super) target: Target,
     /// Where to try next.
-    pub(super) targets: VecDeque<Target>,
+    pub(super) hops: VecDeque<Hop>,
+    /// Sent there over UDP although it is large: there is no connection to be had.
+    pub(super) udp_only: Option<SocketAddr>,
     /// The Contact is ours to write anew for another target.
     pub(super) own_contact: bool,
     /// The dialog the request was sent in.
@@ -120,8 +125,9 @@ impl Stack {
             return;
         };
         let status = response.status;
-        let can_fail_over =
-            status == StatusCode::SERVICE_UNAVAILABLE && !client.targets.is_empty() && !client.is_cancelled();
+        // RFC 3263 §4.3; RFC 5626 §5.3.2: an edge proxy whose flow to the phone is gone.
+        let asks_for_next = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::FLOW_FAILED].contains(&status);
+        let can_fail_over = asks_for_next && !client.hops.is_empty() && !client.is_cancelled();
         let actions = match &mut client.machine {
             ClientMachine::Invite(machine) if status.is_provisional() => machine.on_provisional(),
             ClientMachine::Invite(machine) if status.is_success() => machine.on_success(&client.path),
@@ -391,7 +397,7 @@ impl Stack {
     }
 
     /// What follows from a final response that is no 2xx to INVITE, or from none at all.
-    fn after_final(
+    pub(super) fn after_final(
         &mut self,
         now: Instant,
         id: u64,
@@ -493,12 +499,16 @@ impl Stack {
     }
 
     pub(super) fn client_timer(&mut self, now: Instant, id: u64, timer: ClientTimer) {
+        if timer == ClientTimer::Lookup {
+            self.lookup_overdue(now, id);
+            return;
+        }
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
         match timer {
             ClientTimer::Machine(timer @ (Timer::B | Timer::F))
-                if !client.targets.is_empty() && !client.is_cancelled() =>
+                if !client.hops.is_empty() && !client.is_cancelled() =>
             {
                 let _ = timer;
                 self.fail_over(now, id, None);
@@ -517,6 +527,7 @@ impl Stack {
                 let reason = Reason::new("SIP", 408, "Ringing too long");
                 self.send_cancel(now, id, Some(&reason));
             }
+            ClientTimer::Lookup => {}
             ClientTimer::CancelWait => {
                 if let ClientMachine::Invite(machine) = &mut client.machine {
                     let actions = machine.on_abandon();
@@ -536,7 +547,7 @@ impl Stack {
             ClientMachine::NonInvite(machine) => machine.on_transport_error(),
         };
         let fails = actions.iter().any(|action| action == Action::TransportFailed);
-        if fails && !client.targets.is_empty() && !client.is_cancelled() {
+        if fails && !client.hops.is_empty() && !client.is_cancelled() {
             self.fail_over(now, id, None);
         } else {
             client.machine = machine;
@@ -559,27 +570,33 @@ impl Stack {
             let left = Client {
                 silent: true,
                 dialog: None,
-                targets: VecDeque::new(),
+                hops: VecDeque::new(),
                 ..client.clone()
             };
             let left_id = self.new_id();
             self.insert_client(left_id, left);
             self.run_client(now, left_id, actions, Some(response));
         }
-        let targets = std::mem::take(&mut client.targets);
+        let hops = std::mem::take(&mut client.hops);
         let mut request = client.request;
         request.headers.pop_first_value(HeaderName::Via);
         if client.own_contact {
             request.headers.remove(HeaderName::Contact);
         }
-        let outgoing = super::outgoing::Outgoing {
-            targets: targets.into(),
+        let outgoing = Outgoing {
+            hops,
+            udp_only: client.udp_only,
             dialog: client.dialog,
             silent: client.silent,
         };
-        let (dialog, method) = (client.dialog, request.method.clone());
+        self.start_or_fail(now, id, request, outgoing);
+    }
+
+    /// Starts a transaction that its user knows already; tells when that cannot be.
+    pub(super) fn start_or_fail(&mut self, now: Instant, id: u64, request: Request, outgoing: Outgoing) {
+        let (dialog, silent, method) = (outgoing.dialog, outgoing.silent, request.method.clone());
         if self.start_client(now, id, request, outgoing).is_err() {
-            if !client.silent {
+            if !silent {
                 self.events.push_back(Event::TransportFailed {
                     txn: ClientTxn(id),
                     dialog: dialog.map(DialogKey),

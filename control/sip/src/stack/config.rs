@@ -31,7 +31,12 @@ impl Identity {
         let host = Host::from(advertised.ip());
         let mut contact = Uri::sip(None, &host, Some(advertised.port()));
         if transport != Transport::Udp {
-            contact = contact.with_param("transport", Some(transport.uri_token()));
+            // RFC 7118 §5.3 knows `ws` only, with and without TLS.
+            let token = match transport {
+                Transport::Wss => Transport::Ws.uri_token(),
+                other => other.uri_token(),
+            };
+            contact = contact.with_param("transport", Some(token));
         }
         Self {
             transport,
@@ -98,6 +103,12 @@ pub struct StackConfig {
     pub answer_max: Duration,
     /// Seconds in the Retry-After of a 503 sent because a table is full.
     pub overload_retry_after: u32,
+    /// Names of next hops are looked up through [`Stack::poll_lookup`](super::Stack::poll_lookup). Off, a request to
+    /// a name fails, and a dialog whose route names a host keeps the target it has.
+    pub resolves_names: bool,
+    /// Requests larger than this go to an address over TCP, and over UDP only if there is no connection to be had
+    /// (RFC 3261 §18.1.1).
+    pub udp_request_bytes_max: usize,
     /// In-dialog requests for dialogs not known here.
     pub unknown_dialogs: UnknownDialogs,
     /// Bounds of messages.
@@ -142,6 +153,8 @@ impl StackConfig {
             ring_max: Duration::from_secs(180),
             answer_max: Duration::from_secs(300),
             overload_retry_after: 5,
+            resolves_names: false,
+            udp_request_bytes_max: 1_300,
             unknown_dialogs: UnknownDialogs::Refuse,
             message_limits: Limits::DEFAULT,
             limits: StackLimits::DEFAULT,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{ClientTxn, DialogKey, EndReason, Event, StackError};
 use super::flow::Target;
+use super::hop::{Hop, NameHop};
 use super::outgoing::Outgoing;
 use super::request::{Content, DialogRequest};
 use super::{DialogTimer, Due, Stack};
@@ -19,6 +20,10 @@ const SUBSCRIPTION_LINGER: Duration = Duration::from_secs(180);
 #[derive(Debug)]
 pub(super) struct DialogEntry {
     pub(super) dialog: Dialog,
+    /// Other targets of the same next hop, in order.
+    pub(super) alternates: Vec<Target>,
+    /// The name of the next hop that was asked for last.
+    looked_up: Option<NameHop>,
     /// A 2xx of ours without ACK.
     pub(super) unacknowledged: Option<Unacknowledged>,
     /// The INVITE of ours whose 2xx our user has to ACK: transaction and CSeq.
@@ -61,6 +66,8 @@ impl DialogEntry {
     pub(super) fn new(dialog: Dialog) -> Self {
         Self {
             dialog,
+            alternates: Vec::new(),
+            looked_up: None,
             unacknowledged: None,
             to_ack: None,
             to_prack: None,
@@ -130,14 +137,16 @@ impl Stack {
         } = request;
         let built = self.build_in_dialog(key, &method, content, &headers)?;
         let entry = self.dialogs.get(&key.0).ok_or(StackError::NoDialog)?;
-        let targets = if targets.is_empty() {
-            vec![entry.dialog.target.clone()]
+        let hops = if targets.is_empty() {
+            let own = std::iter::once(&entry.dialog.target).chain(&entry.alternates);
+            own.cloned().map(Hop::Target).collect()
         } else {
-            targets
+            targets.into_iter().map(Hop::Target).collect()
         };
         let waits_for_ack = method == Method::Bye && entry.unacknowledged.is_some();
         let outgoing = Outgoing {
-            targets,
+            hops,
+            udp_only: None,
             dialog: Some(key.0),
             silent,
         };
@@ -262,18 +271,38 @@ impl Stack {
     pub fn set_dialog_target(&mut self, dialog: DialogKey, target: Target) -> Result<(), StackError> {
         let entry = self.dialogs.get_mut(&dialog.0).ok_or(StackError::NoDialog)?;
         entry.dialog.target = target;
+        entry.alternates.clear();
         Ok(())
     }
 
-    /// Sends a dialog's requests where its route set leads, if we have a socket for that.
+    /// Sends a dialog's requests where its route set leads, if we have a socket for that. While a name is looked up
+    /// they go where they went so far.
     pub(super) fn follow_next_hop(&mut self, key: u64) {
-        let target = self
+        let hop = self
             .dialogs
             .get(&key)
-            .and_then(|entry| entry.dialog.next_hop_target());
-        let reachable = target.filter(|target| self.identity_for(target).is_some());
-        if let (Some(target), Some(entry)) = (reachable, self.dialogs.get_mut(&key)) {
-            entry.dialog.target = target;
+            .and_then(|entry| entry.dialog.new_next_hop());
+        match hop {
+            Some(Hop::Target(target)) if self.identity_for(&target).is_some() => {
+                if let Some(entry) = self.dialogs.get_mut(&key) {
+                    entry.dialog.target = target;
+                    entry.alternates.clear();
+                }
+            }
+            Some(Hop::Name(name)) => self.look_up_next_hop(key, name),
+            Some(Hop::Target(_)) | None => {}
+        }
+    }
+
+    /// Once for each name: a dialog is refreshed often.
+    fn look_up_next_hop(&mut self, key: u64, name: NameHop) {
+        let Some(entry) = self.dialogs.get_mut(&key) else {
+            return;
+        };
+        if entry.looked_up.as_ref() != Some(&name) {
+            entry.looked_up = Some(name.clone());
+            // Refused, the dialog keeps its target.
+            let _refused = self.ask(key, name);
         }
     }
 

@@ -30,6 +30,7 @@ mod config;
 mod dialogs;
 mod event;
 mod flow;
+mod hop;
 mod outgoing;
 mod random;
 mod request;
@@ -40,6 +41,7 @@ mod stats;
 pub use config::{Identity, SessionTimerConfig, StackConfig, UnknownDialogs};
 pub use event::{ClientTxn, DialogKey, EndReason, Event, ServerTxn, StackError};
 pub use flow::{Flow, FlowId, Target, Transmit, Transport};
+pub use hop::{Hop, Lookup, LookupId, NameHop};
 pub use outgoing::InviteRecord;
 pub use request::{Content, DialogRequest};
 pub use stats::{METHOD_NAMES, PerMethod, Stats};
@@ -53,6 +55,7 @@ use crate::message::{self, Message, Request, Response};
 use crate::transaction::{MergeKey, ServerKey, Timer, TimerQueue};
 use client::Client;
 use dialogs::DialogEntry;
+use hop::Parked;
 use random::Random;
 use server::Server;
 
@@ -70,6 +73,8 @@ pub struct Stack {
     clients: BTreeMap<u64, Client>,
     /// By branch; a CANCEL has the branch of its INVITE.
     clients_by_branch: BTreeMap<(Bytes, bool), u64>,
+    /// Requests whose next hop is being looked up.
+    parked: BTreeMap<u64, Parked>,
     servers: BTreeMap<u64, Server>,
     servers_by_key: BTreeMap<ServerKey, u64>,
     servers_by_merge: BTreeMap<MergeKey, u64>,
@@ -79,6 +84,7 @@ pub struct Stack {
 
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
+    lookups: VecDeque<Lookup>,
     stats: Stats,
 }
 
@@ -95,6 +101,8 @@ enum ClientTimer {
     Machine(Timer),
     /// [`StackConfig::ring_max`].
     Ring,
+    /// No answer from the name server.
+    Lookup,
     /// RFC 3261 §9.1: 64·T1 after a CANCEL the INVITE counts as cancelled.
     CancelWait,
 }
@@ -150,6 +158,7 @@ impl Stack {
             timers: TimerQueue::default(),
             clients: BTreeMap::new(),
             clients_by_branch: BTreeMap::new(),
+            parked: BTreeMap::new(),
             servers: BTreeMap::new(),
             servers_by_key: BTreeMap::new(),
             servers_by_merge: BTreeMap::new(),
@@ -158,6 +167,7 @@ impl Stack {
             next_id: 0,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
+            lookups: VecDeque::new(),
             stats: Stats::default(),
         }
     }
@@ -239,10 +249,17 @@ impl Stack {
         self.events.pop_front()
     }
 
+    /// The next name to look up; none ever with [`StackConfig::resolves_names`] off. It is answered by
+    /// [`Stack::handle_lookup`].
+    pub fn poll_lookup(&mut self) -> Option<Lookup> {
+        self.lookups.pop_front()
+    }
+
     /// Counters and table sizes.
     pub fn stats(&self) -> Stats {
         Stats {
             client_transactions: self.clients.len(),
+            lookups: self.parked.len(),
             server_transactions: self.servers.len(),
             dialogs: self.dialogs.len(),
             timers: self.timers.len(),

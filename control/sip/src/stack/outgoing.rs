@@ -2,23 +2,27 @@
 
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::client::{Cancel, Client, ClientMachine};
 use super::event::{ClientTxn, StackError};
-use super::flow::Target;
+use super::flow::{Target, Transport};
+use super::hop::Hop;
 use super::{ClientTimer, Due, Stack};
 use crate::auth::ClientSession;
 use crate::dialog::SessionTimer;
 use crate::header::{CSeq, MAGIC_COOKIE, Reason, Via};
 use crate::limits::Limits;
 use crate::message::{self, Header, HeaderName, Headers, Message, Method, Request, Response, StatusCode};
-use crate::transaction::{InviteClient, InviteClientState, NonInviteClient, Path};
+use crate::transaction::{Actions, InviteClient, InviteClientState, NonInviteClient, Path};
 
 /// How a request is sent.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Outgoing {
-    pub(super) targets: Vec<Target>,
+    pub(super) hops: VecDeque<Hop>,
+    /// See [`Client::udp_only`].
+    pub(super) udp_only: Option<SocketAddr>,
     pub(super) dialog: Option<u64>,
     /// The stack's own: no events.
     pub(super) silent: bool,
@@ -46,10 +50,25 @@ impl Stack {
     pub fn request(
         &mut self,
         now: Instant,
-        mut request: Request,
+        request: Request,
         targets: &[Target],
     ) -> Result<ClientTxn, StackError> {
-        if self.clients.len() >= self.config.limits.client_transactions {
+        let hops = targets.iter().cloned().map(Hop::Target);
+        self.request_to(now, request, hops.collect())
+    }
+
+    /// [`Stack::request`] to hops that may be names. A name is looked up ([`Stack::poll_lookup`]) when its turn comes;
+    /// its targets then stand in its place.
+    ///
+    /// # Errors
+    /// As [`Stack::request`].
+    pub fn request_to(
+        &mut self,
+        now: Instant,
+        mut request: Request,
+        hops: Vec<Hop>,
+    ) -> Result<ClientTxn, StackError> {
+        if self.clients.len() + self.parked.len() >= self.config.limits.client_transactions {
             return Err(StackError::Overloaded);
         }
         if matches!(request.method, Method::Ack | Method::Cancel) {
@@ -58,9 +77,8 @@ impl Stack {
         self.complete_request(&mut request)?;
         let txn = self.new_id();
         let outgoing = Outgoing {
-            targets: targets.to_vec(),
-            dialog: None,
-            silent: false,
+            hops: hops.into(),
+            ..Outgoing::default()
         };
         self.start_client(now, txn, request, outgoing)?;
         Ok(ClientTxn(txn))
@@ -128,45 +146,54 @@ impl Stack {
         mut request: Request,
         outgoing: Outgoing,
     ) -> Result<(), StackError> {
-        let mut targets: VecDeque<Target> = outgoing.targets.into();
-        let target = targets.pop_front().ok_or(StackError::NoTarget)?;
+        let mut hops = outgoing.hops;
+        let target = match hops.pop_front().ok_or(StackError::NoTarget)? {
+            Hop::Target(target) => target,
+            Hop::Name(name) => {
+                let outgoing = Outgoing { hops, ..outgoing };
+                return self.park(now, id, name, request, outgoing);
+            }
+        };
         let reserve = self.config.limits.client_transactions / 4;
         if self.clients.len() >= self.config.limits.client_transactions + reserve {
             return Err(StackError::Overloaded);
         }
-        let names_us = matches!(
-            request.method,
-            Method::Invite | Method::Subscribe | Method::Refer | Method::Update
-        );
-        let own_contact = names_us && !request.headers.contains(HeaderName::Contact);
-        if !self.config.server_name.is_empty() && !request.headers.contains(HeaderName::UserAgent) {
-            let name = self.config.server_name.as_bytes().to_vec();
-            request
-                .headers
-                .push_field(Header::from_typed(HeaderName::UserAgent, name));
-        }
+        let own_contact = names_us(&request.method) && !request.headers.contains(HeaderName::Contact);
+        self.write_user_agent(&mut request);
         let branch = self.new_branch();
         self.address(&mut request, &target, &branch, own_contact)?;
+        let wire = request.to_bytes();
+        if let Some(over_tcp) = self.over_tcp(&target, wire.len(), outgoing.udp_only) {
+            self.stats.too_large_for_udp += 1;
+            request.headers.pop_first_value(HeaderName::Via);
+            if own_contact {
+                request.headers.remove(HeaderName::Contact);
+            }
+            let udp_only = Some(target.remote());
+            hops.push_front(Hop::Target(target));
+            hops.push_front(Hop::Target(over_tcp));
+            let outgoing = Outgoing {
+                hops,
+                udp_only,
+                ..outgoing
+            };
+            return self.start_client(now, id, request, outgoing);
+        }
+        self.count_request_sent(&request);
         let path = Path {
             timing: self.config.timing,
             reliable: target.transport().is_reliable(),
         };
-        let (machine, actions) = if request.method == Method::Invite {
-            let (machine, actions) = InviteClient::start(&path);
-            (ClientMachine::Invite(machine), actions)
-        } else {
-            let (machine, actions) = NonInviteClient::start(&path);
-            (ClientMachine::NonInvite(machine), actions)
-        };
-        self.count_request_sent(&request);
+        let (machine, actions) = start_machine(&request.method, &path);
         let client = Client {
             machine,
-            branch: branch.clone(),
-            wire: request.to_bytes(),
+            branch,
+            wire,
             request,
             path,
             target,
-            targets,
+            hops,
+            udp_only: outgoing.udp_only,
             own_contact,
             dialog: outgoing.dialog,
             forks: Vec::new(),
@@ -178,6 +205,30 @@ impl Stack {
         self.insert_client(id, client);
         self.run_client(now, id, actions, None);
         Ok(())
+    }
+
+    fn write_user_agent(&self, request: &mut Request) {
+        if !self.config.server_name.is_empty() && !request.headers.contains(HeaderName::UserAgent) {
+            let name = self.config.server_name.as_bytes().to_vec();
+            let field = Header::from_typed(HeaderName::UserAgent, name);
+            request.headers.push_field(field);
+        }
+    }
+
+    /// Where a request goes that is too large for the address it was to go to (RFC 3261 §18.1.1). A phone behind a NAT
+    /// is reached through its flow alone.
+    fn over_tcp(&self, target: &Target, bytes: usize, udp_only: Option<SocketAddr>) -> Option<Target> {
+        let Target::Address {
+            transport: Transport::Udp,
+            remote,
+            ..
+        } = target
+        else {
+            return None;
+        };
+        let over_tcp = Target::address(Transport::Tcp, *remote);
+        let wanted = bytes > self.config.udp_request_bytes_max && udp_only != Some(*remote);
+        (wanted && self.identity_for(&over_tcp).is_some()).then_some(over_tcp)
     }
 
     pub(super) fn insert_client(&mut self, id: u64, client: Client) {
@@ -238,8 +289,9 @@ impl Stack {
         let client = self.clients.get(&txn.0).ok_or(StackError::NoTransaction)?;
         let (dialog, own_contact) = (client.dialog, client.own_contact);
         let mut request = client.request.clone();
-        let mut targets = vec![client.target.clone()];
-        targets.extend(client.targets.iter().cloned());
+        let mut hops = VecDeque::from([Hop::Target(client.target.clone())]);
+        hops.extend(client.hops.iter().cloned());
+        let udp_only = client.udp_only;
         request.headers.pop_first_value(HeaderName::Via);
         if own_contact {
             request.headers.remove(HeaderName::Contact);
@@ -266,7 +318,8 @@ impl Stack {
         edit(&mut request);
         let id = self.new_id();
         let outgoing = Outgoing {
-            targets,
+            hops,
+            udp_only,
             dialog,
             silent: false,
         };
@@ -337,6 +390,9 @@ impl Stack {
         txn: ClientTxn,
         reason: Option<&Reason>,
     ) -> Result<(), StackError> {
+        if self.unpark(now, txn.0) {
+            return Ok(());
+        }
         let client = self.clients.get_mut(&txn.0).ok_or(StackError::NoTransaction)?;
         let ClientMachine::Invite(machine) = &client.machine else {
             return Err(StackError::NoTransaction);
@@ -378,7 +434,8 @@ impl Stack {
             wire: cancel.to_bytes(),
             path: client.path,
             target: client.target.clone(),
-            targets: VecDeque::new(),
+            hops: VecDeque::new(),
+            udp_only: None,
             own_contact: false,
             dialog: None,
             forks: Vec::new(),
@@ -431,7 +488,8 @@ impl Stack {
             request,
             path,
             target: record.target.clone(),
-            targets: VecDeque::new(),
+            hops: VecDeque::new(),
+            udp_only: None,
             own_contact: false,
             dialog: None,
             forks: Vec::new(),
@@ -445,5 +503,23 @@ impl Stack {
         self.timers
             .start(Due::Client(id, ClientTimer::Ring), now + self.config.ring_max);
         Ok(ClientTxn(id))
+    }
+}
+
+/// RFC 3261 §8.1.1.8, RFC 3515, RFC 3311: methods whose peer must learn where we are.
+fn names_us(method: &Method) -> bool {
+    matches!(
+        method,
+        Method::Invite | Method::Subscribe | Method::Refer | Method::Update
+    )
+}
+
+fn start_machine(method: &Method, path: &Path) -> (ClientMachine, Actions) {
+    if *method == Method::Invite {
+        let (machine, actions) = InviteClient::start(path);
+        (ClientMachine::Invite(machine), actions)
+    } else {
+        let (machine, actions) = NonInviteClient::start(path);
+        (ClientMachine::NonInvite(machine), actions)
     }
 }

@@ -73,8 +73,12 @@ pub struct Stats {
     pub overloaded: u64,
     /// Client transactions that ended without a final response.
     pub timeouts: u64,
+    /// Requests sent over TCP because they are too large for a datagram.
+    pub too_large_for_udp: u64,
     /// Client transactions now.
     pub client_transactions: usize,
+    /// Requests that wait for a name server now.
+    pub lookups: usize,
     /// Server transactions now.
     pub server_transactions: usize,
     /// Dialogs now.

@@ -8,6 +8,8 @@ mod a_cancel_ends_a_ringing_call;
 mod calls_survive_a_bad_network;
 mod dialogs_move_to_another_process;
 mod forks_make_dialogs_of_their_own;
+mod large_requests_go_over_tcp;
+mod names_are_looked_up_first;
 mod no_message_breaks_a_stack;
 mod offers_that_collide_get_491;
 mod overload_is_refused_and_bounded;

@@ -298,7 +298,7 @@ impl World {
         for (index, end) in self.ends.iter().enumerate() {
             let stats = end.stack.stats();
             let left = (
-                stats.client_transactions,
+                stats.client_transactions + stats.lookups,
                 stats.server_transactions,
                 stats.dialogs,
                 stats.timers,
