@@ -13,9 +13,9 @@ const FLOOR_RISE_DB_PER_S: f32 = 4.0;
 /// The floor never counts as higher, so that a steady talker is not taken for noise.
 const FLOOR_MAX_DBOV: f32 = -35.0;
 /// This much speech in a row starts a talk spurt: a click does not.
-const START_MS: u32 = 40;
+pub const START_MS: u32 = 40;
 /// This much silence ends it: the pauses between words do not.
-const HANGOVER_MS: u32 = 300;
+pub const HANGOVER_MS: u32 = 300;
 
 /// A change of activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -88,6 +88,7 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
             ssrc: None,
             cname: None,
             jitter_ms_max: 120,
+            detect_talk: false,
         }),
     };
     let edge = |from: &Name, to: &Name| EdgeSpec {
@@ -194,6 +195,8 @@ fn main() {
     let room = || {
         NodeKind::Room(RoomSpec {
             sample_rate_hz: 16_000,
+            top_talkers: None,
+            talk_events: false,
         })
     };
     let tone = PlayItem {

@@ -96,6 +96,7 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
                 ssrc: None,
                 cname: None,
                 jitter_ms_max: 200,
+                detect_talk: false,
             }),
         })
     };

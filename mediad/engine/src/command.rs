@@ -182,6 +182,13 @@ pub enum EventKind {
         /// Before.
         previous: u16,
     },
+    /// An endpoint that is watched talks.
+    TalkStarted,
+    /// It talks no more.
+    TalkStopped {
+        /// From the first to the last sound.
+        duration_ms: u64,
+    },
     /// A player has played its items.
     PlayFinished,
     /// An orphaned session is silent; the host decides what becomes of it.
@@ -331,6 +338,10 @@ pub struct EndpointReport {
     pub last_rx: Option<SystemTime>,
     /// In media time-out.
     pub timed_out: bool,
+    /// How loud the peer is, in dBov; `None` where nobody watches it.
+    pub level_dbov: Option<f32>,
+    /// It talks, and is watched.
+    pub talking: bool,
 }
 
 /// Counters of one RTP stream.

@@ -211,6 +211,10 @@ pub struct TapSpec {
 pub struct RoomSpec {
     /// Highest sampling rate of the mix: 8 000, 16 000 or 48 000 Hz. It runs lower when nothing would be gained.
     pub sample_rate_hz: u32,
+    /// Only so many of the loudest are heard; `None`: all.
+    pub top_talkers: Option<u16>,
+    /// Tell when an endpoint that is heard in it talks.
+    pub talk_events: bool,
 }
 
 /// Plays its items, in order.
@@ -265,6 +269,8 @@ pub struct EndpointSpec {
     pub cname: Option<Name>,
     /// Bound of the jitter buffer.
     pub jitter_ms_max: u16,
+    /// Tell when the peer talks.
+    pub detect_talk: bool,
 }
 
 impl EndpointSpec {

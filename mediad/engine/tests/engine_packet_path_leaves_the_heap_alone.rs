@@ -79,6 +79,7 @@ fn relay_rewrite_learning_digits_and_rtcp_do_not_allocate() {
     graph.party("c").send = vec![pcma()];
     graph.party("a").remote = None;
     graph.party("b").receive.push(pcma());
+    graph.party("b").detect_talk = true;
     world.commit(SESSION, &graph);
     let digits = [SendDigit {
         event: Some(5),
@@ -155,6 +156,7 @@ fn decoding_mixing_and_playing_do_not_allocate() {
         &[],
     );
     graph.party("b").ptime_ms = 30;
+    graph.party("a").detect_talk = true;
     graph.others.push(room("room", 48_000));
     let tone = PlaySource::Tone(Country::Us, CallProgress::Busy);
     graph.others.push(player("p", &[PlaySource::Silence(40), tone]));

@@ -234,6 +234,8 @@ impl Judge {
             | EventKind::PeerBye { .. }
             | EventKind::QualityChanged { .. }
             | EventKind::PlayFinished
+            | EventKind::TalkStarted
+            | EventKind::TalkStopped { .. }
             | EventKind::Silent => return Ok(()),
         };
         let at = model

@@ -222,7 +222,8 @@ fn node(spec: &NodeSpec) -> pb::Node {
         NodeKind::Endpoint(spec) => pb::node::Kind::Endpoint(endpoint(spec)),
         NodeKind::Room(spec) => pb::node::Kind::Room(pb::Room {
             sample_rate_hz: spec.sample_rate_hz,
-            top_talkers: 0,
+            top_talkers: spec.top_talkers.map_or(0, u32::from),
+            talk_events: spec.talk_events,
         }),
         NodeKind::Player(spec) => pb::node::Kind::Player(audio::described(spec)),
         NodeKind::Tap(spec) => pb::node::Kind::Tap(pb::Tap {
@@ -251,6 +252,7 @@ fn endpoint(spec: &EndpointSpec) -> pb::Endpoint {
         ssrc: spec.ssrc.map_or(0, |ssrc| ssrc.0),
         cname: spec.cname.as_ref().map(|c| c.to_string()).unwrap_or_default(),
         jitter_ms_max: spec.jitter_ms_max.into(),
+        detect_talk: spec.detect_talk,
     }
 }
 
@@ -366,6 +368,8 @@ fn endpoint_stats(report: &EndpointReport) -> pb::EndpointStats {
         digits_count: report.digits,
         first_rx_unix_us: time(report.first_rx),
         last_rx_unix_us: time(report.last_rx),
+        level_dbov: report.level_dbov.map(f64::from),
+        talking: report.talking,
     }
 }
 
@@ -479,6 +483,10 @@ fn engine_event_kind(kind: &EventKind) -> Option<pb::event::Kind> {
         }),
         EventKind::PlayFinished => Kind::PlayFinished(pb::PlayFinished {
             reason: pb::PlayFinishReason::End.into(),
+        }),
+        EventKind::TalkStarted => Kind::TalkStarted(pb::TalkStarted {}),
+        EventKind::TalkStopped { duration_ms } => Kind::TalkStopped(pb::TalkStopped {
+            duration_ms: *duration_ms,
         }),
         // Between engine and host only.
         EventKind::Silent => return None,

@@ -332,13 +332,16 @@ fn room(subject: &str, given: &pb::Room) -> Result<RoomSpec, Refusal> {
     if given.top_talkers != 0 {
         return unimplemented(subject.into(), "mixing only the loudest talkers");
     }
-    match given.sample_rate_hz {
-        0 => Ok(RoomSpec {
-            sample_rate_hz: 16_000,
-        }),
-        sample_rate_hz @ (8_000 | 16_000 | 48_000) => Ok(RoomSpec { sample_rate_hz }),
-        other => out_of_range(subject, "sample_rate_hz", other, "8000, 16000 or 48000"),
-    }
+    let sample_rate_hz = match given.sample_rate_hz {
+        0 => 16_000,
+        hz @ (8_000 | 16_000 | 48_000) => hz,
+        other => return out_of_range(subject, "sample_rate_hz", other, "8000, 16000 or 48000"),
+    };
+    Ok(RoomSpec {
+        sample_rate_hz,
+        top_talkers: None,
+        talk_events: given.talk_events,
+    })
 }
 
 fn tap(subject: &str, given: &pb::Tap) -> Result<TapSpec, Refusal> {
@@ -386,6 +389,7 @@ fn endpoint(subject: &str, given: &pb::Endpoint) -> Result<EndpointSpec, Refusal
             0 => 120,
             ms => number(subject, "jitter_ms_max", ms, 20..=500, "20 to 500")?,
         },
+        detect_talk: given.detect_talk,
     })
 }
 

@@ -9,12 +9,16 @@ use super::{
     decoding::Scratch,
     encoding::Encoding,
     endpoint::Endpoint,
+    observer::Observer,
     plan::{self, Mix, Term},
     playback::{Playback, Played},
     slab::{Key, Slab},
     tick::TICK_MS,
 };
-use crate::{command::Prompt, spec::SessionSpec};
+use crate::{
+    command::{EventKind, Prompt},
+    spec::{Name, NodeSpec, SessionSpec},
+};
 
 /// Up to this a source is silent: the smallest steps of G.711.
 const FLOOR: u16 = 8;
@@ -49,7 +53,9 @@ struct Work {
 /// A node that is heard by somebody.
 #[derive(Debug)]
 pub(crate) struct Source {
+    pub(crate) node: Arc<NodeSpec>,
     pub(crate) feed: Feed,
+    pub(crate) observer: Option<Box<Observer>>,
     frame: Box<[i16]>,
     /// There is something to hear in this tick.
     heard: bool,
@@ -122,8 +128,11 @@ impl Mixer {
             .map_or((0, 0), |before| (before.phase, before.next_tick));
         let asleep = before.as_ref().is_none_or(|before| before.asleep);
         let mut past = Past::of(before, rate_hz);
-        let sources = mix.sources.iter().map(|node| {
+        let sources = mix.sources.iter().enumerate().map(|(at, node)| {
             let spec = &spec.nodes[*node as usize];
+            let watch = mix
+                .watches
+                .binary_search_by_key(&(at as u32), |(source, _)| *source);
             let feed = match endpoints.get(*node as usize).filter(|key| **key != Key::NONE) {
                 Some(key) => Feed::Endpoint(*key),
                 None => {
@@ -135,6 +144,11 @@ impl Mixer {
                 }
             };
             Source {
+                observer: watch.ok().map(|at| match past.observers.remove(&*spec.id) {
+                    Some(observer) => observer,
+                    None => Box::new(Observer::new(mix.watches[at].1)),
+                }),
+                node: spec.clone(),
                 feed,
                 frame: vec![0; samples].into_boxed_slice(),
                 heard: false,
@@ -162,14 +176,14 @@ impl Mixer {
         }
     }
 
-    /// Takes the next tick of every source; tells of players that came to their end.
+    /// Takes the next tick of every source; tells of players that came to their end, and of who talks.
     pub(crate) fn gather(
         &mut self,
         now: Instant,
         missed: u32,
         endpoints: &mut Slab<Endpoint>,
         scratch: &mut Scratch,
-        mut finished: impl FnMut(&Playback),
+        mut tell: impl FnMut(&Name, EventKind),
     ) {
         let mut idle = true;
         for source in &mut self.sources {
@@ -191,7 +205,7 @@ impl Mixer {
                 Feed::Player(playback) => {
                     let played = playback.play(&mut source.frame);
                     if played == Played::Finished {
-                        finished(playback);
+                        tell(&source.node.id, EventKind::PlayFinished);
                     }
                     idle &= playback.is_idle();
                     played != Played::Nothing
@@ -203,6 +217,9 @@ impl Mixer {
             } else {
                 source.silent_ticks.saturating_add(1)
             };
+            if let Some(observer) = &mut source.observer {
+                observer.observe(&source.frame, |kind| tell(&source.node.id, kind));
+            }
         }
         self.quiet_ticks = if idle { self.quiet_ticks + 1 } else { 0 };
         for sum in &mut self.sums {
@@ -246,6 +263,7 @@ impl Mixer {
 #[derive(Default)]
 struct Past {
     players: BTreeMap<Box<str>, Box<Playback>>,
+    observers: BTreeMap<Name, Box<Observer>>,
     /// Encoders with a memory, by who listens to them.
     shared: BTreeMap<Key, (plan::Group, Encoding)>,
     own: BTreeMap<Key, (plan::Group, Box<Encoding>)>,
@@ -257,6 +275,9 @@ impl Past {
         let Some(before) = before else { return past };
         let same_rate = before.rate_hz == rate_hz;
         for source in before.sources {
+            if let Some(observer) = source.observer {
+                past.observers.insert(source.node.id.clone(), observer);
+            }
             if let Feed::Player(playback) = source.feed {
                 past.players.insert((&*playback.node.id).into(), playback);
             }

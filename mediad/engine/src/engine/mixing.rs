@@ -19,7 +19,7 @@ use super::{
     tick::TICK_MS,
 };
 use crate::{
-    command::{DropReason, EventKind, Prompt},
+    command::{DropReason, Prompt},
     spec::SessionSpec,
 };
 
@@ -44,8 +44,8 @@ impl Engine {
             .min(50);
         mixer.next_tick = number + 1;
         let outbox = &mut self.outbox;
-        mixer.gather(now.mono, missed, &mut self.endpoints, scratch, |playback| {
-            outbox.event(handle, Some(&playback.node.id), now.wall, EventKind::PlayFinished);
+        mixer.gather(now.mono, missed, &mut self.endpoints, scratch, |node, kind| {
+            outbox.event(handle, Some(node), now.wall, kind);
         });
         let endpoints = &mut self.endpoints;
         let (transports, totals) = (&mut self.transports, &mut self.totals);

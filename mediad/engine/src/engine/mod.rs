@@ -25,6 +25,7 @@ mod line;
 mod media;
 mod mixer;
 mod mixing;
+mod observer;
 mod outbox;
 mod participant;
 pub(crate) mod plan;

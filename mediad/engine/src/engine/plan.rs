@@ -11,7 +11,7 @@ use codecs::CodecKind;
 
 use crate::{
     command::PlanKind,
-    spec::{Codec, EdgeSpec, EndpointSpec, NodeKind, PayloadFormat, PlaySource, SessionSpec},
+    spec::{Codec, EdgeSpec, EndpointSpec, NodeKind, PayloadFormat, PlaySource, RoomSpec, SessionSpec},
 };
 
 /// What happens to a payload on its way.
@@ -77,6 +77,21 @@ pub(crate) struct Mix {
     pub(crate) sums: Vec<Sum>,
     /// Listeners by what they hear and in which format.
     pub(crate) groups: Vec<Group>,
+    /// Sources that are looked at beside, or instead of, being heard; indices into `sources`, ascending.
+    pub(crate) watches: Vec<(u32, Watch)>,
+}
+
+/// What a source is watched for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Watch {
+    /// Tell when it talks.
+    pub(crate) talk: bool,
+}
+
+impl Watch {
+    fn is_none(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// The sum of a room.
@@ -175,6 +190,7 @@ impl<'a> Compiler<'a> {
                 sources: Vec::new(),
                 sums: Vec::new(),
                 groups: Vec::new(),
+                watches: Vec::new(),
             },
             source_of: vec![None; spec.nodes.len()],
         }
@@ -319,8 +335,41 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// Sources that are watched are decoded on the side: how they reach their listeners does not change.
+    fn watch(&mut self) {
+        let mut watches = vec![Watch::default(); self.spec.nodes.len()];
+        for (node, watch) in self.spec.nodes.iter().zip(&mut watches) {
+            if let NodeKind::Endpoint(endpoint) = &node.kind {
+                watch.talk = endpoint.detect_talk;
+            }
+        }
+        for (node, ways) in self.spec.nodes.iter().zip(&self.into) {
+            if let NodeKind::Room(RoomSpec {
+                talk_events: true, ..
+            }) = node.kind
+            {
+                ways.iter().for_each(|way| watches[way.from as usize].talk = true);
+            }
+        }
+        for (node, watch) in watches
+            .into_iter()
+            .enumerate()
+            .filter(|(_, watch)| !watch.is_none())
+        {
+            let NodeKind::Endpoint(endpoint) = &self.spec.nodes[node].kind else {
+                continue;
+            };
+            if endpoint.direction.receives() && decodable(endpoint) {
+                let source = self.source(node as u32);
+                self.mix.watches.push((source, watch));
+            }
+        }
+        self.mix.watches.sort_unstable_by_key(|(source, _)| *source);
+    }
+
     fn finish(mut self) -> Option<Box<Mix>> {
-        if self.mix.groups.is_empty() {
+        self.watch();
+        if self.mix.groups.is_empty() && self.mix.watches.is_empty() {
             return None;
         }
         self.mix.rate_hz = match self.mix.rate_hz {

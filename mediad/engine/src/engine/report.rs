@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rtp::{time::Now, units::PayloadType};
 
-use super::{Engine, endpoint::Endpoint, participant::lost, slab::Key};
+use super::{Engine, endpoint::Endpoint, observer::Observer, participant::lost, slab::Key};
 use crate::{
     command::{EndpointReport, PlanKind, PlanReport, SessionReport, StreamReport},
     spec::{Name, NodeKind, SessionSpec},
@@ -22,6 +22,12 @@ impl Engine {
             .endpoints
             .iter()
             .filter_map(|key| self.endpoints.get(*key));
+        let observers: BTreeMap<&Name, &Observer> = session
+            .mixer
+            .iter()
+            .flat_map(|mixer| &mixer.sources)
+            .filter_map(|source| Some((&source.node.id, source.observer.as_deref()?)))
+            .collect();
         let heard = match session.mixer {
             Some(_) => heard_by(&session.spec),
             None => BTreeMap::new(),
@@ -44,7 +50,12 @@ impl Engine {
         Some(Box::new(SessionReport {
             session: session.handle,
             transports: transports.collect(),
-            endpoints: endpoints.map(|endpoint| endpoint_report(endpoint, now)).collect(),
+            endpoints: endpoints
+                .map(|endpoint| {
+                    let observer = observers.get(&endpoint.node.id).copied();
+                    endpoint_report(endpoint, observer, now)
+                })
+                .collect(),
             plans: plans.collect(),
         }))
     }
@@ -59,7 +70,7 @@ fn heard_by(spec: &SessionSpec) -> BTreeMap<&Name, Vec<Name>> {
     heard
 }
 
-fn endpoint_report(endpoint: &Endpoint, now: Now) -> EndpointReport {
+fn endpoint_report(endpoint: &Endpoint, observer: Option<&Observer>, now: Now) -> EndpointReport {
     let Endpoint {
         ingress,
         egress,
@@ -112,5 +123,7 @@ fn endpoint_report(endpoint: &Endpoint, now: Now) -> EndpointReport {
             .last_rx
             .map(|last| now.wall - now.mono.saturating_duration_since(last)),
         timed_out: ingress.timed_out,
+        level_dbov: observer.map(Observer::level_dbov),
+        talking: observer.is_some_and(Observer::is_talking),
     }
 }

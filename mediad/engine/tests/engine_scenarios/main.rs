@@ -17,4 +17,5 @@ mod options_change_for_a_running_session;
 mod payload_types_and_laws_are_rewritten;
 mod reports_tell_loss_jitter_and_round_trip;
 mod silence_is_told_once_and_ends_an_orphan;
+mod talk_is_told_beside_the_relay;
 mod the_line_survives_every_switch;

@@ -231,6 +231,7 @@ pub(crate) struct Party {
     pub(crate) rtcp: RtcpMode,
     pub(crate) source: SourcePolicy,
     pub(crate) ptime_ms: u8,
+    pub(crate) detect_talk: bool,
 }
 
 impl Party {
@@ -246,6 +247,7 @@ impl Party {
             rtcp: RtcpMode::Separate,
             source: SourcePolicy::Learn,
             ptime_ms: 20,
+            detect_talk: false,
         }
     }
 
@@ -315,7 +317,11 @@ pub(crate) fn edge(from: &str, to: &str) -> EdgeSpec {
 pub(crate) fn room(id: &str, sample_rate_hz: u32) -> NodeSpec {
     NodeSpec {
         id: id.into(),
-        kind: NodeKind::Room(RoomSpec { sample_rate_hz }),
+        kind: NodeKind::Room(RoomSpec {
+            sample_rate_hz,
+            top_talkers: None,
+            talk_events: false,
+        }),
     }
 }
 
@@ -448,6 +454,7 @@ fn node(party: &Party) -> NodeSpec {
             ssrc: None,
             cname: None,
             jitter_ms_max: 200,
+            detect_talk: party.detect_talk,
         }),
     }
 }
