@@ -10,7 +10,7 @@ use bench::load::{self, Attack, Hostility, LoadSpec, Payload};
 use bench::machine::{self, Facts};
 use bench::peer::Media;
 use bench::report::{Results, SweepPoint};
-use bench::scenario::{Lab, Plan, Which, relay};
+use bench::scenario::{Lab, Plan, Which, relay, sip};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Load generator and benchmarks: mediad and rtpengine side by side.
@@ -25,6 +25,8 @@ struct Cli {
 enum Command {
     /// Measure the relay: CPU, delay, memory, G.711 conversion, session set-up.
     Relay(RelayArgs),
+    /// Measure controller and media host together: registrations, calls with audio, memory.
+    Sip(SipArgs),
     /// Drive one server with a given load and print what the sink saw.
     Load(LoadArgs),
     /// Draw the pictures of a result again.
@@ -72,6 +74,27 @@ struct RelayArgs {
     /// Measure one server alone.
     #[arg(long, value_enum)]
     alone: Option<Target>,
+    /// Where results go.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct SipArgs {
+    #[command(flatten)]
+    servers: Servers,
+    /// The controld program; default: the one built beside this program.
+    #[arg(long)]
+    controld: Option<PathBuf>,
+    /// Rounds.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// One short round, to see that everything works; its figures mean little.
+    #[arg(long)]
+    quick: bool,
+    /// Only these steps: register, plain, rate, memory.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Where results go.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
     out: PathBuf,
@@ -155,6 +178,7 @@ enum Hostile {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Relay(args) => relay_command(args),
+        Command::Sip(args) => sip_command(args),
         Command::Load(args) => load_command(&args),
         Command::Plot { json, out } => plot_command(&json, out),
     }
@@ -224,18 +248,44 @@ fn relay_command(args: RelayArgs) -> anyhow::Result<()> {
             args.alone != Some(Target::Mediad),
         )?
     };
-    let results = relay::run(plan, facts)?;
+    conclude(&relay::run(plan, facts)?, args.quick, &args.out)
+}
+
+fn sip_command(args: SipArgs) -> anyhow::Result<()> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut facts = Facts::read(root);
+    facts.conditions = prepare(&args.servers)?;
+    let controld = match args.controld {
+        Some(program) => program,
+        None => std::env::current_exe()?.with_file_name("controld"),
+    };
+    anyhow::ensure!(
+        controld.exists(),
+        "{} is missing; build it (cargo build --release -p controld) or name it with --controld",
+        controld.display()
+    );
+    let plan = Plan {
+        rounds: if args.quick { 1 } else { args.rounds },
+        quick: args.quick,
+        only: args.only,
+        ..plan(&args.servers, true, false)?
+    };
+    conclude(&sip::run(plan, controld, facts)?, args.quick, &args.out)
+}
+
+/// Prints the figures and, unless the run was a quick one, keeps them.
+fn conclude(results: &Results, quick: bool, out: &std::path::Path) -> anyhow::Result<()> {
     for figure in &results.figures {
         println!("{}", figure.line());
         if !figure.remarks.is_empty() {
             println!("  {}", figure.remark());
         }
     }
-    if args.quick {
+    if quick {
         eprintln!("a quick run keeps no results");
         return Ok(());
     }
-    keep(&results, &args.out)
+    keep(results, out)
 }
 
 fn keep(results: &Results, out: &std::path::Path) -> anyhow::Result<()> {

@@ -163,8 +163,11 @@ impl Results {
     /// A table in Markdown: medians, spread, ratio.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut text =
-            String::from("| figure | unit | mediad | rtpengine | ratio | |\n|---|---|---|---|---|---|\n");
+        let mut text = String::from(if self.has_peer() {
+            "| figure | unit | mediad | rtpengine | ratio | |\n|---|---|---|---|---|---|\n"
+        } else {
+            "| figure | unit | ours | |\n|---|---|---|---|\n"
+        });
         for figure in &self.figures {
             let side = |values: &[f64]| match (median(values), spread(values)) {
                 (Some(middle), Some((low, high))) => {
@@ -172,18 +175,24 @@ impl Results {
                 }
                 _ => "not measured".to_owned(),
             };
-            let ratio = figure.ratio().map_or("—".to_owned(), number);
-            text.push_str(&format!(
-                "| `{}` | {} | {} | {} | {} | {} |\n",
-                figure.name,
-                figure.unit,
-                side(&figure.ours),
-                side(&figure.peer),
-                ratio,
-                figure.remark(),
-            ));
+            let (ours, remark) = (side(&figure.ours), figure.remark());
+            let Figure { name, unit, .. } = figure;
+            let row = if self.has_peer() {
+                let ratio = figure.ratio().map_or("—".to_owned(), number);
+                format!(
+                    "| `{name}` | {unit} | {ours} | {} | {ratio} | {remark} |\n",
+                    side(&figure.peer)
+                )
+            } else {
+                format!("| `{name}` | {unit} | {ours} | {remark} |\n")
+            };
+            text.push_str(&row);
         }
         text
+    }
+
+    fn has_peer(&self) -> bool {
+        self.figures.iter().any(|figure| !figure.peer.is_empty())
     }
 
     /// Links to what `plot` draws of the sweep, if there was one.
@@ -197,21 +206,30 @@ impl Results {
         )
     }
 
-    /// The page beside the JSON: the table, the machine, the pictures.
+    /// The page `<scenario>.md` beside the JSON: the table, the machine, the pictures.
     ///
     /// # Errors
     /// The directory cannot be written.
     pub fn write_page(&self, dir: &Path, json: &Path) -> anyhow::Result<()> {
-        let facts = &self.facts;
+        let (facts, peer) = (&self.facts, self.has_peer());
         let list = |items: &[String]| items.iter().map(|item| format!("- {item}\n")).collect::<String>();
         let text = format!(
-            "# `{scenario}`: mediad and rtpengine side by side\n\n\
-             Medians of {rounds} interleaved rounds, lowest and highest round in brackets, ratio round by round. Written by \
-             `{command}`; all values in `{json}`.\n\n{table}\n\
+            "# `{scenario}`{beside}\n\n\
+             Medians of {rounds} rounds, lowest and highest round in brackets{rounds_how}. Written by `{command}`; all values in `{json}`.\n\n{table}\n\
              {pictures}\
              - {cpu}, {cores} cores, {memory} MB; Linux {kernel}; load before the run {load}\n- commit {commit}, {date}\n\
              {servers}{conditions}",
             scenario = self.scenario,
+            beside = if peer {
+                ": mediad and rtpengine side by side"
+            } else {
+                ""
+            },
+            rounds_how = if peer {
+                ", interleaved, ratio round by round"
+            } else {
+                ""
+            },
             rounds = self.rounds,
             command = facts.command,
             json = json
@@ -230,7 +248,7 @@ impl Results {
             servers = list(&facts.servers),
             conditions = list(&facts.conditions),
         );
-        let path = dir.join("README.md");
+        let path = dir.join(format!("{}.md", self.scenario));
         fs::write(&path, text).with_context(|| path.display().to_string())
     }
 }

@@ -10,6 +10,7 @@
 
 mod attack;
 mod flow;
+mod live;
 mod pace;
 mod report;
 mod run;
@@ -20,7 +21,9 @@ pub mod tone;
 mod socket;
 
 pub use attack::{Attack, Hostility};
-pub use report::LoadReport;
+pub use live::{AudioReport, LiveAudio};
+pub(crate) use report::nanosecond_histogram;
+pub use report::{LoadReport, Quantiles};
 pub use run::run;
 pub use sides::Sides;
 

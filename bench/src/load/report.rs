@@ -143,7 +143,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    pub(super) fn of(nanoseconds: &Histogram<u64>) -> Quantiles {
+    pub(crate) fn of(nanoseconds: &Histogram<u64>) -> Quantiles {
         let us = |q: f64| nanoseconds.value_at_quantile(q) as f64 / 1e3;
         Quantiles {
             p50: us(0.5),
@@ -156,6 +156,6 @@ impl Quantiles {
 }
 
 /// A histogram from 100 ns to 100 s that clamps what lies outside.
-pub(super) fn nanosecond_histogram() -> Histogram<u64> {
+pub(crate) fn nanosecond_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(100, 100_000_000_000, 3).expect("constant bounds are valid")
 }

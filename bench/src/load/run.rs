@@ -53,7 +53,7 @@ pub fn run(sides: &mut Sides, spec: &LoadSpec) -> anyhow::Result<LoadReport> {
     Ok(report)
 }
 
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_REALTIME).expect("the wall clock always answers");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }

@@ -1,6 +1,7 @@
 //! The servers under test behind one trait.
 
 pub mod bencode;
+pub mod controld;
 pub mod mediad;
 mod ng;
 pub mod process;

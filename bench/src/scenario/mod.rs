@@ -2,6 +2,7 @@
 
 mod capacity;
 pub mod relay;
+pub mod sip;
 
 use std::net::Ipv4Addr;
 use std::ops::Range;

@@ -1,0 +1,278 @@
+//! The SIP scenario: registrations with digest, calls with audio through controller and media host, memory.
+//!
+//! No peer runs here: what Debian packages beside us either keeps no call state (proxies) or carries no media.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Plan;
+use crate::machine::Facts;
+use crate::peer::Server as _;
+use crate::peer::controld::{self, Controld};
+use crate::peer::mediad::{self, Mediad};
+use crate::report::{Figure, Results};
+use crate::sip::{CallLoad, CallReport, Phones, RegisterReport, UserAgent, register};
+
+/// First UDP port of the phones.
+const PHONES_PORT: u16 = 21_000;
+const SIP_PORT: u16 = 5_060;
+const MANAGEMENT_PORT: u16 = 22_250;
+/// Registered users.
+const ACCOUNTS: usize = 1_000;
+/// Registrations under way at once.
+const REGISTER_IN_FLIGHT: usize = 32;
+/// From answer to hang-up.
+const HOLD: Duration = Duration::from_secs(2);
+/// Where the search for the highest rate begins, and its step.
+const RATE_START: f64 = 400.0;
+const RATE_STEP: f64 = 1.1;
+const RATE_MAX: f64 = 1_600.0;
+/// The rate at which CPU per call is stated: nothing is near its limit.
+const RATE_PLAIN: f64 = 100.0;
+/// A rate holds only when less of the audio is lost.
+const LOSS_MAX: f64 = 0.001;
+/// Calls placed for memory, and after how many it is read first.
+const MEMORY_CALLS: (u32, u32) = (50_000, 100_000);
+
+/// Runs the scenario.
+///
+/// # Errors
+/// A server fails or a registration is refused. Calls that fail are part of the result.
+pub fn run(plan: Plan, controld: std::path::PathBuf, mut facts: Facts) -> anyhow::Result<Results> {
+    let rounds = plan.rounds.max(1);
+    let mut lab = SipLab {
+        plan,
+        controld,
+        figures: Vec::new(),
+        raw: Vec::new(),
+    };
+    facts.conditions.push(format!(
+        "controld and mediad together on core 0; registrations: {REGISTER_IN_FLIGHT} under way at once, each with a fresh \
+         challenge (SHA-256), {ACCOUNTS} accounts, UDP"
+    ));
+    facts.conditions.push(format!(
+        "`b2bua_calls_per_s`: {} s hold, PCMU both ways, 180 and 200 from the callee; the highest rate, in steps of {} %, at \
+         which no call fails and less than {} % of the audio is lost",
+        HOLD.as_secs(),
+        ((RATE_STEP - 1.0) * 100.0).round(),
+        LOSS_MAX * 100.0
+    ));
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        lab.round(round == 0)?;
+    }
+    Ok(Results {
+        scenario: "sip".into(),
+        facts,
+        rounds,
+        figures: lab.figures,
+        sweep: Vec::new(),
+        raw: lab.raw,
+    })
+}
+
+struct SipLab {
+    plan: Plan,
+    controld: std::path::PathBuf,
+    figures: Vec<Figure>,
+    raw: Vec<Value>,
+}
+
+/// Both servers, fresh.
+struct Site {
+    mediad: Mediad,
+    controld: Controld,
+}
+
+impl SipLab {
+    fn start(&self) -> anyhow::Result<Site> {
+        let options = mediad::Options {
+            program: self.plan.mediad.clone().unwrap_or_else(|| "mediad".into()),
+            settings: self.plan.settings.clone(),
+            dir: self.plan.dir.clone(),
+            ..mediad::Options::default()
+        };
+        let media_port = options.control_port;
+        let mediad = Mediad::start(&options)?;
+        let controld = Controld::start(controld::Options {
+            program: self.controld.clone(),
+            sip_port: SIP_PORT,
+            management_port: MANAGEMENT_PORT,
+            media_port,
+            accounts: ACCOUNTS,
+            dir: self.plan.dir.clone(),
+        })?;
+        Ok(Site { mediad, controld })
+    }
+
+    fn wants(&self, step: &str) -> bool {
+        self.plan.only.is_empty() || self.plan.only.iter().any(|one| step.contains(one.as_str()))
+    }
+
+    fn round(&mut self, with_memory: bool) -> anyhow::Result<()> {
+        if self.wants("register") {
+            self.registrations()?;
+        }
+        if self.wants("plain") {
+            self.plain_calls()?;
+        }
+        if self.wants("rate") {
+            self.highest_rate()?;
+        }
+        if with_memory && self.wants("memory") {
+            self.memory()?;
+        }
+        Ok(())
+    }
+
+    fn registrations(&mut self) -> anyhow::Result<()> {
+        let site = self.start()?;
+        let server = site.controld.sip();
+        let own = std::net::SocketAddrV4::new(*server.ip(), PHONES_PORT);
+        let mut agent = UserAgent::bind(own, server, 3)?;
+        let window = if self.plan.quick { 1 } else { 4 };
+        let times = (Duration::from_secs(1), Duration::from_secs(window));
+        let process = site.controld.process();
+        let report: RegisterReport = register(&mut agent, ACCOUNTS, REGISTER_IN_FLIGHT, times, process)?;
+        eprintln!(
+            "  register: {:.0}/s, {:.1} us of CPU each, {} failed",
+            report.per_second(),
+            report.cpu_us(),
+            report.failed
+        );
+        anyhow::ensure!(report.failed == 0, "{} registrations failed", report.failed);
+        self.book("register_per_s", "1/s", report.per_second());
+        self.book("register_cpu_us", "us", report.cpu_us());
+        self.raw.push(json!({ "step": "register", "report": report }));
+        Ok(())
+    }
+
+    fn phones(&self, site: &Site) -> anyhow::Result<Phones> {
+        Phones::open(
+            PHONES_PORT,
+            site.controld.sip(),
+            ACCOUNTS,
+            site.controld.process(),
+        )
+    }
+
+    fn calls(
+        &mut self,
+        step: &str,
+        site: &Site,
+        phones: &mut Phones,
+        load: CallLoad,
+    ) -> anyhow::Result<CallReport> {
+        let servers = [site.controld.process(), site.mediad.process()];
+        let report = phones.run(load, &servers)?;
+        eprintln!("  {step}: {}", report.line());
+        self.raw.push(json!({ "step": step, "report": report }));
+        Ok(report)
+    }
+
+    /// Calls well below any limit: what one costs.
+    fn plain_calls(&mut self) -> anyhow::Result<()> {
+        let site = self.start()?;
+        let mut phones = self.phones(&site)?;
+        let seconds = if self.plan.quick { 2.0 } else { 6.0 };
+        let report = self.calls("plain", &site, &mut phones, with_audio(RATE_PLAIN, seconds))?;
+        anyhow::ensure!(report.failures() == 0, "plain calls failed: {:?}", report.failed);
+        self.book("controld_cpu_ms_per_call", "ms", report.cpu_ms(0));
+        self.book("call_set_up_p50_ms", "ms", report.set_up_ms.p50 / 1e3);
+        self.book("call_set_up_p99_ms", "ms", report.set_up_ms.p99 / 1e3);
+        Ok(())
+    }
+
+    fn highest_rate(&mut self) -> anyhow::Result<()> {
+        let site = self.start()?;
+        let mut phones = self.phones(&site)?;
+        let seconds = if self.plan.quick { 2.0 } else { 6.0 };
+        let (mut best, mut rate) = (0.0, RATE_START);
+        let mut falling = false;
+        while (RATE_START / 8.0..=RATE_MAX).contains(&rate) {
+            let report = self.calls(
+                &format!("rate {rate:.0}"),
+                &site,
+                &mut phones,
+                with_audio(rate, seconds),
+            )?;
+            let holds = report.failures() == 0
+                && report.audio.loss() < LOSS_MAX
+                && report.audio.foreign + report.audio.silent_sides == 0
+                && report.per_second() > 0.98 * rate;
+            if holds {
+                best = rate;
+                if falling {
+                    break;
+                }
+                rate *= RATE_STEP;
+            } else if best > 0.0 {
+                break;
+            } else {
+                falling = true;
+                rate /= RATE_STEP;
+            }
+        }
+        self.book("b2bua_calls_per_s", "1/s", best);
+        Ok(())
+    }
+
+    /// Does a controller that has handled 100 000 calls need more memory than after the first ones?
+    fn memory(&mut self) -> anyhow::Result<()> {
+        let site = self.start()?;
+        let mut phones = self.phones(&site)?;
+        let (half, all) = if self.plan.quick {
+            (500, 1_000)
+        } else {
+            MEMORY_CALLS
+        };
+        let load = |calls| CallLoad {
+            calls,
+            per_second: None,
+            open_max: 100,
+            hold: Duration::ZERO,
+            audio: false,
+            warm_calls: 0,
+        };
+        let first = self.calls("memory", &site, &mut phones, load(half))?;
+        let before = (site.controld.process().rss_kb()?, site.mediad.process().rss_kb()?);
+        let second = self.calls("memory", &site, &mut phones, load(all - half))?;
+        let after = (site.controld.process().rss_kb()?, site.mediad.process().rss_kb()?);
+        anyhow::ensure!(
+            first.failures() + second.failures() == 0,
+            "calls failed: {:?} {:?}",
+            first.failed,
+            second.failed
+        );
+        let grown = |(before, after): (u64, u64)| after as f64 - before as f64;
+        self.book("controld_grown_kb_100k_calls", "kB", grown((before.0, after.0)));
+        self.book("mediad_grown_kb_100k_calls", "kB", grown((before.1, after.1)));
+        self.book("signalling_calls_per_s", "1/s", second.per_second());
+        self.raw
+            .push(json!({ "step": "memory", "rss_kb": { "before": before, "after": after } }));
+        Ok(())
+    }
+
+    fn book(&mut self, name: &str, unit: &str, value: f64) {
+        let at = self.figures.iter().position(|figure| figure.name == name);
+        let at = at.unwrap_or_else(|| {
+            self.figures.push(Figure::new(name, unit));
+            self.figures.len() - 1
+        });
+        self.figures[at].ours.push(value);
+    }
+}
+
+/// `seconds` of calls at `rate` beyond the time it takes until as many are open as ever will be.
+fn with_audio(rate: f64, seconds: f64) -> CallLoad {
+    let warm_calls = (rate * (HOLD.as_secs_f64() + 0.5)) as u32;
+    CallLoad {
+        calls: warm_calls + (rate * seconds) as u32,
+        per_second: Some(rate),
+        open_max: 20_000,
+        hold: HOLD,
+        audio: true,
+        warm_calls,
+    }
+}
