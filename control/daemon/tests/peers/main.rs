@@ -1,4 +1,4 @@
-//! Calls with phones that are not ours: sipp and baresip against a real controld and a real mediad on loopback. One
+//! Calls with phones that are not ours: sipp, baresip and Kamailio against a real controld and a real mediad on loopback. One
 //! scenario a file, named as a sentence; `sipp/` holds the scenarios that sipp plays.
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 #![allow(
@@ -7,6 +7,7 @@
     reason = "these tests own processes, sockets and clocks"
 )]
 
+mod kamailio;
 mod program;
 mod sipp;
 mod site;
@@ -15,6 +16,7 @@ mod voice;
 mod a_queued_caller_hears_its_echo;
 mod an_agent_with_baresip_is_heard;
 mod calls_end_in_every_way_they_can;
+mod calls_go_through_kamailio;
 mod phones_register_with_digest_over_udp_and_tcp;
 mod requests_outside_calls_get_their_answers;
 mod tones_cross_between_two_users;

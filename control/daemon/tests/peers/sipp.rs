@@ -17,6 +17,8 @@ pub(crate) struct Sipp {
     scenario: &'static str,
     words: Vec<(&'static str, String)>,
     tcp: bool,
+    /// Where it sends to, if not straight to the controller.
+    proxy: Option<SocketAddr>,
     port: u16,
     pause_ms: u32,
     arguments: Vec<String>,
@@ -36,6 +38,7 @@ impl Sipp {
             scenario,
             words: Vec::new(),
             tcp: false,
+            proxy: None,
             port: free_ports(2),
             pause_ms: 300,
             arguments: Vec::new(),
@@ -55,6 +58,12 @@ impl Sipp {
 
     pub(crate) fn over_tcp(mut self) -> Self {
         self.tcp = true;
+        self
+    }
+
+    /// By way of a proxy.
+    pub(crate) fn through(mut self, proxy: SocketAddr) -> Self {
+        self.proxy = Some(proxy);
         self
     }
 
@@ -99,7 +108,8 @@ impl Sipp {
         assert_eq!(open, None, "a word of {source} has no value");
         fs::write(&scenario, text).unwrap();
         let messages = site.dir.join(format!("{name}.messages"));
-        let server = if self.tcp { site.tcp } else { site.udp };
+        let straight = if self.tcp { site.tcp } else { site.udp };
+        let server = self.proxy.unwrap_or(straight);
         let mut command = Command::new("sipp");
         command
             .arg(server.to_string())
@@ -194,18 +204,23 @@ impl Playing {
 
 /// Registers a user's phone at this port.
 pub(crate) fn register(site: &Site, user: &str, port: u16, tcp: bool) {
-    let phone = Sipp::new("register")
-        .user(user)
-        .with("CONTACT_PORT", port)
-        .with("TRANSPORT", if tcp { "tcp" } else { "udp" })
-        .with("EXPIRES", 300)
-        .proving_for("127.0.0.1");
+    let phone = registration(user, port, tcp);
     if tcp { phone.over_tcp() } else { phone }.run(site);
     assert!(
         site.registrations(user) > 0,
         "{user} is registered\n{}",
         site.story()
     );
+}
+
+/// The registration of a user's phone at this port.
+pub(crate) fn registration(user: &str, port: u16, tcp: bool) -> Sipp {
+    Sipp::new("register")
+        .user(user)
+        .with("CONTACT_PORT", port)
+        .with("TRANSPORT", if tcp { "tcp" } else { "udp" })
+        .with("EXPIRES", 300)
+        .proving_for("127.0.0.1")
 }
 
 /// A caller from outside, whose audio nobody listens to.
