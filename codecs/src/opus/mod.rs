@@ -92,13 +92,29 @@ impl Encoder {
     /// # Errors
     /// [`CodecError::SampleRate`] for another rate, [`CodecError::Opus`] for settings out of range.
     pub fn new(sample_rate_hz: u32, settings: &Settings) -> Result<Self, CodecError> {
+        Self::with_channels(Channels::Mono, sample_rate_hz, settings)
+    }
+
+    /// An encoder of two channels, whose samples are interleaved.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn stereo(sample_rate_hz: u32, settings: &Settings) -> Result<Self, CodecError> {
+        Self::with_channels(Channels::Stereo, sample_rate_hz, settings)
+    }
+
+    fn with_channels(
+        channels: Channels,
+        sample_rate_hz: u32,
+        settings: &Settings,
+    ) -> Result<Self, CodecError> {
         let application = match settings.application {
             Application::Voip => SysApplication::Voip,
             Application::Audio => SysApplication::Audio,
             Application::LowDelay => SysApplication::LowDelay,
         };
         let rate = sample_rate(sample_rate_hz)?;
-        let mut inner = opusic_c::Encoder::new(Channels::Mono, rate, application).map_err(fault)?;
+        let mut inner = opusic_c::Encoder::new(channels, rate, application).map_err(fault)?;
         inner.set_complexity(settings.complexity).map_err(fault)?;
         inner
             .set_bitrate(Bitrate::Value(settings.bitrate_bps))
@@ -125,7 +141,7 @@ impl Encoder {
     /// Encodes one packet; returns its bytes, or 0 when DTX has nothing to send.
     ///
     /// # Shape
-    /// 2.5, 5, 10, 20, 40, 60, 80, 100 or 120 ms of samples.
+    /// 2.5, 5, 10, 20, 40, 60, 80, 100 or 120 ms of samples, of each channel.
     ///
     /// # Errors
     /// [`CodecError::FrameSamples`] for another length, [`CodecError::OutputTooSmall`] when `payload` is.

@@ -343,7 +343,12 @@ impl Hosting {
         let loaded = self
             .host
             .load_prompts(&mut prepared, |name, known| prompts::load(prompts, name, known));
-        let bound = match loaded.and_then(|()| self.bind(now, &mut prepared)) {
+        let opened = loaded.and_then(|()| {
+            self.host.open_recordings(&mut prepared, |_| {
+                Err("cannot be made: this host keeps no recordings".into())
+            })
+        });
+        let bound = match opened.and_then(|()| self.bind(now, &mut prepared)) {
             Ok(bound) => bound,
             Err(refusal) => {
                 self.host.abort(now, prepared);

@@ -97,6 +97,7 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
         gain_db: 0.0,
         muted: false,
         block_digits: false,
+        right: false,
     };
     let id: Name = "hub".into();
     let is_room = matches!(hub, NodeKind::Room(_));
@@ -135,6 +136,7 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
             })
             .collect(),
         prompts: Vec::new(),
+        recordings: Vec::new(),
     }
 }
 

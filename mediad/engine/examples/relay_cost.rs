@@ -106,6 +106,7 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
         gain_db: 0.0,
         muted: false,
         block_digits: false,
+        right: false,
     };
     Commit {
         session: SessionKey(u64::from(n)),
@@ -135,6 +136,7 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
             })
             .collect(),
         prompts: Vec::new(),
+        recordings: Vec::new(),
     }
 }
 

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use rtp::units::{PayloadType, Ssrc};
 
-use crate::spec::{Codec, Name, SessionSpec};
+use crate::{
+    recording::RecordingFeed,
+    spec::{Codec, Name, SessionSpec},
+};
 
 /// A session's handle inside one process life: given by the host, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +53,8 @@ pub struct Commit {
     pub streams: Vec<EndpointStream>,
     /// Every prompt that a player of `spec` plays.
     pub prompts: Vec<Arc<Prompt>>,
+    /// Where recorders of `spec` that are new, or have a new file, write to.
+    pub recordings: Vec<RecorderFeed>,
 }
 
 /// A prompt, ready to be played.
@@ -67,6 +72,15 @@ impl std::fmt::Debug for Prompt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Prompt({:?}, {} ms)", self.name, self.pcm_8k.len() / 8)
     }
+}
+
+/// Where a recorder writes to.
+#[derive(Debug, Clone)]
+pub struct RecorderFeed {
+    /// Which recorder.
+    pub node: Name,
+    /// The way to the file thread.
+    pub feed: RecordingFeed,
 }
 
 /// The sockets of one transport.

@@ -308,6 +308,10 @@ fn check_edge(edge: &EdgeSpec, from: &NodeKind, to: &NodeKind) -> Result<(), Ref
         })
     };
     match (from, to) {
+        (NodeKind::Recorder(_), _) => Err(Refusal::RecorderSpeaks {
+            from: edge.from.clone(),
+            to: edge.to.clone(),
+        }),
         (_, NodeKind::Player(_)) => Err(Refusal::PlayerHears {
             from: edge.from.clone(),
             to: edge.to.clone(),
@@ -335,7 +339,11 @@ fn check_edge(edge: &EdgeSpec, from: &NodeKind, to: &NodeKind) -> Result<(), Ref
                 false => unimplemented("transcoding between these formats"),
             }
         }
-        (NodeKind::Endpoint(_), NodeKind::Room(_) | NodeKind::Tap(_))
+        (NodeKind::Endpoint(speaker), NodeKind::Recorder(_)) if !plan::decodable(speaker) => {
+            unimplemented("recording these formats")
+        }
+        (_, NodeKind::Recorder(_))
+        | (NodeKind::Endpoint(_), NodeKind::Room(_) | NodeKind::Tap(_))
         | (NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_), NodeKind::Endpoint(_)) => Ok(()),
     }
 }
@@ -344,7 +352,9 @@ fn check_edge(edge: &EdgeSpec, from: &NodeKind, to: &NodeKind) -> Result<(), Ref
 fn check_mixed(spec: &SessionSpec, edge: &EdgeSpec) -> Result<(), Refusal> {
     let codes = |id: &Name, check: fn(&EndpointSpec) -> bool| match spec.node(id).map(|node| &node.kind) {
         Some(NodeKind::Endpoint(endpoint)) => check(endpoint),
-        Some(NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_)) | None => true,
+        Some(NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_)) | None => {
+            true
+        }
     };
     if codes(&edge.from, plan::decodable) && codes(&edge.to, |to| plan::encodable(to).is_some()) {
         return Ok(());

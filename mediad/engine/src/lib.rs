@@ -16,5 +16,6 @@ pub mod explain;
 pub mod graph;
 pub mod host;
 pub mod limits;
+pub mod recording;
 pub mod refusal;
 pub mod spec;

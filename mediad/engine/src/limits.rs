@@ -30,6 +30,19 @@ pub const PROMPT_MS_MAX: u64 = 600_000;
 pub const PROMPT_CACHE_SAMPLES_MAX: usize = 64 << 20;
 /// Items of one player. More: the Apply is refused.
 pub const PLAY_ITEMS_MAX: usize = 64;
+/// Bytes between the worker and the file thread for a recording of narrow-band sources: some three seconds of two legs.
+/// When it is full, recorded audio is lost and counted.
+pub const RECORDING_RING_BYTES_NARROW: usize = 64 << 10;
+/// The same for a recording of wide-band sources.
+pub const RECORDING_RING_BYTES_WIDE: usize = 256 << 10;
+/// Legs of one recording. Those beyond are not recorded.
+pub const RECORDING_LEGS_MAX: usize = 64;
+/// Packets of one leg that wait for their time. The oldest goes, and is counted as late.
+pub const RECORDING_PACKETS_WAITING_MAX: usize = 512;
+/// Samples of a recording that are placed and not final, in ms. What is placed further ahead is cut.
+pub const RECORDING_AHEAD_MS_MAX: usize = 400;
+/// Pauses, and gaps, that are listed. More are joined to the last one.
+pub const RECORDING_SPANS_MAX: usize = 1_000;
 /// Replies to acts a session remembers. Older ones are forgotten: a repeat after that acts again.
 pub const ACT_REPLIES_MAX: usize = 64;
 /// Events the ring holds. Older ones are forgotten even before their time; who missed them gets a Reset.

@@ -155,6 +155,26 @@ pub enum Refusal {
         /// The player.
         to: Name,
     },
+    /// A recorder has no mouth.
+    #[error("edge:{from}>{to}: {from:?} is a recorder, which nobody hears; turn the edge round")]
+    RecorderSpeaks {
+        /// The recorder.
+        from: Name,
+        /// Listener.
+        to: Name,
+    },
+    /// A recording that cannot be made.
+    #[error("node:{node}: recording {recording:?} segment {segment} {reason}")]
+    Recording {
+        /// The recorder.
+        node: Name,
+        /// The caller's id of the recording.
+        recording: Name,
+        /// Its segment.
+        segment: u32,
+        /// What is wrong and what to do, as the end of the sentence.
+        reason: String,
+    },
     /// No such tone.
     #[error("node:{node}: there is no tone {tone:?}; known: {known}")]
     UnknownTone {
@@ -365,6 +385,7 @@ impl Refusal {
             | Self::EdgeEndMissing { .. }
             | Self::SelfEdge(_)
             | Self::PlayerHears { .. }
+            | Self::RecorderSpeaks { .. }
             | Self::UnknownTone { .. }
             | Self::AfterTone(_)
             | Self::Prompt { .. }
@@ -383,9 +404,10 @@ impl Refusal {
             | Self::Socket { .. }
             | Self::SessionsFull { .. }
             | Self::MailboxFull { .. } => Code::ResourceExhausted,
-            Self::NotOwner { .. } | Self::StaleEpoch { .. } | Self::StaleRevision { .. } => {
-                Code::FailedPrecondition
-            }
+            Self::Recording { .. }
+            | Self::NotOwner { .. }
+            | Self::StaleEpoch { .. }
+            | Self::StaleRevision { .. } => Code::FailedPrecondition,
             Self::Draining => Code::Unavailable,
         }
     }
@@ -408,8 +430,11 @@ impl Refusal {
             | Self::UnknownTone { node, .. }
             | Self::AfterTone(node)
             | Self::Prompt { node, .. }
+            | Self::Recording { node, .. }
             | Self::NotEndpoint(node) => format!("node:{node}"),
-            Self::EdgeEndMissing { from, to, .. } | Self::PlayerHears { from, to } => {
+            Self::EdgeEndMissing { from, to, .. }
+            | Self::PlayerHears { from, to }
+            | Self::RecorderSpeaks { from, to } => {
                 format!("edge:{from}>{to}")
             }
             Self::SelfEdge(node) => format!("edge:{node}>{node}"),

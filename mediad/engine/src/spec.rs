@@ -179,7 +179,7 @@ impl NodeSpec {
     pub(crate) fn endpoint(&self) -> &EndpointSpec {
         match &self.kind {
             NodeKind::Endpoint(endpoint) => endpoint,
-            NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) => {
+            NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => {
                 panic!("node {} is no endpoint", self.id)
             }
         }
@@ -197,6 +197,8 @@ pub enum NodeKind {
     Player(PlayerSpec),
     /// Full-duplex audio with a program.
     Tap(TapSpec),
+    /// Writes what it hears to a file.
+    Recorder(RecorderSpec),
 }
 
 /// Full-duplex audio with a program: it hears a mix of what comes in, and is heard as one voice.
@@ -248,6 +250,52 @@ pub enum PlaySource {
     Tone(Country, CallProgress),
     /// Nothing, for this many ms.
     Silence(u32),
+}
+
+/// Writes what it hears to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecorderSpec {
+    /// The caller's id of the recording.
+    pub recording: Name,
+    /// The caller's id of the call; may be empty.
+    pub call: Name,
+    /// Number within the recording.
+    pub segment: u32,
+    /// What is written.
+    pub format: RecordingFormat,
+    /// Nothing is heard, and the time passes.
+    pub paused: bool,
+    /// Ends by itself after this long.
+    pub duration_max: Option<Duration>,
+    /// Ends by itself when the file has this size.
+    pub size_bytes_max: Option<u64>,
+}
+
+impl RecorderSpec {
+    /// Both write to the same file: only what can change under way differs.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        self.recording == other.recording && self.segment == other.segment && self.format == other.format
+    }
+}
+
+/// What a recorder writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordingFormat {
+    /// WAV, everything mixed.
+    WavMono,
+    /// WAV, left and right by [`EdgeSpec::right`].
+    WavStereo,
+    /// Ogg Opus, everything mixed.
+    OggMono,
+    /// Ogg Opus, left and right by [`EdgeSpec::right`].
+    OggStereo,
+}
+
+impl RecordingFormat {
+    /// Left and right are kept apart.
+    pub fn is_stereo(self) -> bool {
+        matches!(self, Self::WavStereo | Self::OggStereo)
+    }
 }
 
 /// One RTP stream pair with one peer.
@@ -361,4 +409,6 @@ pub struct EdgeSpec {
     pub muted: bool,
     /// Telephone-events are observed, not forwarded.
     pub block_digits: bool,
+    /// The channel of a stereo recorder.
+    pub right: bool,
 }

@@ -31,6 +31,7 @@ fn a_call_takes_at_most_three_kibibytes() {
             sockets,
             streams,
             prompts: Vec::new(),
+            recordings: Vec::new(),
         };
         world.command(Command::Commit(Box::new(commit)));
     };

@@ -141,6 +141,18 @@ fn player(change: impl FnOnce(&mut pb::Player)) -> pb::Node {
     }
 }
 
+fn recorder(change: impl FnOnce(&mut pb::Recorder)) -> pb::Node {
+    let mut recorder = pb::Recorder {
+        recording: "rec-1".into(),
+        ..Default::default()
+    };
+    change(&mut recorder);
+    pb::Node {
+        id: "recorder".into(),
+        kind: Some(pb::node::Kind::Recorder(recorder)),
+    }
+}
+
 fn item(source: Source) -> pb::PlayItem {
     pb::PlayItem {
         source: Some(source),
@@ -191,7 +203,11 @@ const MISTAKES_OF_VALUES: &[Mistake] = &[
     ("a shared group", |r| r.put_nodes.push(player(|p| p.shared_group = "moh".into()))),
     ("a prompt outside", |r| r.put_nodes.push(player(|p| p.items.push(item(Source::Prompt("../secret.wav".into())))))),
     ("a player that hears", |r| { r.put_nodes.push(player(|p| p.items.push(item(Source::SilenceMs(10))))); r.put_edges.push(edge("a", "player")) }),
-    ("a recorder", |r| r.put_nodes[0].kind = Some(pb::node::Kind::Recorder(Default::default()))),
+    ("a recorder of nothing", |r| r.put_nodes.push(recorder(|p| p.recording.clear()))),
+    ("a recording of an unknown format", |r| r.put_nodes.push(recorder(|p| p.format = 9))),
+    ("a recorder that speaks", |r| { r.put_nodes.push(recorder(|_| {})); r.put_edges.push(edge("recorder", "a")) }),
+    ("a third channel", |r| { r.put_nodes.push(recorder(|_| {})); r.put_edges.push(pb::Edge { channel: 2, ..edge("a", "recorder") }) }),
+    ("a recording of what nobody decodes", |r| { r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats[0] = opaque()); r.put_edges = vec![edge("a", "recorder")]; r.put_nodes.push(recorder(|_| {})) }),
     ("a tap", |r| r.put_nodes[0].kind = Some(pb::node::Kind::Tap(Default::default()))),
     ("an endpoint on no transport", |r| r.put_nodes[0] = endpoint("a", "")),
     ("an endpoint on an unknown transport", |r| r.put_nodes[0] = endpoint("a", "tx")),

@@ -179,9 +179,9 @@ const MISTAKES: &[(Mistake, Code, &str, &str)] = &[
             r.put_nodes
                 .push(node_of("r", node::Kind::Recorder(pb::Recorder::default())))
         },
-        Code::Unimplemented,
-        "node:r",
-        "recorder",
+        Code::InvalidArgument,
+        "",
+        "recording id",
     ),
     (
         |r| {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use proto::mediad::v1 as pb;
 
-use super::{address, audio, unix_us};
+use super::{address, audio, recording, unix_us};
 use crate::{
     command::{
         DropReason, EndpointReport, EventKind, PlanKind, PlanReport, SessionReport, SourceState,
@@ -229,6 +229,7 @@ fn node(spec: &NodeSpec) -> pb::Node {
         NodeKind::Tap(spec) => pb::node::Kind::Tap(pb::Tap {
             sample_rate_hz: spec.sample_rate_hz,
         }),
+        NodeKind::Recorder(spec) => pb::node::Kind::Recorder(recording::described(spec)),
     };
     pb::Node {
         id: spec.id.to_string(),
@@ -292,7 +293,7 @@ fn edge(spec: &EdgeSpec) -> pb::Edge {
         gain_db: spec.gain_db,
         muted: spec.muted,
         dtmf: dtmf.into(),
-        ..pb::Edge::default()
+        channel: spec.right.into(),
     }
 }
 

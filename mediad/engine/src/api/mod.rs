@@ -2,6 +2,7 @@
 
 mod audio;
 mod describe;
+mod recording;
 mod request;
 
 use std::{

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use proto::mediad::v1 as pb;
 use rtp::units::{ClockRate, PayloadType, Ssrc};
 
-use super::audio;
+use super::{audio, recording};
 use crate::{
     command::SendDigit,
     graph::{OptionsPatch, Owner, Patch},
@@ -125,7 +125,7 @@ pub(super) fn unimplemented<T>(subject: String, what: &'static str) -> Result<T,
     Err(Refusal::Unimplemented { subject, what })
 }
 
-fn id(what: &'static str, given: &str, bytes_max: usize) -> Result<Name, Refusal> {
+pub(super) fn id(what: &'static str, given: &str, bytes_max: usize) -> Result<Name, Refusal> {
     if given.is_empty() || given.len() > bytes_max || given.chars().any(char::is_control) {
         return Err(Refusal::BadId {
             what,
@@ -316,7 +316,7 @@ fn node(given: &pb::Node) -> Result<Arc<NodeSpec>, Refusal> {
         Some(pb::node::Kind::Endpoint(given)) => NodeKind::Endpoint(endpoint(&subject, given)?),
         Some(pb::node::Kind::Room(given)) => NodeKind::Room(room(&subject, given)?),
         Some(pb::node::Kind::Player(given)) => NodeKind::Player(audio::player(&id, &subject, given)?),
-        Some(pb::node::Kind::Recorder(_)) => return unimplemented(subject, "a recorder"),
+        Some(pb::node::Kind::Recorder(given)) => NodeKind::Recorder(recording::recorder(&subject, given)?),
         Some(pb::node::Kind::Tap(given)) => NodeKind::Tap(tap(&subject, given)?),
         None => {
             return Err(Refusal::Missing {
@@ -488,6 +488,7 @@ fn edge(given: &pb::Edge) -> Result<EdgeSpec, Refusal> {
         gain_db: given.gain_db,
         muted: given.muted,
         block_digits,
+        right: number::<u8>(&subject, "channel", given.channel, 0..=1, "0 (left) or 1 (right)")? == 1,
     })
 }
 
@@ -603,7 +604,7 @@ pub(super) fn out_of_range<T>(
 }
 
 /// An enum value of the contract that this version knows.
-fn known<T: TryFrom<i32>>(subject: &str, field: &'static str, value: i32) -> Result<T, Refusal> {
+pub(super) fn known<T: TryFrom<i32>>(subject: &str, field: &'static str, value: i32) -> Result<T, Refusal> {
     T::try_from(value)
         .or_else(|_| out_of_range(subject, field, value, "a value of this version of the contract"))
 }

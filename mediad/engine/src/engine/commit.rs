@@ -10,6 +10,7 @@ use super::{
     endpoint_timer,
     mixer::Mixer,
     plan::{self, Mapping, Plan},
+    recorders::{self, Recorder},
     session_timer,
     slab::Key,
     transport::{Flow, Transport},
@@ -33,6 +34,7 @@ pub(crate) struct Session {
     pub(crate) endpoints: Box<[Key]>,
     /// What is done on the tick, for plans that decode.
     pub(crate) mixer: Option<Box<Mixer>>,
+    pub(crate) recorders: Vec<Recorder>,
     pub(crate) plans: Box<[(PlanKind, Option<u32>)]>,
     created: Instant,
     /// The owner's lease expired.
@@ -76,6 +78,7 @@ impl Engine {
             mut sockets,
             mut streams,
             prompts,
+            recordings,
         } = commit;
         // Large sessions are edited while packets wait: everything is looked up by halving.
         sockets.sort_unstable_by(|a, b| a.transport.cmp(&b.transport));
@@ -106,6 +109,7 @@ impl Engine {
             self.remove_transport(gone);
         }
         self.attach(&transports, &endpoints);
+        self.install_recorders(now, key, &spec, &endpoints, recordings);
         let plans = self.install(now, key, &spec, &endpoints, &prompts, tx);
         if let Some(session) = self.sessions.get_mut(key) {
             session.transports = transports;
@@ -132,6 +136,7 @@ impl Engine {
             transports: Box::default(),
             endpoints: Box::default(),
             mixer: None,
+            recorders: Vec::new(),
             plans: Box::default(),
             created: now.mono,
             orphaned: false,
@@ -370,7 +375,9 @@ impl Engine {
             self.remove_transport(*transport);
         }
         self.wheel.disarm(session_timer(key));
-        self.sessions.remove(key);
+        if let Some(session) = self.sessions.remove(key) {
+            recorders::close(now, &session.recorders);
+        }
         self.count();
         report
     }

@@ -21,6 +21,7 @@ use super::{
     line::{Arrival, Line, StreamId},
     participant::Participant,
     plan::Mapping,
+    recorders::Branch,
     slab::Key,
     wheel::Wake,
 };
@@ -62,6 +63,8 @@ pub(crate) struct Ingress {
     pub(crate) hops: Box<[Key]>,
     /// For hop h and format f: `mappings[h * formats.len() + f]`.
     pub(crate) mappings: Box<[Mapping]>,
+    /// Recorders that get a copy of every packet.
+    pub(crate) branches: Box<[Branch]>,
     /// For listeners whose plans decode.
     pub(crate) decoding: Option<Box<Decoding>>,
     /// Index of the format of the latest packet.
@@ -107,6 +110,7 @@ impl Ingress {
             formats: formats(&spec.receive),
             hops: Box::default(),
             mappings: Box::default(),
+            branches: Box::default(),
             decoding: None,
             format: 0,
             receives: spec.direction.receives(),

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     command::{EventKind, Prompt},
+    recording::{Placing, RecordingFeed},
     spec::{Name, NodeSpec, SessionSpec},
 };
 
@@ -40,7 +41,23 @@ pub(crate) struct Mixer {
     pub(crate) sources: Box<[Source]>,
     sums: Box<[Sum]>,
     pub(crate) groups: Box<[Group]>,
+    /// What recorders hear.
+    pub(crate) branches: Box<[MixBranch]>,
     work: Work,
+}
+
+/// A mix on its way to a recorder.
+#[derive(Debug)]
+pub(crate) struct MixBranch {
+    term: Term,
+    feed: RecordingFeed,
+    placing: Placing,
+}
+
+impl MixBranch {
+    pub(crate) fn new(term: Term, feed: RecordingFeed, placing: Placing) -> Self {
+        Self { term, feed, placing }
+    }
 }
 
 /// Space for one mix.
@@ -168,6 +185,7 @@ impl Mixer {
             rate_hz,
             sources,
             groups: groups.collect(),
+            branches: Box::default(),
             sums: mix.sums.iter().map(|sum| Sum::new(sum, samples)).collect(),
             work: Work {
                 total: vec![0; samples].into_boxed_slice(),
@@ -238,6 +256,25 @@ impl Mixer {
         } = self;
         for group in groups {
             group.encode(sources, sums, work, &mut send);
+        }
+    }
+
+    /// Copies to recorders what they hear of the tick `number`. Where nothing sounds, nothing is written.
+    pub(crate) fn record(&mut self, now: Instant, number: u64) {
+        let millis = number * u64::from(TICK_MS) + u64::from(self.phase);
+        let Self {
+            branches,
+            sources,
+            sums,
+            work,
+            rate_hz,
+            ..
+        } = self;
+        for MixBranch { term, feed, placing } in branches {
+            hear(&[(*term, UNITY)], &[], sources, sums, work);
+            if !mix::is_silent(&work.frame, 0) {
+                feed.frame(*placing, now, millis, *rate_hz, &work.frame);
+            }
         }
     }
 

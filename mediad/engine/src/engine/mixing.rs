@@ -60,6 +60,7 @@ impl Engine {
                 }
             }
         });
+        mixer.record(now.mono, number);
         if mixer.is_quiet() {
             self.ticks.leave();
             mixer.asleep = true;
@@ -142,7 +143,12 @@ impl Engine {
         let before = session.mixer.take();
         let Some(mix) = mix else { return };
         let is_new = before.is_none();
+        let branches = self.mix_branches(key, spec, &mix.branches);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         let mut mixer = Mixer::new(*mix, spec, endpoints, prompts, before.map(|before| *before));
+        mixer.branches = branches;
         if is_new {
             mixer.phase = self.ticks.assign();
         }

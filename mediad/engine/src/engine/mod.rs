@@ -31,6 +31,7 @@ mod participant;
 pub(crate) mod plan;
 mod playback;
 mod random;
+mod recorders;
 mod report;
 mod rtcp;
 mod slab;

@@ -77,6 +77,8 @@ pub(crate) struct Mix {
     pub(crate) sums: Vec<Sum>,
     /// Listeners by what they hear and in which format.
     pub(crate) groups: Vec<Group>,
+    /// What recorders hear.
+    pub(crate) branches: Vec<Branch>,
     /// Sources that are looked at beside, or instead of, being heard; indices into `sources`, ascending.
     pub(crate) watches: Vec<(u32, Watch)>,
 }
@@ -114,6 +116,15 @@ pub(crate) struct Group {
     pub(crate) listeners: Vec<Listener>,
 }
 
+/// A mix that a recorder hears.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Branch {
+    /// Index into the spec's edges.
+    pub(crate) edge: u32,
+    /// What it hears by that edge, before the edge's gain.
+    pub(crate) term: Term,
+}
+
 /// Part of what a listener hears.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Term {
@@ -147,6 +158,7 @@ pub(crate) fn compile(spec: &SessionSpec) -> Compiled {
     let plans = (0..spec.nodes.len() as u32)
         .map(|node| compiler.plan(node))
         .collect();
+    compiler.record();
     Compiled {
         plans,
         mix: compiler.finish(),
@@ -191,6 +203,7 @@ impl<'a> Compiler<'a> {
                 sums: Vec::new(),
                 groups: Vec::new(),
                 watches: Vec::new(),
+                branches: Vec::new(),
             },
             source_of: vec![None; spec.nodes.len()],
         }
@@ -214,7 +227,9 @@ impl<'a> Compiler<'a> {
             let direct = [*way];
             let (ways, gain_db, block) = match self.spec.nodes[way.from as usize].kind {
                 NodeKind::Room(_) => (&self.into[way.from as usize][..], way.gain_db, way.block_digits),
-                NodeKind::Endpoint(_) | NodeKind::Player(_) | NodeKind::Tap(_) => (&direct[..], 0.0, false),
+                NodeKind::Endpoint(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => {
+                    (&direct[..], 0.0, false)
+                }
             };
             // Two others are enough to know, however many more there are.
             for other in ways.iter().filter(|other| other.from != node).take(2) {
@@ -286,6 +301,30 @@ impl<'a> Compiler<'a> {
         Plan::decoding(kind)
     }
 
+    /// What recorders hear of rooms and players is mixed for them; of endpoints they get the packets.
+    fn record(&mut self) {
+        for (edge, at) in self.spec.edges.iter().zip(0..).filter(|(edge, _)| !edge.muted) {
+            let ends = (self.spec.node(&edge.to), position(self.spec, &edge.from));
+            let (Some(to), Some(from)) = ends else { continue };
+            if !matches!(to.kind, NodeKind::Recorder(_)) {
+                continue;
+            }
+            let (term, hz) = match &self.spec.nodes[from].kind {
+                NodeKind::Room(room) => {
+                    let (sum, hz) = self.sum(from as u32);
+                    (Term::Sum(sum, 0.0), hz.min(room.sample_rate_hz))
+                }
+                NodeKind::Player(_) | NodeKind::Tap(_) => (
+                    Term::Source(self.source(from as u32), 0.0),
+                    self.rate_of(from as u32),
+                ),
+                NodeKind::Endpoint(_) | NodeKind::Recorder(_) => continue,
+            };
+            self.mix.rate_hz = self.mix.rate_hz.max(hz);
+            self.mix.branches.push(Branch { edge: at, term });
+        }
+    }
+
     /// The sum of a room and the highest rate of its inputs.
     fn sum(&mut self, room: u32) -> (u32, u32) {
         let rate = |compiler: &Self| {
@@ -331,7 +370,7 @@ impl<'a> Compiler<'a> {
                 if has_prompt { 16_000 } else { 8_000 }
             }
             NodeKind::Tap(tap) => tap.sample_rate_hz,
-            NodeKind::Room(_) => 8_000,
+            NodeKind::Room(_) | NodeKind::Recorder(_) => 8_000,
         }
     }
 
@@ -369,7 +408,7 @@ impl<'a> Compiler<'a> {
 
     fn finish(mut self) -> Option<Box<Mix>> {
         self.watch();
-        if self.mix.groups.is_empty() && self.mix.watches.is_empty() {
+        if self.mix.groups.is_empty() && self.mix.watches.is_empty() && self.mix.branches.is_empty() {
             return None;
         }
         self.mix.rate_hz = match self.mix.rate_hz {
@@ -401,13 +440,14 @@ fn speaks(kind: &NodeKind) -> bool {
     match kind {
         NodeKind::Endpoint(endpoint) => endpoint.direction.receives(),
         NodeKind::Player(_) | NodeKind::Room(_) | NodeKind::Tap(_) => true,
+        NodeKind::Recorder(_) => false,
     }
 }
 
 fn listens(kind: &NodeKind) -> bool {
     match kind {
         NodeKind::Endpoint(endpoint) => endpoint.direction.sends(),
-        NodeKind::Room(_) | NodeKind::Tap(_) => true,
+        NodeKind::Room(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => true,
         NodeKind::Player(_) => false,
     }
 }
@@ -462,10 +502,26 @@ pub(crate) fn passes_digits(spec: &SessionSpec, from: &str, to: &str) -> bool {
                 .any(|room| passes(from, &room.id) && passes(&room.id, to)))
 }
 
+/// The highest sampling rate of what a recorder hears; `None` when nobody speaks to it.
+pub(crate) fn recorded_rate(spec: &SessionSpec, recorder: &str) -> Option<u32> {
+    let compiler = Compiler::new(spec);
+    let node = position(spec, recorder)?;
+    let rate = |way: &Way| match spec.nodes[way.from as usize].kind {
+        NodeKind::Room(_) => {
+            let members = compiler.into[way.from as usize].iter();
+            members.map(|member| compiler.rate_of(member.from)).max()
+        }
+        NodeKind::Endpoint(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => {
+            Some(compiler.rate_of(way.from))
+        }
+    };
+    compiler.into[node].iter().filter_map(rate).max()
+}
+
 fn listener_ptime(spec: &SessionSpec, node: u32) -> u8 {
     match &spec.nodes[node as usize].kind {
         NodeKind::Endpoint(endpoint) => endpoint.ptime_ms,
-        NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) => 20,
+        NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => 20,
     }
 }
 

@@ -180,7 +180,7 @@ impl Playback {
 fn spec(node: &NodeSpec) -> Option<&PlayerSpec> {
     match &node.kind {
         NodeKind::Player(player) => Some(player),
-        NodeKind::Endpoint(_) | NodeKind::Room(_) | NodeKind::Tap(_) => None,
+        NodeKind::Endpoint(_) | NodeKind::Room(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => None,
     }
 }
 

@@ -68,7 +68,7 @@ impl Host {
         let entry = self.sessions.by_name_mut(&act.session)?;
         match entry.spec.node(&act.node).map(|node| &node.kind) {
             Some(NodeKind::Endpoint(_)) => {}
-            Some(NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_)) => {
+            Some(NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_)) => {
                 return Err(Refusal::NotEndpoint(act.node));
             }
             None => {

@@ -2,7 +2,7 @@
 //!
 //! An edit goes in two steps, so that what may fail fails before anything happened: [`Host::prepare`] checks it and
 //! takes ports; the caller binds sockets to them ([`Host::rebind`] when a port turns out to be taken) and reads the files
-//! that players need ([`Host::load_prompts`]); then
+//! that players need ([`Host::load_prompts`]) and opens those of recorders ([`Host::open_recordings`]); then
 //! [`Host::commit`], which cannot fail, gives the message for the worker, or [`Host::abort`] gives everything back.
 
 mod acts;
@@ -11,6 +11,7 @@ mod lease;
 mod ports;
 mod prepare;
 mod prompts;
+mod recordings;
 mod reload;
 mod session;
 mod status;
@@ -30,6 +31,7 @@ pub use self::{
     events::{EndReason, Event, Events, Happening},
     prepare::{Applied, Committed, LocalAddress, PortWant, Prepared},
     prompts::PromptFile,
+    recordings::RecordingWant,
     reload::Tuning,
     session::{Described, Summary},
     status::{ControllerState, HostStatus, InterfaceState},

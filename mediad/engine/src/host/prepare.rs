@@ -11,11 +11,11 @@ use rtp::time::Now;
 use super::{
     Host,
     ports::NotFree,
-    prompts,
+    prompts, recordings,
     session::{Local, Session},
 };
 use crate::{
-    command::{Commit, EndpointStream, Prompt, SessionKey},
+    command::{Commit, EndpointStream, Prompt, RecorderFeed, SessionKey},
     graph::{self, OptionsPatch, Patch},
     refusal::Refusal,
     spec::{Family, Name, NodeKind, RtcpMode, SessionOptions, SessionSpec, TransportKind, UdpSpec},
@@ -30,6 +30,7 @@ pub struct Prepared {
     wants: Vec<PortWant>,
     locals: Vec<Local>,
     prompts: Vec<Arc<Prompt>>,
+    recordings: Vec<RecorderFeed>,
     target: Target,
 }
 
@@ -63,6 +64,15 @@ impl Prepared {
             Target::Create { .. } => None,
             Target::Edit { key, .. } => Some(key),
         }
+    }
+
+    /// The names in the edit: session, its owner, and labels if it changes them.
+    pub(super) fn patch(&self) -> &Patch {
+        &self.patch
+    }
+
+    pub(super) fn give_recordings(&mut self, recordings: Vec<RecorderFeed>) {
+        self.recordings = recordings;
     }
 
     pub(super) fn give_prompts(&mut self, prompts: Vec<Arc<Prompt>>) {
@@ -148,6 +158,7 @@ impl Host {
             wants: Vec::new(),
             locals: Vec::new(),
             prompts: Vec::new(),
+            recordings: Vec::new(),
             target,
         };
         match self.take_ports(now, &mut prepared, &kept) {
@@ -216,6 +227,12 @@ impl Host {
             prompts::wanted(&prepared.spec).all(|(_, name)| given(name)),
             "prompts are loaded before the commit"
         );
+        let before = prepared.session().and_then(|key| self.sessions.by_key(key));
+        assert!(
+            recordings::wanted(before.map(|session| &*session.spec), &prepared.spec)
+                .all(|(node, _)| prepared.recordings.iter().any(|given| given.node == node.id)),
+            "files of recorders are opened before the commit"
+        );
         match prepared.target {
             Target::Create { worker } => self.create(now, prepared, worker),
             Target::Edit { key, .. } => self.edit(now, prepared, key, worker),
@@ -228,6 +245,7 @@ impl Host {
             spec,
             locals,
             prompts,
+            recordings,
             ..
         } = prepared;
         let key = SessionKey(self.next_key);
@@ -263,6 +281,7 @@ impl Host {
             sockets: Vec::new(),
             streams,
             prompts,
+            recordings,
         };
         Committed {
             worker,
@@ -277,6 +296,7 @@ impl Host {
             spec,
             locals,
             prompts,
+            recordings,
             ..
         } = prepared;
         let session = self
@@ -321,6 +341,7 @@ impl Host {
                 sockets: Vec::new(),
                 streams: fresh,
                 prompts,
+                recordings,
             })
         });
         Committed {

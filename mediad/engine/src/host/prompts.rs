@@ -88,7 +88,7 @@ pub(super) fn wanted(spec: &SessionSpec) -> impl Iterator<Item = (&Name, &Name)>
     spec.nodes.iter().flat_map(|node| {
         let items = match &node.kind {
             NodeKind::Player(player) => &player.items[..],
-            NodeKind::Endpoint(_) | NodeKind::Room(_) | NodeKind::Tap(_) => &[],
+            NodeKind::Endpoint(_) | NodeKind::Room(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => &[],
         };
         items.iter().filter_map(|item| match &item.source {
             PlaySource::Prompt(name) => Some((&node.id, name)),

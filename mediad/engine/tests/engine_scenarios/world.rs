@@ -8,8 +8,9 @@ use std::{
 
 use media_engine::{
     command::{
-        Command, Commit, DropReason, EndpointReport, EndpointStream, EngineEvent, EventKind, Prompt, Reply,
-        ReplyToken, SessionKey, SessionReport, SocketId, TransportReport, TransportSockets,
+        Command, Commit, DropReason, EndpointReport, EndpointStream, EngineEvent, EventKind, Prompt,
+        RecorderFeed, Reply, ReplyToken, SessionKey, SessionReport, SocketId, TransportReport,
+        TransportSockets,
     },
     engine::{Egress, Engine, EngineConfig},
     spec::{
@@ -82,6 +83,8 @@ pub(crate) struct World {
     pub(crate) wire: Wire,
     /// Given with every commit.
     pub(crate) prompts: Vec<Arc<Prompt>>,
+    /// Given with the next commit.
+    pub(crate) recordings: Vec<RecorderFeed>,
     tokens: u64,
 }
 
@@ -105,6 +108,7 @@ impl World {
                 full: false,
             },
             prompts: Vec::new(),
+            recordings: Vec::new(),
             tokens: 0,
         }
     }
@@ -121,6 +125,7 @@ impl World {
             sockets,
             streams,
             prompts: self.prompts.clone(),
+            recordings: std::mem::take(&mut self.recordings),
         };
         self.engine
             .handle_command(self.now, Command::Commit(Box::new(commit)), &mut self.wire);
@@ -310,6 +315,7 @@ pub(crate) fn edge(from: &str, to: &str) -> EdgeSpec {
         gain_db: 0.0,
         muted: false,
         block_digits: false,
+        right: false,
     }
 }
 

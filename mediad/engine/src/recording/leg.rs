@@ -1,0 +1,492 @@
+//! One leg of a recording: packets in the order of their stream, decoded, and placed on the host's timeline.
+//!
+//! Within a run (one SSRC, one timestamp line) RTP timestamps say where a packet belongs. What ties a run to the timeline
+//! is its quickest packets: the least delay that any of them had. A peer whose clock is fast or slow shows in that least
+//! delay, and its frames are stretched or squeezed by single samples to stay where they belong. A timestamp that jumps,
+//! or stands still through a silence, begins a new run.
+
+use std::collections::BTreeMap;
+
+use codecs::{CodecKind, Decoder, resample::Resampler};
+
+use super::{
+    ring::{Placing, Position},
+    stretch,
+};
+use crate::limits;
+
+/// The least delay is looked for over this long, then the run is moved by it.
+const WINDOW_MS: i64 = 4_000;
+/// A window of fewer packets says nothing about the least delay.
+const WINDOW_PACKETS: u32 = 50;
+/// A packet that came this long before its place was jumped to.
+const EARLY_MS: i64 = 150;
+/// One that came this long after it too, unless others of its run were quicker.
+const LATE_MS: i64 = 500;
+/// After a silence the run is moved at once, when it is off by more than this.
+const RESYNC_MS: i64 = 10;
+/// What came this long after the one before it came after a silence.
+const SILENCE_MS: i64 = 200;
+/// What is lost is made up for at most this long; the rest is silent.
+const CONCEAL_MS: i64 = 100;
+/// A frame is stretched or squeezed by one part in this many at most; more is a gap or an overlap.
+const STRETCH_MAX: i64 = 32;
+/// As long as the run is off by less than this, frames change by half of that at most.
+const GENTLE_MS: i64 = 20;
+/// Longest packet at the highest rate, in samples.
+pub(super) const PACKET_SAMPLES_MAX: usize = 48 * 120;
+/// Clock of what comes from a mixer.
+const MIX_CLOCK_HZ: u32 = 48_000;
+
+/// Where a leg adds its samples; positions are in samples since the recording's start.
+pub(super) trait Track {
+    /// Adds samples from `at` on; what lies before the beginning or is written already is left out.
+    fn add(&mut self, at: i64, right: bool, gains: (i32, i32), pcm: &[i16]);
+}
+
+/// Space to decode in, shared by all recordings of a thread.
+#[derive(Debug)]
+pub struct Workbench {
+    decoded: Box<[i16]>,
+    resampled: Box<[i16]>,
+    stretched: Box<[i16]>,
+}
+
+impl Default for Workbench {
+    fn default() -> Self {
+        let space =
+            || vec![0; PACKET_SAMPLES_MAX + PACKET_SAMPLES_MAX / STRETCH_MAX as usize].into_boxed_slice();
+        Self {
+            decoded: space(),
+            resampled: vec![0; 6 * PACKET_SAMPLES_MAX].into_boxed_slice(),
+            stretched: vec![0; 7 * PACKET_SAMPLES_MAX].into_boxed_slice(),
+        }
+    }
+}
+
+/// What is known of a leg, for the sidecar.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LegReport {
+    /// The node it is.
+    pub node: String,
+    /// Its channel is the right one.
+    pub right: bool,
+    /// Packets placed.
+    pub packets: u64,
+    /// Packets that came after their time had been written.
+    pub late: u64,
+    /// What was made up in place of lost packets, in samples of the file.
+    pub concealed_samples: u64,
+    /// Beginnings of runs after the first: other SSRCs, jumps of the timestamp.
+    pub restarts: u64,
+    /// Where its first sample is.
+    pub first_sample: Option<u64>,
+}
+
+/// What a packet holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    Coded(CodecKind),
+    /// Samples at a rate, low byte first.
+    Mixed(u32),
+}
+
+impl Content {
+    fn clock_hz(self) -> u32 {
+        match self {
+            Self::Coded(kind) => kind.clock_rate_hz(),
+            Self::Mixed(_) => MIX_CLOCK_HZ,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Packet {
+    /// Arrival, in samples of the file since the recording's start.
+    arrival: f64,
+    timestamp: u32,
+    placing: Placing,
+    content: Content,
+    payload: Box<[u8]>,
+}
+
+/// A stretch of packets whose timestamps count on.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    stream: u64,
+    clock_hz: u32,
+    /// Of the packet placed last.
+    sequence: u64,
+    timestamp: u32,
+    arrival: f64,
+    /// Where the packet placed last belongs.
+    position: f64,
+    /// How much of the least delay is still to be moved by.
+    owed: f64,
+    /// The window: when it began, the least delay in it, its packets.
+    window_at: f64,
+    window_least: f64,
+    window_packets: u32,
+}
+
+#[derive(Debug)]
+struct Chain {
+    content: Content,
+    /// `None` for what is not coded.
+    decoder: Option<Decoder>,
+    rate_hz: u32,
+    resampler: Option<Resampler>,
+    /// By how many samples of the file the resampler trails.
+    lag: i64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Leg {
+    rate_hz: u32,
+    waiting: BTreeMap<(u64, u64), Packet>,
+    /// What was placed last; nothing before it is taken any more.
+    placed: Option<(u64, u64)>,
+    run: Option<Run>,
+    chain: Option<Chain>,
+    /// Everything before is placed.
+    cursor: i64,
+    /// What is placed next does not continue what was placed before.
+    broken: bool,
+    gain: Option<i32>,
+    report: LegReport,
+}
+
+impl Leg {
+    pub(super) fn new(rate_hz: u32) -> Self {
+        Self {
+            rate_hz,
+            waiting: BTreeMap::new(),
+            placed: None,
+            run: None,
+            chain: None,
+            cursor: 0,
+            broken: true,
+            gain: None,
+            report: LegReport::default(),
+        }
+    }
+
+    pub(super) fn name(&mut self, node: &str) {
+        self.report.node = node.into();
+    }
+
+    pub(super) fn report(&self) -> &LegReport {
+        &self.report
+    }
+
+    /// Takes a packet that came at `arrival`, in samples of the file.
+    pub(super) fn push(
+        &mut self,
+        arrival: f64,
+        placing: Placing,
+        position: Position,
+        content: Content,
+        payload: &[u8],
+    ) {
+        let key = (position.stream, position.sequence);
+        if self.placed.is_some_and(|placed| key <= placed) {
+            self.report.late += 1;
+            return;
+        }
+        if self.waiting.len() >= limits::RECORDING_PACKETS_WAITING_MAX {
+            self.waiting.pop_first();
+            self.report.late += 1;
+        }
+        let packet = Packet {
+            arrival,
+            timestamp: position.timestamp,
+            placing,
+            content,
+            payload: payload.into(),
+        };
+        self.waiting.insert(key, packet);
+    }
+
+    /// Places every packet that belongs before `horizon`.
+    pub(super) fn place(&mut self, horizon: i64, track: &mut impl Track, bench: &mut Workbench) {
+        while let Some((key, packet)) = self.waiting.first_key_value() {
+            let (stream, sequence) = *key;
+            let (mut run, begins) = self.run_for(stream, sequence, packet);
+            let lost = !(self.broken || begins) && sequence.wrapping_sub(run.sequence) > 1;
+            advance(&mut run, self.rate_hz, sequence, packet);
+            let wanted = run.position.round() as i64;
+            if wanted >= horizon {
+                return;
+            }
+            self.report.restarts += u64::from(begins && self.run.is_some());
+            self.broken |= begins;
+            self.run = Some(run);
+            self.placed = Some((stream, sequence));
+            if let Some((_, packet)) = self.waiting.pop_first() {
+                self.put(wanted, lost, &packet, track, bench);
+            }
+        }
+    }
+
+    /// The run that `packet` belongs to, and whether it begins: the one before, moved if need be, or another one.
+    fn run_for(&self, stream: u64, sequence: u64, packet: &Packet) -> (Run, bool) {
+        let ms = |ms: i64| (ms * i64::from(self.rate_hz) / 1_000) as f64;
+        let clock_hz = packet.content.clock_hz();
+        let goes_on = |run: &Run| run.stream == stream && run.clock_hz == clock_hz;
+        let Some(run) = self.run.filter(goes_on) else {
+            return (self.begin(stream, sequence, packet), true);
+        };
+        let mut next = run;
+        advance(&mut next, self.rate_hz, sequence, packet);
+        let delay = packet.arrival - next.position;
+        let silent = packet.arrival - run.arrival > ms(SILENCE_MS);
+        let jumped = delay < -ms(EARLY_MS) || delay > ms(LATE_MS);
+        if !(jumped || silent) {
+            return (run, false);
+        }
+        let least = self.least_delay(stream, &next);
+        let off = if jumped { ms(EARLY_MS) } else { ms(RESYNC_MS) };
+        if least.abs() < off {
+            return (run, false);
+        }
+        let moved = Run {
+            position: run.position + least,
+            owed: 0.0,
+            window_at: packet.arrival,
+            window_least: f64::INFINITY,
+            window_packets: 0,
+            ..run
+        };
+        (moved, jumped)
+    }
+
+    /// A run that begins with `packet`.
+    fn begin(&self, stream: u64, sequence: u64, packet: &Packet) -> Run {
+        let mut run = Run {
+            stream,
+            clock_hz: packet.content.clock_hz(),
+            sequence: sequence.wrapping_sub(1),
+            timestamp: packet.timestamp,
+            arrival: packet.arrival,
+            position: packet.arrival,
+            owed: 0.0,
+            window_at: packet.arrival,
+            window_least: f64::INFINITY,
+            window_packets: 0,
+        };
+        run.position += self.least_delay(stream, &run);
+        run
+    }
+
+    /// The least delay of what waits of a stream, against `run`: negative when something came before its place.
+    fn least_delay(&self, stream: u64, run: &Run) -> f64 {
+        let scale = f64::from(self.rate_hz) / f64::from(run.clock_hz);
+        let of_run = self.waiting.range((stream, 0)..=(stream, u64::MAX));
+        of_run
+            .filter(|(_, packet)| packet.content.clock_hz() == run.clock_hz)
+            .map(|(_, packet)| {
+                let ticks = packet.timestamp.wrapping_sub(run.timestamp) as i32;
+                packet.arrival - (run.position + f64::from(ticks) * scale)
+            })
+            .fold(f64::INFINITY, f64::min)
+    }
+
+    /// Decodes a packet and adds it where it belongs, after what was lost before it.
+    fn put(
+        &mut self,
+        wanted: i64,
+        lost: bool,
+        packet: &Packet,
+        track: &mut impl Track,
+        bench: &mut Workbench,
+    ) {
+        if self
+            .chain
+            .as_ref()
+            .is_none_or(|chain| chain.content != packet.content)
+        {
+            self.chain = Chain::new(packet.content, self.rate_hz);
+            self.broken = true;
+        }
+        let Some(chain) = &mut self.chain else { return };
+        self.report.packets += 1;
+        self.report.right = packet.placing.right;
+        let gain = packet.placing.gain;
+        let gains = (self.gain.replace(gain).unwrap_or(gain), gain);
+        let right = packet.placing.right;
+        let limit = i64::from(self.rate_hz) * CONCEAL_MS / 1_000;
+        if lost && wanted > self.cursor {
+            let samples = (wanted - self.cursor).min(limit);
+            let made_up = chain.make_up(samples, self.rate_hz, &packet.payload, bench);
+            track.add(
+                self.cursor - chain.lag,
+                right,
+                (gains.0, gains.0),
+                &bench.resampled[..made_up],
+            );
+            self.report.concealed_samples += made_up as u64;
+            self.cursor += made_up as i64;
+        }
+        let samples = chain.decode(&packet.payload, bench);
+        if samples == 0 {
+            return;
+        }
+        let gap = wanted - self.cursor;
+        let most = samples as i64 / STRETCH_MAX;
+        let pcm = &bench.resampled[..samples];
+        if self.broken || gap > most {
+            // Silence before it: nothing of the past rings on into it.
+            if let Some(resampler) = chain.resampler.as_mut().filter(|_| gap.abs() > most) {
+                resampler.reset();
+            }
+            self.broken = false;
+            let from = self.cursor.max(wanted);
+            self.add(from, wanted, right, gains, samples, track, bench);
+        } else if gap < -most {
+            self.add(self.cursor, wanted, right, gains, samples, track, bench);
+        } else if gap == 0 {
+            track.add(self.cursor - chain.lag, right, gains, pcm);
+            self.count(self.cursor, samples);
+        } else {
+            let longer = (samples as i64 + gap) as usize;
+            stretch::stretch(pcm, &mut bench.stretched[..longer]);
+            track.add(self.cursor - chain.lag, right, gains, &bench.stretched[..longer]);
+            self.count(self.cursor, longer);
+        }
+    }
+
+    /// Adds what was decoded for `wanted`, without what lies before `from`.
+    #[expect(clippy::too_many_arguments, reason = "one frame and where it goes")]
+    fn add(
+        &mut self,
+        from: i64,
+        wanted: i64,
+        right: bool,
+        gains: (i32, i32),
+        samples: usize,
+        track: &mut impl Track,
+        bench: &Workbench,
+    ) {
+        let lag = self.chain.as_ref().map_or(0, |chain| chain.lag);
+        let cut = usize::try_from(from - wanted).unwrap_or(0).min(samples);
+        if cut < samples {
+            track.add(from - lag, right, gains, &bench.resampled[cut..samples]);
+            self.count(from, samples - cut);
+        }
+    }
+
+    fn count(&mut self, at: i64, samples: usize) {
+        self.report.first_sample.get_or_insert(at.max(0) as u64);
+        self.cursor = at + samples as i64;
+    }
+}
+
+/// Moves `run` on to `packet`.
+fn advance(run: &mut Run, rate_hz: u32, sequence: u64, packet: &Packet) {
+    let ms = |ms: i64| (ms * i64::from(rate_hz) / 1_000) as f64;
+    let ticks = packet.timestamp.wrapping_sub(run.timestamp) as i32;
+    let passed = f64::from(ticks) * f64::from(rate_hz) / f64::from(run.clock_hz);
+    // A frame is some 20 ms: what it can give without being heard, and twice that when there is much to catch up.
+    let frame = passed.clamp(0.0, ms(120));
+    let parts = if run.owed.abs() < ms(GENTLE_MS) { 2 } else { 1 };
+    let most = (frame / (STRETCH_MAX * parts) as f64).floor();
+    let moved = run.owed.clamp(-most, most).trunc();
+    run.owed -= moved;
+    run.position += passed + moved;
+    run.sequence = sequence;
+    run.timestamp = packet.timestamp;
+    run.arrival = packet.arrival;
+
+    run.window_least = run.window_least.min(packet.arrival - run.position - run.owed);
+    run.window_packets += 1;
+    if packet.arrival - run.window_at >= ms(WINDOW_MS) {
+        if run.window_packets >= WINDOW_PACKETS {
+            run.owed += run.window_least;
+        }
+        run.window_at = packet.arrival;
+        run.window_least = f64::INFINITY;
+        run.window_packets = 0;
+    }
+}
+
+impl Chain {
+    /// `None` for what cannot be decoded, which no worker sends.
+    fn new(content: Content, rate_hz: u32) -> Option<Self> {
+        let (decoder, own_hz) = match content {
+            Content::Mixed(hz) => (None, hz),
+            Content::Coded(kind) => {
+                // Opus decodes to whatever rate is asked for.
+                let hz = if kind.runs_at(rate_hz) {
+                    rate_hz
+                } else {
+                    kind.sample_rate_hz()
+                };
+                (Some(Decoder::new(kind, hz).ok()?), hz)
+            }
+        };
+        let resampler = match own_hz == rate_hz {
+            true => None,
+            false => Some(Resampler::new(own_hz, rate_hz).ok()?),
+        };
+        let delay_ms = resampler
+            .as_ref()
+            .map_or(0.0, |resampler| resampler.delay_ms(own_hz));
+        Some(Self {
+            content,
+            decoder,
+            rate_hz: own_hz,
+            resampler,
+            lag: (delay_ms * f64::from(rate_hz) / 1_000.0).round() as i64,
+        })
+    }
+
+    /// Decodes into the bench; the samples at the file's rate.
+    fn decode(&mut self, payload: &[u8], bench: &mut Workbench) -> usize {
+        let decoded = match &mut self.decoder {
+            Some(decoder) => decoder.decode(payload, &mut bench.decoded).unwrap_or(0),
+            None => {
+                let samples = payload.as_chunks::<2>().0;
+                let count = samples.len().min(bench.decoded.len());
+                for (to, sample) in bench.decoded.iter_mut().zip(samples) {
+                    *to = i16::from_le_bytes(*sample);
+                }
+                count
+            }
+        };
+        self.resample(decoded, bench)
+    }
+
+    /// Makes up `samples` of the file before a packet whose payload is `next`; how many it became.
+    fn make_up(&mut self, samples: i64, file_hz: u32, next: &[u8], bench: &mut Workbench) -> usize {
+        let own = (samples * i64::from(self.rate_hz) / i64::from(file_hz)) as usize;
+        let pcm = &mut bench.decoded[..own.min(PACKET_SAMPLES_MAX)];
+        match &mut self.decoder {
+            // What the next packet repeats is the last frame before it.
+            Some(decoder) => {
+                let frame = pcm.len().min((self.rate_hz / 50) as usize);
+                let (first, last) = pcm.split_at_mut(pcm.len() - frame);
+                for piece in first.chunks_mut(frame.max(1)) {
+                    decoder.conceal(piece);
+                }
+                if !last.is_empty() {
+                    decoder.recover(next, last);
+                }
+            }
+            None => pcm.fill(0),
+        }
+        let made_up = pcm.len();
+        self.resample(made_up, bench)
+    }
+
+    fn resample(&mut self, decoded: usize, bench: &mut Workbench) -> usize {
+        let pcm = &bench.decoded[..decoded];
+        match &mut self.resampler {
+            Some(resampler) => resampler.process(pcm, &mut bench.resampled).unwrap_or(0),
+            None => {
+                bench.resampled[..decoded].copy_from_slice(pcm);
+                decoded
+            }
+        }
+    }
+}
