@@ -88,6 +88,8 @@ pub enum CallProgress {
     Busy,
     /// The network is busy.
     Congestion,
+    /// Nobody is there yet: a melody of our own for who waits, the same in every country.
+    Melody,
 }
 
 const fn on(components: &'static [Component], ms: u32) -> Segment {
@@ -110,7 +112,7 @@ const fn sine_at(hz: f64, dbm0: f64) -> Component {
 /// for the others -13 dBm0 in all.
 #[must_use]
 pub const fn cadence(country: Country, tone: CallProgress) -> &'static [Segment] {
-    use CallProgress::{Busy, Congestion, Dial, Ringback};
+    use CallProgress::{Busy, Congestion, Dial, Melody, Ringback};
     const US_DIAL: [Component; 2] = [sine_at(350.0, -13.0), sine_at(440.0, -13.0)];
     const US_RING: [Component; 2] = [sine_at(440.0, -19.0), sine_at(480.0, -19.0)];
     const US_BUSY: [Component; 2] = [sine_at(480.0, -24.0), sine_at(620.0, -24.0)];
@@ -131,8 +133,29 @@ pub const fn cadence(country: Country, tone: CallProgress) -> &'static [Segment]
         (Country::De, Ringback) => const { &[on(&DE_TONE, 1_000), off(4_000)] },
         (Country::De, Busy) => const { &[on(&DE_TONE, 480), off(480)] },
         (Country::De, Congestion) => const { &[on(&DE_TONE, 240), off(240)] },
+        (_, Melody) => &MELODY,
     }
 }
+
+/// Two voices: a tune over the note it stands on. Everything is below the upper group of DTMF, so that nobody takes
+/// it for a digit, and soft enough to be talked over.
+macro_rules! melody {
+    ($($tune:literal $bass:literal $ms:literal),* $(,)?) => {
+        [$(on(&[sine_at($tune, -23.0), sine_at($bass, -27.0)], $ms),)* off(1_600)]
+    };
+}
+
+/// A line in C that walks up and down over C, A minor, F and G; 22 s.
+const MELODY: [Segment; 33] = melody![
+    329.6 130.8 600, 392.0 130.8 600, 523.3 130.8 600, 392.0 130.8 600,
+    440.0 110.0 600, 523.3 110.0 600, 659.3 110.0 900, 523.3 110.0 300,
+    440.0 174.6 600, 523.3 174.6 600, 587.3 174.6 600, 523.3 174.6 600,
+    493.9 196.0 600, 392.0 196.0 600, 293.7 196.0 900, 329.6 196.0 300,
+    329.6 130.8 600, 392.0 130.8 600, 523.3 130.8 600, 659.3 130.8 600,
+    587.3 110.0 600, 523.3 110.0 600, 440.0 110.0 900, 392.0 110.0 300,
+    349.2 174.6 600, 440.0 174.6 600, 523.3 174.6 600, 440.0 174.6 600,
+    392.0 196.0 600, 349.2 196.0 600, 293.7 196.0 900, 261.6 130.8 1_400,
+];
 
 /// Sines that may sound together.
 const VOICES: usize = 4;

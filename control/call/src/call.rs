@@ -83,6 +83,16 @@ impl Stage {
         self.step(&[Self::Connecting, Self::AwaitingAnswer], Self::Talking)
     }
 
+    /// One of the two asked to bring the other to somebody else, or left it alone after that failed.
+    pub(crate) fn on_transfer(&mut self) -> bool {
+        self.step(&[Self::Connecting, Self::Talking], Self::Waiting)
+    }
+
+    /// Nobody took the transferred party; who transferred it has it back.
+    pub(crate) fn on_returned(&mut self) -> bool {
+        self.step(&[Self::Waiting], Self::Connecting)
+    }
+
     pub(crate) fn on_ended(&mut self) -> bool {
         let is_open = *self != Self::Ended;
         *self = Self::Ended;
@@ -98,11 +108,17 @@ impl Stage {
     }
 }
 
-/// A party of a call that talks.
+/// A party of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
+    /// Who called; after a transfer by the caller, who was called and waits for somebody now.
     Caller,
+    /// Who was brought to it.
     Callee,
+    /// Who asked for a transfer that is under way.
+    Transferor,
+    /// Who takes another's place by INVITE with Replaces.
+    Newcomer,
 }
 
 /// How a call came to its end.
@@ -112,6 +128,57 @@ pub(crate) struct End {
     pub(crate) status: StatusCode,
     pub(crate) reason: String,
     pub(crate) at_unix_us: u64,
+}
+
+/// A transfer under way: the party that asked for it stands aside until it is known how it ends.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    /// Who asked. Its state says whether it is still there.
+    pub(crate) leg: Leg,
+    /// Where it wants to be told how it goes (RFC 3515), and the Event id to tell it with.
+    pub(crate) notify: Option<(DialogKey, Option<u32>)>,
+    /// What it was told last.
+    pub(crate) told: Option<StatusCode>,
+    /// To whom, as dialled.
+    pub(crate) to: String,
+    /// Whom the target is told that asked (Referred-By).
+    pub(crate) referred_by: NameAddr,
+    /// The party comes from this call, and leaves it when it is here.
+    pub(crate) from: Option<(CallId, Side)>,
+}
+
+/// Who takes another's place (RFC 3891).
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) leg: Leg,
+    /// Whose place.
+    pub(crate) replaces: Side,
+}
+
+/// A party that was in the call, for its detail record.
+#[derive(Debug, Clone)]
+pub(crate) struct Past {
+    pub(crate) side: Side,
+    pub(crate) address: NameAddr,
+    pub(crate) user: Option<Name>,
+    pub(crate) endpoint: String,
+    pub(crate) codec: String,
+    pub(crate) joined_unix_us: u64,
+    pub(crate) left_unix_us: u64,
+}
+
+impl Past {
+    pub(crate) fn of(leg: &Leg, side: Side, left_unix_us: u64) -> Self {
+        Self {
+            side,
+            address: leg.address.clone(),
+            user: leg.user.clone(),
+            endpoint: leg.endpoint.clone(),
+            codec: leg.codec(),
+            joined_unix_us: leg.joined_unix_us,
+            left_unix_us,
+        }
+    }
 }
 
 /// The attempts to bring somebody to the caller at one time.
@@ -164,7 +231,10 @@ pub(crate) struct Call {
     /// Our name for it, and the media session's.
     pub(crate) name: String,
     pub(crate) stage: Stage,
+    /// Whom it is for, now.
     pub(crate) destination: Destination,
+    /// The queue it came by, or was transferred to.
+    pub(crate) queue: Option<Name>,
     pub(crate) from: NameAddr,
     /// As written in records.
     pub(crate) to: String,
@@ -177,10 +247,22 @@ pub(crate) struct Call {
     /// Endpoints made for those who are or were rung.
     pub(crate) offered: Vec<String>,
     pub(crate) callee: Option<Leg>,
+    /// The endpoint of a phone that is heard before it answers.
+    pub(crate) early: Option<String>,
+    pub(crate) transfer: Option<Transfer>,
+    pub(crate) newcomer: Option<Newcomer>,
+    /// Who was in it and left.
+    pub(crate) past: Vec<Past>,
+    /// The caller's place is taken by who was called: the caller transferred it.
+    pub(crate) is_turned: bool,
     /// Its place in the queue.
     pub(crate) entry: Option<EntryId>,
-    /// The domain's offer that became the conversation.
-    pub(crate) conversation: Option<OfferId>,
+    /// Of those who wait in the queue; 1 is next.
+    pub(crate) position: Option<usize>,
+    /// When a transfer failed and who asked for it had it back.
+    pub(crate) returned: Option<Instant>,
+    /// The media host does not have the prompt that should be played to who waits.
+    pub(crate) lacks_prompt: bool,
     pub(crate) plan: MediaPlan,
     /// Media hosts that did not take it.
     pub(crate) refused_by: BTreeSet<HostId>,
@@ -198,13 +280,6 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn queue(&self) -> Option<&Name> {
-        match &self.destination {
-            Destination::Queue(name) => Some(name),
-            Destination::User(_) => None,
-        }
-    }
-
     /// Takes back the endpoints of everybody rung but this one.
     pub(crate) fn withdraw_endpoints(&mut self, but: Option<&str>) {
         for name in std::mem::take(&mut self.offered) {
@@ -214,10 +289,30 @@ impl Call {
         }
     }
 
+    pub(crate) fn leg(&self, side: Side) -> Option<&Leg> {
+        match side {
+            Side::Caller => Some(&self.caller),
+            Side::Callee => self.callee.as_ref(),
+            Side::Transferor => self.transfer.as_ref().map(|transfer| &transfer.leg),
+            Side::Newcomer => self.newcomer.as_ref().map(|newcomer| &newcomer.leg),
+        }
+    }
+
     pub(crate) fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
         match side {
             Side::Caller => Some(&mut self.caller),
             Side::Callee => self.callee.as_mut(),
+            Side::Transferor => self.transfer.as_mut().map(|transfer| &mut transfer.leg),
+            Side::Newcomer => self.newcomer.as_mut().map(|newcomer| &mut newcomer.leg),
+        }
+    }
+
+    /// Who talks to this party, or will.
+    pub(crate) fn counterpart(&self, side: Side) -> Option<&Leg> {
+        match side {
+            Side::Caller => self.callee.as_ref(),
+            Side::Callee => Some(&self.caller),
+            Side::Transferor | Side::Newcomer => None,
         }
     }
 
@@ -225,6 +320,30 @@ impl Call {
     pub(crate) fn dialogs(&self) -> impl Iterator<Item = DialogKey> {
         let callee = self.callee.as_ref().and_then(|leg| leg.dialog);
         self.caller.dialog.into_iter().chain(callee)
+    }
+
+    /// Every dialog, that of a party on its way out or in included.
+    pub(crate) fn all_dialogs(&self) -> impl Iterator<Item = DialogKey> {
+        let others = [self.leg(Side::Transferor), self.leg(Side::Newcomer)];
+        let others = others.into_iter().flatten().filter_map(|leg| leg.dialog);
+        self.dialogs().chain(others)
+    }
+
+    /// What a party in this seat is in the records: who called, or who was called.
+    pub(crate) fn role(&self, seat: Side) -> Side {
+        match (seat, self.is_turned) {
+            (Side::Caller, false) | (Side::Callee | Side::Transferor, true) => Side::Caller,
+            (Side::Caller, true) | (Side::Callee | Side::Transferor | Side::Newcomer, _) => Side::Callee,
+        }
+    }
+
+    /// Who ended it, when this party did.
+    pub(crate) fn ended_by(&self, side: Side) -> EndedBy {
+        match (side, self.is_turned) {
+            (Side::Caller, false) | (Side::Callee, true) => EndedBy::Caller,
+            (Side::Caller, true) | (Side::Callee, false) => EndedBy::Callee,
+            (Side::Transferor | Side::Newcomer, _) => EndedBy::System,
+        }
     }
 }
 
@@ -236,7 +355,7 @@ mod tests {
     #[test]
     fn a_stage_is_left_by_its_own_events_only() {
         type On = fn(&mut Stage) -> bool;
-        let events: [(&str, On); 8] = [
+        let events: [(&str, On); 10] = [
             ("prepared", Stage::on_prepared),
             ("offer", Stage::on_offer),
             ("offer_ready", Stage::on_offer_ready),
@@ -244,6 +363,8 @@ mod tests {
             ("answered", Stage::on_answered),
             ("late_offer", Stage::on_late_offer),
             ("joined", Stage::on_joined),
+            ("transfer", Stage::on_transfer),
+            ("returned", Stage::on_returned),
             ("ended", Stage::on_ended),
         ];
         let stages = [
@@ -271,12 +392,12 @@ mod tests {
         }
         let expected = "\
 Preparing: prepared>Waiting ended>Ended
-Waiting: offer>Offering ended>Ended
+Waiting: offer>Offering returned>Connecting ended>Ended
 Offering: offer_ready>Ringing round_over>Waiting ended>Ended
 Ringing: round_over>Waiting answered>Connecting ended>Ended
-Connecting: late_offer>AwaitingAnswer joined>Talking ended>Ended
+Connecting: late_offer>AwaitingAnswer joined>Talking transfer>Waiting ended>Ended
 AwaitingAnswer: joined>Talking ended>Ended
-Talking: ended>Ended
+Talking: transfer>Waiting ended>Ended
 Ended:
 ";
         assert_eq!(table, expected);

@@ -47,6 +47,28 @@ pub struct CallDetail {
     pub caller_media: Option<MediaDetail>,
     /// The stream of who answered.
     pub callee_media: Option<MediaDetail>,
+    /// Everybody who was in the call, in the order they came: two, and more when it was transferred.
+    #[serde(default)]
+    pub legs: Vec<LegDetail>,
+}
+
+/// A party of a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LegDetail {
+    /// It was called, or took the place of who was; otherwise it called, or took the place of who did.
+    pub called: bool,
+    /// Its address.
+    pub address: String,
+    /// The account, if it is one of ours.
+    pub user: Option<String>,
+    /// When it came into the call.
+    pub joined_unix_us: u64,
+    /// When it left.
+    pub left_unix_us: u64,
+    /// The codec towards it.
+    pub codec: String,
+    /// Its stream; `None` when the media host could not tell.
+    pub media: Option<MediaDetail>,
 }
 
 /// One party's stream as the media host counted it.

@@ -10,7 +10,11 @@ use serde::Deserialize;
 use sip::{auth::Algorithm, stack::Transport};
 use thiserror::Error;
 
-use crate::{limits, pool::HostId};
+use crate::{
+    limits,
+    pool::HostId,
+    services::{Music, Transfers},
+};
 
 /// The settings of a [`Controller`](crate::Controller), as they stand in the file. Times are in seconds.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -46,6 +50,8 @@ pub struct Config {
     pub calls: Calls,
     /// Agents.
     pub agents: Agents,
+    /// Music and tones.
+    pub music: Music,
 }
 
 impl Default for Config {
@@ -65,6 +71,7 @@ impl Default for Config {
             media: Media::default(),
             calls: Calls::default(),
             agents: Agents::default(),
+            music: Music::default(),
         }
     }
 }
@@ -101,6 +108,9 @@ pub struct Account {
     /// Devices registered at once. Default 5.
     #[serde(default = "devices_max")]
     pub devices_max: usize,
+    /// Codecs of its phones, preferred first. Empty (default): `media.codecs_inside`.
+    #[serde(default)]
+    pub codecs: Vec<String>,
 }
 
 fn devices_max() -> usize {
@@ -127,6 +137,9 @@ pub struct Queue {
     /// Callers waiting at once. Default 1 000.
     #[serde(default = "entries_max")]
     pub entries_max: usize,
+    /// The prompt its callers hear while they wait. Empty (default): that of `music`.
+    #[serde(default)]
+    pub music: String,
 }
 
 fn ring_timeout() -> u64 {
@@ -170,9 +183,14 @@ impl Default for Registration {
 pub struct Media {
     /// Hosts that carry the audio. At least one.
     pub hosts: Vec<MediaHost>,
-    /// Codecs that calls may use, preferred first: `PCMU`, `PCMA`, `G722`, `opus`. A media host relays each, and
-    /// translates PCMU and PCMA into each other. Default: PCMU, PCMA.
+    /// Codecs that parties may use, preferred first: `PCMU`, `PCMA`, `G722`, `opus`. Default: all, in this order. A
+    /// media host translates between the parties of a call where they have none in common.
     pub codecs: Vec<String>,
+    /// The same for phones of accounts, such as G.711 inside and anything outside. Empty (default): `codecs`.
+    pub codecs_inside: Vec<String>,
+    /// A party is offered, or given, what its counterpart speaks before its own preference, so that nothing has to be
+    /// translated. Default: yes.
+    pub pass_through: bool,
     /// Name of the media hosts' interface towards phones. Empty (default): their first one.
     pub interface: String,
     /// A media host must answer a command within this time. Default 5.
@@ -183,7 +201,9 @@ impl Default for Media {
     fn default() -> Self {
         Self {
             hosts: Vec::new(),
-            codecs: vec!["PCMU".to_owned(), "PCMA".to_owned()],
+            codecs: ["PCMU", "PCMA", "G722", "opus"].map(str::to_owned).into(),
+            codecs_inside: Vec::new(),
+            pass_through: true,
             interface: String::new(),
             reply_timeout_s: 5,
         }
@@ -210,9 +230,11 @@ pub struct Calls {
     pub duration_max_s: u64,
     /// Calls at once; above: 503. Default 10 000.
     pub count_max: usize,
-    /// Answer callers of a queue before they reach an agent, so that they hear music. Default: no, they hear
-    /// ringback. Refused until media hosts offer a player.
+    /// Answer callers of a queue before they reach an agent, so that they hear music. Default: yes. Otherwise their
+    /// phones ring on, and nobody pays until an agent answers.
     pub answer_before_music: bool,
+    /// Who may transfer calls: `users` (default), `all` or `none`.
+    pub transfers: Transfers,
 }
 
 impl Default for Calls {
@@ -221,7 +243,8 @@ impl Default for Calls {
             ring_timeout_s: 60,
             duration_max_s: 4 * 3_600,
             count_max: 10_000,
-            answer_before_music: false,
+            answer_before_music: true,
+            transfers: Transfers::Users,
         }
     }
 }
@@ -343,15 +366,6 @@ impl Config {
             let problem = "expires_min_s, expires_default_s and expires_max_s must not fall";
             return Err(invalid("registration", &value, problem, "put them in order"));
         }
-        if self.calls.answer_before_music {
-            let problem = "media hosts cannot play music yet";
-            return Err(invalid(
-                "calls.answer_before_music",
-                "true",
-                problem,
-                "remove it: callers hear ringback",
-            ));
-        }
         Ok(())
     }
 
@@ -465,15 +479,10 @@ impl Config {
                 remedy: "name at least PCMU or PCMA",
             });
         }
-        for name in &self.media.codecs {
-            if crate::media::codec_named(name).is_none() {
-                return Err(invalid(
-                    "media.codecs",
-                    name,
-                    "unknown codec",
-                    "use PCMU, PCMA, G722 or opus",
-                ));
-            }
+        check_codecs("media.codecs", &self.media.codecs)?;
+        check_codecs("media.codecs_inside", &self.media.codecs_inside)?;
+        for account in &self.accounts {
+            check_codecs(&format!("accounts.{}.codecs", account.user), &account.codecs)?;
         }
         Ok(())
     }
@@ -510,6 +519,21 @@ impl Queue {
 /// Accounts are kept as hashes of these two only.
 fn algorithm(name: &str) -> Option<Algorithm> {
     Algorithm::from_bytes(name.as_bytes()).filter(|found| [Algorithm::MD5, Algorithm::SHA256].contains(found))
+}
+
+fn check_codecs(key: &str, names: &[String]) -> Result<(), ConfigError> {
+    let unknown = names
+        .iter()
+        .find(|name| crate::media::codec_named(name).is_none());
+    match unknown {
+        Some(name) => Err(invalid(
+            key,
+            name,
+            "unknown codec",
+            "use PCMU, PCMA, G722 or opus",
+        )),
+        None => Ok(()),
+    }
 }
 
 fn invalid(key: &str, value: &str, problem: &'static str, remedy: &'static str) -> ConfigError {

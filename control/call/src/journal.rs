@@ -62,6 +62,17 @@ pub enum RecordKind {
         /// Who answered.
         user: String,
     },
+    /// A party asked that the other be brought to somebody else, or somebody took its place, and this is how it ended.
+    CallTransferred {
+        /// The call.
+        call: String,
+        /// Who asked, or whose place was taken.
+        by: String,
+        /// To whom.
+        to: String,
+        /// 200, or why not: then they are as before.
+        status: u16,
+    },
     /// The call is over; its detail follows when the media host has counted.
     CallEnded {
         /// The call.

@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 
 use sdp::{Description, LocalSession, NegotiatedMedia, Selection};
-use sip::stack::{ClientTxn, DialogKey, ServerTxn};
+use sip::{
+    header::NameAddr,
+    stack::{ClientTxn, DialogKey, ServerTxn},
+};
 
-use crate::domain::Name;
+use crate::domain::{Name, OfferId};
 
 /// How far a party is. Every `on_` method makes its step and says true, or changes nothing and says false: of two
 /// events that cross, one finds the state it needs.
@@ -96,6 +99,10 @@ pub(crate) struct Leg {
     pub(crate) dialog: Option<DialogKey>,
     /// Who it is, when it is one of our users.
     pub(crate) user: Option<Name>,
+    /// Its address, as others are told.
+    pub(crate) address: NameAddr,
+    /// The domain's offer that made it an agent's conversation: released exactly once, when the leg is over.
+    pub(crate) conversation: Option<OfferId>,
     /// Where its signalling comes from.
     pub(crate) peer: IpAddr,
     /// Its endpoint in the media graph.
@@ -104,29 +111,48 @@ pub(crate) struct Leg {
     pub(crate) media: Option<NegotiatedMedia>,
     /// Our side's description, once one was written.
     pub(crate) session: Option<LocalSession>,
+    /// The caller has our description: in a 183 or in the 200.
+    pub(crate) is_described: bool,
     /// A re-INVITE or UPDATE with an offer that waits for the media host.
-    pub(crate) reoffer: Option<ServerTxn>,
+    pub(crate) reoffer: Option<Reoffer>,
     /// A re-INVITE of the party's without offer was answered with ours: its ACK holds the answer.
     pub(crate) awaits_answer: bool,
     /// Its media stopped.
     pub(crate) is_silent: bool,
+    /// REFERs it sent: from the second on, NOTIFYs say which they are about (RFC 3515 §2.4.6).
+    pub(crate) refers: u32,
+    /// When it came into the call, in microseconds since the Unix epoch.
+    pub(crate) joined_unix_us: u64,
+}
+
+/// A party's new offer, and what stands again should the media host refuse it.
+#[derive(Debug)]
+pub(crate) struct Reoffer {
+    pub(crate) txn: ServerTxn,
+    pub(crate) media: Option<NegotiatedMedia>,
+    pub(crate) exchange: Exchange,
 }
 
 impl Leg {
-    pub(crate) fn new(invite: Invite, peer: IpAddr, endpoint: &str) -> Self {
+    pub(crate) fn new(invite: Invite, address: NameAddr, peer: IpAddr, endpoint: &str) -> Self {
         Self {
             state: LegState::Inviting,
             invite,
             dialog: None,
             user: None,
+            address,
+            conversation: None,
             peer,
             endpoint: endpoint.to_owned(),
             exchange: Exchange::None,
             media: None,
             session: None,
+            is_described: false,
             reoffer: None,
             awaits_answer: false,
             is_silent: false,
+            refers: 0,
+            joined_unix_us: 0,
         }
     }
 
@@ -134,6 +160,19 @@ impl Leg {
     pub(crate) fn codec(&self) -> String {
         let first = self.media.as_ref().and_then(|media| media.formats.first());
         first.map_or_else(String::new, |format| format.codec.name.clone())
+    }
+
+    /// It put its counterpart on hold: it does not want to hear anything.
+    pub(crate) fn holds(&self) -> bool {
+        self.media.as_ref().is_some_and(|media| !media.direction.sends())
+    }
+
+    /// Digits reach it as telephone-events.
+    pub(crate) fn takes_events(&self) -> bool {
+        let formats = self.media.iter().flat_map(|media| &media.formats);
+        formats
+            .into_iter()
+            .any(|format| format.codec.is_telephone_event())
     }
 }
 

@@ -26,6 +26,7 @@ pub mod config;
 pub mod domain;
 pub mod journal;
 pub mod limits;
+pub mod services;
 
 mod call;
 mod controller;
@@ -34,6 +35,7 @@ mod media;
 mod pool;
 mod registrar;
 mod routing;
+mod scene;
 
 pub use config::{Config, ConfigError};
 pub use controller::{

@@ -124,6 +124,7 @@ impl Registrar {
             ha1_md5: None,
             ha1_sha256: None,
             devices_max: 1,
+            codecs: Vec::new(),
         };
         Ok(Self {
             digest: DigestServer::new(digest, NonceKey(nonce_key), unix_us(now.wall)),

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use call_control::config::{Account, Agents, Calls, Listener, Media, Queue, Registration};
+use call_control::{
+    config::{Account, Agents, Calls, Listener, Media, Queue, Registration},
+    services::Music,
+};
 use serde::Deserialize;
 use sip::stack::Transport;
 use thiserror::Error;
@@ -31,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) registration: Registration,
     pub(crate) calls: Calls,
     pub(crate) agents: Agents,
+    pub(crate) music: Music,
     pub(crate) accounts: Vec<Account>,
     pub(crate) queues: Vec<Queue>,
     pub(crate) log: Log,
@@ -300,6 +304,7 @@ impl Config {
             media: self.media.clone(),
             calls: self.calls,
             agents: self.agents,
+            music: self.music.clone(),
         }
     }
 

@@ -39,6 +39,7 @@ pub(crate) fn calls(live: &Live) -> Value {
             "from": call.from,
             "to": call.to,
             "queue": call.queue,
+            "position": call.position,
             "user": call.user,
             "stage": stage(call.stage),
             "age_ms": call.age_ms,

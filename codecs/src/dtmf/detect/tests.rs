@@ -316,6 +316,7 @@ fn call_progress_tones_are_no_digits() {
             CallProgress::Ringback,
             CallProgress::Busy,
             CallProgress::Congestion,
+            CallProgress::Melody,
         ] {
             let mut pcm = vec![0; 32_000];
             ToneGenerator::call_progress(country, tone, 8_000).generate(&mut pcm);

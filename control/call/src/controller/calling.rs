@@ -12,10 +12,9 @@ use sip::{
 };
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use super::{CHECK_EVERY, Controller, Due, Now, live::ms, unix_us};
+use super::{CHECK_EVERY, Controller, Due, Now, unix_us};
 use crate::{
     call::{Call, CallId, End, Side, Stage},
-    cdr::{CallDetail, MediaDetail},
     domain::{Name, Race},
     journal::{EndedBy, RecordKind},
     leg::{Exchange, Invite, Leg},
@@ -63,9 +62,10 @@ impl Controller {
             .checked_sub(1)
             .ok_or_else(|| refuse(StatusCode::TOO_MANY_HOPS))?;
         let destination = self.routing.route(&uri, &self.registrar).map_err(refuse)?;
-        let mut caller = Leg::new(Invite::Received(txn), flow.remote.ip(), "caller");
+        let mut caller = Leg::new(Invite::Received(txn), from.clone(), flow.remote.ip(), "caller");
         caller.dialog = Some(dialog);
         caller.user = account;
+        caller.joined_unix_us = unix_us(now.wall);
         let endpoint = self.read_first_offer(request, &mut caller, flow.remote.ip())?;
         let host = self.pool.take().ok_or_else(|| unavailable("no media host"))?;
 
@@ -78,6 +78,10 @@ impl Controller {
         let call = Call {
             name,
             stage: Stage::Preparing,
+            queue: match &destination {
+                Destination::Queue(queue) => Some(queue.clone()),
+                Destination::User(_) => None,
+            },
             destination,
             from,
             to: String::from_utf8_lossy(uri.as_bytes()).into_owned(),
@@ -88,8 +92,15 @@ impl Controller {
             rounds: 0,
             offered: Vec::new(),
             callee: None,
+            early: None,
+            transfer: None,
+            newcomer: None,
+            past: Vec::new(),
+            is_turned: false,
             entry: None,
-            conversation: None,
+            position: None,
+            lacks_prompt: false,
+            returned: None,
             plan,
             refused_by: BTreeSet::new(),
             started: now.mono,
@@ -114,7 +125,7 @@ impl Controller {
                 sip_call_id: call.sip_call_id.clone(),
                 from: text(call.from.uri.as_bytes()),
                 to: call.to.clone(),
-                queue: call.queue().map(ToString::to_string),
+                queue: call.queue.as_ref().map(ToString::to_string),
                 host: call.plan.host().to_string(),
             },
         );
@@ -126,7 +137,12 @@ impl Controller {
 
     /// Who may call: trusted addresses, our accounts with their password, and strangers if that is allowed. Gives the
     /// account that calls, if it is one.
-    fn authorise(&mut self, now: Now, request: &Request, flow: Flow) -> Result<Option<Name>, Box<Response>> {
+    pub(super) fn authorise(
+        &mut self,
+        now: Now,
+        request: &Request,
+        flow: Flow,
+    ) -> Result<Option<Name>, Box<Response>> {
         let refuse = |status| Box::new(Response::new(status));
         let from = request
             .headers
@@ -154,18 +170,19 @@ impl Controller {
     }
 
     /// The caller's endpoint, from its offer or from all that we can do.
-    fn read_first_offer(
+    pub(super) fn read_first_offer(
         &self,
         request: &Request,
         caller: &mut Leg,
         peer: IpAddr,
     ) -> Result<Endpoint, Box<Response>> {
+        let codecs = self.policy.of(caller.user.as_ref());
         if request.body.is_empty() {
-            let formats = assign_payload_types(&self.policy.all(), &[]);
+            let formats = assign_payload_types(&codecs, &[]);
             return Ok(Endpoint::offered(&formats, peer));
         }
         let offer = read_description(&request.body)?;
-        let capabilities = capabilities(self.policy.all());
+        let capabilities = capabilities(codecs);
         let selections = sdp::select(&offer, &capabilities).map_err(|_| not_acceptable())?;
         let Some(media) = audio_of(&selections) else {
             return Err(not_acceptable());
@@ -186,25 +203,73 @@ impl Controller {
         }
         match call.destination.clone() {
             Destination::User(user) => self.start_round(now, id, user, None),
-            Destination::Queue(queue) => self.enqueue(now, id, &queue),
+            Destination::Queue(queue) => self.enqueue(now, id, &queue, 0),
         }
     }
 
-    fn enqueue(&mut self, now: Now, id: CallId, queue: &Name) {
+    /// The caller waits in a queue. `priority` is 0 for those who come, more for those who come back.
+    pub(super) fn enqueue(&mut self, now: Now, id: CallId, queue: &Name, priority: u32) {
         let caller = self.calls.get(&id).and_then(|call| call.caller.user.clone());
-        match self.domain.enqueue_from(now.mono, queue, 0, caller) {
+        match self.domain.enqueue_from(now.mono, queue, priority, caller) {
             Ok(entry) => {
                 self.by_entry.insert(entry, id);
                 if let Some(call) = self.calls.get_mut(&id) {
                     call.entry = Some(entry);
                 }
-                self.ring_back(now, id);
+                if self.config.calls.answer_before_music {
+                    self.answer_early(now, id);
+                } else {
+                    self.ring_back(now, id);
+                }
             }
             Err(error) => {
                 let reason = error.to_string();
-                self.end(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, &reason);
+                self.nobody_came(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, &reason);
             }
         }
+    }
+
+    /// The caller is answered though nobody is there yet, and hears music once the media host plays it.
+    fn answer_early(&mut self, now: Now, id: CallId) {
+        let is_open = self
+            .calls
+            .get(&id)
+            .is_some_and(|call| call.caller.state.is_pending());
+        if !is_open {
+            self.send_media(now, id);
+            return;
+        }
+        let Some((_, description)) = self.description_for_caller(now, id) else {
+            return;
+        };
+        self.describe_caller(now, id, with_description(&description));
+        self.send_media(now, id);
+    }
+
+    /// Sends the caller its 200.
+    fn describe_caller(&mut self, now: Now, id: CallId, response: Response) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if let (Invite::Received(txn), true) = (call.caller.invite, call.caller.state.on_answered()) {
+            call.caller.is_described = true;
+            self.respond(now, txn, response);
+        }
+    }
+
+    /// Our answer to the caller's offer, or (true) an offer to a caller who made none. Without either the call ends.
+    pub(super) fn description_for_caller(&mut self, now: Now, id: CallId) -> Option<(bool, Description)> {
+        let session = self.new_session_id();
+        let call = self.calls.get_mut(&id)?;
+        let (is_late, description) = match call.caller.exchange {
+            Exchange::Theirs { .. } => (false, answer_of(call, Side::Caller, session)),
+            Exchange::None | Exchange::Ours { .. } => (true, self.late_offer(id, session)),
+        };
+        if description.is_none() {
+            let (status, reason) = (StatusCode::SERVER_INTERNAL_ERROR, "no description for the caller");
+            self.end(now, id, EndedBy::System, status, reason);
+        }
+        Some((is_late, description?))
     }
 
     /// The caller hears its own phone's ringback.
@@ -217,60 +282,49 @@ impl Controller {
         }
     }
 
-    /// Both ends are made and joined (or, for a late offer, made): the caller gets its 200.
-    pub(super) fn answer_caller(&mut self, now: Now, id: CallId) {
-        let session = self.new_session_id();
-        let Some(call) = self.calls.get_mut(&id) else {
+    /// Both ends are made and joined (or, for a late offer, made): the caller gets its 200, unless it has it already.
+    pub(super) fn connect(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get(&id) else {
             return;
         };
-        let (is_late, description) = match call.caller.exchange {
-            Exchange::Theirs { .. } => (false, answer_of(call, Side::Caller, session)),
-            Exchange::None | Exchange::Ours { .. } => (true, self.late_offer(id, session)),
-        };
-        let Some(description) = description else {
-            let reason = "no description for the caller";
-            self.end(
-                now,
-                id,
-                EndedBy::System,
-                StatusCode::SERVER_INTERNAL_ERROR,
-                reason,
-            );
+        if call.caller.state.is_confirmed() {
+            // Answered before: with music, or because the call was transferred.
+            if call.caller.media.is_some() {
+                self.joined(now, id);
+            } else if let Some(call) = self.calls.get_mut(&id) {
+                call.stage.on_late_offer();
+            }
+            return;
+        }
+        let Some((is_late, description)) = self.description_for_caller(now, id) else {
             return;
         };
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        let moved = if is_late {
-            call.stage.on_late_offer()
+        if is_late {
+            call.stage.on_late_offer();
         } else {
-            call.stage.on_joined()
-        };
-        let Invite::Received(txn) = call.caller.invite else {
-            return;
-        };
-        if !moved || !call.caller.state.on_answered() {
-            return;
+            self.joined(now, id);
         }
-        if !is_late {
-            self.note_answered(now, id);
-        }
-        self.respond(now, txn, with_description(&description));
+        self.describe_caller(now, id, with_description(&description));
     }
 
     fn late_offer(&mut self, id: CallId, session: u64) -> Option<Description> {
         let call = self.calls.get_mut(&id)?;
-        let chosen = &call.callee.as_ref()?.media.as_ref()?.formats.first()?.codec;
+        let callee = call.callee.as_ref().and_then(|leg| leg.media.as_ref());
+        let chosen = callee
+            .and_then(|media| media.formats.first())
+            .map(|format| &format.codec);
+        let user = call.caller.user.as_ref();
         // The numbers are those the endpoint was made with.
-        let numbered = assign_payload_types(&self.policy.all(), &[]);
-        let usable = self.policy.beside(chosen);
+        let numbered = assign_payload_types(&self.policy.of(user), &[]);
+        let preferred = self.policy.beside(user, chosen);
         let fits = |codec: &sdp::Codec| {
-            numbered
-                .iter()
-                .find(|format| format.codec.matches(codec))
-                .cloned()
+            let same = |format: &&sdp::Format| format.codec.matches(codec);
+            numbered.iter().find(same).cloned()
         };
-        let formats = usable.iter().filter_map(fits).collect();
+        let formats = preferred.iter().filter_map(fits).collect();
         let transport = call.plan.local(&call.caller.endpoint)?;
         let session = call
             .caller
@@ -287,13 +341,12 @@ impl Controller {
         Some(offer)
     }
 
-    /// The caller's ACK with the answer to our late offer was carried out.
+    /// The two are connected.
     pub(super) fn joined(&mut self, now: Now, id: CallId) {
-        let answered = self
-            .calls
-            .get_mut(&id)
-            .is_some_and(|call| call.caller.media.is_some() && call.stage.on_joined());
-        if answered {
+        let is_first = self.calls.get_mut(&id).is_some_and(|call| {
+            call.caller.media.is_some() && call.stage.on_joined() && call.answered.is_none()
+        });
+        if is_first {
             self.note_answered(now, id);
         }
     }
@@ -318,20 +371,12 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        if !call.caller.state.on_acknowledged() || call.stage != Stage::AwaitingAnswer {
+        let is_late = matches!(call.caller.exchange, Exchange::Ours { .. }) && call.caller.media.is_none();
+        if !call.caller.state.on_acknowledged() || !is_late || call.stage == Stage::Ended {
             return;
         }
         match self.take_answer(id, Side::Caller, &request.body) {
-            Ok(()) => {
-                let Some(call) = self.calls.get_mut(&id) else {
-                    return;
-                };
-                if let Some(callee) = &call.callee {
-                    let (caller, callee) = (call.caller.endpoint.clone(), callee.endpoint.clone());
-                    call.plan.join(&caller, &callee);
-                }
-                self.send_media(now, id);
-            }
+            Ok(()) => self.settle(now, id),
             Err(reason) => self.end(now, id, EndedBy::System, StatusCode::NOT_ACCEPTABLE_HERE, &reason),
         }
     }
@@ -383,17 +428,23 @@ impl Controller {
     }
 
     fn leave_domain(&mut self, now: Now, id: CallId) {
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        // Lost is no news in either case: somebody else ended it.
-        if let Some(offer) = call.conversation.take() {
+        for side in [Side::Caller, Side::Callee, Side::Transferor, Side::Newcomer] {
+            self.release(now, id, side);
+        }
+        let entry = self.calls.get_mut(&id).and_then(|call| call.entry.take());
+        if let Some(entry) = entry {
+            self.by_entry.remove(&entry);
+            // Lost is no news: somebody else ended it.
+            let _lost: Race<()> = self.domain.leave(now.mono, entry);
+        }
+    }
+
+    /// The agent of this leg is free again.
+    pub(super) fn release(&mut self, now: Now, id: CallId, side: Side) {
+        let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
+        if let Some(offer) = leg.and_then(|leg| leg.conversation.take()) {
             self.by_offer.remove(&offer);
             let _lost: Race<()> = self.domain.release(now.mono, offer);
-        }
-        if let Some(entry) = call.entry.take() {
-            self.by_entry.remove(&entry);
-            let _lost: Race<()> = self.domain.leave(now.mono, entry);
         }
     }
 
@@ -404,6 +455,7 @@ impl Controller {
             &Reason::new("SIP", 487, "Caller gone"),
             StatusCode::REQUEST_TERMINATED,
         );
+        self.end_transfer(now, id, status);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -451,11 +503,11 @@ impl Controller {
         if let Some(until) = call.ring_until {
             self.deadlines.remove(&(until, Due::Ring(id)));
         }
-        for dialog in call.dialogs() {
+        for dialog in call.all_dialogs() {
             self.by_dialog.remove(&dialog);
         }
         self.pool.give_back(call.plan.host());
-        let detail = detail(&call, stats);
+        let detail = super::detail::detail(&call, stats);
         self.record(now, RecordKind::CallDetail(Box::new(detail)));
     }
 
@@ -474,9 +526,14 @@ impl Controller {
         let longest = Duration::from_secs(self.config.calls.duration_max_s);
         let lost_dialog = call.dialogs().any(|dialog| self.stack.dialog(dialog).is_none());
         let lost_place = call.entry.is_some_and(|entry| !self.domain.is_waiting(entry));
-        let conversation = call.conversation;
-        let swept =
-            conversation.is_some_and(|offer| self.domain.still_talking(now.mono, offer) == Race::Lost);
+        let sides = [Side::Caller, Side::Callee, Side::Transferor];
+        let legs = sides.into_iter().filter_map(|side| call.leg(side));
+        let conversations: Vec<_> = legs.filter_map(|leg| leg.conversation).collect();
+        // Each is confirmed, whatever becomes of the others.
+        let lost = conversations
+            .into_iter()
+            .map(|offer| self.domain.still_talking(now.mono, offer) == Race::Lost);
+        let swept = lost.fold(false, |any, lost| any || lost);
         let reason = if now.mono.saturating_duration_since(self.calls[&id].started) >= longest {
             "the call is too long"
         } else if lost_dialog {
@@ -566,7 +623,11 @@ pub(super) fn audio_of(selections: &[Selection]) -> Option<&sdp::NegotiatedMedia
 }
 
 pub(super) fn with_description(description: &Description) -> Response {
-    let mut response = Response::new(StatusCode::OK);
+    described(StatusCode::OK, description)
+}
+
+pub(super) fn described(status: StatusCode, description: &Description) -> Response {
+    let mut response = Response::new(status);
     put_content(&mut response, Content::sdp(description.to_string()));
     response
 }
@@ -599,58 +660,4 @@ fn unavailable(reason: &str) -> Box<Response> {
 
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
-    let ended = call.ended.as_ref();
-    let (ended, end) = ended.expect("a call is finished only after it ended");
-    let (ended, end) = (*ended, end.clone());
-    let media = |leg: &Leg| {
-        stats
-            .iter()
-            .find(|stats| stats.node == leg.endpoint)
-            .map(media_detail)
-    };
-    let callee = call.callee.as_ref();
-    CallDetail {
-        call: call.name.clone(),
-        sip_call_id: call.sip_call_id.clone(),
-        from: text(call.from.uri.as_bytes()),
-        to: call.to.clone(),
-        queue: call.queue().map(ToString::to_string),
-        answered_by: callee
-            .filter(|_| call.answered.is_some())
-            .and_then(|leg| leg.user.as_ref())
-            .map(ToString::to_string),
-        rung: call.rung.clone(),
-        started_unix_us: call.started_unix_us,
-        answered_unix_us: call.answered_unix_us,
-        ended_unix_us: end.at_unix_us,
-        wait_ms: ms(call
-            .answered
-            .unwrap_or(ended)
-            .saturating_duration_since(call.started)),
-        talk_ms: call
-            .answered
-            .map_or(0, |answered| ms(ended.saturating_duration_since(answered))),
-        ended_by: end.by,
-        status: end.status.code(),
-        reason: end.reason,
-        host: call.plan.host().to_string(),
-        caller_codec: call.caller.codec(),
-        callee_codec: callee.map_or_else(String::new, Leg::codec),
-        caller_media: media(&call.caller),
-        callee_media: callee.and_then(media),
-    }
-}
-
-fn media_detail(stats: &pb::EndpointStats) -> MediaDetail {
-    let ingress = stats.ingress.as_ref();
-    MediaDetail {
-        rx_packets: ingress.map_or(0, |ingress| ingress.packets),
-        tx_packets: stats.egress.as_ref().map_or(0, |egress| egress.packets),
-        lost: ingress.map_or(0, |ingress| ingress.lost),
-        jitter_ms: ingress.map_or(0.0, |ingress| ingress.jitter_ms),
-        mos: stats.mos_ingress,
-    }
 }

@@ -69,7 +69,8 @@ fn call_live(now: Now, call: &Call) -> CallLive {
         call: call.name.clone(),
         from: String::from_utf8_lossy(call.from.uri.as_bytes()).into_owned(),
         to: call.to.clone(),
-        queue: call.queue().map(|queue| queue.to_string()),
+        queue: call.queue.as_ref().map(ToString::to_string),
+        position: call.position,
         user: answered.or(rung).map(|user| user.to_string()),
         stage: match call.stage {
             Stage::Preparing => CallStage::Preparing,

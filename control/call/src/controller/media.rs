@@ -8,6 +8,7 @@ use crate::{
     journal::{EndedBy, RecordKind},
     media::Applied,
     pool::HostId,
+    scene::scene,
 };
 use sip::message::StatusCode;
 use std::time::Duration;
@@ -18,6 +19,8 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
+        let scene = scene(call, &self.config);
+        call.plan.set_scene(scene);
         let Some(kind) = call.plan.next_command() else {
             if call.plan.is_gone() {
                 self.finish(now, id, &[]);
@@ -26,6 +29,14 @@ impl Controller {
         };
         let host = call.plan.host().clone();
         self.command(now, host, Some(id), kind);
+    }
+
+    /// As [`Controller::send_media`], and goes on at once if the host has everything already.
+    pub(super) fn settle(&mut self, now: Now, id: CallId) {
+        self.send_media(now, id);
+        if self.calls.get(&id).is_some_and(|call| call.plan.is_settled()) {
+            self.media_settled(now, id);
+        }
     }
 
     pub(super) fn command(&mut self, now: Now, host: HostId, call: Option<CallId>, kind: pb::command::Kind) {
@@ -75,7 +86,7 @@ impl Controller {
         match call.plan.on_reply(reply.result) {
             Applied::Settled => self.media_settled(now, id),
             Applied::Behind => self.send_media(now, id),
-            Applied::Refused(message) => self.media_refused(now, id, &message),
+            Applied::Refused { subject, message } => self.media_refused(now, id, &subject, &message),
             Applied::Deleted(stats) => self.finish(now, id, &stats),
         }
     }
@@ -91,7 +102,7 @@ impl Controller {
         call.plan.on_silence();
         let seconds = self.config.media.reply_timeout_s;
         let message = format!("the media host did not answer within {seconds} s");
-        self.media_refused(now, id, &message);
+        self.media_refused(now, id, "", &message);
     }
 
     /// The host has what the call wants: go on.
@@ -102,9 +113,10 @@ impl Controller {
         match call.stage {
             Stage::Preparing => self.prepared(now, id),
             Stage::Offering => self.send_invites(now, id),
-            Stage::Connecting => self.answer_caller(now, id),
+            Stage::Connecting => self.connect(now, id),
             Stage::AwaitingAnswer => self.joined(now, id),
             Stage::Talking => {
+                self.seat_newcomer(now, id);
                 self.answer_reoffer(now, id, Side::Caller);
                 self.answer_reoffer(now, id, Side::Callee);
             }
@@ -112,17 +124,24 @@ impl Controller {
         }
     }
 
-    fn media_refused(&mut self, now: Now, id: CallId, message: &str) {
-        let Some(stage) = self.calls.get(&id).map(|call| call.stage) else {
+    fn media_refused(&mut self, now: Now, id: CallId, subject: &str, message: &str) {
+        let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
+        if subject == "node:music" && !call.lacks_prompt && call.stage != Stage::Ended {
+            // Better another music than none.
+            call.lacks_prompt = true;
+            self.counters.prompts_missing += 1;
+            self.send_media(now, id);
+            return;
+        }
+        let stage = call.stage;
         match stage {
             Stage::Ended => self.send_media(now, id),
             Stage::Talking => {
-                if let Some(call) = self.calls.get_mut(&id) {
-                    call.plan.revert();
-                }
+                call.plan.revert();
                 self.refuse_reoffers(now, id);
+                self.newcomer_gone(now, id, Some(StatusCode::SERVICE_UNAVAILABLE));
                 self.send_media(now, id);
             }
             Stage::Preparing if self.try_another_host(now, id) => {}
@@ -226,6 +245,10 @@ impl Controller {
                         "neither party sends audio any more",
                     );
                 }
+            }
+            (Some(pb::event::Kind::DigitEnded(digit)), Some(leg)) => {
+                let from = leg.endpoint.clone();
+                self.pass_digit_by_info(now, id, &from, digit);
             }
             (Some(pb::event::Kind::SessionEnded(_)), _) if call.stage != Stage::Ended => {
                 call.plan.give_up();

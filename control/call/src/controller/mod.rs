@@ -4,10 +4,13 @@
 //! each call drain [`Controller::poll_output`] in order and set an alarm for [`Controller::poll_timeout`].
 
 mod calling;
+mod detail;
+mod early;
 mod live;
 mod media;
 mod rounds;
 mod sip_events;
+mod transfer;
 mod within_dialog;
 
 use std::{
@@ -176,6 +179,8 @@ pub struct CallLive {
     pub to: String,
     /// The queue, if it goes to one.
     pub queue: Option<String>,
+    /// Its place among those who wait in the queue; 1 is next.
+    pub position: Option<usize>,
     /// Who is rung or talks to the caller.
     pub user: Option<String>,
     /// How far it is.
@@ -224,6 +229,8 @@ pub struct Counters {
     pub media_commands: u64,
     /// Commands that failed.
     pub media_errors: u64,
+    /// Calls whose music the media host did not have, so that they heard the built-in melody.
+    pub prompts_missing: u64,
     /// Commands without reply now.
     pub media_pending: usize,
     /// Offers to agents now, conversations included.
@@ -342,7 +349,7 @@ impl Controller {
         let hosts = config.media.hosts.iter().map(|host| host.name.clone());
         let mut controller = Self {
             routing: Routing::new(&config),
-            policy: CodecPolicy::new(&config.media.codecs),
+            policy: CodecPolicy::new(&config),
             registrar: Registrar::new(&config, now, nonce_key, &unknown)?,
             stack,
             domain: Domain::default(),
@@ -594,8 +601,10 @@ fn stack_config(config: &Config) -> StackConfig {
         Method::Prack,
         Method::Update,
         Method::Info,
+        Method::Refer,
+        Method::Notify,
     ];
-    stack.extensions = vec!["100rel", "timer", "path"];
+    stack.extensions = vec!["100rel", "timer", "replaces", "norefersub", "path"];
     stack.tel = false;
     // An INVITE may wait for as long as its queue lets it.
     let longest = config

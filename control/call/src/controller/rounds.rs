@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::{
     Controller, Due, Now, Purpose,
-    calling::{read_answer, text},
+    calling::{audio_of, capabilities, read_answer, text},
+    unix_us,
 };
 use crate::{
     call::{Call, CallId, Round, Side, Stage},
@@ -34,8 +35,12 @@ impl Controller {
             } => self.offered(now, offer, entry, agent),
             Output::Withdraw { offer, reason } => self.withdrawn(now, offer, reason),
             Output::Overdue { entry } => self.overdue(now, entry),
-            // Told to the caller once there are prompts.
-            Output::Position { .. } => {}
+            Output::Position { entry, position } => {
+                let call = self.by_entry.get(&entry).and_then(|id| self.calls.get_mut(id));
+                if let Some(call) = call {
+                    call.position = Some(position);
+                }
+            }
         }
     }
 
@@ -80,6 +85,7 @@ impl Controller {
             if let Some(call) = self.call_mut(id) {
                 call.stage.on_round_over();
             }
+            self.send_media(now, id);
         }
     }
 
@@ -90,8 +96,8 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        call.entry = None;
-        let name = call.queue().cloned();
+        (call.entry, call.position) = (None, None);
+        let name = call.queue.clone();
         let queue = self
             .config
             .queues
@@ -99,13 +105,30 @@ impl Controller {
             .find(|queue| Some(queue.name.as_str()) == name.as_deref());
         let status = queue.and_then(|queue| StatusCode::new(queue.timeout_status));
         let status = status.unwrap_or(StatusCode::TEMPORARILY_UNAVAILABLE);
-        self.end(now, id, EndedBy::System, status, "nobody answered in time");
+        self.nobody_came(now, id, EndedBy::System, status, "nobody answered in time");
+    }
+
+    /// Nobody takes the caller, and nobody else is to be tried.
+    pub(super) fn nobody_came(
+        &mut self,
+        now: Now,
+        id: CallId,
+        by: EndedBy,
+        status: StatusCode,
+        reason: &str,
+    ) {
+        let is_transfer = self.calls.get(&id).is_some_and(|call| call.transfer.is_some());
+        if is_transfer {
+            self.transfer_failed(now, id, status);
+        } else {
+            self.end(now, id, by, status, reason);
+        }
     }
 
     /// Makes room for a user's answer at the media host; the phones ring once there is a port to offer.
     pub(super) fn start_round(&mut self, now: Now, id: CallId, user: Name, offer: Option<OfferId>) {
         let bindings = self.registrar.bindings(&user).to_vec();
-        let formats = self.formats_beside(id);
+        let formats = self.formats_for(id, Some(&user));
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -145,16 +168,20 @@ impl Controller {
         }
     }
 
-    /// What is offered to who is called: what the caller chose, and what the media host can translate it to.
-    fn formats_beside(&self, id: CallId) -> Vec<sdp::Format> {
+    /// What is offered to who is called: what the caller chose first, if that is the policy.
+    pub(super) fn formats_for(&self, id: CallId, user: Option<&Name>) -> Vec<sdp::Format> {
         let media = self.calls.get(&id).and_then(|call| call.caller.media.as_ref());
         let chosen = media.and_then(|media| media.formats.first());
-        let codecs = chosen.map_or_else(|| self.policy.all(), |chosen| self.policy.beside(&chosen.codec));
+        let codecs = self.policy.beside(user, chosen.map(|format| &format.codec));
         assign_payload_types(&codecs, &[])
     }
 
     /// The port is there: every device of the user gets its INVITE.
     pub(super) fn send_invites(&mut self, now: Now, id: CallId) {
+        if self.move_of(id).is_some() {
+            self.send_move(now, id);
+            return;
+        }
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -182,9 +209,10 @@ impl Controller {
     }
 
     fn invite(&mut self, now: Now, id: CallId, user: &Name, endpoint: &str, binding: &Binding) {
-        let formats = self.formats_beside(id);
+        let formats = self.formats_for(id, Some(user));
         let session = self.new_session_id();
         let domain = self.config.domains.first().cloned().unwrap_or_default();
+        let address = address_of(user, &domain).unwrap_or_else(|| NameAddr::new(binding.uri.clone()));
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -199,14 +227,14 @@ impl Controller {
             mid: None,
         };
         let offer = sdp::write_offer(&[media], &mut session);
-        let request = invite_request(call, user, &domain, binding, &offer);
+        let request = invite_request(call, &address, &domain, binding, &offer);
         let sent = self.stack.request(now.mono, request, &binding.targets());
         let Some(round) = call.round.as_mut() else {
             return;
         };
         match sent {
             Ok(txn) => {
-                let mut leg = Leg::new(Invite::Sent(txn), binding.peer(), endpoint);
+                let mut leg = Leg::new(Invite::Sent(txn), address, binding.peer(), endpoint);
                 leg.user = Some(user.clone());
                 leg.session = Some(session);
                 leg.exchange = Exchange::Ours { offer };
@@ -214,16 +242,6 @@ impl Controller {
                 self.by_client.insert(txn, Purpose::Branch(id));
             }
             Err(_) => round.refused(StatusCode::SERVICE_UNAVAILABLE),
-        }
-    }
-
-    pub(super) fn branch_ringing(&mut self, now: Now, id: CallId, txn: ClientTxn) {
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        let rings = branch_of(call, txn).is_some_and(|leg| leg.state.on_ringing());
-        if rings && call.stage == Stage::Ringing {
-            self.ring_back(now, id);
         }
     }
 
@@ -239,27 +257,38 @@ impl Controller {
     ) {
         self.by_client.remove(&txn);
         let Some(call) = self.calls.get_mut(&id) else {
-            self.hang_up(now, dialog, &Reason::new("SIP", 487, "Caller gone"));
+            self.not_wanted(now, dialog, &Reason::new("SIP", 487, "Caller gone"));
             return;
         };
         let is_ringing = call.stage == Stage::Ringing;
         let leg = branch_of(call, txn);
         let Some(leg) = leg.filter(|leg| is_ringing && leg.state.is_pending()) else {
-            self.hang_up(now, dialog, &Reason::new("SIP", 200, "Call completed elsewhere"));
+            self.not_wanted(now, dialog, &Reason::new("SIP", 200, "Call completed elsewhere"));
             return;
         };
-        let media = match read_answer(leg, &response.body) {
+        // RFC 3262 §5: the answer may have come in a reliable provisional response and not again.
+        let known = leg.media.clone().filter(|_| response.body.is_empty());
+        let media = match known.map_or_else(|| read_answer(leg, &response.body), Ok) {
             Ok(media) => media,
             Err(problem) => {
                 leg.state.on_ended();
-                self.hang_up(now, dialog, &Reason::new("SIP", 488, &problem));
+                self.not_wanted(now, dialog, &Reason::new("SIP", 488, &problem));
                 self.branch_refused(now, id, txn, StatusCode::NOT_ACCEPTABLE_HERE);
                 return;
             }
         };
         leg.media = Some(media);
         if !self.win(now, id, txn, dialog) {
-            self.hang_up(now, dialog, &Reason::new("SIP", 487, "Answered too late"));
+            self.not_wanted(now, dialog, &Reason::new("SIP", 487, "Answered too late"));
+        }
+    }
+
+    /// An answer that nobody waits for any more. A party of another call that was to be brought here stays there.
+    fn not_wanted(&mut self, now: Now, dialog: DialogKey, reason: &Reason) {
+        if self.by_dialog.contains_key(&dialog) {
+            self.stay(now, dialog);
+        } else {
+            self.hang_up(now, dialog, reason);
         }
     }
 
@@ -273,10 +302,10 @@ impl Controller {
             if self.domain.accept(now.mono, offer) == Race::Lost {
                 return false;
             }
-            call.conversation = Some(offer);
             if let Some(entry) = call.entry.take() {
                 self.by_entry.remove(&entry);
             }
+            call.position = None;
         }
         if !call.stage.on_answered() {
             return false;
@@ -294,6 +323,9 @@ impl Controller {
         let mut callee = round.branches.remove(at);
         callee.dialog = Some(dialog);
         callee.state.on_answered();
+        callee.conversation = offer;
+        callee.is_described = true;
+        callee.joined_unix_us = unix_us(now.wall);
         let acknowledged = self.stack.ack(dialog, None).is_ok();
         if acknowledged {
             callee.state.on_acknowledged();
@@ -303,11 +335,10 @@ impl Controller {
                 .put(&callee.endpoint, Endpoint::agreed(media, callee.peer));
         }
         call.withdraw_endpoints(Some(&callee.endpoint));
-        if call.caller.media.is_some() {
-            let (caller, answered) = (call.caller.endpoint.clone(), callee.endpoint.clone());
-            call.plan.join(&caller, &answered);
-        }
+        call.early = None;
         call.callee = Some(callee);
+        self.follow_callee(id);
+        self.moved_here(now, id);
         self.by_dialog.insert(dialog, (id, Side::Callee));
         self.cancel_round(
             now,
@@ -315,8 +346,48 @@ impl Controller {
             &Reason::new("SIP", 200, "Call completed elsewhere"),
             StatusCode::OK,
         );
-        self.send_media(now, id);
+        self.transfer_done(now, id);
+        self.settle(now, id);
         true
+    }
+
+    /// A caller who has no description of ours yet is given the codec its counterpart chose, if it offered that too.
+    pub(super) fn follow_callee(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let callee = call.callee.as_ref().and_then(|leg| leg.media.clone());
+        if let Some(media) = callee {
+            self.follow(id, &media);
+        }
+    }
+
+    /// As [`Controller::follow_callee`], for a phone that has not answered yet.
+    pub(super) fn follow(&mut self, id: CallId, media: &sdp::NegotiatedMedia) {
+        let (Some(call), Some(chosen)) = (self.calls.get_mut(&id), media.formats.first()) else {
+            return;
+        };
+        let caller = &mut call.caller;
+        let Exchange::Theirs { offer, .. } = &caller.exchange else {
+            return;
+        };
+        if caller.is_described || !self.policy.passes_through() {
+            return;
+        }
+        let codecs = self.policy.beside(caller.user.as_ref(), Some(&chosen.codec));
+        let Ok(selections) = sdp::select(offer, &capabilities(codecs)) else {
+            return;
+        };
+        let Some(media) = audio_of(&selections).cloned() else {
+            return;
+        };
+        call.plan
+            .put(&caller.endpoint, Endpoint::agreed(&media, caller.peer));
+        caller.media = Some(media);
+        caller.exchange = Exchange::Theirs {
+            offer: offer.clone(),
+            selections,
+        };
     }
 
     /// A device refused, could not be reached, or did not answer.
@@ -329,9 +400,11 @@ impl Controller {
             return;
         };
         leg.state.on_ended();
+        let endpoint = leg.endpoint.clone();
         if let Some(round) = call.round.as_mut() {
             round.refused(status);
         }
+        self.early_gone(now, id, &endpoint);
         // RFC 3261 §16.7 step 5: the person declines on all devices.
         if status.class() == 6 {
             self.cancel_branches(now, id, &Reason::new("SIP", status.code(), "Declined elsewhere"));
@@ -339,7 +412,7 @@ impl Controller {
         self.close_round_if_over(now, id);
     }
 
-    fn close_round_if_over(&mut self, now: Now, id: CallId) {
+    pub(super) fn close_round_if_over(&mut self, now: Now, id: CallId) {
         let round = self
             .calls
             .get(&id)
@@ -371,8 +444,13 @@ impl Controller {
                 };
                 let _lost: Race<()> = self.domain.decline(now.mono, offer, why);
             }
-            None => self.end(now, id, EndedBy::Callee, status, "nobody took the call"),
+            None => {
+                let reason = "nobody took the call";
+                self.nobody_came(now, id, EndedBy::Callee, status, reason);
+                return;
+            }
         }
+        self.send_media(now, id);
     }
 
     pub(super) fn ring_timeout(&mut self, now: Now, id: CallId) {
@@ -380,16 +458,17 @@ impl Controller {
             return;
         };
         call.ring_until = None;
-        if call.stage == Stage::Ringing {
-            let reason = "nobody answered in time";
-            self.end(
-                now,
-                id,
-                EndedBy::System,
-                StatusCode::TEMPORARILY_UNAVAILABLE,
-                reason,
-            );
+        if call.stage != Stage::Ringing {
+            return;
         }
+        let (status, reason) = (StatusCode::TEMPORARILY_UNAVAILABLE, "nobody answered in time");
+        if call.transfer.is_some() {
+            self.cancel_round(now, id, &Reason::new("SIP", 408, "Not answered in time"), status);
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.stage.on_round_over();
+            }
+        }
+        self.nobody_came(now, id, EndedBy::System, status, reason);
     }
 
     /// Stops every phone that still rings and closes the round.
@@ -403,7 +482,9 @@ impl Controller {
             return;
         };
         for leg in &mut round.branches {
-            if let (Invite::Sent(txn), true) = (leg.invite, leg.state.on_cancel()) {
+            // A party of another call has no phone that rings: what it answers finds nobody.
+            let is_here_already = leg.dialog.is_some();
+            if let (Invite::Sent(txn), true, false) = (leg.invite, leg.state.on_cancel(), is_here_already) {
                 // One with its final response on the way is hung up when that comes.
                 let _late = self.stack.cancel(now.mono, txn, Some(reason));
             }
@@ -418,6 +499,7 @@ impl Controller {
         if let Some(until) = call.ring_until.take() {
             self.deadlines.remove(&(until, Due::Ring(id)));
         }
+        call.early = None;
         let Some(round) = call.round.take() else {
             return;
         };
@@ -438,27 +520,32 @@ impl Controller {
     }
 }
 
-fn branch_of(call: &mut Call, txn: ClientTxn) -> Option<&mut Leg> {
+pub(super) fn branch_of(call: &mut Call, txn: ClientTxn) -> Option<&mut Leg> {
     let branches = &mut call.round.as_mut()?.branches;
     branches.iter_mut().find(|leg| leg.invite == Invite::Sent(txn))
+}
+
+/// Our address of a user.
+pub(super) fn address_of(user: &str, domain: &str) -> Option<NameAddr> {
+    let host = Host::parse(domain.to_owned().into())?;
+    Some(NameAddr::new(Uri::sip(Some(user), &host, None)))
 }
 
 /// The INVITE to a device: what the caller says of itself, and nothing of the way it came.
 fn invite_request(
     call: &Call,
-    user: &Name,
+    to: &NameAddr,
     domain: &str,
     binding: &Binding,
     offer: &sdp::Description,
 ) -> Request {
     let mut request = Request::new(Method::Invite, &binding.uri);
     let headers = &mut request.headers;
-    headers.push_value(HeaderName::From, &anonymous_of_tag(&call.from));
-    let to = Host::parse(domain.to_owned().into()).map(|host| Uri::sip(Some(user), &host, None));
-    headers.push_value(
-        HeaderName::To,
-        &NameAddr::new(to.unwrap_or_else(|| binding.uri.clone())),
-    );
+    headers.push_value(HeaderName::From, &presented(&call.caller.address, domain));
+    headers.push_value(HeaderName::To, to);
+    if let Some(transfer) = &call.transfer {
+        headers.push_value(HeaderName::ReferredBy, &transfer.referred_by);
+    }
     for hop in &binding.path {
         headers.push_value(HeaderName::Route, hop);
     }
@@ -475,9 +562,16 @@ fn invite_request(
     request
 }
 
-/// The caller's address with its name, and a tag of ours to come.
-fn anonymous_of_tag(from: &NameAddr) -> NameAddr {
-    let address = NameAddr::new(from.uri.without_headers());
+/// The caller's address with its name, and a tag of ours to come. An address of a machine is replaced by our domain: it
+/// says where the caller is, not who.
+pub(super) fn presented(from: &NameAddr, domain: &str) -> NameAddr {
+    let is_machine = from.uri.host().is_some_and(|host| !matches!(host, Host::Name(_)));
+    let user = from.uri.user_unescaped().unwrap_or_default();
+    let ours = std::str::from_utf8(&user)
+        .ok()
+        .filter(|user| is_machine && !user.is_empty())
+        .and_then(|user| address_of(user, domain));
+    let address = ours.unwrap_or_else(|| NameAddr::new(from.uri.without_headers()));
     match from.display() {
         Some(name) => address.with_display(&text(&name)),
         None => address,

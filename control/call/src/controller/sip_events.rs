@@ -21,11 +21,14 @@ impl Controller {
                 flow,
                 dialog,
                 initial,
-                replaces: _,
-            } => match dialog {
-                Some(dialog) if initial => self.receive_invite(now, txn, &request, flow, dialog),
-                Some(dialog) => self.request_within(now, txn, &request, dialog),
-                None => self.request_outside(now, txn, &request, flow),
+                replaces,
+            } => match (dialog, replaces) {
+                (Some(dialog), Some(replaced)) if initial => {
+                    self.receive_replacement(now, txn, &request, flow, (dialog, replaced));
+                }
+                (Some(dialog), _) if initial => self.receive_invite(now, txn, &request, flow, dialog),
+                (Some(dialog), _) => self.request_within(now, txn, &request, dialog),
+                (None, _) => self.request_outside(now, txn, &request, flow),
             },
             Event::UnknownDialog { txn, .. } => {
                 if let Some(txn) = txn {
@@ -33,14 +36,15 @@ impl Controller {
                 }
             }
             Event::Cancelled { dialog, .. } => {
-                if let Some((id, _)) = self.by_dialog.get(&dialog).copied() {
-                    self.end(
-                        now,
-                        id,
-                        EndedBy::Caller,
-                        StatusCode::REQUEST_TERMINATED,
-                        "the caller cancelled",
-                    );
+                match self.by_dialog.get(&dialog).copied() {
+                    Some((id, Side::Newcomer)) => self.newcomer_gone(now, id, None),
+                    // A re-INVITE was cancelled: what stood before stands.
+                    Some((id, side)) if self.forget_reoffer(now, id, side) => {}
+                    Some((id, _)) => {
+                        let (status, reason) = (StatusCode::REQUEST_TERMINATED, "the caller cancelled");
+                        self.end(now, id, EndedBy::Caller, status, reason);
+                    }
+                    None => {}
                 }
             }
             Event::Ack { dialog, request } => self.acknowledged(now, dialog, &request),
@@ -67,8 +71,8 @@ impl Controller {
             // The dialog's end or another answer follows, and only that matters to a call.
             Event::ProvisionalAcknowledged { .. }
             | Event::ProvisionalTimedOut { .. }
-            | Event::AnswerTimedOut { .. }
-            | Event::GlareOver { .. } => {}
+            | Event::AnswerTimedOut { .. } => {}
+            Event::GlareOver { dialog, .. } => self.refresh_session(now, dialog),
         }
     }
 
@@ -117,7 +121,10 @@ impl Controller {
         }
         match side {
             Side::Caller => self.caller_acknowledged(now, id, request),
-            Side::Callee => {}
+            Side::Callee | Side::Transferor | Side::Newcomer => {
+                let leg = self.call_mut(id).and_then(|call| call.leg_mut(side));
+                leg.map(|leg| leg.state.on_acknowledged());
+            }
         }
     }
 
@@ -125,20 +132,36 @@ impl Controller {
         let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
             return;
         };
-        if let Some(leg) = self.call_mut(id).and_then(|call| call.leg_mut(side)) {
+        self.left(now, id, side, StatusCode::REQUEST_TERMINATED, "hung up");
+    }
+
+    /// A party is gone. Without one of the two there is no call; who stands aside is not one of the two.
+    fn left(&mut self, now: Now, id: CallId, side: Side, status: StatusCode, how: &str) {
+        match side {
+            Side::Transferor => return self.transferor_gone(now, id),
+            Side::Newcomer => return self.newcomer_gone(now, id, None),
+            Side::Callee if self.transferor_left(now, id) => return,
+            Side::Caller | Side::Callee => {}
+        }
+        let Some(call) = self.call_mut(id) else { return };
+        if let Some(leg) = call.leg_mut(side) {
             leg.state.on_ended();
         }
-        let (by, reason) = match side {
-            Side::Caller => (EndedBy::Caller, "the caller hung up"),
-            Side::Callee => (EndedBy::Callee, "the called party hung up"),
+        let by = call.ended_by(side);
+        let who = match by {
+            EndedBy::Caller => "the caller",
+            EndedBy::Callee => "the called party",
+            EndedBy::System => "somebody",
         };
-        self.end(now, id, by, StatusCode::REQUEST_TERMINATED, reason);
+        self.end(now, id, by, status, &format!("{who} {how}"));
     }
 
     /// A party is not there any more, though it said nothing.
     fn lost(&mut self, now: Now, dialog: DialogKey, reason: &str) {
-        if let Some((id, _)) = self.by_dialog.get(&dialog).copied() {
-            self.end(now, id, EndedBy::System, StatusCode::REQUEST_TIMEOUT, reason);
+        match self.by_dialog.get(&dialog).copied() {
+            Some((id, Side::Transferor)) => self.transferor_gone(now, id),
+            Some((id, _)) => self.end(now, id, EndedBy::System, StatusCode::REQUEST_TIMEOUT, reason),
+            None => {}
         }
     }
 
@@ -146,30 +169,27 @@ impl Controller {
         let Some((id, side)) = self.by_dialog.remove(&dialog) else {
             return;
         };
-        if let Some(leg) = self.call_mut(id).and_then(|call| call.leg_mut(side)) {
-            leg.state.on_ended();
-        }
-        let (by, status, text) = match (reason, side) {
-            (EndReason::RemoteBye, Side::Caller) => (
-                EndedBy::Caller,
-                StatusCode::REQUEST_TERMINATED,
-                "the caller hung up",
-            ),
-            (EndReason::RemoteBye, Side::Callee) => {
-                (EndedBy::Callee, StatusCode::REQUEST_TERMINATED, "hung up")
+        let (status, text) = match reason {
+            EndReason::RemoteBye => {
+                self.left(now, id, side, StatusCode::REQUEST_TERMINATED, "hung up");
+                return;
             }
-            (EndReason::Failed(status), _) => (EndedBy::System, status, "the call was not answered in time"),
-            (EndReason::Unknown, _) => (
-                EndedBy::System,
-                StatusCode::CALL_DOES_NOT_EXIST,
-                "a party lost the dialog",
-            ),
-            (
-                EndReason::LocalBye | EndReason::OtherFork | EndReason::NoResponse | EndReason::Forgotten,
-                _,
-            ) => (EndedBy::System, StatusCode::REQUEST_TERMINATED, "a dialog ended"),
+            EndReason::Failed(status) => (status, "the call was not answered in time"),
+            EndReason::Unknown => (StatusCode::CALL_DOES_NOT_EXIST, "a party lost the dialog"),
+            EndReason::LocalBye | EndReason::OtherFork | EndReason::NoResponse | EndReason::Forgotten => {
+                (StatusCode::REQUEST_TERMINATED, "a dialog ended")
+            }
         };
-        self.end(now, id, by, status, text);
+        match side {
+            Side::Transferor => self.transferor_gone(now, id),
+            Side::Newcomer => self.newcomer_gone(now, id, None),
+            Side::Caller | Side::Callee => {
+                if let Some(leg) = self.call_mut(id).and_then(|call| call.leg_mut(side)) {
+                    leg.state.on_ended();
+                }
+                self.end(now, id, EndedBy::System, status, text);
+            }
+        }
     }
 
     fn response(&mut self, now: Now, txn: ClientTxn, response: &Response, dialog: Option<DialogKey>) {
@@ -183,7 +203,7 @@ impl Controller {
                 } else if status.is_final() {
                     self.branch_failed(now, id, txn, response);
                 } else if status != StatusCode::TRYING {
-                    self.branch_ringing(now, id, txn);
+                    self.branch_progress(now, id, txn, response);
                 }
             }
             Some(Purpose::Refresh(id, side)) if status.is_final() => {

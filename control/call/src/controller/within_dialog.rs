@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     call::{CallId, Side, Stage},
-    leg::{Exchange, Invite},
+    leg::{Exchange, Invite, Leg, Reoffer},
     media::Endpoint,
 };
 
@@ -29,6 +29,7 @@ impl Controller {
                 self.pass_digits(now, id, side, request);
                 self.respond(now, txn, Response::new(StatusCode::OK));
             }
+            Method::Refer => self.referred(now, id, side, txn, request),
             Method::Options | Method::Prack => self.respond(now, txn, Response::new(StatusCode::OK)),
             _ => self.respond(now, txn, Response::new(StatusCode::METHOD_NOT_ALLOWED)),
         }
@@ -42,13 +43,13 @@ impl Controller {
         let Some(call) = self.calls.get(&id).filter(|call| call.stage == Stage::Talking) else {
             return;
         };
-        let other = match side {
-            Side::Caller => call.callee.as_ref(),
-            Side::Callee => Some(&call.caller),
-        };
-        let Some(other) = other else {
+        let Some(other) = call.counterpart(side) else {
             return;
         };
+        if let Some(dialog) = self.takes_info(other) {
+            self.send_digit(now, dialog, &digits, duration_ms);
+            return;
+        }
         let (host, session, node) = (
             call.plan.host().clone(),
             call.name.clone(),
@@ -68,13 +69,47 @@ impl Controller {
         self.command(now, host, None, pb::command::Kind::Act(act));
     }
 
+    /// The dialog of a party that digits reach by INFO only: it agreed on no telephone-events.
+    fn takes_info(&self, leg: &Leg) -> Option<DialogKey> {
+        let dialog = leg.dialog.filter(|_| !leg.takes_events())?;
+        let knows = self.stack.dialog(dialog)?.peer_allows(&Method::Info);
+        knows.then_some(dialog)
+    }
+
+    fn send_digit(&mut self, now: Now, dialog: DialogKey, digit: &str, duration_ms: u32) {
+        let body = format!("Signal={digit}\r\nDuration={duration_ms}\r\n");
+        let info =
+            DialogRequest::new(Method::Info).with_content(Content::new("application/dtmf-relay", body));
+        // A party that hung up needs no digits.
+        let _gone = self.stack.dialog_request(now.mono, dialog, info);
+    }
+
+    /// A digit that came as telephone-event goes on by INFO to a party that knows no telephone-events.
+    pub(super) fn pass_digit_by_info(&mut self, now: Now, id: CallId, from: &str, digit: &pb::DigitEnded) {
+        let Some(call) = self.calls.get(&id).filter(|call| call.stage == Stage::Talking) else {
+            return;
+        };
+        let side = if call.caller.endpoint == from {
+            Side::Caller
+        } else {
+            Side::Callee
+        };
+        let other = call.counterpart(side);
+        if let Some(dialog) = other.and_then(|leg| self.takes_info(leg)) {
+            self.send_digit(now, dialog, &digit.digit, digit.duration_ms.clamp(40, 10_000));
+        }
+    }
+
     /// A re-INVITE or UPDATE. The other party need not know: what changes is this one's endpoint.
     fn reoffered(&mut self, now: Now, id: CallId, side: Side, txn: ServerTxn, request: &Request) {
         let is_update = request.method == Method::Update;
-        let talks = self
-            .calls
-            .get(&id)
-            .is_some_and(|call| call.stage == Stage::Talking);
+        // Who is on hold with music, or is being transferred, may change its description too.
+        let may = self.calls.get(&id).is_some_and(|call| {
+            let is_agreed = call
+                .leg(side)
+                .is_some_and(|leg| leg.is_described && leg.media.is_some());
+            is_agreed && !matches!(call.stage, Stage::Preparing | Stage::Ended)
+        });
         if request.body.is_empty() {
             if is_update {
                 self.respond(now, txn, Response::new(StatusCode::OK));
@@ -83,7 +118,7 @@ impl Controller {
             }
             return;
         }
-        if !talks {
+        if !may {
             // RFC 3311 §5.2: it may try again when the call stands.
             let mut response = Response::new(StatusCode::SERVER_INTERNAL_ERROR);
             let _digits = response.headers.set(sip::message::HeaderName::RetryAfter, "2");
@@ -111,15 +146,12 @@ impl Controller {
             .calls
             .get_mut(&id)
             .ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
-        let other = match side {
-            Side::Caller => call.callee.as_ref(),
-            Side::Callee => Some(&call.caller),
-        };
-        // Whatever it changes to, the other party must still understand it.
+        let other = call.counterpart(side);
         let spoken = other
             .and_then(|leg| leg.media.as_ref())
             .and_then(|media| media.formats.first());
-        let codecs = spoken.map_or_else(|| self.policy.all(), |format| self.policy.beside(&format.codec));
+        let user = call.leg(side).and_then(|leg| leg.user.as_ref());
+        let codecs = self.policy.beside(user, spoken.map(|format| &format.codec));
         let selections = sdp::select(&offer, &capabilities(codecs))
             .map_err(|_| refuse(StatusCode::NOT_ACCEPTABLE_HERE))?;
         let leg = call
@@ -129,9 +161,10 @@ impl Controller {
             return Err(refuse(StatusCode::NOT_ACCEPTABLE_HERE));
         };
         let endpoint = Endpoint::agreed(media, leg.peer);
-        leg.media = Some(media.clone());
+        let before = (leg.media.replace(media.clone()), leg.exchange.clone());
         leg.exchange = Exchange::Theirs { offer, selections };
-        leg.reoffer = Some(txn);
+        let (media, exchange) = before;
+        leg.reoffer = Some(Reoffer { txn, media, exchange });
         let name = leg.endpoint.clone();
         call.plan.put(&name, endpoint);
         Ok(())
@@ -146,7 +179,7 @@ impl Controller {
         if !call.plan.is_settled() {
             return;
         }
-        let Some(txn) = call.leg_mut(side).and_then(|leg| leg.reoffer.take()) else {
+        let Some(Reoffer { txn, .. }) = call.leg_mut(side).and_then(|leg| leg.reoffer.take()) else {
             return;
         };
         let response = match answer_of(call, side, session) {
@@ -159,10 +192,34 @@ impl Controller {
     pub(super) fn refuse_reoffers(&mut self, now: Now, id: CallId) {
         for side in [Side::Caller, Side::Callee] {
             let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
-            if let Some(txn) = leg.and_then(|leg| leg.reoffer.take()) {
-                self.respond(now, txn, Response::new(StatusCode::SERVER_INTERNAL_ERROR));
-            }
+            let Some((leg, reoffer)) =
+                leg.and_then(|leg| Some(leg.reoffer.take()).flatten().map(|it| (leg, it)))
+            else {
+                continue;
+            };
+            (leg.media, leg.exchange) = (reoffer.media, reoffer.exchange);
+            self.respond(now, reoffer.txn, Response::new(StatusCode::SERVER_INTERNAL_ERROR));
         }
+    }
+
+    /// The party took its new offer back, and the stack answered it. True when there was one.
+    pub(super) fn forget_reoffer(&mut self, now: Now, id: CallId, side: Side) -> bool {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return false;
+        };
+        let Some(leg) = call.leg_mut(side) else {
+            return false;
+        };
+        let Some(reoffer) = leg.reoffer.take() else {
+            return leg.is_described;
+        };
+        (leg.media, leg.exchange) = (reoffer.media, reoffer.exchange);
+        let (name, peer) = (leg.endpoint.clone(), leg.peer);
+        if let Some(media) = leg.media.clone() {
+            call.plan.put(&name, Endpoint::agreed(&media, peer));
+        }
+        self.send_media(now, id);
+        true
     }
 
     /// A re-INVITE without offer asks for ours.
@@ -237,21 +294,32 @@ impl Controller {
             .stack
             .dialog(dialog)
             .is_some_and(|dialog| dialog.peer_allows(&Method::Update));
-        let request = if updates {
-            DialogRequest::new(Method::Update)
-        } else {
-            let Some(offer) = self.current_offer(id, side) else {
-                return;
-            };
-            let text = offer.to_string();
-            if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side)) {
-                leg.exchange = Exchange::Ours { offer };
-            }
-            DialogRequest::new(Method::Invite).with_content(Content::sdp(text))
-        };
+        if !updates {
+            self.reinvite(now, dialog);
+            return;
+        }
         // Should it not go out now, the stack's expiry ends the call in time.
-        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, request) {
+        let update = DialogRequest::new(Method::Update);
+        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, update) {
             self.by_client.insert(txn, Purpose::Refresh(id, side));
+        }
+    }
+
+    /// Tells a party again what is agreed with it.
+    pub(super) fn reinvite(&mut self, now: Now, dialog: DialogKey) {
+        let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
+            return;
+        };
+        let Some(offer) = self.current_offer(id, side) else {
+            return;
+        };
+        let invite = DialogRequest::new(Method::Invite).with_content(Content::sdp(offer.to_string()));
+        let Ok(txn) = self.stack.dialog_request(now.mono, dialog, invite) else {
+            return;
+        };
+        self.by_client.insert(txn, Purpose::Refresh(id, side));
+        if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side)) {
+            leg.exchange = Exchange::Ours { offer };
         }
     }
 
@@ -291,7 +359,7 @@ impl Controller {
 }
 
 /// RFC 3264 §8: lines of an earlier offer that we refused keep their place, switched off.
-fn refused_lines(exchange: &Exchange) -> Vec<OfferedMedia> {
+pub(super) fn refused_lines(exchange: &Exchange) -> Vec<OfferedMedia> {
     let Exchange::Theirs { offer, selections } = exchange else {
         return Vec::new();
     };

@@ -26,6 +26,7 @@ fn each_side_may_speak_its_own_law() {
     let alice = world.registered("alice", "wonder");
     let customer = world.phone("customer");
     world.phones[alice].codecs = vec![sdp::Codec::pcma()];
+    world.phones[customer].codecs = vec![sdp::Codec::pcmu()];
     world.call(customer, "support");
     world.run_ms(1_500);
     assert_eq!(

@@ -40,7 +40,7 @@ fn and_everything_is_accounted_for() {
     let session = world.media.sessions.values().next().unwrap();
     let edges: Vec<_> = session
         .edges
-        .iter()
+        .keys()
         .map(|(from, to)| (from.as_str(), to.as_str()))
         .collect();
     assert_eq!(edges, [("callee-1", "caller"), ("caller", "callee-1")]);

@@ -11,8 +11,42 @@ use proto::mediad::v1 as pb;
 pub struct Session {
     revision: u64,
     transports: BTreeMap<String, (pb::UdpTransport, u16)>,
-    pub nodes: BTreeMap<String, pb::Endpoint>,
-    pub edges: BTreeSet<(String, String)>,
+    pub nodes: BTreeMap<String, pb::node::Kind>,
+    pub edges: BTreeMap<(String, String), pb::Edge>,
+}
+
+impl Session {
+    fn endpoint(&self, name: &str) -> Option<&pb::Endpoint> {
+        match self.nodes.get(name) {
+            Some(pb::node::Kind::Endpoint(endpoint)) => Some(endpoint),
+            _ => None,
+        }
+    }
+
+    /// Where an endpoint sends to.
+    fn remote(&self, name: &str) -> Option<SocketAddr> {
+        let endpoint = self.endpoint(name).filter(|endpoint| sends(endpoint))?;
+        let to = self.transports[&endpoint.transport].0.remote.as_ref()?;
+        Some(SocketAddr::new(to.ip.parse().unwrap(), to.port as u16))
+    }
+
+    /// Who hears this node, rooms passed through: nobody hears itself in a room.
+    fn heard_by(&self, speaker: &str) -> BTreeSet<&str> {
+        let from = |node: &str| {
+            let node = node.to_owned();
+            let open = self.edges.iter().filter(|(_, edge)| !edge.muted);
+            open.filter(move |((from, _), _)| *from == node)
+                .map(|((_, to), _)| to.as_str())
+        };
+        let mut heard_by = BTreeSet::new();
+        for to in from(speaker) {
+            match self.nodes[to] {
+                pb::node::Kind::Room(_) => heard_by.extend(from(to).filter(|listener| *listener != speaker)),
+                _ => drop(heard_by.insert(to)),
+            }
+        }
+        heard_by
+    }
 }
 
 pub struct MediaHost {
@@ -22,6 +56,8 @@ pub struct MediaHost {
     pub fail: Option<&'static str>,
     /// It takes commands and says nothing.
     pub silent: bool,
+    /// Prompts it has.
+    pub prompts: Vec<&'static str>,
     next_port: u16,
 }
 
@@ -32,6 +68,7 @@ impl MediaHost {
             acts: Vec::new(),
             fail: None,
             silent: false,
+            prompts: Vec::new(),
             next_port: 20_000,
         }
     }
@@ -55,7 +92,16 @@ impl MediaHost {
         let result = match command.kind.expect("a command is something") {
             Kind::Apply(request) => match self.fail {
                 Some(message) => Err(message.to_owned()),
-                None => self.apply(&request).map(Reply::Apply),
+                None => match self.missing_prompt(&request) {
+                    Some(error) => {
+                        let result = Some(Reply::Error(error));
+                        return Some(pb::CommandReply {
+                            id: command.id,
+                            result,
+                        });
+                    }
+                    None => self.apply(&request).map(Reply::Apply),
+                },
             },
             Kind::Delete(request) => self.delete(&request).map(Reply::Delete),
             Kind::Act(request) => {
@@ -85,6 +131,26 @@ impl MediaHost {
         })
     }
 
+    fn missing_prompt(&self, request: &pb::ApplyRequest) -> Option<pb::Error> {
+        let players = request.put_nodes.iter().filter_map(|node| match &node.kind {
+            Some(pb::node::Kind::Player(player)) => Some((node, player)),
+            _ => None,
+        });
+        let mut missing = players.filter(|(_, player)| {
+            let prompts = player.items.iter().filter_map(|item| match &item.source {
+                Some(pb::play_item::Source::Prompt(prompt)) => Some(prompt),
+                _ => None,
+            });
+            let mut prompts = prompts.into_iter();
+            prompts.any(|prompt| !self.prompts.contains(&prompt.as_str()))
+        });
+        missing.next().map(|(node, _)| pb::Error {
+            code: 5,
+            message: "no such prompt".to_owned(),
+            subject: format!("node:{}", node.id),
+        })
+    }
+
     fn apply(&mut self, request: &pb::ApplyRequest) -> Result<pb::ApplyReply, String> {
         let current = self.sessions.get(&request.session).cloned().unwrap_or_default();
         if request
@@ -103,7 +169,7 @@ impl MediaHost {
         let mut next = current;
         for id in &request.remove_nodes {
             next.nodes.remove(id).ok_or(format!("node {id} does not exist"))?;
-            next.edges.retain(|(from, to)| from != id && to != id);
+            next.edges.retain(|(from, to), _| from != id && to != id);
         }
         for id in &request.remove_transports {
             next.transports
@@ -122,15 +188,18 @@ impl MediaHost {
             next.transports.insert(transport.id.clone(), (udp.clone(), port));
         }
         for node in &request.put_nodes {
-            let Some(pb::node::Kind::Endpoint(endpoint)) = &node.kind else {
-                return Err("only endpoints".to_owned());
-            };
-            check_endpoint(&node.id, endpoint, &next)?;
-            next.nodes.insert(node.id.clone(), endpoint.clone());
+            let kind = node.kind.as_ref().ok_or("a node is something")?;
+            if let pb::node::Kind::Endpoint(endpoint) = kind {
+                check_endpoint(&node.id, endpoint, &next)?;
+            }
+            let known = next.nodes.insert(node.id.clone(), kind.clone());
+            if known.is_some_and(|known| std::mem::discriminant(&known) != std::mem::discriminant(kind)) {
+                return Err(format!("node {} becomes another kind", node.id));
+            }
         }
         for edge in &request.remove_edges {
             let key = (edge.from.clone(), edge.to.clone());
-            if !next.edges.remove(&key) {
+            if next.edges.remove(&key).is_none() {
                 return Err(format!("edge {key:?} does not exist"));
             }
         }
@@ -141,7 +210,8 @@ impl MediaHost {
             {
                 return Err(format!("edge {}>{} has no ends", edge.from, edge.to));
             }
-            next.edges.insert((edge.from.clone(), edge.to.clone()));
+            next.edges
+                .insert((edge.from.clone(), edge.to.clone()), edge.clone());
         }
         next.revision += 1;
         let reply = reply_of(&next);
@@ -151,7 +221,11 @@ impl MediaHost {
 
     fn delete(&mut self, request: &pb::DeleteRequest) -> Result<pb::DeleteReply, String> {
         let session = self.sessions.remove(&request.session).ok_or("no such session")?;
-        let stats = session.nodes.keys().map(|node| pb::EndpointStats {
+        let endpoints = session
+            .nodes
+            .keys()
+            .filter(|node| session.endpoint(node).is_some());
+        let stats = endpoints.map(|node| pb::EndpointStats {
             node: node.clone(),
             ingress: Some(pb::StreamStats {
                 packets: 500,
@@ -181,27 +255,46 @@ impl MediaHost {
                     .get(transport)
                     .is_some_and(|(_, port)| address(*port) == at)
             };
-            let speakers = session
-                .nodes
-                .iter()
-                .filter(|(_, node)| here(&node.transport) && receives(node));
-            for (speaker, _) in speakers {
-                let to = session
-                    .edges
-                    .iter()
-                    .filter(|(from, _)| from == speaker)
-                    .map(|(_, to)| to);
-                for listener in to
-                    .filter_map(|to| session.nodes.get(to))
-                    .filter(|node| sends(node))
-                {
-                    let (udp, _) = &session.transports[&listener.transport];
-                    let remote = udp.remote.as_ref();
-                    heard_at.extend(remote.map(|to| SocketAddr::new(to.ip.parse().unwrap(), to.port as u16)));
+            for speaker in session.nodes.keys() {
+                let node = session.endpoint(speaker);
+                if node.is_none_or(|node| !here(&node.transport) || !receives(node)) {
+                    continue;
                 }
+                heard_at.extend(
+                    session
+                        .heard_by(speaker)
+                        .iter()
+                        .filter_map(|to| session.remote(to)),
+                );
             }
         }
         heard_at
+    }
+
+    /// What players play to who receives there: `tone:NAME` or `prompt:NAME`.
+    pub fn played_to(&self, at: SocketAddr) -> Vec<String> {
+        let mut played = Vec::new();
+        for session in self.sessions.values() {
+            for (name, node) in &session.nodes {
+                let pb::node::Kind::Player(player) = node else {
+                    continue;
+                };
+                if !session
+                    .heard_by(name)
+                    .iter()
+                    .any(|to| session.remote(to) == Some(at))
+                {
+                    continue;
+                }
+                assert_eq!(player.repeat, Some(0), "it goes on");
+                played.extend(player.items.iter().map(|item| match &item.source {
+                    Some(pb::play_item::Source::Tone(tone)) => format!("tone:{tone}"),
+                    Some(pb::play_item::Source::Prompt(prompt)) => format!("prompt:{prompt}"),
+                    other => panic!("{other:?}"),
+                }));
+            }
+        }
+        played
     }
 }
 

@@ -28,6 +28,8 @@ use crate::world::server;
 pub enum Behaviour {
     /// 180, then 200 after so many milliseconds.
     Answer(u64),
+    /// 183 with a description, then 200 after so many milliseconds.
+    Early(u64),
     /// 180 and nothing more.
     Ring,
     /// This status.
@@ -62,6 +64,12 @@ pub struct Phone {
     pub invite: Option<ClientTxn>,
     /// The last INVITE that came.
     pub invited_by: Option<Request>,
+    /// The dialog that ringing made.
+    pub early: Option<DialogKey>,
+    /// What NOTIFYs told it, in order.
+    pub notified: Vec<String>,
+    /// INFOs it got, their bodies.
+    pub informed: Vec<String>,
     /// The Path its registrations carry.
     pub path: Option<&'static str>,
     register: Option<ClientTxn>,
@@ -99,6 +107,9 @@ impl Phone {
             password: "",
             invite: None,
             invited_by: None,
+            early: None,
+            notified: Vec::new(),
+            informed: Vec::new(),
             path: None,
             register: None,
             has_tried: false,
@@ -151,6 +162,11 @@ impl Phone {
     }
 
     pub fn call(&mut self, now: Instant, to: &str, with_offer: bool) {
+        self.call_with(now, to, with_offer, |_| {});
+    }
+
+    /// A call whose INVITE says more.
+    pub fn call_with(&mut self, now: Instant, to: &str, with_offer: bool, edit: impl Fn(&mut Request)) {
         let own = self.own();
         let to = format!("sip:{to}@example.com");
         let mut request = Self::request(Method::Invite, &to, &own, &to);
@@ -165,7 +181,35 @@ impl Phone {
                 .unwrap();
             request.body = offer.to_string().into();
         }
+        edit(&mut request);
         self.invite = Some(self.stack.request(now, request, &[self.server()]).unwrap());
+    }
+
+    /// Asks the other side to bring its party to this address.
+    pub fn refer(&mut self, now: Instant, to: &str) {
+        self.notified.clear();
+        let refer = DialogRequest::new(Method::Refer);
+        let refer = refer.with_header("Refer-To", format!("<{to}>")).unwrap();
+        self.send(now, refer);
+    }
+
+    /// Refuses the call that rings.
+    pub fn refuse(&mut self, now: Instant, status: StatusCode) {
+        let (_, txn, _) = self.answer_at.take().expect("it rings");
+        (self.dialog, self.remote) = (None, None);
+        self.stack.respond(now, txn, Response::new(status)).unwrap();
+    }
+
+    /// Its dialog as it names it to others, escaped for a URI, and as a header.
+    pub fn replaces(&self) -> (String, String) {
+        let replaces = self.stack.dialog(self.dialog.unwrap()).unwrap().replaces();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let [call_id, to, from] =
+            [&replaces.call_id, &replaces.to_tag, &replaces.from_tag].map(|part| text(part));
+        (
+            format!("{call_id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}"),
+            format!("{call_id};to-tag={to};from-tag={from}"),
+        )
     }
 
     fn transport(&self) -> LocalTransport {
@@ -298,6 +342,12 @@ impl Phone {
                 initial,
                 ..
             } => {
+                let body = String::from_utf8_lossy(&request.body);
+                match request.method {
+                    Method::Notify => self.notified.extend(body.lines().next().map(str::to_owned)),
+                    Method::Info => self.informed.push(body.into_owned()),
+                    _ => {}
+                }
                 let status = match (&request.method, initial) {
                     (Method::Invite, true) => return self.invited(now, txn, request, dialog),
                     (Method::Invite, false) => return self.answer(now, txn, &request),
@@ -345,6 +395,17 @@ impl Phone {
                 self.dialog = dialog;
                 let _gone = self.stack.respond(now, txn, Response::new(StatusCode::RINGING));
             }
+            Behaviour::Early(after_ms) => {
+                self.dialog = dialog;
+                let offer = Description::parse(&request.body).expect("an INVITE to a phone has an offer");
+                let answer = self.make_answer(&offer).expect("it can do what is offered");
+                let mut progress = Response::new(StatusCode::SESSION_PROGRESS);
+                let sdp = "application/sdp";
+                progress.headers.push(HeaderName::ContentType, sdp).unwrap();
+                progress.body = answer.to_string().into();
+                let _gone = self.stack.respond_reliable(now, txn, progress);
+                self.answer_at = Some((now + Duration::from_millis(after_ms), txn, request));
+            }
             Behaviour::Answer(after_ms) => {
                 self.dialog = dialog;
                 let _gone = self.stack.respond(now, txn, Response::new(StatusCode::RINGING));
@@ -384,6 +445,15 @@ impl Phone {
                 self.statuses.push(status.code());
             }
             self.last_response = Some(response.clone());
+            self.early = dialog.filter(|_| status.is_provisional());
+            if status.is_provisional() && self.offer.is_some() && !response.body.is_empty() {
+                self.dialog = dialog;
+                self.remote = Some(Description::parse(&response.body).unwrap());
+            }
+            if !status.is_success() && status.is_final() && !self.talks() {
+                self.dialog = None;
+                self.remote = None;
+            }
             if let (true, Some(dialog)) = (status.is_success(), dialog) {
                 self.connected(now, dialog, &response);
             }

@@ -61,6 +61,8 @@ pub fn config() -> Config {
         ]
         queues = [{ name = "support", agents = ["alice", "bob"] }]
         media.hosts = [{ name = "m1", address = "http://10.0.0.2:7000" }]
+        media.codecs = ["PCMU", "PCMA"]
+        calls.answer_before_music = false
         "#,
     )
     .unwrap()
@@ -325,6 +327,15 @@ impl World {
             }
         }
         pairs
+    }
+
+    /// What players play to a phone.
+    pub fn played_to(&self, phone: usize) -> Vec<String> {
+        let phone = &self.phones[phone];
+        if phone.remote.is_none() {
+            return Vec::new();
+        }
+        self.media.played_to(phone.media)
     }
 
     pub fn agent(&self, name: &str) -> AgentState {

@@ -33,8 +33,8 @@ fn each_with_its_key() {
             "media.codecs = \"G729\": unknown codec",
         ),
         (
-            mistake(|c| c.calls.answer_before_music = true),
-            "media hosts cannot play music yet",
+            mistake(|c| c.accounts[0].codecs = vec!["GSM".into()]),
+            "accounts.alice.codecs = \"GSM\": unknown codec",
         ),
         (mistake(|c| c.registration.expires_min_s = 9_000), "registration"),
     ];

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Every tone, by its name in the contract.
-const TONES: [(&str, Country, CallProgress); 12] = [
+const TONES: [(&str, Country, CallProgress); 13] = [
     ("dial-us", Country::Us, CallProgress::Dial),
     ("dial-uk", Country::Uk, CallProgress::Dial),
     ("dial-de", Country::De, CallProgress::Dial),
@@ -23,6 +23,7 @@ const TONES: [(&str, Country, CallProgress); 12] = [
     ("congestion-us", Country::Us, CallProgress::Congestion),
     ("congestion-uk", Country::Uk, CallProgress::Congestion),
     ("congestion-de", Country::De, CallProgress::Congestion),
+    ("melody", Country::Us, CallProgress::Melody),
 ];
 
 /// A player with every value checked; whether its prompts are there is the host's to find out.

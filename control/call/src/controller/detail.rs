@@ -1,0 +1,92 @@
+//! The detail record of a call that is over.
+
+use proto::mediad::v1 as pb;
+
+use super::{calling::text, live::ms};
+use crate::{
+    call::{Call, Past, Side},
+    cdr::{CallDetail, LegDetail, MediaDetail},
+};
+
+/// Everything about a call, with what the media host counted.
+pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
+    let ended = call.ended.as_ref();
+    let (ended, end) = ended.expect("a call is finished only after it ended");
+    let (ended, end) = (*ended, end.clone());
+    let parties = parties(call, end.at_unix_us);
+    let media = |party: &Past| {
+        let of_it = stats.iter().find(|stats| stats.node == party.endpoint);
+        of_it.map(media_detail)
+    };
+    // Who called came first, who was brought to it last is who answered in the end.
+    let first = |side| parties.iter().find(|party| party.side == side);
+    let last = |side| parties.iter().rev().find(|party| party.side == side);
+    let (caller, callee) = (first(Side::Caller), last(Side::Callee));
+    let legs = parties.iter().map(|party| LegDetail {
+        called: party.side == Side::Callee,
+        address: text(party.address.uri.as_bytes()),
+        user: party.user.as_ref().map(ToString::to_string),
+        joined_unix_us: party.joined_unix_us,
+        left_unix_us: party.left_unix_us,
+        codec: party.codec.clone(),
+        media: media(party),
+    });
+    CallDetail {
+        call: call.name.clone(),
+        sip_call_id: call.sip_call_id.clone(),
+        from: text(call.from.uri.as_bytes()),
+        to: call.to.clone(),
+        queue: call.queue.as_ref().map(ToString::to_string),
+        answered_by: callee
+            .filter(|_| call.answered.is_some())
+            .and_then(|party| party.user.as_ref())
+            .map(ToString::to_string),
+        rung: call.rung.clone(),
+        started_unix_us: call.started_unix_us,
+        answered_unix_us: call.answered_unix_us,
+        ended_unix_us: end.at_unix_us,
+        wait_ms: ms(call
+            .answered
+            .unwrap_or(ended)
+            .saturating_duration_since(call.started)),
+        talk_ms: call
+            .answered
+            .map_or(0, |answered| ms(ended.saturating_duration_since(answered))),
+        ended_by: end.by,
+        status: end.status.code(),
+        reason: end.reason,
+        host: call.plan.host().to_string(),
+        caller_codec: caller.map_or_else(String::new, |party| party.codec.clone()),
+        callee_codec: callee.map_or_else(String::new, |party| party.codec.clone()),
+        caller_media: caller.and_then(media),
+        callee_media: callee.and_then(media),
+        legs: legs.collect(),
+    }
+}
+
+/// Everybody who was in the call, in the order they came.
+fn parties(call: &Call, ended_unix_us: u64) -> Vec<Past> {
+    let mut parties = call.past.clone();
+    for side in [Side::Caller, Side::Callee] {
+        let leg = call.leg(side).filter(|leg| !is_past(leg.endpoint.as_str(), call));
+        parties.extend(leg.map(|leg| Past::of(leg, call.role(side), ended_unix_us)));
+    }
+    parties.sort_by_key(|party| party.joined_unix_us);
+    parties
+}
+
+/// A caller that was moved to another call is among those who left already.
+fn is_past(endpoint: &str, call: &Call) -> bool {
+    call.past.iter().any(|past| past.endpoint == endpoint)
+}
+
+fn media_detail(stats: &pb::EndpointStats) -> MediaDetail {
+    let ingress = stats.ingress.as_ref();
+    MediaDetail {
+        rx_packets: ingress.map_or(0, |ingress| ingress.packets),
+        tx_packets: stats.egress.as_ref().map_or(0, |egress| egress.packets),
+        lost: ingress.map_or(0, |ingress| ingress.lost),
+        jitter_ms: ingress.map_or(0.0, |ingress| ingress.jitter_ms),
+        mos: stats.mos_ingress,
+    }
+}

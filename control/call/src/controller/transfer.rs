@@ -1,0 +1,725 @@
+//! Transfers: one party asks, by REFER, that the other be brought to somebody else; or somebody takes a party's place by
+//! INVITE with Replaces.
+//!
+//! The party that is transferred keeps its session, its dialog and its description. The one that asked stands aside
+//! until it is known how it ends: it leaves when the target is here, and comes back when the target is not.
+
+use sdp::{LocalSession, OfferedMedia, assign_payload_types};
+use sip::{
+    dialog::DialogId,
+    header::{NameAddr, Reason, Replaces},
+    message::{HeaderName, Method, Request, Response, StatusCode},
+    stack::{Content, DialogKey, DialogRequest, Flow, ServerTxn},
+    uri::Uri,
+};
+use std::time::Duration;
+
+use super::{
+    Controller, Due, Now, Purpose,
+    calling::{answer_of, text, with_description},
+    rounds::{address_of, presented},
+    unix_us,
+    within_dialog::refused_lines,
+};
+use crate::{
+    call::{Call, CallId, Newcomer, Past, Round, Side, Stage, Transfer},
+    domain::Race,
+    journal::{EndedBy, RecordKind},
+    leg::{Exchange, Invite, Leg},
+    media::Endpoint,
+    routing::Destination,
+    services::Transfers,
+};
+
+/// Who hangs up this soon after its transfer failed did not know that it had: it believes to have left.
+const PARTING: Duration = Duration::from_secs(1);
+/// How long a party may take to answer the re-INVITE that moves it.
+const MOVE_MAX: Duration = Duration::from_secs(32);
+
+/// What a REFER asks for.
+enum Order {
+    /// Bring the other to whoever is at this address.
+    Blind(Destination, String),
+    /// Bring together the others of two calls; of this one, the one who asked sits here.
+    Attended(CallId, Side),
+    /// Nobody can be reached that way.
+    Vain(StatusCode),
+}
+
+impl Controller {
+    /// A REFER in a call.
+    pub(super) fn referred(&mut self, now: Now, id: CallId, side: Side, txn: ServerTxn, request: &Request) {
+        let order = match self.read_order(id, side, request) {
+            Ok(order) => order,
+            Err(status) => {
+                self.respond(now, txn, Response::new(status));
+                return;
+            }
+        };
+        // RFC 4488: who does not want to be told is not.
+        let refuses = request
+            .headers
+            .get(HeaderName::ReferSub)
+            .is_some_and(|value| value.eq_ignore_ascii_case(b"false"));
+        let cseq = request.headers.cseq().map_or(0, |cseq| cseq.number);
+        let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
+        let notify = leg.and_then(|leg| {
+            leg.refers += 1;
+            // RFC 3515 §2.4.6: the first needs no id, the others must have one.
+            let event_id = (leg.refers > 1).then_some(cseq);
+            Some((leg.dialog?, event_id))
+        });
+        self.respond(now, txn, Response::new(StatusCode::ACCEPTED));
+        let notify = notify.filter(|_| !refuses);
+        match order {
+            Order::Blind(destination, to) => self.transfer_blind(now, id, side, notify, destination, to),
+            Order::Attended(other, seat) => self.transfer_attended(now, (id, side), (other, seat), notify),
+            Order::Vain(status) => self.notify(now, notify, status),
+        }
+    }
+
+    fn read_order(&self, id: CallId, side: Side, request: &Request) -> Result<Order, StatusCode> {
+        let call = self.calls.get(&id).ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
+        let leg = call.leg(side).ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
+        self.may_transfer(leg)?;
+        if !is_settled(call) || !matches!(side, Side::Caller | Side::Callee) {
+            return Err(StatusCode::REQUEST_PENDING);
+        }
+        let target = request.headers.refer_to().ok().flatten();
+        let uri = target.ok_or(StatusCode::BAD_REQUEST)?.uri;
+        // RFC 5057 §5.1: 404, 480 or 481 to a request in a dialog would end it. Where the target cannot be reached the
+        // REFER is accepted, and fails.
+        let order = match replaces_in(&uri)? {
+            Some(replaces) => self.named_call(id, &replaces),
+            None => {
+                let destination = self.routing.route(&uri, &self.registrar);
+                destination.map(|destination| Order::Blind(destination, dialled(&uri)))
+            }
+        };
+        Ok(order.unwrap_or_else(Order::Vain))
+    }
+
+    /// The call that a Refer-To names by one of its dialogs.
+    fn named_call(&self, id: CallId, replaces: &Replaces) -> Result<Order, StatusCode> {
+        let named = self.stack.find_dialog(&DialogId::of_replaces(replaces));
+        let named = named.and_then(|dialog| self.by_dialog.get(&dialog));
+        let (other, seat) = *named.ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
+        let found = self.calls.get(&other).filter(|_| other != id);
+        let found = found.ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
+        match (found.stage, seat) {
+            (Stage::Talking, Side::Caller | Side::Callee) if is_settled(found) => {
+                Ok(Order::Attended(other, seat))
+            }
+            // It did not wait for the answer of whom it called: the other waits in its stead.
+            (Stage::Ringing | Stage::Offering | Stage::Waiting, Side::Caller) if found.transfer.is_none() => {
+                Ok(Order::Attended(other, seat))
+            }
+            _ => Err(StatusCode::REQUEST_PENDING),
+        }
+    }
+
+    fn may_transfer(&self, leg: &Leg) -> Result<(), StatusCode> {
+        let may = match self.config.calls.transfers {
+            Transfers::Users => leg.user.is_some(),
+            Transfers::All => true,
+            Transfers::None => false,
+        };
+        may.then_some(()).ok_or(StatusCode::FORBIDDEN)
+    }
+
+    fn transfer_blind(
+        &mut self,
+        now: Now,
+        id: CallId,
+        side: Side,
+        notify: Option<(DialogKey, Option<u32>)>,
+        destination: Destination,
+        to: String,
+    ) {
+        if !self.stand_aside(id, side, notify, to) {
+            return;
+        }
+        self.tell_transferor(now, id, StatusCode::TRYING);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.destination = destination.clone();
+        match destination {
+            Destination::User(user) => self.start_round(now, id, user, None),
+            Destination::Queue(queue) => {
+                call.queue = Some(queue.clone());
+                // The queue has it; who transferred it need not wait for an agent, and may be one.
+                self.transfer_done(now, id);
+                self.enqueue(now, id, &queue, 0);
+            }
+        }
+        self.send_media(now, id);
+    }
+
+    /// Who asked leaves its place, which is the callee's from now on. False when it cannot.
+    fn stand_aside(
+        &mut self,
+        id: CallId,
+        side: Side,
+        notify: Option<(DialogKey, Option<u32>)>,
+        to: String,
+    ) -> bool {
+        let domain = self.config.domains.first().cloned().unwrap_or_default();
+        let Some(call) = self.calls.get_mut(&id) else {
+            return false;
+        };
+        if call.callee.is_none() || !call.stage.on_transfer() {
+            return false;
+        }
+        if side == Side::Caller {
+            let callee = call.callee.as_mut().expect("looked at above");
+            std::mem::swap(&mut call.caller, callee);
+            call.is_turned = !call.is_turned;
+        }
+        let leg = call.callee.take().expect("looked at above");
+        let referred_by = leg.user.as_ref().and_then(|user| address_of(user, &domain));
+        for (dialog, side) in [(call.caller.dialog, Side::Caller), (leg.dialog, Side::Transferor)] {
+            self.by_dialog.extend(dialog.map(|dialog| (dialog, (id, side))));
+        }
+        call.transfer = Some(Transfer {
+            referred_by: referred_by.unwrap_or_else(|| presented(&leg.address, &domain)),
+            leg,
+            notify,
+            told: None,
+            to,
+            from: None,
+        });
+        true
+    }
+
+    /// Two calls of one party become one. The call that began first lives on; the party of the other is moved to it by
+    /// a re-INVITE, so that who waited longest notices nothing.
+    fn transfer_attended(
+        &mut self,
+        now: Now,
+        asked: (CallId, Side),
+        named: (CallId, Side),
+        notify: Option<(DialogKey, Option<u32>)>,
+    ) {
+        let (kept, moved) = if asked.0 < named.0 {
+            (asked, named)
+        } else {
+            (named, asked)
+        };
+        let Some(source) = self.calls.get(&moved.0) else {
+            return;
+        };
+        if source.stage != Stage::Talking
+            || self
+                .calls
+                .get(&kept.0)
+                .is_none_or(|call| call.stage != Stage::Talking)
+        {
+            self.transfer_ringing(now, asked, named.0, notify);
+            return;
+        }
+        let from = match moved.1 {
+            Side::Caller => Side::Callee,
+            _ => Side::Caller,
+        };
+        let Some(guest) = source.leg(from) else { return };
+        let (user, peer, address) = (guest.user.clone(), guest.peer, guest.address.clone());
+        let name = user
+            .clone()
+            .unwrap_or_else(|| text(&guest.address.uri.user_unescaped().unwrap_or_default()).into());
+        let to = text(address.uri.as_bytes());
+        if !self.stand_aside(kept.0, kept.1, notify, to) {
+            return;
+        }
+        self.tell_transferor(now, kept.0, StatusCode::TRYING);
+        let formats = self.formats_for(kept.0, user.as_ref());
+        let Some(call) = self.calls.get_mut(&kept.0) else {
+            return;
+        };
+        call.transfer.as_mut().expect("it stood aside").from = Some((moved.0, from));
+        call.stage.on_offer();
+        call.rounds += 1;
+        call.withdraw_endpoints(None);
+        let endpoint = format!("callee-{}", call.rounds);
+        call.plan.put(&endpoint, Endpoint::offered(&formats, peer));
+        call.offered.push(endpoint);
+        call.destination = Destination::User(name.clone());
+        call.round = Some(Round {
+            user: name,
+            offer: None,
+            devices: Vec::new(),
+            branches: Vec::new(),
+            refusal: None,
+        });
+        self.send_media(now, kept.0);
+    }
+
+    /// Who asked did not wait until the one it called answered: its own call ends, and the other is brought there.
+    fn transfer_ringing(
+        &mut self,
+        now: Now,
+        (id, side): (CallId, Side),
+        other: CallId,
+        notify: Option<(DialogKey, Option<u32>)>,
+    ) {
+        let Some(call) = self.calls.get(&other) else {
+            return;
+        };
+        let (destination, to) = (call.destination.clone(), call.to.clone());
+        let (status, reason) = (
+            StatusCode::REQUEST_TERMINATED,
+            "the caller transferred another call to it",
+        );
+        self.end(now, other, EndedBy::Caller, status, reason);
+        self.transfer_blind(now, id, side, notify, destination, to);
+    }
+
+    /// The endpoint is there: the party of the other call is asked to send its audio to it.
+    pub(super) fn send_move(&mut self, now: Now, id: CallId) {
+        let Some((from, seat)) = self.move_of(id) else {
+            return;
+        };
+        let session = self.new_session_id();
+        let guest = self.calls.get(&from).and_then(|call| call.leg(seat));
+        let user = guest.and_then(|leg| leg.user.clone());
+        let formats = self.formats_for(id, user.as_ref());
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if !call.stage.on_offer_ready() && call.stage != Stage::Ringing {
+            return;
+        }
+        if call.ring_until.is_none() {
+            let until = now.mono + MOVE_MAX;
+            call.ring_until = Some(until);
+            self.deadlines.insert((until, Due::Ring(id)));
+        }
+        let endpoint = call.offered.last().cloned().unwrap_or_default();
+        let transport = call.plan.local(&endpoint);
+        let sent = match (
+            transport,
+            self.calls.get_mut(&from).and_then(|call| call.leg_mut(seat)),
+        ) {
+            (Some(transport), Some(guest)) => {
+                let codecs: Vec<sdp::Codec> = formats.into_iter().map(|format| format.codec).collect();
+                let known = guest.media.iter().flat_map(|media| &media.formats);
+                let known: Vec<sdp::Format> = known.map(format_of).collect();
+                let session = guest
+                    .session
+                    .get_or_insert_with(|| LocalSession::new(session, transport.address));
+                let mut lines = vec![OfferedMedia::Audio {
+                    formats: assign_payload_types(&codecs, &known),
+                    transport,
+                    rtcp_mux: false,
+                    mid: None,
+                }];
+                lines.extend(refused_lines(&guest.exchange));
+                let offer = sdp::write_offer(&lines, session);
+                let mut leg = Leg::new(guest.invite, guest.address.clone(), guest.peer, &endpoint);
+                (leg.dialog, leg.user) = (guest.dialog, guest.user.clone());
+                (leg.session, leg.exchange) =
+                    (guest.session.clone(), Exchange::Ours { offer: offer.clone() });
+                guest.dialog.map(|dialog| (dialog, offer, leg))
+            }
+            _ => None,
+        };
+        self.ask_to_move(now, id, sent);
+    }
+
+    fn ask_to_move(&mut self, now: Now, id: CallId, sent: Option<(DialogKey, sdp::Description, Leg)>) {
+        let sent = sent.and_then(|(dialog, offer, leg)| {
+            let invite = DialogRequest::new(Method::Invite).with_content(Content::sdp(offer.to_string()));
+            let txn = self.stack.dialog_request(now.mono, dialog, invite).ok()?;
+            Some((txn, leg))
+        });
+        let Some(round) = self.calls.get_mut(&id).and_then(|call| call.round.as_mut()) else {
+            return;
+        };
+        match sent {
+            Some((txn, mut leg)) => {
+                leg.invite = Invite::Sent(txn);
+                round.branches.push(leg);
+                self.by_client.insert(txn, Purpose::Branch(id));
+            }
+            // It hung up, or makes an offer of its own just now.
+            None => round.refused(StatusCode::TEMPORARILY_UNAVAILABLE),
+        }
+        self.close_round_if_over(now, id);
+    }
+
+    /// The call and seat that a party is being moved from.
+    pub(super) fn move_of(&self, id: CallId) -> Option<(CallId, Side)> {
+        self.calls.get(&id)?.transfer.as_ref()?.from
+    }
+
+    /// The party answered from its new place: it is gone from its old call, which has nobody left to talk to.
+    pub(super) fn moved_here(&mut self, now: Now, id: CallId) {
+        let Some((from, seat)) = self.move_of(id) else {
+            return;
+        };
+        let left = unix_us(now.wall);
+        let Some(source) = self.calls.get_mut(&from) else {
+            return;
+        };
+        let role = source.role(seat);
+        let Some(guest) = source.leg_mut(seat) else { return };
+        let conversation = guest.conversation.take();
+        let past = Past::of(guest, role, left);
+        (guest.dialog, guest.state) = (None, crate::leg::LegState::Ended);
+        source.past.push(past);
+        if seat == Side::Callee {
+            source.callee = None;
+        }
+        if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.callee.as_mut()) {
+            leg.conversation = conversation;
+        }
+        self.by_offer.extend(conversation.map(|offer| (offer, id)));
+        let name = self
+            .calls
+            .get(&id)
+            .map_or_else(String::new, |call| call.name.clone());
+        let reason = format!("transferred to call {name}");
+        self.end(now, from, EndedBy::System, StatusCode::OK, &reason);
+    }
+
+    /// The target is here, or waits in its place: who asked leaves, and its agent is free.
+    pub(super) fn transfer_done(&mut self, now: Now, id: CallId) {
+        self.tell_transferor(now, id, StatusCode::OK);
+        self.release(now, id, Side::Transferor);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(transfer) = call.transfer.take() else {
+            return;
+        };
+        let record = RecordKind::CallTransferred {
+            call: call.name.clone(),
+            by: text(transfer.leg.address.uri.as_bytes()),
+            to: transfer.to,
+            status: StatusCode::OK.code(),
+        };
+        self.record(now, record);
+        self.part(
+            now,
+            id,
+            Side::Callee,
+            transfer.leg,
+            &Reason::new("SIP", 200, "Call transferred"),
+        );
+    }
+
+    /// Nobody took the transferred party: who asked has it back, or, when it is gone, the queue it came by.
+    pub(super) fn transfer_failed(&mut self, now: Now, id: CallId, status: StatusCode) {
+        self.tell_transferor(now, id, status);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(transfer) = call.transfer.take() else {
+            return;
+        };
+        call.withdraw_endpoints(None);
+        let record = RecordKind::CallTransferred {
+            call: call.name.clone(),
+            by: text(transfer.leg.address.uri.as_bytes()),
+            to: transfer.to,
+            status: status.code(),
+        };
+        if transfer.leg.state.is_confirmed() && call.stage.on_returned() {
+            let dialog = transfer.leg.dialog;
+            self.by_dialog
+                .extend(dialog.map(|dialog| (dialog, (id, Side::Callee))));
+            call.callee = Some(transfer.leg);
+            call.returned = Some(now.mono);
+            self.record(now, record);
+            self.settle(now, id);
+            return;
+        }
+        call.past.push(Past::of(
+            &transfer.leg,
+            call.role(Side::Callee),
+            unix_us(now.wall),
+        ));
+        self.record(now, record);
+        self.abandoned(now, id, status);
+    }
+
+    /// Who is left by who transferred it goes back to the queue it came by.
+    fn abandoned(&mut self, now: Now, id: CallId, status: StatusCode) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if let Some(queue) = call.queue.clone() {
+            call.destination = Destination::Queue(queue.clone());
+            self.enqueue(now, id, &queue, 1);
+        } else {
+            let reason = "the transfer failed, and who asked for it is gone";
+            self.end(now, id, EndedBy::System, status, reason);
+        }
+    }
+
+    /// Who has a call back since a moment hung up: that crossed the news of the failure. False when it is no such.
+    pub(super) fn transferor_left(&mut self, now: Now, id: CallId) -> bool {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return false;
+        };
+        let crossed = call
+            .returned
+            .is_some_and(|at| now.mono.saturating_duration_since(at) < PARTING);
+        let is_free = call.transfer.is_none() && call.newcomer.is_none();
+        if !crossed || call.queue.is_none() || !is_free {
+            return false;
+        }
+        if !call.stage.on_transfer() {
+            return false;
+        }
+        self.release(now, id, Side::Callee);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return false;
+        };
+        if let Some(mut leg) = call.callee.take() {
+            leg.state.on_ended();
+            self.part(
+                now,
+                id,
+                Side::Callee,
+                leg,
+                &Reason::new("SIP", 200, "Call transferred"),
+            );
+        }
+        self.abandoned(now, id, StatusCode::TEMPORARILY_UNAVAILABLE);
+        true
+    }
+
+    /// The call ends while a transfer is under way, or somebody was about to take a place in it.
+    pub(super) fn end_transfer(&mut self, now: Now, id: CallId, status: StatusCode) {
+        let status = if status.is_success() {
+            StatusCode::REQUEST_TERMINATED
+        } else {
+            status
+        };
+        self.tell_transferor(now, id, status);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let (transfer, newcomer) = (call.transfer.take(), call.newcomer.take());
+        if let Some(transfer) = transfer {
+            let reason = Reason::new("SIP", status.code(), "The transferred party is gone");
+            self.part(now, id, Side::Callee, transfer.leg, &reason);
+        }
+        if let Some(Newcomer { leg, .. }) = newcomer
+            && let Invite::Received(txn) = leg.invite
+        {
+            self.by_dialog.retain(|dialog, _| leg.dialog != Some(*dialog));
+            self.respond(now, txn, Response::new(StatusCode::CALL_DOES_NOT_EXIST));
+        }
+    }
+
+    /// Who asked for a transfer hung up; it goes on.
+    pub(super) fn transferor_gone(&mut self, now: Now, id: CallId) {
+        self.release(now, id, Side::Transferor);
+        let leg = self
+            .calls
+            .get_mut(&id)
+            .and_then(|call| call.leg_mut(Side::Transferor));
+        if let Some(leg) = leg {
+            leg.state.on_ended();
+            if let Some(dialog) = leg.dialog.take() {
+                self.by_dialog.remove(&dialog);
+            }
+        }
+    }
+
+    /// A party leaves the call, which goes on. Its endpoint stays until the end, for its counts.
+    fn part(&mut self, now: Now, id: CallId, seat: Side, mut leg: Leg, reason: &Reason) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            let past = Past::of(&leg, call.role(seat), unix_us(now.wall));
+            call.past.push(past);
+            call.plan.mute(&leg.endpoint);
+        }
+        if let Some(reoffer) = leg.reoffer.take() {
+            self.respond(now, reoffer.txn, Response::new(StatusCode::REQUEST_TERMINATED));
+        }
+        let Some(dialog) = leg.dialog else { return };
+        self.by_dialog.remove(&dialog);
+        if leg.state.is_confirmed() {
+            let bye = DialogRequest::new(Method::Bye).with_value(HeaderName::Reason, reason);
+            // A dialog that is gone needs no BYE.
+            let _gone = self.stack.dialog_request(now.mono, dialog, bye);
+        }
+    }
+
+    /// RFC 3515 §2.4.5: who asked is told how it goes, each thing once.
+    pub(super) fn tell_transferor(&mut self, now: Now, id: CallId, status: StatusCode) {
+        let transfer = self.calls.get_mut(&id).and_then(|call| call.transfer.as_mut());
+        let Some(transfer) = transfer.filter(|transfer| transfer.told != Some(status)) else {
+            return;
+        };
+        transfer.told = Some(status);
+        let notify = transfer.notify;
+        self.notify(now, notify, status);
+    }
+
+    fn notify(&mut self, now: Now, to: Option<(DialogKey, Option<u32>)>, status: StatusCode) {
+        let Some((dialog, event_id)) = to else { return };
+        let event = event_id.map_or_else(|| "refer".to_owned(), |cseq| format!("refer;id={cseq}"));
+        let state = if status.is_final() {
+            "terminated;reason=noresource"
+        } else {
+            "active;expires=180"
+        };
+        let line = format!("SIP/2.0 {} {}\r\n", status.code(), status.reason());
+        let notify = DialogRequest::new(Method::Notify)
+            .with_header("Event", event)
+            .and_then(|request| request.with_header("Subscription-State", state))
+            .map(|request| request.with_content(Content::new("message/sipfrag;version=2.0", line)));
+        if let Ok(notify) = notify {
+            // It may have hung up and not want to know.
+            let _gone = self.stack.dialog_request(now.mono, dialog, notify);
+        }
+    }
+
+    /// A party that was to be moved stays where it is: its audio goes back to the old place.
+    pub(super) fn stay(&mut self, now: Now, dialog: DialogKey) {
+        let _gone = self.stack.ack(dialog, None);
+        self.reinvite(now, dialog);
+    }
+
+    /// An INVITE that takes the place of a party (RFC 3891): call pick-up, and transfers that a phone does by itself.
+    pub(super) fn receive_replacement(
+        &mut self,
+        now: Now,
+        txn: ServerTxn,
+        request: &Request,
+        flow: Flow,
+        dialogs: (DialogKey, DialogKey),
+    ) {
+        let (dialog, replaced) = dialogs;
+        if let Err(refusal) = self.admit_replacement(now, txn, request, flow, dialog, replaced) {
+            self.counters.calls_refused += 1;
+            self.respond(now, txn, *refusal);
+        }
+    }
+
+    fn admit_replacement(
+        &mut self,
+        now: Now,
+        txn: ServerTxn,
+        request: &Request,
+        flow: Flow,
+        dialog: DialogKey,
+        replaced: DialogKey,
+    ) -> Result<(), Box<Response>> {
+        let refuse = |status| Box::new(Response::new(status));
+        let user = self.authorise(now, request, flow)?;
+        let from = request
+            .headers
+            .from()
+            .map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
+        let found = self.by_dialog.get(&replaced).copied();
+        let (id, seat) = found.ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
+        let call = self.calls.get(&id).filter(|call| is_settled(call));
+        let call = call.ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
+        let endpoint = format!("newcomer-{}", call.past.len() + 1);
+        let mut leg = Leg::new(Invite::Received(txn), from, flow.remote.ip(), &endpoint);
+        (leg.dialog, leg.user) = (Some(dialog), user);
+        self.may_transfer(&leg).map_err(refuse)?;
+        // Whose place it takes is talking: there is no time to make an offer of ours.
+        if request.body.is_empty() {
+            return Err(refuse(StatusCode::NOT_ACCEPTABLE_HERE));
+        }
+        let wanted = self.read_first_offer(request, &mut leg, flow.remote.ip())?;
+        let call = self.calls.get_mut(&id).expect("looked at above");
+        call.plan.put(&endpoint, wanted);
+        call.newcomer = Some(Newcomer { leg, replaces: seat });
+        self.by_dialog.insert(dialog, (id, Side::Newcomer));
+        self.settle(now, id);
+        Ok(())
+    }
+
+    /// The newcomer's endpoint is there: it takes the place, and who had it leaves.
+    pub(super) fn seat_newcomer(&mut self, now: Now, id: CallId) {
+        let session = self.new_session_id();
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if call.stage != Stage::Talking || call.newcomer.is_none() || !call.plan.is_settled() {
+            return;
+        }
+        let Some(answer) = answer_of(call, Side::Newcomer, session) else {
+            self.newcomer_gone(now, id, Some(StatusCode::SERVER_INTERNAL_ERROR));
+            return;
+        };
+        let Newcomer { mut leg, replaces } = call.newcomer.take().expect("looked at above");
+        let Some(old) = call.leg_mut(replaces) else { return };
+        leg.state.on_answered();
+        (leg.is_described, leg.joined_unix_us) = (true, unix_us(now.wall));
+        let Invite::Received(txn) = leg.invite else { return };
+        if let Some(dialog) = leg.dialog {
+            self.by_dialog.insert(dialog, (id, replaces));
+        }
+        let newcomer = text(leg.address.uri.as_bytes());
+        let mut old = std::mem::replace(old, leg);
+        let record = RecordKind::CallTransferred {
+            call: call.name.clone(),
+            by: text(old.address.uri.as_bytes()),
+            to: newcomer,
+            status: StatusCode::OK.code(),
+        };
+        self.record(now, record);
+        self.respond(now, txn, with_description(&answer));
+        if let Some(offer) = old.conversation.take() {
+            self.by_offer.remove(&offer);
+            let _lost: Race<()> = self.domain.release(now.mono, offer);
+        }
+        self.part(now, id, replaces, old, &Reason::new("SIP", 200, "Call replaced"));
+        self.send_media(now, id);
+    }
+
+    /// It hung up before it had the place, or cannot have it.
+    pub(super) fn newcomer_gone(&mut self, now: Now, id: CallId, status: Option<StatusCode>) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(Newcomer { leg, .. }) = call.newcomer.take() else {
+            return;
+        };
+        call.plan.remove(&leg.endpoint);
+        if let Some(dialog) = leg.dialog {
+            self.by_dialog.remove(&dialog);
+        }
+        if let (Some(status), Invite::Received(txn)) = (status, leg.invite) {
+            self.respond(now, txn, Response::new(status));
+        }
+        self.send_media(now, id);
+    }
+}
+
+/// Both talk, and nobody is on the way in or out.
+fn is_settled(call: &Call) -> bool {
+    call.stage == Stage::Talking && call.transfer.is_none() && call.newcomer.is_none()
+}
+
+/// What a Refer-To says about a dialog to take the place of.
+fn replaces_in(uri: &Uri) -> Result<Option<Replaces>, StatusCode> {
+    let found = uri
+        .headers()
+        .find(|(name, _)| name.eq_ignore_ascii_case(b"Replaces"));
+    let Some((_, value)) = found else {
+        return Ok(None);
+    };
+    let value = value.into_owned().into();
+    let parsed = Replaces::parse(&value).map_err(|_| StatusCode::BAD_REQUEST)?;
+    Ok(Some(parsed))
+}
+
+/// An address as records write it: without what was added for one use.
+fn dialled(uri: &Uri) -> String {
+    text(NameAddr::new(uri.without_headers()).uri.as_bytes())
+}
+
+fn format_of(format: &sdp::NegotiatedFormat) -> sdp::Format {
+    sdp::Format {
+        payload_type: format.rx_payload_type,
+        codec: format.codec.clone(),
+    }
+}

@@ -1,0 +1,83 @@
+//! What may be spoken, by whom, and what one side's choice means for the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sdp::Codec;
+
+use crate::{config::Config, domain::Name};
+
+/// The codec a configuration names.
+pub(crate) fn codec_named(name: &str) -> Option<Codec> {
+    // RFC 7587 §7: what our decoder likes to get; 10 ms is what it can do at least.
+    let opus = Codec::opus(Some("minptime=10;useinbandfec=1"));
+    let known = [Codec::pcmu(), Codec::pcma(), Codec::g722(), opus];
+    known
+        .into_iter()
+        .find(|codec| codec.name.eq_ignore_ascii_case(name))
+}
+
+/// What each party may speak. Media hosts translate, so that the two of a call need no codec in common.
+#[derive(Debug, Clone)]
+pub(crate) struct CodecPolicy {
+    outside: Vec<Codec>,
+    inside: Vec<Codec>,
+    accounts: BTreeMap<String, Vec<Codec>>,
+    passes_through: bool,
+}
+
+impl CodecPolicy {
+    pub(crate) fn new(config: &Config) -> Self {
+        let named =
+            |names: &[String]| -> Vec<Codec> { names.iter().filter_map(|name| codec_named(name)).collect() };
+        let outside = named(&config.media.codecs);
+        let inside = match named(&config.media.codecs_inside) {
+            none if none.is_empty() => outside.clone(),
+            some => some,
+        };
+        let own = config
+            .accounts
+            .iter()
+            .filter(|account| !account.codecs.is_empty());
+        Self {
+            accounts: own
+                .map(|account| (account.user.clone(), named(&account.codecs)))
+                .collect(),
+            passes_through: config.media.pass_through,
+            outside,
+            inside,
+        }
+    }
+
+    /// What a party may speak, preferred first, with telephone-events at each clock rate.
+    pub(crate) fn of(&self, user: Option<&Name>) -> Vec<Codec> {
+        with_events(self.audio_of(user).to_vec())
+    }
+
+    /// As [`CodecPolicy::of`], for a party whose counterpart speaks `chosen`: that first, because then nothing has to
+    /// be translated.
+    pub(crate) fn beside(&self, user: Option<&Name>, chosen: Option<&Codec>) -> Vec<Codec> {
+        let mut codecs = self.audio_of(user).to_vec();
+        if let Some(chosen) = chosen.filter(|_| self.passes_through) {
+            codecs.sort_by_key(|codec| !codec.matches(chosen));
+        }
+        with_events(codecs)
+    }
+
+    /// True when a party should follow its counterpart's choice where it can.
+    pub(crate) fn passes_through(&self) -> bool {
+        self.passes_through
+    }
+
+    fn audio_of(&self, user: Option<&Name>) -> &[Codec] {
+        match user {
+            Some(user) => self.accounts.get(&**user).unwrap_or(&self.inside),
+            None => &self.outside,
+        }
+    }
+}
+
+fn with_events(mut codecs: Vec<Codec>) -> Vec<Codec> {
+    let clocks: BTreeSet<u32> = codecs.iter().map(|codec| codec.clock_hz).collect();
+    codecs.extend(clocks.into_iter().map(Codec::telephone_event));
+    codecs
+}

@@ -1,0 +1,328 @@
+//! The wanted media graph of a session, and the commands that make it so.
+//!
+//! A call says what it wants; [`MediaPlan::next_command`] gives the difference to what the media host has, one command
+//! at a time, so that a lost or refused one leaves no doubt about what stands.
+
+mod codecs;
+mod node;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use proto::mediad::v1 as pb;
+use sdp::LocalTransport;
+
+use self::node::{Edge, Node};
+pub(crate) use self::{
+    codecs::{CodecPolicy, codec_named},
+    node::{Endpoint, Scene},
+};
+use crate::pool::HostId;
+
+/// Everything a session holds.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Graph {
+    nodes: BTreeMap<String, Node>,
+    /// By (from, to).
+    edges: BTreeMap<(String, String), Edge>,
+}
+
+/// How a session stands at its host.
+#[derive(Debug, Clone, PartialEq)]
+enum Standing {
+    /// Nothing was asked yet.
+    Absent,
+    /// It has this graph.
+    Applied(Graph),
+    /// It was given up: the host lost it, or it was deleted.
+    Gone,
+}
+
+/// What is under way.
+#[derive(Debug, Clone, PartialEq)]
+enum Flight {
+    Apply(Graph),
+    Delete,
+}
+
+/// A call's session on its media host.
+#[derive(Debug)]
+pub(crate) struct MediaPlan {
+    session: String,
+    owner: String,
+    interface: String,
+    host: HostId,
+    wanted: Graph,
+    standing: Standing,
+    flight: Option<Flight>,
+    is_over: bool,
+    /// Where the host receives, by endpoint: RTP, and RTCP when it is not the next port.
+    local: BTreeMap<String, (SocketAddr, Option<u16>)>,
+}
+
+/// What a reply means for the call.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Applied {
+    /// The host has what is wanted.
+    Settled,
+    /// Another command is needed.
+    Behind,
+    /// The host refused because of `subject` (`node:music`); what stood before stands.
+    Refused { subject: String, message: String },
+    /// The session is deleted, with its counts.
+    Deleted(Vec<pb::EndpointStats>),
+}
+
+impl MediaPlan {
+    pub(crate) fn new(session: &str, owner: &str, interface: &str, host: HostId) -> Self {
+        Self {
+            session: session.to_owned(),
+            owner: owner.to_owned(),
+            interface: interface.to_owned(),
+            host,
+            wanted: Graph::default(),
+            standing: Standing::Absent,
+            flight: None,
+            is_over: false,
+            local: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn host(&self) -> &HostId {
+        &self.host
+    }
+
+    /// The host may have something of the session.
+    pub(crate) fn may_exist(&self) -> bool {
+        self.standing != Standing::Absent
+    }
+
+    /// Another host is to have it; only before one has it.
+    pub(crate) fn move_to(&mut self, host: HostId) {
+        self.host = host;
+    }
+
+    pub(crate) fn put(&mut self, name: &str, endpoint: Endpoint) {
+        self.wanted
+            .nodes
+            .insert(name.to_owned(), Node::Endpoint(endpoint));
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.wanted.nodes.remove(name);
+        self.wanted
+            .edges
+            .retain(|(from, to), _| from != name && to != name);
+    }
+
+    /// The endpoint keeps its place and its counts, and neither hears nor is heard.
+    pub(crate) fn mute(&mut self, name: &str) {
+        if let Some(Node::Endpoint(endpoint)) = self.wanted.nodes.get_mut(name) {
+            endpoint.mute();
+        }
+    }
+
+    /// Who hears whom from now on, and what is there beside the endpoints. An edge with an end that is not there is
+    /// left out.
+    pub(crate) fn set_scene(&mut self, scene: Scene) {
+        let nodes = &mut self.wanted.nodes;
+        nodes.retain(|_, node| node.is_endpoint());
+        nodes.extend(scene.nodes);
+        let is_there = |(from, to): &(String, String)| nodes.contains_key(from) && nodes.contains_key(to);
+        self.wanted.edges = scene
+            .edges
+            .into_iter()
+            .filter(|(ends, _)| is_there(ends))
+            .collect();
+    }
+
+    /// After a refusal: want no more than there is.
+    pub(crate) fn revert(&mut self) {
+        if let Standing::Applied(graph) = &self.standing {
+            self.wanted = graph.clone();
+        }
+    }
+
+    /// Wants the session gone.
+    pub(crate) fn end(&mut self) {
+        self.is_over = true;
+    }
+
+    /// The host lost the session, or does not answer.
+    pub(crate) fn give_up(&mut self) {
+        self.is_over = true;
+        self.standing = Standing::Gone;
+        self.flight = None;
+    }
+
+    /// The command under way got no reply: nobody knows whether it was carried out.
+    pub(crate) fn on_silence(&mut self) {
+        match (self.flight.take(), &self.standing) {
+            (Some(Flight::Delete), _) => self.standing = Standing::Gone,
+            // It may be there, so it must be deleted.
+            (Some(Flight::Apply(_)), Standing::Absent) => self.standing = Standing::Applied(Graph::default()),
+            (Some(Flight::Apply(_)) | None, _) => {}
+        }
+    }
+
+    /// The host has the wanted graph.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.flight.is_none()
+            && !self.is_over
+            && matches!(&self.standing, Standing::Applied(graph) if *graph == self.wanted)
+    }
+
+    /// Nothing of the session is left, and no command is under way.
+    pub(crate) fn is_gone(&self) -> bool {
+        let nothing = matches!(self.standing, Standing::Absent | Standing::Gone);
+        self.is_over && self.flight.is_none() && nothing
+    }
+
+    /// What we write into SDP for an endpoint.
+    pub(crate) fn local(&self, name: &str) -> Option<LocalTransport> {
+        let (rtp, rtcp) = self.local.get(name)?;
+        let mut local = LocalTransport::plain(rtp.ip(), rtp.port());
+        local.rtcp_port = *rtcp;
+        local.ptime_ms = Some(20);
+        Some(local)
+    }
+
+    /// The next command, unless one is under way or nothing is to be done.
+    pub(crate) fn next_command(&mut self) -> Option<pb::command::Kind> {
+        if self.flight.is_some() {
+            return None;
+        }
+        let has = match &self.standing {
+            Standing::Gone => return None,
+            Standing::Absent if self.is_over => return None,
+            Standing::Absent => None,
+            Standing::Applied(_) if self.is_over => {
+                self.flight = Some(Flight::Delete);
+                return Some(pb::command::Kind::Delete(pb::DeleteRequest {
+                    session: self.session.clone(),
+                    owner: Some(self.owner()),
+                }));
+            }
+            Standing::Applied(graph) if *graph == self.wanted => return None,
+            Standing::Applied(graph) => Some(graph),
+        };
+        let request = self.difference(has);
+        self.flight = Some(Flight::Apply(self.wanted.clone()));
+        Some(pb::command::Kind::Apply(request))
+    }
+
+    /// A reply to the command under way.
+    pub(crate) fn on_reply(&mut self, result: Option<pb::command_reply::Result>) -> Applied {
+        use pb::command_reply::Result as Reply;
+        match (self.flight.take(), result) {
+            (Some(Flight::Apply(graph)), Some(Reply::Apply(reply))) => {
+                self.learn(&reply);
+                self.standing = Standing::Applied(graph);
+                if self.is_settled() {
+                    Applied::Settled
+                } else {
+                    Applied::Behind
+                }
+            }
+            (Some(Flight::Delete), Some(Reply::Delete(reply))) => {
+                self.standing = Standing::Gone;
+                Applied::Deleted(reply.endpoints)
+            }
+            // Whatever is wrong with it: we want nothing of the session any more.
+            (Some(Flight::Delete), _) => {
+                self.standing = Standing::Gone;
+                Applied::Deleted(Vec::new())
+            }
+            (Some(Flight::Apply(_)), Some(Reply::Error(error))) => Applied::Refused {
+                subject: error.subject,
+                message: error.message,
+            },
+            (Some(Flight::Apply(_)) | None, _) => Applied::Refused {
+                subject: String::new(),
+                message: "the media host's reply makes no sense".to_owned(),
+            },
+        }
+    }
+
+    fn learn(&mut self, reply: &pb::ApplyReply) {
+        for state in &reply.transports {
+            let Some(rtp) = state.local.as_ref().and_then(socket) else {
+                continue;
+            };
+            let rtcp = state.local_rtcp.as_ref().and_then(socket).map(|rtcp| rtcp.port());
+            let rtcp = rtcp.filter(|port| Some(*port) != rtp.port().checked_add(1));
+            self.local.insert(state.id.clone(), (rtp, rtcp));
+        }
+    }
+
+    fn difference(&self, has: Option<&Graph>) -> pb::ApplyRequest {
+        let empty = Graph::default();
+        let has = has.unwrap_or(&empty);
+        let is_new = matches!(self.standing, Standing::Absent);
+        let changed = self
+            .wanted
+            .nodes
+            .iter()
+            .filter(|(name, node)| has.nodes.get(*name) != Some(node));
+        let (mut put_transports, mut put_nodes) = (Vec::new(), Vec::new());
+        for (name, node) in changed {
+            if let Node::Endpoint(endpoint) = node {
+                put_transports.push(endpoint.transport(name, &self.interface));
+            }
+            put_nodes.push(node.described(name));
+        }
+        let gone = has
+            .nodes
+            .iter()
+            .filter(|(name, _)| !self.wanted.nodes.contains_key(*name));
+        let (mut remove_transports, mut remove_nodes) = (Vec::new(), BTreeSet::new());
+        for (name, node) in gone {
+            if node.is_endpoint() {
+                remove_transports.push(name.clone());
+            }
+            remove_nodes.insert(name.clone());
+        }
+        let put_edges = self
+            .wanted
+            .edges
+            .iter()
+            .filter(|(ends, edge)| has.edges.get(*ends) != Some(edge));
+        // Edges of a node that goes away go with it.
+        let cut = has.edges.keys().filter(|(from, to)| {
+            !self.wanted.edges.contains_key(&(from.clone(), to.clone()))
+                && !remove_nodes.contains(from)
+                && !remove_nodes.contains(to)
+        });
+        pb::ApplyRequest {
+            session: self.session.clone(),
+            owner: Some(self.owner()),
+            if_revision: is_new.then_some(0),
+            put_transports,
+            put_nodes,
+            put_edges: put_edges.map(|(ends, edge)| edge.described(ends)).collect(),
+            remove_edges: cut
+                .map(|(from, to)| pb::EdgeKey {
+                    from: from.clone(),
+                    to: to.clone(),
+                })
+                .collect(),
+            remove_transports,
+            remove_nodes: remove_nodes.into_iter().collect(),
+            ..pb::ApplyRequest::default()
+        }
+    }
+
+    fn owner(&self) -> pb::Owner {
+        pb::Owner {
+            controller: self.owner.clone(),
+            epoch: 1,
+        }
+    }
+}
+
+fn socket(address: &pb::Address) -> Option<SocketAddr> {
+    let port = u16::try_from(address.port).ok()?;
+    Some(SocketAddr::new(address.ip.parse().ok()?, port))
+}

@@ -1,0 +1,216 @@
+//! What a session is made of: endpoints, rooms, players and recorders, and who hears whom.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use proto::mediad::v1 as pb;
+use sdp::{Codec, Direction, NegotiatedFormat, NegotiatedMedia};
+
+/// A thing in the graph.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Node {
+    Endpoint(Endpoint),
+    Player(pb::Player),
+}
+
+impl Node {
+    pub(super) fn is_endpoint(&self) -> bool {
+        matches!(self, Self::Endpoint(_))
+    }
+
+    pub(super) fn described(&self, name: &str) -> pb::Node {
+        let kind = match self {
+            Self::Endpoint(endpoint) => endpoint.kind(name),
+            Self::Player(player) => pb::node::Kind::Player(player.clone()),
+        };
+        pb::Node {
+            id: name.to_owned(),
+            kind: Some(kind),
+        }
+    }
+}
+
+/// How one node is heard by another.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Edge {
+    pub(crate) gain_db: f64,
+    pub(crate) muted: bool,
+    /// Of a stereo recorder: 0 left, 1 right.
+    pub(crate) channel: u32,
+}
+
+impl Edge {
+    pub(super) fn described(self, (from, to): &(String, String)) -> pb::Edge {
+        pb::Edge {
+            from: from.clone(),
+            to: to.clone(),
+            gain_db: self.gain_db,
+            muted: self.muted,
+            channel: self.channel,
+            ..pb::Edge::default()
+        }
+    }
+}
+
+/// Who hears whom, and what is there beside the parties: players, rooms, recorders. Made anew from the state of a call
+/// each time something changes, so that nothing of an earlier state can stay behind.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Scene {
+    pub(super) nodes: BTreeMap<String, Node>,
+    /// By (from, to).
+    pub(super) edges: BTreeMap<(String, String), Edge>,
+}
+
+impl Scene {
+    /// The two hear each other.
+    pub(crate) fn join(&mut self, a: &str, b: &str) {
+        self.hear(a, b);
+        self.hear(b, a);
+    }
+
+    /// `from` is heard by `to`.
+    pub(crate) fn hear(&mut self, from: &str, to: &str) {
+        self.edge(from, to, Edge::default());
+    }
+
+    pub(crate) fn edge(&mut self, from: &str, to: &str, edge: Edge) {
+        self.edges.insert((from.to_owned(), to.to_owned()), edge);
+    }
+
+    /// `to` hears what a player plays.
+    pub(crate) fn play(&mut self, name: &str, player: pb::Player, to: &str) {
+        self.nodes.insert(name.to_owned(), Node::Player(player));
+        self.hear(name, to);
+    }
+}
+
+/// One endpoint as a call wants it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Endpoint {
+    /// What the peer may send.
+    formats: Vec<pb::PayloadFormat>,
+    /// What we send, where the numbers differ.
+    send_formats: Vec<pb::PayloadFormat>,
+    remote: Option<SocketAddr>,
+    remote_rtcp: Option<SocketAddr>,
+    family: pb::AddressFamily,
+    direction: pb::Direction,
+    /// Milliseconds a packet of what the host encodes for the peer.
+    ptime_ms: u32,
+}
+
+impl Endpoint {
+    /// Before the peer's description is known: it gets a port and hears nothing.
+    pub(crate) fn offered(formats: &[sdp::Format], peer: IpAddr) -> Self {
+        let formats = formats
+            .iter()
+            .map(|format| payload_format(format.payload_type, &format.codec));
+        Self {
+            formats: formats.collect(),
+            send_formats: Vec::new(),
+            remote: None,
+            remote_rtcp: None,
+            family: family_of(peer),
+            direction: pb::Direction::Sendrecv,
+            ptime_ms: 0,
+        }
+    }
+
+    /// As agreed with the peer. `peer` is where its signalling comes from, for a peer that holds by address.
+    pub(crate) fn agreed(media: &NegotiatedMedia, peer: IpAddr) -> Self {
+        let numbered = |number: fn(&NegotiatedFormat) -> u8| {
+            let formats = media.formats.iter();
+            formats
+                .map(|format| payload_format(number(format), &format.codec))
+                .collect::<Vec<_>>()
+        };
+        let formats = numbered(|format| format.rx_payload_type);
+        let send_formats = numbered(|format| format.tx_payload_type);
+        Self {
+            send_formats: if send_formats == formats {
+                Vec::new()
+            } else {
+                send_formats
+            },
+            formats,
+            remote: media.remote,
+            remote_rtcp: media.remote_rtcp,
+            family: family_of(media.remote.map_or(peer, |remote| remote.ip())),
+            direction: match media.direction {
+                Direction::SendRecv => pb::Direction::Sendrecv,
+                Direction::SendOnly => pb::Direction::Sendonly,
+                Direction::RecvOnly => pb::Direction::Recvonly,
+                Direction::Inactive => pb::Direction::Inactive,
+            },
+            ptime_ms: u32::from(media.ptime_ms).clamp(10, 60),
+        }
+    }
+
+    /// Nobody is there any more: kept for its counts only.
+    pub(crate) fn mute(&mut self) {
+        self.direction = pb::Direction::Inactive;
+    }
+
+    pub(super) fn transport(&self, name: &str, interface: &str) -> pb::Transport {
+        let udp = pb::UdpTransport {
+            interface: interface.to_owned(),
+            family: self.family.into(),
+            remote: self.remote.map(address),
+            remote_rtcp: self.remote_rtcp.map(address),
+            ..pb::UdpTransport::default()
+        };
+        pb::Transport {
+            id: name.to_owned(),
+            kind: Some(pb::transport::Kind::Udp(udp)),
+        }
+    }
+
+    fn kind(&self, name: &str) -> pb::node::Kind {
+        let endpoint = pb::Endpoint {
+            transport: name.to_owned(),
+            formats: self.formats.clone(),
+            send_formats: self.send_formats.clone(),
+            direction: self.direction.into(),
+            ptime_ms: self.ptime_ms,
+            ..pb::Endpoint::default()
+        };
+        pb::node::Kind::Endpoint(endpoint)
+    }
+}
+
+fn family_of(address: IpAddr) -> pb::AddressFamily {
+    if address.to_canonical().is_ipv4() {
+        pb::AddressFamily::Ipv4
+    } else {
+        pb::AddressFamily::Ipv6
+    }
+}
+
+fn address(address: SocketAddr) -> pb::Address {
+    pb::Address {
+        ip: address.ip().to_string(),
+        port: address.port().into(),
+    }
+}
+
+fn payload_format(payload_type: u8, codec: &Codec) -> pb::PayloadFormat {
+    let kinds = [
+        ("PCMU", pb::Codec::Pcmu),
+        ("PCMA", pb::Codec::Pcma),
+        ("G722", pb::Codec::G722),
+        ("opus", pb::Codec::Opus),
+        ("telephone-event", pb::Codec::TelephoneEvent),
+    ];
+    let kind = kinds
+        .iter()
+        .find(|(name, _)| codec.name.eq_ignore_ascii_case(name));
+    pb::PayloadFormat {
+        payload_type: payload_type.into(),
+        codec: kind.map_or(pb::Codec::Opaque, |(_, kind)| *kind).into(),
+        clock_rate_hz: codec.clock_hz,
+        channels: codec.channels.into(),
+        fmtp: codec.fmtp.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,74 @@
+//! Who hears whom in a call, as its state says.
+
+use crate::{
+    call::{Call, Stage},
+    config::Config,
+    leg::Leg,
+    media::Scene,
+    routing::Destination,
+};
+
+/// What a call is to sound like now.
+pub(crate) fn scene(call: &Call, config: &Config) -> Scene {
+    let mut scene = Scene::default();
+    match call.stage {
+        Stage::Preparing | Stage::Ended => {}
+        Stage::Waiting | Stage::Offering | Stage::Ringing => waiting(&mut scene, call, config),
+        Stage::Connecting | Stage::AwaitingAnswer | Stage::Talking => talking(&mut scene, call, config),
+    }
+    scene
+}
+
+/// The caller, or who is being transferred, waits for somebody.
+fn waiting(scene: &mut Scene, call: &Call, config: &Config) {
+    let who = &call.caller;
+    if !who.is_described || who.media.is_none() {
+        // Its own phone makes the ringback.
+        return;
+    }
+    if let Some(early) = &call.early {
+        scene.join(&who.endpoint, early);
+        return;
+    }
+    match call.destination {
+        Destination::Queue(_) => music(scene, call, config, who),
+        Destination::User(_) => scene.play("ringback", config.music.ringback(), &who.endpoint),
+    }
+}
+
+fn talking(scene: &mut Scene, call: &Call, config: &Config) {
+    let Some(callee) = &call.callee else { return };
+    let caller = &call.caller;
+    let both_agreed = caller.media.is_some() && callee.media.is_some();
+    if !both_agreed {
+        return;
+    }
+    match (caller.holds(), callee.holds()) {
+        (false, false) => scene.join(&caller.endpoint, &callee.endpoint),
+        (true, true) => {}
+        (true, false) => held(scene, call, config, caller, callee),
+        (false, true) => held(scene, call, config, callee, caller),
+    }
+}
+
+/// `holder` does not listen: `held` hears music, ours or the holder's own.
+fn held(scene: &mut Scene, call: &Call, config: &Config, holder: &Leg, held: &Leg) {
+    if config.music.on_hold {
+        music(scene, call, config, held);
+    } else {
+        scene.join(&holder.endpoint, &held.endpoint);
+    }
+}
+
+fn music(scene: &mut Scene, call: &Call, config: &Config, to: &Leg) {
+    let player = if call.lacks_prompt {
+        config.music.built_in()
+    } else {
+        let queue = config
+            .queues
+            .iter()
+            .find(|queue| Some(queue.name.as_str()) == call.queue.as_deref());
+        config.music.player(queue.map_or("", |queue| &queue.music))
+    };
+    scene.play("music", player, &to.endpoint);
+}

@@ -1,0 +1,435 @@
+use std::collections::BTreeSet;
+
+use call_control::{RecordKind, domain::AgentState};
+use sip::message::{HeaderName, StatusCode};
+
+use crate::{
+    phone::Behaviour,
+    world::{World, config},
+};
+
+fn both(a: &'static str, b: &'static str) -> BTreeSet<(&'static str, &'static str)> {
+    BTreeSet::from([(a, b), (b, a)])
+}
+
+/// A customer that alice serves, and carol, who is no agent.
+fn served() -> (World, usize, usize, usize) {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let carol = world.registered("carol", "singer");
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(1_500);
+    assert_eq!(world.heard(), both("customer", "alice"), "{}", world.story());
+    (world, alice, carol, customer)
+}
+
+fn refer(world: &mut World, phone: usize, to: &str) {
+    let now = world.now;
+    world.phones[phone].refer(now, to);
+}
+
+/// How often an agent's state was recorded.
+fn times(world: &World, agent: &str, state: &str) -> usize {
+    let kind = format!("{agent} {state}");
+    world.kinds().iter().filter(|found| **found == kind).count()
+}
+
+fn transfers(world: &World) -> Vec<u16> {
+    let of = |record: &call_control::Record| match &record.kind {
+        RecordKind::CallTransferred { status, .. } => Some(*status),
+        _ => None,
+    };
+    world.records.iter().filter_map(of).collect()
+}
+
+#[test]
+fn by_the_agent_to_a_user() {
+    let (mut world, alice, carol, customer) = served();
+    refer(&mut world, alice, "sip:carol@example.com");
+    world.run_ms(500);
+    let story = world.story();
+    assert_eq!(world.played_to(customer), ["tone:ringback-us"], "{story}");
+    assert_eq!(world.heard(), BTreeSet::new(), "{story}");
+    assert_eq!(
+        world.agent("alice"),
+        AgentState::Talking,
+        "until it is known how it ends"
+    );
+    world.run_ms(1_500);
+    let story = world.story();
+    assert_eq!(world.heard(), both("customer", "carol"), "{story}");
+    let told = ["SIP/2.0 100 Trying", "SIP/2.0 180 Ringing", "SIP/2.0 200 OK"];
+    assert_eq!(world.phones[alice].notified, told, "{story}");
+    assert!(world.phones[alice].dialog.is_none(), "{story}");
+    assert_eq!(world.agent("alice"), AgentState::WrapUp);
+    assert_eq!(
+        world.count("server>customer"),
+        2,
+        "nothing is signalled to it\n{story}"
+    );
+    let invited = world.phones[carol].invited_by.as_ref().unwrap();
+    let header = |name| String::from_utf8_lossy(invited.headers.get(name).unwrap()).into_owned();
+    assert_eq!(header(HeaderName::ReferredBy), "<sip:alice@example.com>");
+    assert!(header(HeaderName::From).contains("sip:customer@example.com"));
+
+    world.run_ms(5_000);
+    world.hang_up(carol);
+    world.run_ms(200);
+    let detail = world.detail();
+    assert_eq!(detail.answered_by.as_deref(), Some("carol"));
+    let legs: Vec<_> = detail
+        .legs
+        .iter()
+        .map(|leg| (leg.address.as_str(), leg.called))
+        .collect();
+    let expected = [
+        ("sip:customer@example.com", false),
+        ("sip:alice@example.com", true),
+        ("sip:carol@example.com", true),
+    ];
+    assert_eq!(legs, expected);
+    assert!(
+        detail.legs.iter().all(|leg| leg.media.is_some()),
+        "all are counted"
+    );
+    assert_eq!(
+        (times(&world, "alice", "wrap_up"), transfers(&world)),
+        (1, vec![200])
+    );
+    world.assert_nothing_left();
+}
+
+/// What phones do that do not wait to be told.
+#[test]
+fn by_an_agent_who_hangs_up_at_once() {
+    for answers in [true, false] {
+        let (mut world, alice, carol, customer) = served();
+        if !answers {
+            world.behave(carol, Behaviour::Refuse(StatusCode::BUSY_HERE));
+        }
+        refer(&mut world, alice, "sip:carol@example.com");
+        world.run_ms(12);
+        world.hang_up(alice);
+        world.run_ms(3_000);
+        let story = world.story();
+        assert_eq!(times(&world, "alice", "wrap_up"), 1, "{story}");
+        if answers {
+            assert_eq!(world.heard(), both("customer", "carol"), "{story}");
+            world.hang_up(customer);
+        } else {
+            // The customer is not lost: it is back in the queue, and alice is the only agent.
+            world.run_ms(5_000);
+            assert_eq!(world.heard(), both("customer", "alice"), "{}", world.story());
+            world.hang_up(customer);
+        }
+        world.run_ms(200);
+        assert_eq!(world.details().len(), 1);
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn and_comes_back_when_nobody_takes_it() {
+    for behaviour in [Behaviour::Refuse(StatusCode::BUSY_HERE), Behaviour::Ring] {
+        let (mut world, alice, carol, customer) = served();
+        world.behave(carol, behaviour);
+        refer(&mut world, alice, "sip:carol@example.com");
+        world.run_ms(70_000);
+        let story = world.story();
+        assert_eq!(world.heard(), both("customer", "alice"), "{story}");
+        let told = world.phones[alice].notified.last().unwrap();
+        let expected = match behaviour {
+            Behaviour::Ring => "SIP/2.0 480 Temporarily Unavailable",
+            _ => "SIP/2.0 486 Busy Here",
+        };
+        assert_eq!(told, expected, "{story}");
+        assert_eq!(world.agent("alice"), AgentState::Talking);
+        // A second try says which one it is about (RFC 3515 §2.4.6).
+        world.behave(carol, Behaviour::Answer(100));
+        refer(&mut world, alice, "sip:carol@example.com");
+        world.run_ms(1_000);
+        assert_eq!(world.heard(), both("customer", "carol"), "{}", world.story());
+        world.hang_up(customer);
+        world.run_ms(200);
+        assert_eq!(times(&world, "alice", "wrap_up"), 1);
+        assert_eq!(transfers(&world).len(), 2);
+        world.assert_nothing_left();
+    }
+}
+
+/// The one who was called goes on, and hears ringback of ours.
+#[test]
+fn by_the_caller() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let bob = world.registered("bob", "builder");
+    let carol = world.registered("carol", "singer");
+    world.call(carol, "bob");
+    world.run_ms(1_500);
+    assert_eq!(world.heard(), both("carol", "bob"), "{}", world.story());
+    refer(&mut world, carol, "sip:alice@example.com");
+    world.run_ms(500);
+    assert_eq!(world.played_to(bob), ["tone:ringback-us"], "{}", world.story());
+    world.run_ms(1_500);
+    assert_eq!(world.heard(), both("bob", "alice"), "{}", world.story());
+    assert!(world.phones[carol].dialog.is_none());
+    let from = world.phones[alice]
+        .invited_by
+        .as_ref()
+        .unwrap()
+        .headers
+        .from()
+        .unwrap();
+    assert_eq!(
+        &from.uri.as_bytes()[..],
+        b"sip:bob@example.com",
+        "who waits calls"
+    );
+    world.hang_up(bob);
+    world.run_ms(200);
+    let detail = world.detail();
+    assert_eq!(
+        detail.ended_by,
+        call_control::journal::EndedBy::Callee,
+        "bob was called"
+    );
+    assert_eq!(
+        (detail.from.as_str(), detail.legs.len()),
+        ("sip:carol@example.com", 3)
+    );
+    world.assert_nothing_left();
+}
+
+/// The agent is free at once: it may be the one who has to take the next call.
+#[test]
+fn to_a_queue() {
+    let (mut world, alice, _, customer) = served();
+    world.registered("bob", "builder");
+    refer(&mut world, alice, "sip:support@example.com");
+    world.run_ms(200);
+    let story = world.story();
+    assert_eq!(world.agent("alice"), AgentState::WrapUp, "{story}");
+    assert_eq!(world.agent("bob"), AgentState::Reserved, "{story}");
+    assert_eq!(world.played_to(customer), ["tone:melody"], "{story}");
+    world.run_ms(2_000);
+    assert_eq!(world.heard(), both("customer", "bob"), "{}", world.story());
+    world.hang_up(customer);
+    world.run_ms(200);
+    assert_eq!(
+        (world.detail().answered_by.as_deref(), world.detail().legs.len()),
+        (Some("bob"), 3)
+    );
+    world.assert_nothing_left();
+}
+
+/// Alice asks carol before she brings the customer to her. Two lines of a phone are two phones here.
+#[test]
+fn after_asking_the_other() {
+    for named_first in [false, true] {
+        let (mut world, alice, carol, customer) = served();
+        let line_two = world.phone("alice");
+        world.phones[line_two].password = "wonder";
+        let now = world.now;
+        world.phones[alice].reinvite(now, sdp::Direction::SendOnly);
+        world.call(line_two, "carol");
+        world.run_ms(2_000);
+        let story = world.story();
+        assert_eq!(world.played_to(customer), ["tone:melody"], "{story}");
+        assert!(world.phones[carol].talks(), "{story}");
+        // Either call may be the one that is referred, and the other the one that is named.
+        let (asks, named) = if named_first {
+            (line_two, alice)
+        } else {
+            (alice, line_two)
+        };
+        let (escaped, _) = world.phones[named].replaces();
+        refer(
+            &mut world,
+            asks,
+            &format!("sip:carol@example.com?Replaces={escaped}"),
+        );
+        world.run_ms(1_000);
+        let story = world.story();
+        assert_eq!(world.heard(), both("customer", "carol"), "{story}");
+        for line in [alice, line_two] {
+            assert!(world.phones[line].dialog.is_none(), "{story}");
+        }
+        assert_eq!(
+            world.phones[asks].notified.last().unwrap(),
+            "SIP/2.0 200 OK",
+            "{story}"
+        );
+        assert_eq!(world.agent("alice"), AgentState::WrapUp, "{story}");
+        assert_eq!(world.count("server>customer INVITE"), 0, "{story}");
+        assert_eq!(world.media.sessions.len(), 1, "{story}");
+        world.run_ms(1_000);
+        world.hang_up(carol);
+        world.run_ms(200);
+        let details = world.details();
+        let told: Vec<_> = details
+            .iter()
+            .map(|detail| (detail.status, detail.answered_by.as_deref(), detail.legs.len()))
+            .collect();
+        assert_eq!(told, [(200, Some("carol"), 2), (200, Some("carol"), 3)]);
+        assert!(
+            details[0].reason.starts_with("transferred to call"),
+            "{}",
+            details[0].reason
+        );
+        world.assert_nothing_left();
+    }
+}
+
+/// She does not wait until carol answers.
+#[test]
+fn while_the_other_is_still_rung() {
+    let (mut world, alice, carol, customer) = served();
+    let line_two = world.phone("alice");
+    world.phones[line_two].password = "wonder";
+    world.call(line_two, "carol");
+    world.run_ms(300);
+    world.phones[line_two].dialog = world.phones[line_two].early;
+    let (escaped, _) = world.phones[line_two].replaces();
+    refer(
+        &mut world,
+        alice,
+        &format!("sip:carol@example.com?Replaces={escaped}"),
+    );
+    world.run_ms(3_000);
+    let story = world.story();
+    assert_eq!(world.heard(), both("customer", "carol"), "{story}");
+    assert_eq!(world.phones[carol].rung, 2, "{story}");
+    world.hang_up(customer);
+    world.run_ms(200);
+    assert_eq!(world.details().len(), 2);
+    world.assert_nothing_left();
+}
+
+/// Carol does not take it from where she is: everything is as before.
+#[test]
+fn unless_the_other_cannot_be_moved() {
+    let (mut world, alice, carol, customer) = served();
+    let line_two = world.phone("alice");
+    world.phones[line_two].password = "wonder";
+    world.call(line_two, "carol");
+    world.run_ms(1_500);
+    world.phones[carol].codecs = vec![sdp::Codec::g722()];
+    let (escaped, _) = world.phones[line_two].replaces();
+    refer(
+        &mut world,
+        alice,
+        &format!("sip:carol@example.com?Replaces={escaped}"),
+    );
+    world.run_ms(1_000);
+    let story = world.story();
+    assert_eq!(
+        world.phones[alice].notified.last().unwrap(),
+        "SIP/2.0 488 Not Acceptable Here",
+        "{story}"
+    );
+    assert!(
+        world.phones[alice].talks() && world.phones[line_two].talks(),
+        "{story}"
+    );
+    let mut expected = both("customer", "alice");
+    expected.extend(both("alice", "carol"));
+    assert_eq!(world.heard(), expected, "{story}");
+    world.hang_up(customer);
+    world.hang_up(carol);
+    world.assert_nothing_left();
+}
+
+/// INVITE with Replaces (RFC 3891): bob takes the call over from alice.
+#[test]
+fn by_somebody_who_takes_it_over() {
+    let (mut world, alice, _, customer) = served();
+    let bob = world.registered("bob", "builder");
+    world
+        .controller
+        .agent_pause(world.clocks(), "bob", "lunch")
+        .unwrap();
+    // Seen from the third party, tags are as alice's own side names them.
+    let (_, header) = world.phones[alice].replaces();
+    let now = world.now;
+    world.phones[bob].call_with(now, "alice", true, |request| {
+        request.headers.push(HeaderName::Replaces, &header).unwrap();
+        request.headers.push(HeaderName::Require, "replaces").unwrap();
+    });
+    world.run_ms(300);
+    let story = world.story();
+    assert_eq!(world.heard(), both("customer", "bob"), "{story}");
+    assert!(world.phones[alice].dialog.is_none(), "{story}");
+    assert_eq!(times(&world, "alice", "wrap_up"), 1, "{story}");
+    world.hang_up(bob);
+    world.run_ms(200);
+    assert!(world.phones[customer].dialog.is_none());
+    assert_eq!(world.detail().answered_by.as_deref(), Some("bob"));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn only_by_who_may_and_to_who_is_there() {
+    let (mut world, alice, carol, customer) = served();
+    let status_of = |world: &mut World, phone: usize, to: &str| {
+        refer(world, phone, to);
+        world.run_ms(100);
+        if let Some(told) = world.phones[phone].notified.last() {
+            return told.clone();
+        }
+        let last = world
+            .trace
+            .iter()
+            .rev()
+            .find(|line| line.contains("server>") && line.contains(" SIP/2.0 "));
+        last.unwrap().split("SIP/2.0 ").nth(1).unwrap().to_owned()
+    };
+    let carols = "sip:carol@example.com";
+    assert_eq!(
+        status_of(&mut world, customer, carols),
+        "403 Forbidden",
+        "a stranger"
+    );
+    for (to, why) in [
+        ("sip:nobody@example.com", "SIP/2.0 404 Not Found"),
+        ("sip:carol@elsewhere.org", "SIP/2.0 404 Not Found"),
+        ("sip:bob@example.com", "SIP/2.0 480 Temporarily Unavailable"),
+        (
+            "sip:carol@example.com?Replaces=x%3Bto-tag%3Dy%3Bfrom-tag%3Dz",
+            "SIP/2.0 481 Call/Transaction Does Not Exist",
+        ),
+    ] {
+        assert_eq!(status_of(&mut world, alice, to), why, "{to}");
+    }
+    assert_eq!(world.heard(), both("customer", "alice"));
+    world.behave(carol, Behaviour::Ring);
+    refer(&mut world, alice, "sip:carol@example.com");
+    world.run_ms(300);
+    assert_eq!(
+        status_of(&mut world, alice, carols),
+        "491 Request Pending",
+        "one at a time"
+    );
+    world.hang_up(customer);
+    world.run_ms(300);
+    assert!(
+        world.phones[alice].dialog.is_none(),
+        "who is transferred hung up: all is over"
+    );
+    assert_eq!(world.phones[carol].cancelled.len(), 1);
+    world.assert_nothing_left();
+
+    let mut nobody_may = config();
+    nobody_may.calls.transfers = call_control::services::Transfers::None;
+    let mut world = World::with(nobody_may);
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(1_500);
+    assert_eq!(
+        status_of(&mut world, alice, "sip:support@example.com"),
+        "403 Forbidden"
+    );
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}
