@@ -280,6 +280,53 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// A call that has just come. What its INVITE says besides is filled in by who reads it.
+    pub(crate) fn new(
+        name: String,
+        destination: Destination,
+        caller: Leg,
+        plan: MediaPlan,
+        (started, started_unix_us): (Instant, u64),
+    ) -> Self {
+        Self {
+            name,
+            stage: Stage::Preparing,
+            queue: match &destination {
+                Destination::Queue(queue) => Some(queue.clone()),
+                Destination::User(_) => None,
+            },
+            destination,
+            from: caller.address.clone(),
+            to: String::new(),
+            sip_call_id: String::new(),
+            max_forwards: 0,
+            caller,
+            round: None,
+            rounds: 0,
+            offered: Vec::new(),
+            callee: None,
+            early: None,
+            transfer: None,
+            newcomer: None,
+            past: Vec::new(),
+            is_turned: false,
+            entry: None,
+            position: None,
+            returned: None,
+            lacks_prompt: false,
+            plan,
+            refused_by: BTreeSet::new(),
+            started,
+            started_unix_us,
+            answered: None,
+            answered_unix_us: None,
+            ended: None,
+            check_at: started,
+            ring_until: None,
+            rung: Vec::new(),
+        }
+    }
+
     /// Takes back the endpoints of everybody rung but this one.
     pub(crate) fn withdraw_endpoints(&mut self, but: Option<&str>) {
         for name in std::mem::take(&mut self.offered) {

@@ -199,6 +199,10 @@ path = '{}'
 [agents]
 wrap_up_s = {wrap_up_s}
 
+# Each packet a customer hears is to be its agent's.
+[calls]
+answer_before_music = false
+
 [log]
 level = "debug"
 

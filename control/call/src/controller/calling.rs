@@ -10,7 +10,7 @@ use sip::{
     message::{Header, HeaderName, Request, Response, StatusCode},
     stack::{Content, DialogKey, DialogRequest, Flow, ServerTxn},
 };
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use super::{CHECK_EVERY, Controller, Due, Now, unix_us};
 use crate::{
@@ -75,43 +75,13 @@ impl Controller {
         let media = &self.config.media;
         let mut plan = MediaPlan::new(&name, &self.config.controller, &media.interface, host);
         plan.put(&caller.endpoint, endpoint);
-        let call = Call {
-            name,
-            stage: Stage::Preparing,
-            queue: match &destination {
-                Destination::Queue(queue) => Some(queue.clone()),
-                Destination::User(_) => None,
-            },
-            destination,
-            from,
-            to: String::from_utf8_lossy(uri.as_bytes()).into_owned(),
-            sip_call_id: String::from_utf8_lossy(&request.headers.call_id().unwrap_or_default()).into_owned(),
-            max_forwards,
-            caller,
-            round: None,
-            rounds: 0,
-            offered: Vec::new(),
-            callee: None,
-            early: None,
-            transfer: None,
-            newcomer: None,
-            past: Vec::new(),
-            is_turned: false,
-            entry: None,
-            position: None,
-            lacks_prompt: false,
-            returned: None,
-            plan,
-            refused_by: BTreeSet::new(),
-            started: now.mono,
-            started_unix_us: unix_us(now.wall),
-            answered: None,
-            answered_unix_us: None,
-            ended: None,
-            check_at: now.mono + CHECK_EVERY,
-            ring_until: None,
-            rung: Vec::new(),
-        };
+        let mut call = Call::new(name, destination, caller, plan, (now.mono, unix_us(now.wall)));
+        call.from = from;
+        call.to = String::from_utf8_lossy(uri.as_bytes()).into_owned();
+        call.sip_call_id =
+            String::from_utf8_lossy(&request.headers.call_id().unwrap_or_default()).into_owned();
+        call.max_forwards = max_forwards;
+        call.check_at = now.mono + CHECK_EVERY;
         self.begin(now, id, call, dialog);
         Ok(())
     }
