@@ -47,8 +47,9 @@ impl Controld {
         let config = options.dir.join("bench-controld.toml");
         let journal = options.dir.join("bench-controld.journal");
         fs::write(&config, configuration(&options)).with_context(|| config.display().to_string())?;
-        // Left over from another run it would be read back.
-        match fs::remove_file(&journal) {
+        // Beside the journal, and gone with it. Left over from another run it would be read back.
+        let store = format!("store.path={}", journal.join("controld.db").display());
+        match fs::remove_dir_all(&journal) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).context("the old journal");
             }
@@ -59,6 +60,8 @@ impl Controld {
             &config.to_string_lossy(),
             "--journal",
             &journal.to_string_lossy(),
+            "--set",
+            &store,
         ]
         .map(String::from);
         let mut process = ServerProcess::start(&options.program, &args, &options.dir).context("controld")?;

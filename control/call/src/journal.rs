@@ -12,6 +12,9 @@ pub struct Record {
     pub sequence: u64,
     /// When, in microseconds since the Unix epoch.
     pub at_unix_us: u64,
+    /// It says again what stood when its segment was begun: for who goes on from here, not for who counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
     /// What happened.
     #[serde(flatten)]
     pub kind: RecordKind,
@@ -22,6 +25,11 @@ pub struct Record {
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RecordKind {
+    /// The beginning of a segment.
+    Segment {
+        /// So many records after this one repeat what stands.
+        standing: u64,
+    },
     /// A call came in and was accepted for routing.
     CallStarted {
         /// Our name for the call; also the media session's.

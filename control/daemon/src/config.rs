@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) media: Media,
     pub(crate) media_client: MediaClient,
     pub(crate) journal: Journal,
+    pub(crate) store: Store,
     pub(crate) registration: Registration,
     pub(crate) calls: Calls,
     pub(crate) agents: Agents,
@@ -89,6 +90,15 @@ pub(crate) struct Tls {
 pub(crate) struct Journal {
     pub(crate) path: PathBuf,
     pub(crate) sync_ms: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) segments_kept: usize,
+}
+
+/// The database that call details and statistics are projected into.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Store {
+    pub(crate) path: PathBuf,
 }
 
 /// Logging.
@@ -152,6 +162,16 @@ impl Default for Journal {
         Self {
             path: "controld.journal".into(),
             sync_ms: 200,
+            segment_bytes: 64 << 20,
+            segments_kept: 16,
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            path: "controld.db".into(),
         }
     }
 }
@@ -371,6 +391,18 @@ impl Config {
             3_600_000,
         )?;
         within("journal.sync_ms", self.journal.sync_ms, 1, 60_000)?;
+        within(
+            "journal.segment_bytes",
+            self.journal.segment_bytes,
+            1 << 16,
+            1 << 32,
+        )?;
+        within(
+            "journal.segments_kept",
+            self.journal.segments_kept as u64,
+            2,
+            10_000,
+        )?;
         within("signalling.tcp_idle_s", self.signalling.tcp_idle_s, 1, 86_400)?;
         within(
             "signalling.tcp_connections",

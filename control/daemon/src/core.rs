@@ -211,6 +211,9 @@ impl Core {
                 }
             }
             self.journal.write();
+            if self.journal.is_full() {
+                self.journal.turn(&self.controller.standing(now()));
+            }
             if sends.is_empty() {
                 return;
             }

@@ -34,9 +34,21 @@ pub(crate) const RECONNECT_MAX: Duration = Duration::from_secs(5);
 pub(crate) const SUSPECT: Duration = Duration::from_secs(5);
 /// Call details kept for `/v1/cdrs`; older ones stand in the journal only.
 pub(crate) const CDRS_KEPT: usize = 10_000;
+/// Bytes of the journal that may wait for a disk that cannot be written. More: they are dropped, counted as failures.
+pub(crate) const JOURNAL_UNWRITTEN_BYTES: usize = 16 << 20;
 /// How long the core thread may take to answer a question.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long calls may take to end at shutdown.
 pub(crate) const SHUTDOWN_CALLS: Duration = Duration::from_secs(3);
 /// How long the management listener may take to end.
 pub(crate) const SHUTDOWN_CONNECTIONS: Duration = Duration::from_secs(1);
+/// Records carried into the store in one transaction.
+pub(crate) const STORE_BATCH: usize = 1_000;
+/// How often the journal is looked at for new records.
+pub(crate) const STORE_PAUSE: Duration = Duration::from_millis(100);
+/// First and longest pause after a failure of the store.
+pub(crate) const STORE_RETRY_MIN: Duration = Duration::from_millis(500);
+/// See [`STORE_RETRY_MIN`].
+pub(crate) const STORE_RETRY_MAX: Duration = Duration::from_secs(30);
+/// How long a question to the store may take.
+pub(crate) const STORE_QUERY: Duration = Duration::from_secs(5);

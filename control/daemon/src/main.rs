@@ -2,8 +2,8 @@
 //!
 //! Owns the process: configuration, sockets, the journal file, the connections to media hosts, HTTP, logs and signals.
 //! What to do with a message is the business of `call-control`. It must never touch a media packet. Threads: `core`
-//! owns the controller and waits for nobody but its input; `journal` only calls fsync; the main thread runs sockets,
-//! gRPC and HTTP on tokio.
+//! owns the controller and waits for nobody but its input; `journal` only calls fsync; `projector` carries the journal
+//! into the database; the main thread runs sockets, gRPC and HTTP on tokio.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
@@ -21,6 +21,7 @@ mod management;
 mod media;
 mod metrics;
 mod process;
+mod store;
 mod transport;
 
 use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode};
@@ -52,6 +53,9 @@ struct Args {
     /// Check the configuration, say what is wrong, and end.
     #[arg(long)]
     check_config: bool,
+    /// Read the whole journal, compare it with the database, say what does not agree, and end.
+    #[arg(long)]
+    verify_journal: bool,
     /// Override one setting, for instance log.level=debug; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -110,11 +114,27 @@ fn main() -> ExitCode {
         println!("configuration is usable");
         return ExitCode::SUCCESS;
     }
+    if args.verify_journal {
+        return verify_journal(&config);
+    }
     start_log(&config);
     match process::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn verify_journal(config: &Config) -> ExitCode {
+    match store::verify::verify(&config.journal, &config.store) {
+        Ok(report) => {
+            print!("{}", report.text());
+            ExitCode::from(if report.faults.is_empty() { 0 } else { EXIT_FAILURE })
+        }
+        Err(error) => {
+            eprintln!("controld: {error}");
             ExitCode::from(EXIT_FAILURE)
         }
     }

@@ -1,6 +1,11 @@
 //! The management address: metrics, health, and what is going on as JSON, over plain HTTP.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
     Json, Router,
@@ -16,7 +21,9 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     core::{Inputs, Question},
-    journal, limits, live, metrics, transport,
+    journal, limits, live, metrics,
+    store::{DetailQuery, Sqlite, Store as _, StoreError, projector},
+    transport,
 };
 
 /// What the pages are made from.
@@ -25,6 +32,7 @@ pub(crate) struct Pages {
     pub(crate) inputs: Inputs,
     pub(crate) transport: Arc<transport::Counters>,
     pub(crate) journal: Arc<journal::Shared>,
+    pub(crate) store: StorePages,
     pub(crate) ending: watch::Receiver<bool>,
 }
 
@@ -58,6 +66,8 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), Str
         )
         .route("/v1/hosts", get(|pages| live_page(pages, live::hosts)))
         .route("/v1/cdrs", get(details_page))
+        .route("/v1/statistics/queues", get(queue_hours_page))
+        .route("/v1/statistics/agents", get(agent_spells_page))
         .with_state(pages);
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
@@ -75,24 +85,82 @@ async fn live_page(State(pages): State<Pages>, part: fn(&Live) -> Value) -> Resp
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct DetailsQuery {
-    limit: usize,
+/// The way to the store, if there is one.
+#[derive(Debug, Clone)]
+pub(crate) struct StorePages {
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) counters: Option<Arc<projector::Counters>>,
 }
 
-impl Default for DetailsQuery {
-    fn default() -> Self {
-        Self { limit: 100 }
+impl StorePages {
+    /// Asks the store from a thread that may wait for it.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Sqlite) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Response> {
+        let refuse = |reason: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
+        let Some(path) = self.path.clone() else {
+            return Err(refuse("there is no database; set store.path"));
+        };
+        let asked = tokio::task::spawn_blocking(move || question(&mut Sqlite::open(&path)?));
+        match tokio::time::timeout(limits::STORE_QUERY, asked).await {
+            Ok(Ok(Ok(found))) => Ok(found),
+            Ok(Ok(Err(error))) => Err(refuse(&error.to_string())),
+            Ok(Err(_)) | Err(_) => Err(refuse("the database does not answer in time")),
+        }
     }
 }
 
-/// Call details, newest first, as the journal has them.
-async fn details_page(State(pages): State<Pages>, Query(query): Query<DetailsQuery>) -> Response {
-    let limit = query.limit.min(limits::CDRS_KEPT);
+/// Call details, newest first: as the journal has them, or as the store finds them when they are to be narrowed.
+async fn details_page(State(pages): State<Pages>, Query(mut query): Query<DetailQuery>) -> Response {
+    let limit = query.limit.unwrap_or(100).min(limits::CDRS_KEPT);
+    if query.is_narrow() {
+        query.limit = Some(limit);
+        return match pages.store.ask(move |store| store.details(&query)).await {
+            Ok(details) => Json(json!(details)).into_response(),
+            Err(refusal) => refusal,
+        };
+    }
     match pages.inputs.ask(|to| Question::Details(limit, to)).await {
         Some(details) => Json(json!(details)).into_response(),
         None => silent(),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Since {
+    /// Seconds since the Unix epoch. Default: the last 24 hours.
+    since_unix: Option<i64>,
+}
+
+impl Since {
+    fn unix(&self) -> i64 {
+        self.since_unix.unwrap_or_else(|| {
+            let day_ago = SystemTime::now() - Duration::from_secs(24 * 3_600);
+            let since = day_ago.duration_since(UNIX_EPOCH).unwrap_or_default();
+            since.as_secs().cast_signed()
+        })
+    }
+}
+
+async fn queue_hours_page(State(pages): State<Pages>, Query(since): Query<Since>) -> Response {
+    let since = since.unix();
+    match pages
+        .store
+        .ask(move |store| store.queue_hours(since - since.rem_euclid(3_600)))
+        .await
+    {
+        Ok(hours) => Json(json!(hours)).into_response(),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn agent_spells_page(State(pages): State<Pages>, Query(since): Query<Since>) -> Response {
+    let since = since.unix().saturating_mul(1_000_000);
+    match pages.store.ask(move |store| store.agent_spells(since)).await {
+        Ok(spells) => Json(json!(spells)).into_response(),
+        Err(refusal) => refusal,
     }
 }
 
@@ -109,6 +177,7 @@ async fn metrics_page(State(pages): State<Pages>) -> Response {
         inputs: pages.inputs.counters(),
         transport: &pages.transport,
         journal: &pages.journal,
+        store: pages.store.counters.as_deref(),
     });
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],

@@ -8,7 +8,7 @@ use std::{
 use call_control::{Counters, Live};
 use sip::stack::{METHOD_NAMES, PerMethod};
 
-use crate::{core::InputCounters, journal, transport};
+use crate::{core::InputCounters, journal, store::projector, transport};
 
 /// Where the figures stand.
 pub(crate) struct Sources<'a> {
@@ -17,6 +17,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) inputs: &'a InputCounters,
     pub(crate) transport: &'a transport::Counters,
     pub(crate) journal: &'a journal::Shared,
+    pub(crate) store: Option<&'a projector::Counters>,
 }
 
 /// The whole page.
@@ -28,6 +29,9 @@ pub(crate) fn page(sources: &Sources<'_>) -> String {
     queues(&mut page, sources.live);
     sip(&mut page, &sources.counters.sip);
     process(&mut page, sources);
+    if let Some(counters) = sources.store {
+        store(&mut page, counters);
+    }
     page.0
 }
 
@@ -275,6 +279,28 @@ fn process(page: &mut Page, sources: &Sources<'_>) {
         "Connections now.",
         transport.tcp_connections.load(Relaxed),
     );
+}
+
+fn store(page: &mut Page, store: &projector::Counters) {
+    page.gauge(
+        "controld_store_up",
+        "The database answers.",
+        u8::from(store.is_up.load(Relaxed)),
+    );
+    for (name, help, count) in [
+        (
+            "store_records",
+            "Records of the journal carried into the database.",
+            &store.records,
+        ),
+        (
+            "store_failures",
+            "Attempts at the database that failed.",
+            &store.failures,
+        ),
+    ] {
+        page.counter(&format!("controld_{name}_total"), help, count.load(Relaxed));
+    }
 }
 
 struct Page(String);

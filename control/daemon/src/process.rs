@@ -1,6 +1,6 @@
 //! Starting everything in order, waiting for a reason to end, and ending in bounded time.
 
-use std::{io::Write as _, net::SocketAddr, thread, time::Duration};
+use std::{io::Write as _, net::SocketAddr, sync::Arc, thread};
 
 use call_control::Controller;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -14,10 +14,11 @@ use tokio::{
 use crate::{
     config::Config,
     core::{self, Bound, Core, Input, Inputs},
-    journal::Journal,
+    journal::{self, Journal},
     limits,
-    management::{self, Pages},
+    management::{self, Pages, StorePages},
     media::Hosts,
+    store::{Sqlite, projector::Projector},
     transport::Sockets,
 };
 
@@ -38,13 +39,18 @@ async fn serve(config: Config) -> Result<(), String> {
     let sockets = Sockets::bind(&config)?;
     let bound = sockets.bound();
     let (http, http_addr) = management::bind("management.listen", config.management.listen).await?;
-    let journal = Journal::open(
-        &config.journal.path,
-        Duration::from_millis(config.journal.sync_ms),
-    )?;
-    let journal_shared = journal.shared();
-    let controller = Controller::new(config.controller(&bound), seed()?, core::now())
+    let mut controller = Controller::new(config.controller(&bound), seed()?, core::now())
         .map_err(|error| error.to_string())?;
+    let journal = Journal::open(&config.journal, |record| controller.replay(record))?;
+    controller.resume(core::now());
+    let journal_shared = journal.shared();
+    let projector = start_projector(&config, &journal_shared)?;
+    let store = StorePages {
+        path: projector.is_some().then(|| config.store.path.clone()),
+        counters: projector
+            .as_ref()
+            .map(|projector| Arc::clone(&projector.counters)),
+    };
 
     let (inputs, from_all) = Inputs::new();
     let (end, ending) = watch::channel(false);
@@ -63,14 +69,30 @@ async fn serve(config: Config) -> Result<(), String> {
         inputs: inputs.clone(),
         transport,
         journal: journal_shared,
+        store,
         ending,
     };
     let pages = tokio::spawn(management::serve(http, pages));
     tracing::info!(bound = ?bound, %http_addr, domains = ?config.signalling.domains, "ready");
     announce(&bound, http_addr);
     let ended = until_the_end(core, pages, &inputs, end).await;
+    // Last: it carries what was written until now.
+    drop(projector);
     tracing::info!("stopped");
     ended
+}
+
+/// Without a database there is nothing to carry the journal to.
+fn start_projector(config: &Config, journal: &Arc<journal::Shared>) -> Result<Option<Projector>, String> {
+    let path = config.store.path.clone();
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    Projector::start(&config.journal.path, Arc::clone(journal), move || {
+        Sqlite::open(&path)
+    })
+    .map(Some)
+    .map_err(|error| format!("projector thread: {error}"))
 }
 
 /// The core thread, and how it says that it ended.

@@ -196,6 +196,9 @@ listen = "127.0.0.1:0"
 [journal]
 path = '{}'
 
+[store]
+path = '{}'
+
 [agents]
 wrap_up_s = {wrap_up_s}
 
@@ -216,7 +219,8 @@ agents = [{}]
 ring_timeout_s = 10
 timeout_s = 60
 "#,
-        run_dir.join("journal.jsonl").display(),
+        run_dir.join("journal").display(),
+        run_dir.join("controld.db").display(),
         names.join(", ")
     );
     for agent in &cast.agents {

@@ -8,10 +8,13 @@ mod detail;
 mod early;
 mod live;
 mod media;
+mod restore;
 mod rounds;
 mod sip_events;
 mod transfer;
 mod within_dialog;
+
+use restore::Past;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -322,6 +325,8 @@ pub struct Controller {
     /// Agents' states as last recorded.
     agent_states: BTreeMap<Name, AgentState>,
 
+    /// What the journal told, until it is gone on from.
+    past: Past,
     records: VecDeque<Record>,
     commands: VecDeque<(HostId, pb::Command)>,
     last_call: u64,
@@ -362,6 +367,7 @@ impl Controller {
             pending: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             agent_states: BTreeMap::new(),
+            past: Past::default(),
             records: VecDeque::new(),
             commands: VecDeque::new(),
             last_call: 0,
@@ -555,6 +561,7 @@ impl Controller {
         self.records.push_back(Record {
             sequence: self.last_record,
             at_unix_us: unix_us(now.wall),
+            repeated: false,
             kind,
         });
     }

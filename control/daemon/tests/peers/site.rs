@@ -184,12 +184,13 @@ fn configuration(dir: &Path, mediad: SocketAddr) -> PathBuf {
     let mut text = format!(
         "[signalling]\nudp = ['127.0.0.1:0']\ntcp = ['127.0.0.1:0']\nallow_anonymous_calls = true\n\
         digest = ['MD5']\n\
-        [management]\nlisten = '127.0.0.1:0'\n[journal]\npath = '{}'\n\
+        [management]\nlisten = '127.0.0.1:0'\n[journal]\npath = '{}'\n[store]\npath = '{}'\n\
         [media]\nhosts = [{{ name = 'a', address = 'http://{mediad}' }}]\ncodecs = ['PCMU', 'PCMA']\n\
         [calls]\nanswer_before_music = false\n\
         [agents]\nwrap_up_s = 0\n[log]\nlevel = 'debug'\n\
         [[queues]]\nname = 'support'\nagents = ['alice', 'bob']\nring_timeout_s = 2\n",
-        dir.join("journal").display()
+        dir.join("journal").display(),
+        dir.join("controld.db").display()
     );
     for (user, password) in ACCOUNTS {
         text += &format!("[[accounts]]\nuser = '{user}'\npassword = '{password}'\n");

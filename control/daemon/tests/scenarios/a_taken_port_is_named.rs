@@ -12,7 +12,7 @@ fn the_message_names_port_setting_and_remedy() {
         .args(arguments(&journal))
         .args(["--set", &format!("signalling.udp=['127.0.0.1:{taken}']")]);
     let output = command.output().unwrap();
-    let _ = std::fs::remove_file(journal);
+    let _ = std::fs::remove_dir_all(journal);
     assert_eq!(output.status.code(), Some(1));
     let log = String::from_utf8(output.stderr).unwrap();
     let expected =

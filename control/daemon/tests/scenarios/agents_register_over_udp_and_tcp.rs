@@ -69,7 +69,7 @@ fn both_bindings_stand_and_the_journal_has_them() {
     assert_eq!(page.matches("\"user\":\"alice\"").count(), 2, "{page}");
     let (_, agents) = controld.page("/v1/agents");
     assert!(agents.contains("\"state\":\"ready\""), "{agents}");
-    let journal = std::fs::read_to_string(&controld.journal).unwrap();
+    let journal = controld.journal_text();
     assert_eq!(journal.matches("\"kind\":\"registered\"").count(), 2, "{journal}");
     assert_eq!(controld.metric("controld_bindings"), 2.0);
     assert!(!journal.contains("secret"));

@@ -28,6 +28,7 @@ pub(crate) fn arguments(journal: &std::path::Path) -> Vec<String> {
         // Port 9: nobody listens.
         "media.hosts=[{name='a', address='http://127.0.0.1:9'}]".to_owned(),
         format!("journal.path={}", journal.display()),
+        format!("store.path={}", journal.join("controld.db").display()),
     ];
     let mut args = Vec::new();
     for set in sets {
@@ -41,7 +42,7 @@ impl Controld {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Relaxed);
         let place = std::env::temp_dir().join(format!("controld-test-{}-{number}", std::process::id()));
-        let (config, journal) = (place.with_extension("toml"), place.with_extension("jsonl"));
+        let (config, journal) = (place.with_extension("toml"), place.with_extension("journal"));
         let text = "[[accounts]]\nuser = 'alice'\npassword = 'secret'\n[[queues]]\nname = 'support'\nagents = ['alice']\n";
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_controld"));
@@ -84,6 +85,20 @@ impl Controld {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
+    /// Everything in the journal, as it stands on disk.
+    pub(crate) fn journal_text(&self) -> String {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&self.journal)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "journal"))
+            .collect();
+        files.sort();
+        files
+            .iter()
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .collect()
+    }
+
     /// The value of one line of the metrics page.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let (_, page) = self.page("/metrics");
@@ -117,7 +132,7 @@ impl Drop for Controld {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.journal);
+        let _ = std::fs::remove_dir_all(&self.journal);
     }
 }
 

@@ -121,7 +121,7 @@ impl Stack {
     }
 
     /// New work is refused at the bound; what belongs to a dialog has a quarter more.
-    fn is_full(&self, in_dialog: bool) -> bool {
+    pub(super) fn is_full(&self, in_dialog: bool) -> bool {
         let limits = &self.config.limits;
         if in_dialog {
             self.servers.len() >= limits.server_transactions + limits.server_transactions / 4
@@ -279,14 +279,14 @@ impl Stack {
         self.push_request(id, request, flow, true, replaces);
     }
 
-    fn set_merge(&mut self, id: u64, merge: MergeKey) {
+    pub(super) fn set_merge(&mut self, id: u64, merge: MergeKey) {
         if let Some(server) = self.servers.get_mut(&id) {
             server.merge = Some(merge.clone());
             self.servers_by_merge.insert(merge, id);
         }
     }
 
-    fn without_unless_known(&self, session: SessionAnswer) -> SessionAnswer {
+    pub(super) fn without_unless_known(&self, session: SessionAnswer) -> SessionAnswer {
         if self.config.extensions.contains(&"timer") {
             session
         } else {
@@ -328,7 +328,12 @@ impl Stack {
         }
     }
 
-    fn make_invited_dialog(&mut self, id: u64, flow: Flow, request: &Request) -> Result<(), StackError> {
+    pub(super) fn make_invited_dialog(
+        &mut self,
+        id: u64,
+        flow: Flow,
+        request: &Request,
+    ) -> Result<(), StackError> {
         let target = Target::Flow(flow);
         let identity = self.identity_for(&target).unwrap_or(0);
         let contact = self.contacts[identity].clone();
@@ -350,7 +355,14 @@ impl Stack {
     }
 
     /// Makes a server transaction and starts its machine.
-    fn new_server(&mut self, now: Instant, flow: Flow, via: &Via, key: ServerKey, request: &Request) -> u64 {
+    pub(super) fn new_server(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        via: &Via,
+        key: ServerKey,
+        request: &Request,
+    ) -> u64 {
         let id = self.new_id();
         let path = Path {
             timing: self.config.timing,

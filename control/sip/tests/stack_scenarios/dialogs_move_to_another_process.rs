@@ -2,7 +2,7 @@ use super::a_call_is_set_up_and_torn_down::{establish, expect_invite};
 use super::phone::*;
 use super::world::*;
 use sip::message::{Method, Response, StatusCode};
-use sip::stack::{DialogRequest, Event, Stack, StackError, UnknownDialogs};
+use sip::stack::{DialogRequest, Event, InvitedRecord, Stack, StackError, UnknownDialogs};
 
 /// Bob's process dies: a new one with nothing but its configuration.
 fn restart(world: &mut World, end: usize, unknown: UnknownDialogs) -> Stack {
@@ -126,6 +126,68 @@ fn a_ringing_call_of_a_dead_process_is_cancelled_by_its_successor() {
     };
     assert_eq!((txn, response.status), (adopted, StatusCode::REQUEST_TERMINATED));
     assert_eq!(world.count("A>B ACK"), 1);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn an_invite_that_waits_is_answered_by_the_successor() {
+    let mut world = World::new(9, Weather::FINE);
+    let (now, target) = (world.now, world.target(BOB));
+    let invite = world.invite(ALICE, BOB);
+    world.ends[ALICE].stack.request(now, invite, &[target]).unwrap();
+    world.run_ms(50);
+    let Event::Request {
+        txn,
+        request,
+        flow,
+        dialog: Some(dialog),
+        ..
+    } = world.event(BOB)
+    else {
+        panic!()
+    };
+    world.respond(BOB, txn, StatusCode::RINGING);
+    world.run_ms(50);
+    let local_tag = world.ends[BOB].stack.dialog(dialog).unwrap().id.local_tag.clone();
+    let record = InvitedRecord {
+        request: request.to_bytes(),
+        flow,
+        local_tag,
+    };
+    restart(&mut world, BOB, UnknownDialogs::Refuse);
+    world.ends[BOB].events.clear();
+    let now = world.now;
+    let bob = &mut world.ends[BOB].stack;
+    let (txn, dialog, again) = bob.adopt_invited(now, &record).unwrap();
+    assert_eq!(again, request);
+    assert_eq!(
+        bob.adopt_invited(now, &record),
+        Err(StackError::WrongState),
+        "only once"
+    );
+    world.respond(BOB, txn, StatusCode::OK);
+    world.run_ms(50);
+    let Event::Response { response, .. } = world.event(ALICE) else {
+        panic!()
+    };
+    assert_eq!(response.status, StatusCode::RINGING);
+    let Event::Response {
+        response,
+        dialog: Some(alices),
+        ..
+    } = world.event(ALICE)
+    else {
+        panic!()
+    };
+    assert_eq!(response.status, StatusCode::OK, "of the same dialog");
+    let now = world.now;
+    world.ends[ALICE].stack.ack(alices, None).unwrap();
+    let bye = DialogRequest::new(Method::Bye);
+    world.ends[ALICE].stack.dialog_request(now, alices, bye).unwrap();
+    world.run_ms(50);
+    assert!(matches!(world.event(BOB), Event::Ack { dialog: acked, .. } if acked == dialog));
+    assert!(matches!(world.event(BOB), Event::Bye { .. }));
+    world.ends[ALICE].events.clear();
     world.assert_nothing_left();
 }
 

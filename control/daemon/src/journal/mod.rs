@@ -1,0 +1,451 @@
+//! The journal on disk: a directory of [segments](segment), appended by the core thread.
+//!
+//! A segment that has grown large is followed by a new one, which begins with everything that still stands; so a start
+//! reads one segment, and old ones may go. What is reported about calls is projected from here.
+
+pub(crate) mod segment;
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use call_control::{Record, RecordKind, cdr::CallDetail};
+
+use crate::{config, limits};
+
+/// The open journal. The core thread writes; a thread of its own calls fsync.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    directory: PathBuf,
+    file: File,
+    /// Bytes in the file.
+    bytes: u64,
+    segment_bytes: u64,
+    segments_kept: usize,
+    buffer: Vec<u8>,
+    shared: Arc<Shared>,
+    /// Newest last.
+    details: VecDeque<CallDetail>,
+    /// Held as long as the journal is open.
+    _lock: File,
+}
+
+/// Seen by the thread that syncs, by projections and by metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    dirty: AtomicBool,
+    stop: AtomicBool,
+    /// What is synced; another file after each turn of segments.
+    file: Mutex<Option<File>>,
+    pub(crate) records: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    /// Records up to this number are projected; segments with later ones are kept. `u64::MAX` without a projection.
+    pub(crate) projected: AtomicU64,
+}
+
+impl Journal {
+    /// Opens or creates the directory, repairs the tail, and starts syncing. `replay` gets the records that tell what
+    /// still stands, oldest first.
+    ///
+    /// # Errors
+    /// Names the place and what to do.
+    pub(crate) fn open(settings: &config::Journal, replay: impl FnMut(Record)) -> Result<Self, String> {
+        let failed = |error: io::Error| {
+            format!(
+                "journal {}: {error}; set journal.path to a directory this process may write",
+                settings.path.display()
+            )
+        };
+        let directory = settings.path.clone();
+        fs::create_dir_all(&directory).map_err(failed)?;
+        let lock = lock(&directory)?;
+        let past = read_past(&directory, replay).map_err(failed)?;
+        let path = past.last.unwrap_or_else(|| segment::path_of(&directory, 0));
+        let file = append_to(&path).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        let shared = Arc::new(Shared::default());
+        shared.projected.store(u64::MAX, Relaxed);
+        *shared.file.lock().expect("nobody panics while holding it") =
+            Some(file.try_clone().map_err(failed)?);
+        let (sharing, every) = (Arc::clone(&shared), Duration::from_millis(settings.sync_ms));
+        thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || keep_synced(&sharing, every))
+            .map_err(failed)?;
+        Ok(Self {
+            directory,
+            file,
+            bytes,
+            segment_bytes: settings.segment_bytes,
+            segments_kept: settings.segments_kept,
+            buffer: Vec::new(),
+            shared,
+            details: past.details,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Adds a record to the next [`Journal::write`].
+    pub(crate) fn push(&mut self, record: &Record) {
+        if segment::write_line(&mut self.buffer, record) {
+            self.shared.records.fetch_add(1, Relaxed);
+        } else {
+            // Our records hold nothing that JSON cannot; count it rather than end calls over it.
+            self.shared.failures.fetch_add(1, Relaxed);
+        }
+        if let RecordKind::CallDetail(detail) = &record.kind {
+            keep(&mut self.details, (**detail).clone());
+        }
+    }
+
+    /// Writes what was pushed; it has returned before anything that the records are about leaves. A disk that fails
+    /// does not end calls: what could not be written is tried again with the next record, up to a bound.
+    pub(crate) fn write(&mut self) {
+        while !self.buffer.is_empty() {
+            match self.file.write(&self.buffer) {
+                Ok(written) => {
+                    self.buffer.drain(..written);
+                    self.bytes += written as u64;
+                    self.shared.dirty.store(true, Relaxed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if self.shared.failures.fetch_add(1, Relaxed).is_multiple_of(1_000) {
+                        let unwritten_bytes = self.buffer.len();
+                        tracing::error!(%error, unwritten_bytes, "the journal cannot be written");
+                    }
+                    if self.buffer.len() > limits::JOURNAL_UNWRITTEN_BYTES {
+                        self.buffer.clear();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The segment is full: [`Journal::turn`] is due.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= self.segment_bytes && self.buffer.is_empty()
+    }
+
+    /// Begins a new segment with these records, which repeat everything that stands; drops the oldest segments that
+    /// are not needed. A failure leaves the old segment in use.
+    pub(crate) fn turn(&mut self, standing: &[Record]) {
+        let Some(first) = standing.first() else {
+            return;
+        };
+        let mut text = Vec::with_capacity(standing.len() * 512);
+        for record in standing {
+            segment::write_line(&mut text, record);
+        }
+        let path = segment::path_of(&self.directory, first.sequence);
+        match begin(&path, &text) {
+            Ok((file, synced)) => {
+                self.file = file;
+                self.bytes = text.len() as u64;
+                *self.shared.file.lock().expect("nobody panics while holding it") = Some(synced);
+                self.shared.dirty.store(true, Relaxed);
+                self.shared.records.fetch_add(standing.len() as u64, Relaxed);
+            }
+            Err(error) => {
+                self.shared.failures.fetch_add(1, Relaxed);
+                tracing::error!(%error, path = %path.display(), "a new journal segment cannot be begun");
+                // Not again at once.
+                self.segment_bytes = self.segment_bytes.saturating_mul(2);
+                return;
+            }
+        }
+        self.drop_oldest();
+    }
+
+    /// A segment goes when there are more than are to be kept and it is projected; and in any case when there are four
+    /// times as many: a database that is gone must not fill the disk.
+    fn drop_oldest(&self) {
+        let Ok(segments) = segment::list(&self.directory) else {
+            return;
+        };
+        let projected = self.shared.projected.load(Relaxed);
+        for (index, pair) in segments.windows(2).enumerate() {
+            let left = segments.len() - index;
+            // All of it is before the next one's first.
+            let is_projected = segment::number_of(&pair[1]).is_some_and(|next| next <= projected);
+            let goes = left > self.segments_kept && (is_projected || left > self.segments_kept * 4);
+            if !goes {
+                break;
+            }
+            if let Err(error) = fs::remove_file(&pair[0]) {
+                tracing::warn!(%error, path = %pair[0].display(), "an old journal segment cannot be removed");
+            }
+        }
+    }
+
+    /// The newest call details, newest first.
+    pub(crate) fn details(&self, count: usize) -> Vec<CallDetail> {
+        self.details.iter().rev().take(count).cloned().collect()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.write();
+        self.shared.stop.store(true, Relaxed);
+        if let Err(error) = self.file.sync_data() {
+            tracing::error!(%error, "the journal cannot be synced");
+        }
+    }
+}
+
+fn keep(details: &mut VecDeque<CallDetail>, detail: CallDetail) {
+    if details.len() == limits::CDRS_KEPT {
+        details.pop_front();
+    }
+    details.push_back(detail);
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// The new file under its name only once all of `text` is in it.
+fn begin(path: &Path, text: &[u8]) -> io::Result<(File, File)> {
+    let unfinished = path.with_extension("unfinished");
+    let _gone = fs::remove_file(&unfinished);
+    let mut file = append_to(&unfinished)?;
+    file.write_all(text)?;
+    let synced = file.try_clone()?;
+    fs::rename(&unfinished, path)?;
+    Ok((file, synced))
+}
+
+/// Two processes in one journal would each take the other's calls for their own.
+fn lock(directory: &Path) -> Result<File, String> {
+    let path = directory.join("lock");
+    let failed = |problem: &str| {
+        format!(
+            "journal {}: {problem}; stop the other controld, or give this one a journal.path of its own",
+            directory.display()
+        )
+    };
+    let file = File::create(&path).map_err(|error| failed(&error.to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(failed("another process uses it")),
+        Err(fs::TryLockError::Error(error)) => Err(failed(&error.to_string())),
+    }
+}
+
+struct Past {
+    last: Option<PathBuf>,
+    details: VecDeque<CallDetail>,
+}
+
+/// Repairs the tail, replays from the newest segment whose beginning is whole, and collects the newest call details.
+fn read_past(directory: &Path, mut replay: impl FnMut(Record)) -> io::Result<Past> {
+    let segments = segment::list(directory)?;
+    let mut details = VecDeque::new();
+    let (mut whole, mut damaged) = (0, 0);
+    let mut is_known = false;
+    for (index, path) in segments.iter().enumerate().rev() {
+        let mut newer = std::mem::take(&mut details);
+        let scan = segment::scan(path, |record| {
+            if let RecordKind::CallDetail(detail) = record.kind {
+                details.push_back(*detail);
+            }
+        })?;
+        details.append(&mut newer);
+        damaged += scan.damaged;
+        if index + 1 == segments.len() {
+            let torn_bytes = segment::repair_tail(path, &scan)?;
+            if torn_bytes > 0 {
+                tracing::warn!(torn_bytes, path = %path.display(), "the journal's torn tail is cut off");
+            }
+        }
+        if !is_known && (scan.is_whole || index == 0) {
+            (whole, is_known) = (index, true);
+        }
+        // Older details are the store's business.
+        if is_known && (details.len() >= limits::CDRS_KEPT || index + 4 <= segments.len()) {
+            break;
+        }
+    }
+    if damaged > 0 {
+        tracing::warn!(lines = damaged, "the journal has lines that cannot be read");
+    }
+    let surplus = details.len().saturating_sub(limits::CDRS_KEPT);
+    details.drain(..surplus);
+    for path in segments.iter().skip(whole) {
+        segment::scan(path, &mut replay)?;
+    }
+    Ok(Past {
+        last: segments.last().cloned(),
+        details,
+    })
+}
+
+fn keep_synced(shared: &Shared, every: Duration) {
+    while !shared.stop.load(Relaxed) {
+        thread::sleep(every);
+        if !shared.dirty.swap(false, Relaxed) {
+            continue;
+        }
+        let file = shared.file.lock().expect("nobody panics while holding it");
+        let synced = file.as_ref().map(File::try_clone);
+        drop(file);
+        if let Some(Err(error)) = synced.map(|file| file.and_then(|file| file.sync_data())) {
+            shared.failures.fetch_add(1, Relaxed);
+            tracing::error!(%error, "the journal cannot be synced");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(sequence: u64) -> Record {
+        let detail = r#"{"sequence":1,"at_unix_us":5,"kind":"call_detail","call":"c1","sip_call_id":"x","from":"sip:a@h",
+            "to":"sip:support@h","queue":"support","answered_by":"alice","rung":["alice"],"started_unix_us":1,
+            "answered_unix_us":2,"ended_unix_us":3,"wait_ms":4,"talk_ms":5,"ended_by":"callee","status":200,"reason":"",
+            "host":"a","caller_codec":"PCMU","callee_codec":"PCMU","caller_media":null,"callee_media":null}"#;
+        let mut record: Record = serde_json::from_str(detail).unwrap();
+        record.sequence = sequence;
+        record
+    }
+
+    fn standing(first: u64, states: &[&str]) -> Vec<Record> {
+        let begin = RecordKind::Segment {
+            standing: states.len() as u64,
+        };
+        let states = states.iter().map(|state| RecordKind::AgentState {
+            agent: "alice".into(),
+            state: (*state).into(),
+        });
+        let kinds = std::iter::once(begin).chain(states);
+        let numbered = kinds.enumerate().map(|(index, kind)| Record {
+            sequence: first + index as u64,
+            at_unix_us: 5,
+            repeated: index > 0,
+            kind,
+        });
+        numbered.collect()
+    }
+
+    struct Place(config::Journal);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("controld-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Self(config::Journal {
+                path,
+                sync_ms: 5,
+                segments_kept: 2,
+                ..config::Journal::default()
+            })
+        }
+
+        fn open(&self) -> (Journal, Vec<u64>) {
+            let mut replayed = Vec::new();
+            let journal = Journal::open(&self.0, |record| replayed.push(record.sequence)).unwrap();
+            (journal, replayed)
+        }
+
+        fn files(&self) -> Vec<PathBuf> {
+            segment::list(&self.0.path).unwrap()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0.path);
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_replayed_and_a_torn_tail_is_cut_off() {
+        let place = Place::new("torn");
+        let (mut journal, replayed) = place.open();
+        assert_eq!(replayed.len(), 0);
+        journal.push(&record(1));
+        journal.write();
+        assert_eq!(journal.details(9).len(), 1);
+        drop(journal);
+        let path = place.files().remove(0);
+        let mut torn = append_to(&path).unwrap();
+        torn.write_all(b"01234567 {\"sequence\":2,\"at_uni").unwrap();
+        let (mut journal, replayed) = place.open();
+        assert_eq!(replayed, [1]);
+        assert_eq!(journal.details(9)[0].answered_by.as_deref(), Some("alice"));
+        journal.push(&record(3));
+        drop(journal);
+        let (journal, replayed) = place.open();
+        assert_eq!((replayed, journal.details(9).len()), (vec![1, 3], 2));
+    }
+
+    #[test]
+    fn a_new_segment_is_enough_to_start_from() {
+        let place = Place::new("turns");
+        let (mut journal, _) = place.open();
+        for turn in 0..6 {
+            journal.push(&record(turn * 10 + 1));
+            journal.write();
+            journal.turn(&standing(turn * 10 + 2, &["ready", "talking"]));
+        }
+        assert_eq!(place.files().len(), 2, "older ones are dropped");
+        journal.push(&record(99));
+        drop(journal);
+        let (journal, replayed) = place.open();
+        assert_eq!(replayed, [52, 53, 54, 99]);
+        assert_eq!(journal.details(9).len(), 2, "details of kept segments");
+        drop(journal);
+
+        // A beginning that is not whole is no place to start from.
+        let newest = place.files().pop().unwrap();
+        let text = fs::read_to_string(&newest).unwrap();
+        fs::write(
+            &newest,
+            text.lines()
+                .take(2)
+                .map(|line| format!("{line}\n"))
+                .collect::<String>(),
+        )
+        .unwrap();
+        let (_, replayed) = place.open();
+        assert_eq!(replayed, [42, 43, 44, 51, 52, 53]);
+    }
+
+    #[test]
+    fn what_is_not_projected_is_kept_for_longer() {
+        let place = Place::new("unprojected");
+        let (mut journal, _) = place.open();
+        journal.shared.projected.store(0, Relaxed);
+        for turn in 0..20 {
+            journal.turn(&standing(turn * 10 + 2, &["ready"]));
+        }
+        assert_eq!(place.files().len(), 8, "four times as many");
+        journal.shared.projected.store(u64::MAX, Relaxed);
+        journal.turn(&standing(500, &["ready"]));
+        assert_eq!(place.files().len(), 2);
+    }
+
+    #[test]
+    fn a_journal_has_one_process() {
+        let place = Place::new("locked");
+        let (_journal, _) = place.open();
+        let refused = Journal::open(&place.0, |_| {}).unwrap_err();
+        assert!(refused.contains("another process uses it"), "{refused}");
+    }
+}

@@ -1,0 +1,164 @@
+//! Segments: the files a journal consists of. One record a line, its CRC-32 before it, so that a damaged one is known.
+//!
+//! A segment begins with a line that says how many records after it repeat what stood when it was begun: whoever
+//! reads the newest segment knows everything that is still going on.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+};
+
+use call_control::{Record, RecordKind};
+
+/// Ending of the files.
+const ENDING: &str = "journal";
+/// What the checksum takes: eight hexadecimal digits and a space.
+const PREFIX_BYTES: usize = 9;
+
+/// What a segment turned out to hold.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// Records read.
+    pub(crate) records: u64,
+    /// Lines that are no record: damaged, or of a newer version.
+    pub(crate) damaged: u64,
+    /// Bytes up to the end of the last good line.
+    pub(crate) good_bytes: u64,
+    /// Bytes of the file.
+    pub(crate) bytes: u64,
+    /// Number of the first and the last record.
+    pub(crate) first: Option<u64>,
+    /// See `first`.
+    pub(crate) last: Option<u64>,
+    /// Its beginning repeats all that stood, and nothing of that is missing.
+    pub(crate) is_whole: bool,
+}
+
+/// The files of a journal, oldest first.
+pub(crate) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == ENDING) && number_of(&path).is_some() {
+            found.push(path);
+        }
+    }
+    // Names are numbers of one width.
+    found.sort();
+    Ok(found)
+}
+
+/// The file whose first record has this number.
+pub(crate) fn path_of(directory: &Path, first: u64) -> PathBuf {
+    directory.join(format!("{first:020}.{ENDING}"))
+}
+
+/// The number of a file's first record.
+pub(crate) fn number_of(path: &Path) -> Option<u64> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
+/// Adds a record's line. False when it cannot be written as JSON; nothing is added then.
+pub(crate) fn write_line(buffer: &mut Vec<u8>, record: &Record) -> bool {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[b' '; PREFIX_BYTES]);
+    if serde_json::to_writer(&mut *buffer, record).is_err() {
+        buffer.truncate(start);
+        return false;
+    }
+    let sum = crc32fast::hash(&buffer[start + PREFIX_BYTES..]);
+    let mut prefix = &mut buffer[start..start + PREFIX_BYTES];
+    // Eight digits fit.
+    let _fits = write!(prefix, "{sum:08x}");
+    buffer.push(b'\n');
+    true
+}
+
+/// The record of a line with its line end; `None` when it is damaged.
+pub(crate) fn read_line(line: &[u8]) -> Option<Record> {
+    let line = line.strip_suffix(b"\n")?;
+    let (sum, text) = line.split_at_checked(PREFIX_BYTES)?;
+    let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
+    let sum = u32::from_str_radix(sum, 16).ok()?;
+    if sum != crc32fast::hash(text) {
+        return None;
+    }
+    serde_json::from_slice(text).ok()
+}
+
+/// Reads a segment from its beginning; `each` gets every record, in order.
+pub(crate) fn scan(path: &Path, mut each: impl FnMut(Record)) -> io::Result<Scan> {
+    let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+    let (mut scan, mut line) = (Scan::default(), Vec::new());
+    let mut repeated = None;
+    loop {
+        line.clear();
+        let count = reader.read_until(b'\n', &mut line)?;
+        if count == 0 {
+            break;
+        }
+        scan.bytes += count as u64;
+        let Some(record) = read_line(&line) else {
+            scan.damaged += 1;
+            continue;
+        };
+        match (&record.kind, &mut repeated) {
+            (RecordKind::Segment { standing: count }, _) if scan.records == 0 => repeated = Some(*count),
+            (_, Some(left)) if record.repeated => *left = left.saturating_sub(1),
+            _ => {}
+        }
+        scan.records += 1;
+        scan.good_bytes = scan.bytes;
+        scan.first = scan.first.or(Some(record.sequence));
+        scan.last = Some(record.sequence);
+        each(record);
+    }
+    scan.is_whole = repeated == Some(0);
+    Ok(scan)
+}
+
+/// Cuts off what a killed process left behind the last whole record. Gives the bytes cut off.
+pub(crate) fn repair_tail(path: &Path, scan: &Scan) -> io::Result<u64> {
+    let torn = scan.bytes - scan.good_bytes;
+    if torn > 0 {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.set_len(scan.good_bytes)?;
+        file.sync_data()?;
+    }
+    Ok(torn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(sequence: u64) -> Record {
+        Record {
+            sequence,
+            at_unix_us: 5,
+            repeated: false,
+            kind: RecordKind::AgentState {
+                agent: "alice".into(),
+                state: "ready".into(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_line_is_known_to_be_whole_and_right() {
+        let mut line = Vec::new();
+        assert!(write_line(&mut line, &record(7)));
+        assert_eq!(read_line(&line), Some(record(7)));
+        for cut in 0..line.len() {
+            assert_eq!(read_line(&line[..cut]), None, "cut at {cut}");
+        }
+        for at in 0..line.len() {
+            let mut damaged = line.clone();
+            damaged[at] ^= 1;
+            assert_ne!(read_line(&damaged), Some(record(7)), "a wrong bit in byte {at}");
+        }
+        assert_eq!(read_line(b"00000000 \n"), None);
+        assert_eq!(read_line(b"\n"), None);
+    }
+}

@@ -1,0 +1,426 @@
+//! The embedded store: one file, write-ahead log, one writer.
+
+use std::{path::Path, time::Duration};
+
+use call_control::{Record, RecordKind, cdr::CallDetail, journal::EndedBy};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params, params_from_iter, types::Value};
+
+use super::{AgentSpell, DetailQuery, QueueHour, Store, StoreError};
+
+/// Counts up with every change of the tables below.
+const SCHEMA: i64 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE progress (one INTEGER PRIMARY KEY CHECK (one = 1), record INTEGER NOT NULL);
+    INSERT INTO progress VALUES (1, 0);
+    CREATE TABLE cdrs (
+        record INTEGER PRIMARY KEY, call TEXT NOT NULL UNIQUE,
+        started_unix_us INTEGER NOT NULL, answered_unix_us INTEGER, ended_unix_us INTEGER NOT NULL,
+        caller TEXT NOT NULL, called TEXT NOT NULL, queue TEXT, answered_by TEXT,
+        status INTEGER NOT NULL, wait_ms INTEGER NOT NULL, talk_ms INTEGER NOT NULL,
+        detail TEXT NOT NULL);
+    CREATE INDEX cdrs_started ON cdrs (started_unix_us);
+    CREATE TABLE agent_spells (
+        record INTEGER PRIMARY KEY, agent TEXT NOT NULL, state TEXT NOT NULL,
+        began_unix_us INTEGER NOT NULL, ended_unix_us INTEGER);
+    CREATE INDEX agent_spells_open ON agent_spells (agent) WHERE ended_unix_us IS NULL;
+    CREATE INDEX agent_spells_ended ON agent_spells (ended_unix_us);
+    CREATE TABLE queue_hours (
+        hour_unix INTEGER NOT NULL, queue TEXT NOT NULL, offered INTEGER NOT NULL, answered INTEGER NOT NULL,
+        abandoned INTEGER NOT NULL, turned_away INTEGER NOT NULL, waited_ms INTEGER NOT NULL,
+        waited_ms_max INTEGER NOT NULL, talked_ms INTEGER NOT NULL, PRIMARY KEY (hour_unix, queue)) WITHOUT ROWID;
+";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    connection: Connection,
+}
+
+impl Sqlite {
+    /// Opens or creates the file.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = Connection::open(path)?;
+        // A reader in another thread, a back-up, a person with a shell: they wait for each other.
+        connection.busy_timeout(Duration::from_secs(2))?;
+        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
+        Self::set_up(connection)
+    }
+
+    /// One in memory, to compare with.
+    pub(crate) fn in_memory() -> Result<Self, StoreError> {
+        Self::set_up(Connection::open_in_memory()?)
+    }
+
+    fn set_up(mut connection: Connection) -> Result<Self, StoreError> {
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        match found {
+            0 => {
+                let making = connection.transaction()?;
+                making.execute_batch(TABLES)?;
+                making.pragma_update(None, "user_version", SCHEMA)?;
+                making.commit()?;
+            }
+            SCHEMA => {}
+            found => {
+                return Err(StoreError::Schema { found, known: SCHEMA });
+            }
+        }
+        Ok(Self { connection })
+    }
+}
+
+impl Store for Sqlite {
+    fn cursor(&mut self) -> Result<u64, StoreError> {
+        let record: i64 = self
+            .connection
+            .query_row("SELECT record FROM progress", [], |row| row.get(0))?;
+        Ok(record.cast_unsigned())
+    }
+
+    fn project(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let cursor = self.cursor()?;
+        let Some(last) = records.iter().map(|record| record.sequence).max() else {
+            return Ok(());
+        };
+        let all = self.connection.transaction()?;
+        for record in records {
+            if record.sequence > cursor && !record.repeated {
+                project_one(&all, record)?;
+            }
+        }
+        all.execute(
+            "UPDATE progress SET record = max(record, ?1)",
+            [last.cast_signed()],
+        )?;
+        all.commit()?;
+        Ok(())
+    }
+
+    fn details(&mut self, query: &DetailQuery) -> Result<Vec<CallDetail>, StoreError> {
+        let mut text = "SELECT detail FROM cdrs WHERE 1".to_owned();
+        let mut values: Vec<Value> = Vec::new();
+        let mut narrow = |condition: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                text += condition;
+                values.push(value);
+            }
+        };
+        narrow(" AND started_unix_us >= ?", query.since_unix_us.map(Value::from));
+        narrow(" AND started_unix_us < ?", query.until_unix_us.map(Value::from));
+        narrow(" AND queue = ?", query.queue.clone().map(Value::from));
+        narrow(" AND answered_by = ?", query.answered_by.clone().map(Value::from));
+        narrow(" AND call = ?", query.call.clone().map(Value::from));
+        let limit = i64::try_from(query.limit.unwrap_or(100)).unwrap_or(i64::MAX);
+        narrow(" ORDER BY record DESC LIMIT ?", Some(limit.into()));
+        let mut statement = self.connection.prepare(&text)?;
+        let rows = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(0))?;
+        let mut details = Vec::new();
+        for detail in rows {
+            details.push(serde_json::from_str(&detail?)?);
+        }
+        Ok(details)
+    }
+
+    fn queue_hours(&mut self, since_unix: i64) -> Result<Vec<QueueHour>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT hour_unix, queue, offered, answered, abandoned, turned_away, waited_ms, waited_ms_max, talked_ms
+             FROM queue_hours WHERE hour_unix >= ?1 ORDER BY hour_unix, queue",
+        )?;
+        let rows = statement.query_map([since_unix], |row| {
+            Ok(QueueHour {
+                hour_unix: row.get(0)?,
+                queue: row.get(1)?,
+                offered: row.get(2)?,
+                answered: row.get(3)?,
+                abandoned: row.get(4)?,
+                turned_away: row.get(5)?,
+                waited_ms: row.get(6)?,
+                waited_ms_max: row.get(7)?,
+                talked_ms: row.get(8)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn agent_spells(&mut self, since_unix_us: i64) -> Result<Vec<AgentSpell>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT record, agent, state, began_unix_us, ended_unix_us FROM agent_spells
+             WHERE ended_unix_us IS NULL OR ended_unix_us >= ?1 ORDER BY record LIMIT 100000",
+        )?;
+        let rows = statement.query_map([since_unix_us], |row| {
+            Ok(AgentSpell {
+                record: row.get(0)?,
+                agent: row.get(1)?,
+                state: row.get(2)?,
+                began_unix_us: row.get(3)?,
+                ended_unix_us: row.get(4)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+fn project_one(all: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
+    match &record.kind {
+        RecordKind::CallDetail(detail) => {
+            put_detail(all, record.sequence, detail)?;
+            if let Some(queue) = &detail.queue {
+                count_queue(all, queue, detail)?;
+            }
+        }
+        RecordKind::AgentState { agent, state, .. } => {
+            put_spell(all, record.sequence, record.at_unix_us, agent, state)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn put_detail(all: &Transaction<'_>, record: u64, detail: &CallDetail) -> Result<(), StoreError> {
+    all.execute(
+        "INSERT INTO cdrs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        params![
+            record.cast_signed(),
+            detail.call,
+            detail.started_unix_us.cast_signed(),
+            detail.answered_unix_us.map(u64::cast_signed),
+            detail.ended_unix_us.cast_signed(),
+            detail.from,
+            detail.to,
+            detail.queue,
+            detail.answered_by,
+            detail.status,
+            detail.wait_ms.cast_signed(),
+            detail.talk_ms.cast_signed(),
+            serde_json::to_string(detail)?,
+        ],
+    )?;
+    Ok(())
+}
+
+fn count_queue(all: &Transaction<'_>, queue: &str, detail: &CallDetail) -> Result<(), StoreError> {
+    let began = detail.started_unix_us / 1_000_000;
+    let hour = (began - began % 3_600).cast_signed();
+    let answered = detail.answered_by.is_some();
+    let abandoned = !answered && detail.ended_by == EndedBy::Caller;
+    let waited = if answered { detail.wait_ms.cast_signed() } else { 0 };
+    all.execute(
+        "INSERT INTO queue_hours VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?6, ?7)
+         ON CONFLICT (hour_unix, queue) DO UPDATE SET
+            offered = offered + 1, answered = answered + excluded.answered,
+            abandoned = abandoned + excluded.abandoned, turned_away = turned_away + excluded.turned_away,
+            waited_ms = waited_ms + excluded.waited_ms,
+            waited_ms_max = max(waited_ms_max, excluded.waited_ms_max), talked_ms = talked_ms + excluded.talked_ms",
+        params![
+            hour,
+            queue,
+            i64::from(answered),
+            i64::from(abandoned),
+            i64::from(!answered && !abandoned),
+            waited,
+            detail.talk_ms.cast_signed(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// A state begins and with it the one before ends; the same state again changes nothing.
+fn put_spell(
+    all: &Transaction<'_>,
+    record: u64,
+    at_unix_us: u64,
+    agent: &str,
+    state: &str,
+) -> Result<(), StoreError> {
+    let open: Option<(i64, String)> = all
+        .query_row(
+            "SELECT record, state FROM agent_spells WHERE agent = ?1 AND ended_unix_us IS NULL",
+            [agent],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    if open.as_ref().is_some_and(|(_, lasting)| lasting == state) {
+        return Ok(());
+    }
+    if let Some((open, _)) = open {
+        all.execute(
+            "UPDATE agent_spells SET ended_unix_us = ?2 WHERE record = ?1",
+            params![open, at_unix_us.cast_signed()],
+        )?;
+    }
+    all.execute(
+        "INSERT INTO agent_spells VALUES (?1, ?2, ?3, ?4, NULL)",
+        params![record.cast_signed(), agent, state, at_unix_us.cast_signed()],
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detail(call: &str, answered_by: Option<&str>, ended_by: &str) -> RecordKind {
+        let answered = answered_by.map_or("null".to_owned(), |who| format!("\"{who}\""));
+        let text = format!(
+            r#"{{"call":"{call}","sip_call_id":"x","from":"sip:a@h","to":"sip:support@h","queue":"support",
+            "answered_by":{answered},"rung":[],"started_unix_us":7300000000,"answered_unix_us":null,
+            "ended_unix_us":7310000000,"wait_ms":4000,"talk_ms":500,"ended_by":"{ended_by}","status":200,"reason":"",
+            "host":"a","caller_codec":"","callee_codec":"","caller_media":null,"callee_media":null}}"#
+        );
+        RecordKind::CallDetail(serde_json::from_str(&text).unwrap())
+    }
+
+    fn state(agent: &str, state: &str) -> RecordKind {
+        serde_json::from_value(serde_json::json!({"kind": "agent_state", "agent": agent, "state": state}))
+            .unwrap()
+    }
+
+    fn numbered(kinds: Vec<RecordKind>) -> Vec<Record> {
+        let record = |(index, kind)| Record {
+            sequence: index as u64 + 1,
+            at_unix_us: (index as u64 + 1) * 10,
+            repeated: false,
+            kind,
+        };
+        kinds.into_iter().enumerate().map(record).collect()
+    }
+
+    fn story() -> Vec<Record> {
+        numbered(vec![
+            state("alice", "ready"),
+            state("alice", "talking"),
+            detail("c1", Some("alice"), "callee"),
+            state("alice", "talking"),
+            detail("c2", None, "caller"),
+            detail("c3", None, "system"),
+            state("alice", "ready"),
+        ])
+    }
+
+    /// Whatever is given again, in whatever pieces, each record counts once.
+    #[test]
+    fn every_record_counts_exactly_once() {
+        let records = story();
+        for cut in 0..=records.len() {
+            let mut store = Sqlite::in_memory().unwrap();
+            store.project(&records[..cut]).unwrap();
+            // As after a restart that does not know what was done.
+            store.project(&records).unwrap();
+            store.project(&records).unwrap();
+            assert_eq!(store.cursor().unwrap(), 7);
+            let calls: Vec<String> = store
+                .details(&DetailQuery::default())
+                .unwrap()
+                .into_iter()
+                .map(|detail| detail.call)
+                .collect();
+            assert_eq!(calls, ["c3", "c2", "c1"], "newest first");
+            let expected = QueueHour {
+                hour_unix: 7_200,
+                queue: "support".into(),
+                offered: 3,
+                answered: 1,
+                abandoned: 1,
+                turned_away: 1,
+                waited_ms: 4_000,
+                waited_ms_max: 4_000,
+                talked_ms: 1_500,
+            };
+            assert_eq!(store.queue_hours(0).unwrap(), [expected]);
+            let spells: Vec<(String, i64, Option<i64>)> = store
+                .agent_spells(0)
+                .unwrap()
+                .into_iter()
+                .map(|spell| (spell.state, spell.began_unix_us, spell.ended_unix_us))
+                .collect();
+            let expected = [
+                ("ready".to_owned(), 10, Some(20)),
+                ("talking".to_owned(), 20, Some(70)),
+                ("ready".to_owned(), 70, None),
+            ];
+            assert_eq!(spells, expected);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_projected_whole_or_not_at_all() {
+        let mut store = Sqlite::in_memory().unwrap();
+        let mut records = story();
+        // The same call twice is no story of ours: the engine refuses the second.
+        let twice = records[2].kind.clone();
+        records.push(Record {
+            sequence: 8,
+            at_unix_us: 80,
+            repeated: false,
+            kind: twice,
+        });
+        assert!(store.project(&records).is_err());
+        assert_eq!(store.cursor().unwrap(), 0);
+        assert_eq!(store.details(&DetailQuery::default()).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn details_are_found_by_what_they_say() {
+        let mut store = Sqlite::in_memory().unwrap();
+        store.project(&story()).unwrap();
+        let mut found = |query: DetailQuery| store.details(&query).unwrap().len();
+        let all = DetailQuery::default;
+        assert_eq!(
+            found(DetailQuery {
+                queue: Some("support".into()),
+                ..all()
+            }),
+            3
+        );
+        assert_eq!(
+            found(DetailQuery {
+                queue: Some("sales".into()),
+                ..all()
+            }),
+            0
+        );
+        assert_eq!(
+            found(DetailQuery {
+                answered_by: Some("alice".into()),
+                ..all()
+            }),
+            1
+        );
+        assert_eq!(
+            found(DetailQuery {
+                call: Some("c2".into()),
+                ..all()
+            }),
+            1
+        );
+        assert_eq!(
+            found(DetailQuery {
+                since_unix_us: Some(7_300_000_001),
+                ..all()
+            }),
+            0
+        );
+        assert_eq!(
+            found(DetailQuery {
+                limit: Some(2),
+                ..all()
+            }),
+            2
+        );
+    }
+
+    #[test]
+    fn a_newer_schema_is_left_alone() {
+        let path = std::env::temp_dir().join(format!("controld-schema-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        drop(Sqlite::open(&path).unwrap());
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .pragma_update(None, "user_version", SCHEMA + 1)
+            .unwrap();
+        let refused = Sqlite::open(&path).unwrap_err().to_string();
+        assert!(refused.contains("use the controld that wrote it"), "{refused}");
+        let _ = std::fs::remove_file(&path);
+    }
+}
