@@ -32,15 +32,8 @@ impl Past {
             RecordKind::Unregistered { user, contact, .. } => {
                 self.registrations.remove(&(user, contact));
             }
-            RecordKind::Segment { .. }
-            | RecordKind::CallStarted { .. }
-            | RecordKind::CallRinging { .. }
-            | RecordKind::CallDeclined { .. }
-            | RecordKind::CallAnswered { .. }
-            | RecordKind::CallEnded { .. }
-            | RecordKind::CallDetail(_)
-            | RecordKind::AgentState { .. }
-            | RecordKind::MediaHost { .. } => {}
+            // They tell people what the states tell us.
+            _ => {}
         }
     }
 }
