@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     command::{
-        Commit, EndpointStream, PlanKind, Prompt, SessionKey, SessionReport, SocketId, TransportSockets,
+        Commit, EndpointStream, PlanKind, Prompt, SessionKey, SessionReport, SocketId, TapRings,
+        TransportLink, TransportSockets,
     },
     spec::{NodeKind, NodeSpec, SessionSpec, TransportSpec},
 };
@@ -76,12 +77,15 @@ impl Engine {
             name: _,
             spec,
             mut sockets,
+            mut links,
             mut streams,
             prompts,
             recordings,
+            taps,
         } = commit;
         // Large sessions are edited while packets wait: everything is looked up by halving.
         sockets.sort_unstable_by(|a, b| a.transport.cmp(&b.transport));
+        links.sort_unstable_by(|a, b| a.transport.cmp(&b.transport));
         streams.sort_unstable_by(|a, b| a.node.cmp(&b.node));
         let key = self.open(now, handle, &spec);
         let Some(session) = self.sessions.get_mut(key) else {
@@ -95,7 +99,7 @@ impl Engine {
         let transports: Box<[Key]> = spec
             .transports
             .iter()
-            .map(|new| self.put_transport(key, &before, new, &spec, &sockets))
+            .map(|new| self.put_transport(key, &before, new, &spec, &sockets, &links))
             .collect();
         let endpoints: Box<[Key]> = spec
             .nodes
@@ -110,7 +114,7 @@ impl Engine {
         }
         self.attach(&transports, &endpoints);
         self.install_recorders(now, key, &spec, &endpoints, recordings);
-        let plans = self.install(now, key, &spec, &endpoints, &prompts, tx);
+        let plans = self.install(now, key, &spec, &endpoints, (&prompts, &taps), tx);
         if let Some(session) = self.sessions.get_mut(key) {
             session.transports = transports;
             session.plans = plans;
@@ -154,9 +158,17 @@ impl Engine {
         new: &Arc<TransportSpec>,
         spec: &SessionSpec,
         sockets: &[TransportSockets],
+        links: &[TransportLink],
     ) -> Key {
+        let link = links.binary_search_by(|link| link.transport.cmp(&new.id));
+        let link = link.ok().and_then(|at| links.get(at));
+        let linked = link.map(|link| TransportSockets {
+            transport: link.transport.clone(),
+            rtp: self.links.reserve(),
+            rtcp: None,
+        });
         let given = sockets.binary_search_by(|sockets| sockets.transport.cmp(&new.id));
-        let given = given.ok().and_then(|at| sockets.get(at));
+        let given = linked.as_ref().or(given.ok().and_then(|at| sockets.get(at)));
         if let (None, Some((old, key))) = (given, before.transport(&new.id)) {
             if (!unchanged(old, new) || before.spec.options != spec.options)
                 && let Some(transport) = self.transports.get_mut(key)
@@ -165,10 +177,14 @@ impl Engine {
             }
             return key;
         }
-        let given = given.expect("the host gives sockets for every new transport");
+        let given = given.expect("the host gives sockets or a link for every new transport");
         let key = self
             .transports
             .insert(Transport::new(session, new.clone(), given, &spec.options));
+        if let Some(link) = link {
+            self.links.open(given.rtp, link.link, key);
+            return key;
+        }
         self.bind(
             given.rtp,
             Flow {
@@ -275,6 +291,10 @@ impl Engine {
         let Some(transport) = self.transports.remove(key) else {
             return;
         };
+        if transport.spec.link().is_some() {
+            self.links.close(transport.rtp_socket);
+            return;
+        }
         for socket in transport.sockets() {
             let Some(flow) = self.flows.get_mut(socket.0 as usize) else {
                 continue;
@@ -304,7 +324,7 @@ impl Engine {
             };
             transport.endpoint = Some(*key);
             endpoint.egress.socket = transport.rtp_socket;
-            endpoint.egress.destination = transport.source.destination();
+            endpoint.egress.destination = transport.destination();
         }
     }
 
@@ -315,7 +335,7 @@ impl Engine {
         session: Key,
         spec: &SessionSpec,
         endpoints: &[Key],
-        prompts: &[Arc<Prompt>],
+        (prompts, taps): (&[Arc<Prompt>], &[TapRings]),
         tx: &mut impl Egress,
     ) -> Box<[(PlanKind, Option<u32>)]> {
         let plan::Compiled { plans, mix } = plan::compile(spec);
@@ -351,7 +371,7 @@ impl Engine {
                 source.ingress.mappings = mappings.into();
             }
         }
-        self.install_mixer(now, session, mix, spec, endpoints, prompts);
+        self.install_mixer(now, session, mix, spec, endpoints, prompts, taps);
         plans.iter().map(|plan| (plan.kind, plan.source)).collect()
     }
 

@@ -13,10 +13,11 @@ use super::{
     plan::{self, Mix, Term},
     playback::{Playback, Played},
     slab::{Key, Slab},
+    tapping::Tapping,
     tick::TICK_MS,
 };
 use crate::{
-    command::{EventKind, Prompt},
+    command::{EventKind, Prompt, TapRings},
     recording::{Placing, RecordingFeed},
     spec::{Name, NodeSpec, SessionSpec},
 };
@@ -43,6 +44,7 @@ pub(crate) struct Mixer {
     pub(crate) groups: Box<[Group]>,
     /// What recorders hear.
     pub(crate) branches: Box<[MixBranch]>,
+    taps: Box<[Tap]>,
     work: Work,
 }
 
@@ -58,6 +60,14 @@ impl MixBranch {
     pub(crate) fn new(term: Term, feed: RecordingFeed, placing: Placing) -> Self {
         Self { term, feed, placing }
     }
+}
+
+/// A tap and what it hears.
+#[derive(Debug)]
+struct Tap {
+    tapping: Tapping,
+    terms: Box<[(Term, i32)]>,
+    own: Box<[(u32, u32)]>,
 }
 
 /// Space for one mix.
@@ -87,6 +97,8 @@ pub(crate) enum Feed {
     Endpoint(Key),
     /// A player.
     Player(Box<Playback>),
+    /// A tap, by its index in the mixer's.
+    Tap(u32),
 }
 
 #[derive(Debug)]
@@ -136,6 +148,7 @@ impl Mixer {
         spec: &SessionSpec,
         endpoints: &[Key],
         prompts: &[Arc<Prompt>],
+        rings: &[TapRings],
         before: Option<Self>,
     ) -> Self {
         let rate_hz = mix.rate_hz;
@@ -145,6 +158,12 @@ impl Mixer {
             .map_or((0, 0), |before| (before.phase, before.next_tick));
         let asleep = before.as_ref().is_none_or(|before| before.asleep);
         let mut past = Past::of(before, rate_hz);
+        let taps: Box<[Tap]> = mix
+            .taps
+            .iter()
+            .filter_map(|tap| Tap::new(tap, spec, rings, rate_hz, &mut past))
+            .collect();
+        let tap = |node: &NodeSpec| taps.iter().position(|tap| tap.tapping.node == node.id);
         let sources = mix.sources.iter().enumerate().map(|(at, node)| {
             let spec = &spec.nodes[*node as usize];
             let watch = mix
@@ -152,13 +171,10 @@ impl Mixer {
                 .binary_search_by_key(&(at as u32), |(source, _)| *source);
             let feed = match endpoints.get(*node as usize).filter(|key| **key != Key::NONE) {
                 Some(key) => Feed::Endpoint(*key),
-                None => {
-                    let playback = Playback::new(spec.clone(), prompts.into(), rate_hz);
-                    Feed::Player(Box::new(match past.players.get(&*spec.id) {
-                        Some(before) => playback.resume(before),
-                        None => playback,
-                    }))
-                }
+                None => match tap(spec) {
+                    Some(at) => Feed::Tap(at as u32),
+                    None => Feed::Player(past.playback(spec, prompts, rate_hz)),
+                },
             };
             Source {
                 observer: watch.ok().map(|at| match past.observers.remove(&*spec.id) {
@@ -186,6 +202,7 @@ impl Mixer {
             sources,
             groups: groups.collect(),
             branches: Box::default(),
+            taps,
             sums: mix.sums.iter().map(|sum| Sum::new(sum, samples)).collect(),
             work: Work {
                 total: vec![0; samples].into_boxed_slice(),
@@ -204,6 +221,10 @@ impl Mixer {
         mut tell: impl FnMut(&Name, EventKind),
     ) {
         let mut idle = true;
+        for tap in &mut self.taps {
+            tap.tapping.pull();
+            idle &= tap.tapping.is_idle();
+        }
         for source in &mut self.sources {
             let sounds = match &mut source.feed {
                 Feed::Endpoint(key) => {
@@ -227,6 +248,11 @@ impl Mixer {
                     }
                     idle &= playback.is_idle();
                     played != Played::Nothing
+                }
+                Feed::Tap(at) => {
+                    let tapping = &self.taps[*at as usize].tapping;
+                    source.frame.copy_from_slice(&tapping.spoken);
+                    tapping.speaks
                 }
             };
             source.heard = sounds && !mix::is_silent(&source.frame, FLOOR);
@@ -278,6 +304,23 @@ impl Mixer {
         }
     }
 
+    /// Gives programs what their taps hear; true if there is a program.
+    pub(crate) fn tap(&mut self) -> bool {
+        let Self {
+            taps,
+            sources,
+            sums,
+            work,
+            ..
+        } = self;
+        let mut any = false;
+        for tap in taps {
+            hear(&tap.terms, &tap.own, sources, sums, work);
+            any |= tap.tapping.push(&work.frame);
+        }
+        any
+    }
+
     /// Everybody who hears something of it.
     pub(crate) fn listeners(&self) -> impl Iterator<Item = Key> {
         let groups = self.groups.iter();
@@ -301,16 +344,28 @@ impl Mixer {
 struct Past {
     players: BTreeMap<Box<str>, Box<Playback>>,
     observers: BTreeMap<Name, Box<Observer>>,
+    taps: BTreeMap<Name, Tapping>,
     /// Encoders with a memory, by who listens to them.
     shared: BTreeMap<Key, (plan::Group, Encoding)>,
     own: BTreeMap<Key, (plan::Group, Box<Encoding>)>,
 }
 
 impl Past {
+    /// A player that goes on where it was.
+    fn playback(&self, node: &Arc<NodeSpec>, prompts: &[Arc<Prompt>], rate_hz: u32) -> Box<Playback> {
+        let playback = Playback::new(node.clone(), prompts.into(), rate_hz);
+        Box::new(match self.players.get(&*node.id) {
+            Some(before) => playback.resume(before),
+            None => playback,
+        })
+    }
+
     fn of(before: Option<Mixer>, rate_hz: u32) -> Self {
         let mut past = Self::default();
         let Some(before) = before else { return past };
         let same_rate = before.rate_hz == rate_hz;
+        let taps = before.taps.into_iter();
+        past.taps = taps.map(|tap| (tap.tapping.node.clone(), tap.tapping)).collect();
         for source in before.sources {
             if let Some(observer) = source.observer {
                 past.observers.insert(source.node.id.clone(), observer);
@@ -337,6 +392,36 @@ impl Past {
         }
         past
     }
+}
+
+impl Tap {
+    fn new(
+        plan: &plan::Tap,
+        spec: &SessionSpec,
+        rings: &[TapRings],
+        rate_hz: u32,
+        past: &mut Past,
+    ) -> Option<Self> {
+        let node = &spec.nodes[plan.listener.node as usize].id;
+        let port = &rings.iter().find(|rings| rings.node == *node)?.port;
+        let kept = past.taps.remove(node).filter(|tap| tap.fits(port, rate_hz));
+        Some(Self {
+            tapping: match kept {
+                Some(tapping) => tapping,
+                None => Tapping::new(node.clone(), port.clone(), rate_hz)?,
+            },
+            terms: gains(&plan.terms),
+            own: plan.listener.own.clone().into(),
+        })
+    }
+}
+
+/// Terms with what their gains come to.
+fn gains(terms: &[Term]) -> Box<[(Term, i32)]> {
+    let gain = |term: &Term| match term {
+        Term::Sum(_, db) | Term::Source(_, db) => (*term, mix::gain_from_db(*db)),
+    };
+    terms.iter().map(gain).collect()
 }
 
 impl Group {
@@ -370,11 +455,8 @@ impl Group {
             }
         });
         let listeners = listeners.collect();
-        let terms = plan.terms.iter().map(|term| match term {
-            Term::Sum(_, db) | Term::Source(_, db) => (*term, mix::gain_from_db(*db)),
-        });
         Self {
-            terms: terms.collect(),
+            terms: gains(&plan.terms),
             encoding,
             listeners,
             plan,

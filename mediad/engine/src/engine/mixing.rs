@@ -19,7 +19,7 @@ use super::{
     tick::TICK_MS,
 };
 use crate::{
-    command::{DropReason, Prompt},
+    command::{DropReason, Prompt, TapRings},
     spec::SessionSpec,
 };
 
@@ -61,6 +61,7 @@ impl Engine {
             }
         });
         mixer.record(now.mono, number);
+        self.tapped |= mixer.tap();
         if mixer.is_quiet() {
             self.ticks.leave();
             mixer.asleep = true;
@@ -98,7 +99,7 @@ impl Engine {
         self.wake_session(now, session);
     }
 
-    fn wake_session(&mut self, now: Now, key: Key) {
+    pub(super) fn wake_session(&mut self, now: Now, key: Key) {
         if let Some(mixer) = self
             .sessions
             .get_mut(key)
@@ -119,6 +120,7 @@ impl Engine {
         spec: &SessionSpec,
         endpoints: &[Key],
         prompts: &[Arc<Prompt>],
+        taps: &[TapRings],
     ) {
         let rate_hz = mix.as_ref().map_or(0, |mix| mix.rate_hz);
         let mut is_source = vec![false; endpoints.len()];
@@ -147,7 +149,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let mut mixer = Mixer::new(*mix, spec, endpoints, prompts, before.map(|before| *before));
+        let mut mixer = Mixer::new(*mix, spec, endpoints, prompts, taps, before.map(|before| *before));
         mixer.branches = branches;
         if is_new {
             mixer.phase = self.ticks.assign();
