@@ -30,6 +30,8 @@ pub const PROMPT_NAME_BYTES_MAX: usize = 255;
 pub const PROMPT_MS_MAX: u64 = 600_000;
 /// Samples of prompts that are kept decoded. Those not used for longest are forgotten and read again when needed.
 pub const PROMPT_CACHE_SAMPLES_MAX: usize = 64 << 20;
+/// Talkers of a room that mixes only the loudest. More: the Apply is refused.
+pub const TOP_TALKERS_MAX: u32 = 64;
 /// Items of one player. More: the Apply is refused.
 pub const PLAY_ITEMS_MAX: usize = 64;
 /// Bytes between the worker and the file thread for a recording of narrow-band sources: some three seconds of two legs.

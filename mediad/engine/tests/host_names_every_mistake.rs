@@ -193,7 +193,7 @@ const MISTAKES_OF_VALUES: &[Mistake] = &[
     ("the same edge twice", |r| r.put_edges.push(edge("a", "b"))),
     ("a node without a kind", |r| r.put_nodes[0].kind = None),
     ("a room at 11 kHz", |r| r.put_nodes.push(room(pb::Room { sample_rate_hz: 11_025, ..Default::default() }))),
-    ("a room of the loudest", |r| r.put_nodes.push(room(pb::Room { top_talkers: 3, ..Default::default() }))),
+    ("a room of the loudest 65", |r| r.put_nodes.push(room(pb::Room { top_talkers: 65, ..Default::default() }))),
     ("a room in a room", |r| { r.put_nodes.push(room(Default::default())); r.put_nodes.push(pb::Node { id: "room2".into(), ..room(Default::default()) }); r.put_edges.push(edge("room", "room2")) }),
     ("a room for what nobody decodes", |r| { r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats[0] = opaque()); r.put_edges = vec![edge("a", "room")]; r.put_nodes.push(room(Default::default())) }),
     ("a room for who takes nothing encoded", |r| { r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats[0] = opaque()); r.put_edges = vec![edge("room", "a")]; r.put_nodes.push(room(Default::default())) }),

@@ -6,9 +6,10 @@ use rtp::{time::Now, units::Ssrc};
 
 use super::{
     Egress, Engine,
+    decoding::Decoding,
     endpoint::{Endpoint, Identity},
     endpoint_timer,
-    mixer::Mixer,
+    mixer::{Mixer, Parts},
     plan::{self, Mapping, Plan},
     recorders::{self, Recorder},
     session_timer,
@@ -18,8 +19,8 @@ use super::{
 };
 use crate::{
     command::{
-        Commit, EndpointStream, PlanKind, Prompt, SessionKey, SessionReport, SocketId, TapRings,
-        TransportLink, TransportSockets,
+        Commit, EndpointStream, PlanKind, SessionKey, SessionReport, SocketId, TransportLink,
+        TransportSockets,
     },
     spec::{NodeKind, NodeSpec, SessionSpec, TransportSpec},
 };
@@ -106,15 +107,24 @@ impl Engine {
             .iter()
             .map(|new| self.put_endpoint(now, key, &before, new, &spec, &transports, &streams))
             .collect();
+        let mut departed = Vec::new();
         for gone in missing(&before.endpoints, &endpoints) {
-            self.remove_endpoint(now, gone, "left the session", tx);
+            let decoding = self.remove_endpoint(now, gone, "left the session", tx);
+            departed.extend(decoding.map(|decoding| (gone, decoding)));
         }
         for gone in missing(&before.transports, &transports) {
             self.remove_transport(gone);
         }
         self.attach(&transports, &endpoints);
         self.install_recorders(now, key, &spec, &endpoints, recordings);
-        let plans = self.install(now, key, &spec, &endpoints, (&prompts, &taps), tx);
+        let parts = Parts {
+            spec: &spec,
+            endpoints: &endpoints,
+            prompts: &prompts,
+            rings: &taps,
+            departed,
+        };
+        let plans = self.install(now, key, parts, tx);
         if let Some(session) = self.sessions.get_mut(key) {
             session.transports = transports;
             session.plans = plans;
@@ -275,16 +285,22 @@ impl Engine {
         key
     }
 
-    fn remove_endpoint(&mut self, now: Now, key: Key, reason: &str, tx: &mut impl Egress) {
+    /// Gives what decoded it, if anything did.
+    fn remove_endpoint(
+        &mut self,
+        now: Now,
+        key: Key,
+        reason: &str,
+        tx: &mut impl Egress,
+    ) -> Option<Box<Decoding>> {
         self.say_goodbye(now, key, reason, tx);
         self.wheel.disarm(endpoint_timer(key));
         self.end_digit(now, key);
-        let Some(endpoint) = self.endpoints.remove(key) else {
-            return;
-        };
+        let endpoint = self.endpoints.remove(key)?;
         if let Some(transport) = self.transports.get_mut(endpoint.transport) {
             transport.count_sent(endpoint.egress.sent_by_transport());
         }
+        endpoint.ingress.decoding
     }
 
     fn remove_transport(&mut self, key: Key) {
@@ -333,12 +349,11 @@ impl Engine {
         &mut self,
         now: Now,
         session: Key,
-        spec: &SessionSpec,
-        endpoints: &[Key],
-        (prompts, taps): (&[Arc<Prompt>], &[TapRings]),
+        parts: Parts<'_>,
         tx: &mut impl Egress,
     ) -> Box<[(PlanKind, Option<u32>)]> {
-        let plan::Compiled { plans, mix } = plan::compile(spec);
+        let plan::Compiled { plans, mix } = plan::compile(parts.spec);
+        let endpoints = parts.endpoints;
         let mut hops: Vec<(Vec<Key>, Vec<Mapping>)> = vec![(Vec::new(), Vec::new()); endpoints.len()];
         for (plan, key) in plans.iter().zip(endpoints) {
             let Plan {
@@ -371,7 +386,7 @@ impl Engine {
                 source.ingress.mappings = mappings.into();
             }
         }
-        self.install_mixer(now, session, mix, spec, endpoints, prompts, taps);
+        self.install_mixer(now, session, mix, parts);
         plans.iter().map(|plan| (plan.kind, plan.source)).collect()
     }
 

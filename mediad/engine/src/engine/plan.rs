@@ -110,7 +110,7 @@ pub(crate) struct Tap {
 /// The sum of a room.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sum {
-    room: u32,
+    pub(crate) room: u32,
     /// Highest rate of its inputs.
     hz: u32,
     /// Indices into [`Mix::sources`], with the gain of their edge in dB; by index.
@@ -135,6 +135,9 @@ pub(crate) struct Branch {
     /// What it hears by that edge, before the edge's gain.
     pub(crate) term: Term,
 }
+
+/// What encoders are made for: one goes on only where this stays the same.
+pub(crate) type Format = (PayloadFormat, u8);
 
 /// Part of what a listener hears.
 #[derive(Debug, Clone, Copy, PartialEq)]
