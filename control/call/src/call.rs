@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
+use serde::{Deserialize, Serialize};
 use sip::{header::NameAddr, message::StatusCode, stack::DialogKey};
 
 use crate::{
+    controller::Displacement,
     domain::{EntryId, Name, OfferId},
     journal::EndedBy,
     leg::Leg,
@@ -33,7 +35,8 @@ impl CallId {
 
 /// How far a call is. Every `on_` method is a compare-and-set: true for the one event that makes the step, and only
 /// then its effects are due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Stage {
     /// The caller's endpoint is being made.
     Preparing,
@@ -91,6 +94,19 @@ impl Stage {
     /// Nobody took the transferred party; who transferred it has it back.
     pub(crate) fn on_returned(&mut self) -> bool {
         self.step(&[Self::Waiting], Self::Connecting)
+    }
+
+    /// Its media session is gone, and nobody rings: it begins again with another.
+    pub(crate) fn on_displaced(&mut self) -> bool {
+        self.step(&[Self::Waiting], Self::Preparing)
+    }
+
+    /// Lasts for more than a moment, so that it is worth going on with after a restart.
+    pub(crate) fn is_lasting(self) -> bool {
+        match self {
+            Self::Waiting | Self::Ringing | Self::Connecting | Self::AwaitingAnswer | Self::Talking => true,
+            Self::Preparing | Self::Offering | Self::Ended => false,
+        }
     }
 
     pub(crate) fn on_ended(&mut self) -> bool {
@@ -264,6 +280,8 @@ pub(crate) struct Call {
     /// The media host does not have the prompt that should be played to who waits.
     pub(crate) lacks_prompt: bool,
     pub(crate) plan: MediaPlan,
+    /// Why it has no media host, and for how long it may have none.
+    pub(crate) displaced: Option<Displacement>,
     /// Media hosts that did not take it.
     pub(crate) refused_by: BTreeSet<HostId>,
     pub(crate) started: Instant,
@@ -315,6 +333,7 @@ impl Call {
             returned: None,
             lacks_prompt: false,
             plan,
+            displaced: None,
             refused_by: BTreeSet::new(),
             started,
             started_unix_us,

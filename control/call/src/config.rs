@@ -195,6 +195,10 @@ pub struct Media {
     pub interface: String,
     /// A media host must answer a command within this time. Default 5.
     pub reply_timeout_s: u64,
+    /// Calls of a lost media host get another place, or the restarted host, within this time, or end. Default 10.
+    pub replace_within_s: u64,
+    /// So many of them each second. Default 50.
+    pub replaced_per_s: u32,
 }
 
 impl Default for Media {
@@ -206,6 +210,8 @@ impl Default for Media {
             pass_through: true,
             interface: String::new(),
             reply_timeout_s: 5,
+            replace_within_s: 10,
+            replaced_per_s: 50,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cdr::CallDetail;
+use crate::{cdr::CallDetail, domain::Standing, saved::SavedCall};
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,6 +92,8 @@ pub enum RecordKind {
         /// Why, for people.
         reason: String,
     },
+    /// A call changed: what is needed to go on with it after a restart. The newest one of a call counts.
+    CallState(Box<SavedCall>),
     /// Everything about a call that is over. Exactly one for each CallStarted.
     CallDetail(Box<CallDetail>),
     /// An agent's state changed.
@@ -100,6 +102,9 @@ pub enum RecordKind {
         agent: String,
         /// `away`, `paused`, `ready`, `reserved`, `talking`, `wrap_up`.
         state: String,
+        /// What it was told to be, and what it did.
+        #[serde(default)]
+        standing: Standing,
     },
     /// A phone registered or refreshed its registration.
     Registered {
@@ -135,7 +140,7 @@ pub enum RecordKind {
 }
 
 /// Who ended a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndedBy {
     /// The caller hung up or cancelled.

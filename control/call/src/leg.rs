@@ -2,17 +2,20 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use sdp::{Description, LocalSession, NegotiatedMedia, Selection};
+use serde::{Deserialize, Serialize};
 use sip::{
     header::NameAddr,
-    stack::{ClientTxn, DialogKey, ServerTxn},
+    stack::{ClientTxn, DialogKey, Flow, ServerTxn},
 };
 
 use crate::domain::{Name, OfferId};
 
 /// How far a party is. Every `on_` method makes its step and says true, or changes nothing and says false: of two
 /// events that cross, one finds the state it needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum LegState {
     /// INVITE sent or received.
     Inviting,
@@ -74,6 +77,8 @@ pub(crate) enum Invite {
     Received(ServerTxn),
     /// To the party.
     Sent(ClientTxn),
+    /// Answered by the process before this one.
+    Adopted,
 }
 
 /// The party's description in the exchange that is under way or was last.
@@ -95,6 +100,8 @@ pub(crate) enum Exchange {
 pub(crate) struct Leg {
     pub(crate) state: LegState,
     pub(crate) invite: Invite,
+    /// The INVITE it sent, and how it came, for who may have to answer it after a restart.
+    pub(crate) arrived: Option<(Bytes, Flow)>,
     /// The dialog: a caller's from the start, a callee's once it answered.
     pub(crate) dialog: Option<DialogKey>,
     /// Who it is, when it is one of our users.
@@ -138,6 +145,7 @@ impl Leg {
         Self {
             state: LegState::Inviting,
             invite,
+            arrived: None,
             dialog: None,
             user: None,
             address,

@@ -29,18 +29,21 @@ pub mod limits;
 pub mod services;
 
 mod call;
+mod calls;
 mod controller;
 mod leg;
 mod media;
 mod pool;
 mod registrar;
 mod routing;
+mod saved;
 mod scene;
 
 pub use config::{Config, ConfigError};
 pub use controller::{
     AgentLive, CallLive, CallStage, Controller, Counters, Live, MediaInput, Now, Output, QueueLive,
-    RegistrationLive,
+    RegistrationLive, SessionFound,
 };
 pub use journal::{Record, RecordKind};
 pub use pool::{HostId, HostView};
+pub use saved::SavedCall;

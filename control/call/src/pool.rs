@@ -104,6 +104,24 @@ impl Pool {
         Some(id.clone())
     }
 
+    /// As [`Pool::take`], and this one if it is up.
+    pub(crate) fn take_preferring(&mut self, id: &HostId) -> Option<HostId> {
+        match self.hosts.get_mut(id).filter(|host| host.boot_id.is_some()) {
+            Some(host) => {
+                host.sessions += 1;
+                Some(id.clone())
+            }
+            None => self.take(),
+        }
+    }
+
+    /// A session from before a restart is there.
+    pub(crate) fn adopt(&mut self, id: &HostId) {
+        if let Some(host) = self.hosts.get_mut(id) {
+            host.sessions += 1;
+        }
+    }
+
     /// Gives a place back.
     pub(crate) fn give_back(&mut self, id: &HostId) {
         if let Some(host) = self.hosts.get_mut(id) {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use call_control::{HostId, MediaInput, config::MediaHost};
+use call_control::{HostId, MediaInput, SessionFound, config::MediaHost};
 use proto::mediad::v1::{self as pb, command_reply, media_client::MediaClient, watch_reply};
 use tokio::{
     sync::mpsc,
@@ -214,7 +214,7 @@ impl Link {
             return Err(ended("the host's first message is no hello"));
         };
         let events = self.watch(&mut client).await?;
-        self.greet(greeting.boot_id).await?;
+        self.greet(greeting).await?;
         let (queue, commands) = mpsc::channel(limits::COMMANDS_PER_HOST);
         self.set_queue(Some(queue));
         let (outcome, mut unanswered) = self.carry(commands, requests, replies, events).await;
@@ -289,7 +289,8 @@ impl Link {
     }
 
     /// The host answers. Another boot id means that its sessions are gone, which the controller is told first.
-    async fn greet(&mut self, boot_id: String) -> Result<(), Ended> {
+    async fn greet(&mut self, greeting: pb::HelloReply) -> Result<(), Ended> {
+        let boot_id = greeting.boot_id;
         let restarted = self.seen.as_ref().is_some_and(|(seen, _)| *seen != boot_id);
         if restarted && self.is_up {
             let down = MediaInput::HostDown {
@@ -304,7 +305,14 @@ impl Link {
         tracing::info!(host = %self.host, boot_id, "media host is up");
         self.is_up = true;
         let host = self.host.clone();
-        self.tell(MediaInput::HostUp { host, boot_id }).await
+        self.tell(MediaInput::HostUp { host, boot_id }).await?;
+        let found = |summary: pb::SessionSummary| SessionFound {
+            session: summary.session,
+            epoch: summary.owner.map_or(1, |owner| owner.epoch.max(1)),
+        };
+        let host = self.host.clone();
+        let sessions = greeting.sessions.into_iter().map(found).collect();
+        self.tell(MediaInput::Sessions { host, sessions }).await
     }
 
     async fn tell_replies(&self, replies: Vec<pb::CommandReply>) -> Result<(), Ended> {

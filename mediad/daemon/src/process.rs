@@ -26,7 +26,6 @@ use crate::{
     config::{Config, IoBackend},
     cpus::{self, Layout},
     doorbell::Doorbell,
-    exchange::Exchange,
     grpc::{self, Context, Tally},
     hosting::{Hosting, Parts},
     limits, liveness,
@@ -34,7 +33,6 @@ use crate::{
     notify::Notifier,
     reload::{self, Reloader, Reloads, Source},
     requests::{HostLine, Request},
-    seats::Seats,
     sockets,
     team::Team,
     worker,
@@ -124,16 +122,13 @@ async fn serve(config: Config, layout: Layout, source: Source) -> Result<(), Str
     let shared = handles.iter().map(|handle| Arc::clone(&handle.shared)).collect();
 
     let (latest, latest_seen) = watch::channel(0);
-    let seats = Arc::new(Seats::default());
-    let wired = (line.clone(), doorbell, latest, Arc::clone(&seats));
-    let hosting = start_hosting(&config, &boot_id, handles, wired)?;
+    let hosting = start_hosting(&config, &boot_id, handles, line.clone(), doorbell, latest)?;
     let (end, ending) = watch::channel(false);
     let context = Context {
         line: line.clone(),
         latest: latest_seen,
         ending,
         tally: Arc::new(Tally::default()),
-        seats,
         watchers: Arc::new(Semaphore::new(config.limits.watchers)),
         watchers_max: config.limits.watchers,
     };
@@ -179,7 +174,6 @@ fn start_workers(
         IoBackend::Uring => IoChoice::Uring,
         IoBackend::Mmsg => IoChoice::Mmsg,
     };
-    let exchange = Arc::new(Exchange::new(layout.workers.len()));
     let start = |(index, cpu): (usize, &Option<usize>)| {
         let start = worker::Start {
             index,
@@ -190,7 +184,7 @@ fn start_workers(
             mailbox: config.limits.mailbox,
             seed: random()?,
         };
-        worker::start(start, Arc::clone(doorbell), Arc::clone(&exchange))
+        worker::start(start, Arc::clone(doorbell))
     };
     layout.workers.iter().enumerate().map(start).collect()
 }
@@ -218,7 +212,9 @@ fn start_hosting(
     config: &Config,
     boot_id: &str,
     handles: Vec<worker::Handle>,
-    (line, doorbell, latest, seats): (HostLine, Arc<Doorbell>, watch::Sender<u64>, Arc<Seats>),
+    line: HostLine,
+    doorbell: Arc<Doorbell>,
+    latest: watch::Sender<u64>,
 ) -> Result<HostThread, String> {
     let now = Now {
         mono: Instant::now(),
@@ -241,7 +237,6 @@ fn start_hosting(
         noisy,
         quarantine: Duration::from_millis(config.media.quarantine_ms),
         prompts: config.media.prompts.clone(),
-        seats,
     };
     let (end, ended) = oneshot::channel();
     let hosting = Hosting::new(parts);

@@ -19,4 +19,3 @@ pub mod limits;
 pub mod recording;
 pub mod refusal;
 pub mod spec;
-pub mod tap;

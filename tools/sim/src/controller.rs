@@ -821,15 +821,15 @@ impl World {
                 },
             ),
             8 => {
-                let nothing = pb::Node {
+                let tap = pb::Node {
                     id: "r".into(),
-                    kind: None,
+                    kind: Some(pb::node::Kind::Tap(pb::Tap::default())),
                 };
                 (
-                    "a node of no kind",
-                    Code::InvalidArgument,
+                    "a tap",
+                    Code::Unimplemented,
                     pb::ApplyRequest {
-                        put_nodes: vec![nothing],
+                        put_nodes: vec![tap],
                         ..with_port
                     },
                 )

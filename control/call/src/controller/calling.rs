@@ -32,9 +32,12 @@ impl Controller {
         flow: Flow,
         dialog: DialogKey,
     ) {
-        if let Err(refusal) = self.admit(now, txn, request, flow, dialog) {
-            self.counters.calls_refused += 1;
-            self.respond(now, txn, *refusal);
+        match self.admit(now, txn, request, flow, dialog) {
+            Ok(()) => self.keep_invite(dialog, request, flow),
+            Err(refusal) => {
+                self.counters.calls_refused += 1;
+                self.respond(now, txn, *refusal);
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use super::{calling::text, live::ms};
 use crate::{
     call::{Call, Past, Side},
     cdr::{CallDetail, LegDetail, MediaDetail},
+    saved::SavedEnd,
 };
 
 /// Everything about a call, with what the media host counted.
@@ -61,6 +62,40 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
         caller_media: caller.and_then(media),
         callee_media: callee.and_then(media),
         legs: legs.collect(),
+    }
+}
+
+/// A call of which little is known: the process that had it was killed before it was set up.
+pub(super) fn bare(
+    (call, sip_call_id): (&str, &str),
+    (from, to): (&str, &str),
+    queue: Option<String>,
+    host: &str,
+    started_unix_us: u64,
+    end: &SavedEnd,
+) -> CallDetail {
+    CallDetail {
+        call: call.to_owned(),
+        sip_call_id: sip_call_id.to_owned(),
+        from: from.to_owned(),
+        to: to.to_owned(),
+        queue,
+        answered_by: None,
+        rung: Vec::new(),
+        started_unix_us,
+        answered_unix_us: None,
+        ended_unix_us: end.at_unix_us,
+        wait_ms: end.at_unix_us.saturating_sub(started_unix_us) / 1_000,
+        talk_ms: 0,
+        ended_by: end.by,
+        status: end.status,
+        reason: end.reason.clone(),
+        host: host.to_owned(),
+        caller_codec: String::new(),
+        callee_codec: String::new(),
+        caller_media: None,
+        callee_media: None,
+        legs: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{AgentLive, CallLive, CallStage, Controller, Counters, Live, Now, QueueLive, RegistrationLive};
 use crate::{
     call::{Call, Stage},
-    domain::AgentState,
+    domain::{AgentState, Standing},
     registrar::source_of,
 };
 
@@ -95,6 +95,19 @@ pub(super) fn state_name(state: &AgentState) -> &'static str {
         AgentState::Talking => "talking",
         AgentState::WrapUp => "wrap_up",
     }
+}
+
+/// The state of that name; `None` for one that is not known.
+pub(super) fn state_named(name: &str, standing: &Standing) -> Option<AgentState> {
+    Some(match name {
+        "away" => AgentState::Away,
+        "paused" => AgentState::Paused(standing.paused.as_deref().unwrap_or_default().into()),
+        "ready" => AgentState::Ready,
+        "reserved" => AgentState::Reserved,
+        "talking" => AgentState::Talking,
+        "wrap_up" => AgentState::WrapUp,
+        _ => return None,
+    })
 }
 
 fn ms_since(now: Now, then: Instant) -> u64 {

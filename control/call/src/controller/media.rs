@@ -2,7 +2,7 @@
 
 use proto::mediad::v1 as pb;
 
-use super::{Controller, Due, Now, Pending};
+use super::{Controller, Due, Now, Pending, SessionFound};
 use crate::{
     call::{CallId, Side, Stage},
     journal::{EndedBy, RecordKind},
@@ -50,24 +50,38 @@ impl Controller {
         self.commands.push_back((host, pb::Command { id, kind }));
     }
 
-    pub(super) fn owner(&self) -> pb::Owner {
+    pub(super) fn owner(&self, epoch: u64) -> pb::Owner {
         pb::Owner {
             controller: self.config.controller.clone(),
-            epoch: 1,
+            epoch,
         }
     }
 
-    pub(super) fn delete_strays(&mut self, now: Now, host: &HostId, sessions: Vec<String>) {
-        for session in sessions {
-            let call = CallId::of_name(&session).and_then(|id| self.calls.get(&id));
-            if call.is_some_and(|call| call.name == session && call.plan.host() == host) {
-                continue;
+    /// A host says which sessions of ours it has: those of calls from before a restart are taken over, those that
+    /// no call knows are deleted, and calls whose session it does not have get another.
+    pub(super) fn sessions_found(&mut self, now: Now, host: &HostId, sessions: Vec<SessionFound>) {
+        for found in &sessions {
+            let id = CallId::of_name(&found.session).unwrap_or(CallId(0));
+            let call = self.calls.get(&id);
+            let is_known = call.is_some_and(|call| call.name == found.session && call.plan.host() == host);
+            if !is_known {
+                let delete = pb::DeleteRequest {
+                    session: found.session.clone(),
+                    owner: Some(self.owner(found.epoch)),
+                };
+                self.command(now, host.clone(), None, pb::command::Kind::Delete(delete));
+            } else if let Some(call) = self.calls.get_mut(&id).filter(|call| call.plan.is_away()) {
+                let adopt = call.plan.adopt(found.epoch);
+                self.command(now, host.clone(), Some(id), adopt);
             }
-            let delete = pb::DeleteRequest {
-                session,
-                owner: Some(self.owner()),
-            };
-            self.command(now, host.clone(), None, pb::command::Kind::Delete(delete));
+        }
+        let awaited = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.plan.host() == host && call.plan.is_away());
+        let missing: Vec<CallId> = awaited.map(|(id, _)| *id).collect();
+        for id in missing {
+            self.displace(now, id, "the media host does not have the session any more");
         }
     }
 
@@ -88,6 +102,7 @@ impl Controller {
             Applied::Behind => self.send_media(now, id),
             Applied::Refused { subject, message } => self.media_refused(now, id, &subject, &message),
             Applied::Deleted(stats) => self.finish(now, id, &stats),
+            Applied::Lost => self.displace(now, id, "the media host does not hand the session over"),
         }
     }
 
@@ -110,7 +125,9 @@ impl Controller {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
-        match call.stage {
+        let stage = call.stage;
+        self.tell_moved(now, id);
+        match stage {
             Stage::Preparing => self.prepared(now, id),
             Stage::Offering => self.send_invites(now, id),
             Stage::Connecting => self.connect(now, id),
@@ -136,9 +153,11 @@ impl Controller {
             return;
         }
         let stage = call.stage;
+        // What was taken over cannot be brought into order.
+        let is_unruly = call.plan.is_found();
         match stage {
             Stage::Ended => self.send_media(now, id),
-            Stage::Talking => {
+            Stage::Talking if !is_unruly => {
                 call.plan.revert();
                 self.refuse_reoffers(now, id);
                 self.newcomer_gone(now, id, Some(StatusCode::SERVICE_UNAVAILABLE));
@@ -150,7 +169,8 @@ impl Controller {
             | Stage::Offering
             | Stage::Ringing
             | Stage::Connecting
-            | Stage::AwaitingAnswer => {
+            | Stage::AwaitingAnswer
+            | Stage::Talking => {
                 let reason = format!("media: {message}");
                 self.end(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, &reason);
             }
@@ -200,23 +220,6 @@ impl Controller {
             },
         );
         self.lose_sessions(now, host, &format!("the media host is lost: {reason}"));
-    }
-
-    fn lose_sessions(&mut self, now: Now, host: &HostId, reason: &str) {
-        let lost: Vec<CallId> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| call.plan.host() == host)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in lost {
-            if let Some(call) = self.calls.get_mut(&id) {
-                call.plan.give_up();
-            }
-            self.end(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, reason);
-            // One that was ending already waits for nothing any more.
-            self.send_media(now, id);
-        }
     }
 
     pub(super) fn media_event(&mut self, now: Now, event: &pb::Event) {

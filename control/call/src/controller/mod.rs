@@ -8,12 +8,15 @@ mod detail;
 mod early;
 mod live;
 mod media;
+mod relocate;
 mod restore;
 mod rounds;
 mod sip_events;
 mod transfer;
 mod within_dialog;
 
+use relocate::Displaced;
+pub(crate) use relocate::Displacement;
 use restore::Past;
 
 use std::{
@@ -30,6 +33,7 @@ use sip::{
 
 use crate::{
     call::{Call, CallId, Side},
+    calls::Calls,
     config::{Config, ConfigError},
     domain::{AgentConfig, AgentState, Domain, DomainError, EntryId, Name, OfferId, QueueConfig, TALK_LEASE},
     journal::{EndedBy, Record, RecordKind},
@@ -48,6 +52,15 @@ pub struct Now {
     pub wall: SystemTime,
 }
 
+/// A session that a host says is ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionFound {
+    /// Its name.
+    pub session: String,
+    /// Under which epoch.
+    pub epoch: u64,
+}
+
 /// What comes from the media hosts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MediaInput {
@@ -58,13 +71,13 @@ pub enum MediaInput {
         /// Its boot id.
         boot_id: String,
     },
-    /// The sessions a host says are ours, from its hello; after [`MediaInput::HostUp`]. Those that no call knows, left
-    /// over from a lost connection or from before a restart, are deleted.
+    /// The sessions a host says are ours, from its hello; after [`MediaInput::HostUp`]. Those of calls from before a
+    /// restart are taken over; those that no call knows are deleted.
     Sessions {
         /// Of which host.
         host: HostId,
         /// Their names.
-        sessions: Vec<String>,
+        sessions: Vec<SessionFound>,
     },
     /// The host is lost: connection refused, or silent for too long.
     HostDown {
@@ -216,6 +229,8 @@ pub struct Counters {
     pub calls_started: u64,
     /// Calls in which two were connected.
     pub calls_answered: u64,
+    /// Calls whose session was made anew on a restarted or another media host.
+    pub calls_replaced: u64,
     /// Calls over; equals `calls_started` when `calls` is 0.
     pub calls_ended: u64,
     /// Calls refused before a CallStarted: unknown address, authentication, overload, no common codec.
@@ -259,6 +274,8 @@ enum Purpose {
     Branch(CallId),
     /// A session refresh.
     Refresh(CallId, Side),
+    /// Whether a party is still there; its dialog's end tells when it is not.
+    Alive(CallId),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -269,6 +286,10 @@ enum Due {
     Ring(CallId),
     /// A command got no reply.
     Reply(u64),
+    /// A call whose media host is lost gets another place.
+    Replace(CallId),
+    /// A party is to be told of another address.
+    Tell(CallId),
 }
 
 /// A command without reply.
@@ -315,7 +336,8 @@ pub struct Controller {
     domain: Domain,
     pool: Pool,
 
-    calls: BTreeMap<CallId, Call>,
+    calls: Calls,
+    displaced: Displaced,
     by_dialog: BTreeMap<DialogKey, (CallId, Side)>,
     by_client: BTreeMap<ClientTxn, Purpose>,
     by_entry: BTreeMap<EntryId, CallId>,
@@ -359,7 +381,8 @@ impl Controller {
             stack,
             domain: Domain::default(),
             pool: Pool::new(hosts),
-            calls: BTreeMap::new(),
+            calls: Calls::default(),
+            displaced: Displaced::default(),
             by_dialog: BTreeMap::new(),
             by_client: BTreeMap::new(),
             by_entry: BTreeMap::new(),
@@ -377,7 +400,6 @@ impl Controller {
             config,
         };
         controller.set_up_domain(now);
-        controller.advance(now);
         Ok(controller)
     }
 
@@ -430,7 +452,7 @@ impl Controller {
     pub fn handle_media(&mut self, now: Now, input: MediaInput) {
         match input {
             MediaInput::HostUp { host, boot_id } => self.host_up(now, &host, &boot_id),
-            MediaInput::Sessions { host, sessions } => self.delete_strays(now, &host, sessions),
+            MediaInput::Sessions { host, sessions } => self.sessions_found(now, &host, sessions),
             MediaInput::HostDown { host, reason } => self.host_down(now, &host, &reason),
             MediaInput::Replies { host: _, replies } => {
                 for reply in replies {
@@ -460,6 +482,8 @@ impl Controller {
                 Due::Check(call) => self.check(now, call),
                 Due::Ring(call) => self.ring_timeout(now, call),
                 Due::Reply(command) => self.reply_overdue(now, command),
+                Due::Replace(call) => self.replace(now, call),
+                Due::Tell(call) => self.tell_moved(now, call),
             }
         }
         self.advance(now);
@@ -543,17 +567,16 @@ impl Controller {
         }
         while let Some((agent, view)) = self.domain.poll_agent() {
             if self.agent_states.get(&agent) != Some(&view.state) {
-                let state = live::state_name(&view.state).to_owned();
-                self.record(
-                    now,
-                    RecordKind::AgentState {
-                        agent: agent.to_string(),
-                        state,
-                    },
-                );
+                let record = RecordKind::AgentState {
+                    agent: agent.to_string(),
+                    state: live::state_name(&view.state).to_owned(),
+                    standing: view.standing,
+                };
+                self.record(now, record);
                 self.agent_states.insert(agent, view.state);
             }
         }
+        self.save_touched(now);
     }
 
     fn record(&mut self, now: Now, kind: RecordKind) {

@@ -2,24 +2,67 @@
 //!
 //! [`Controller::replay`] takes the records, [`Controller::resume`] acts on them, once, before anything else comes in.
 //! [`Controller::standing`] says it all again at the beginning of a new segment, so that older ones need not be read.
+//!
+//! A call's state is recorded whenever it has changed, before anything about the change leaves: the marks of
+//! [`Calls`](crate::calls::Calls) tell which calls may have.
 
-use std::collections::BTreeMap;
-
-use super::{Controller, Now, unix_us};
-use crate::{
-    journal::{Record, RecordKind},
-    registrar::source_of,
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::{Duration, Instant},
 };
+
+use bytes::Bytes;
+use sdp::{Description, LocalSession, Selection};
+use sip::{
+    header::{HeaderValue as _, NameAddr, Reason},
+    message::{Method, Request, StatusCode},
+    stack::{DialogKey, DialogRequest, Flow},
+};
+
+use super::{CHECK_EVERY, Controller, Due, Now, Purpose, live, unix_us};
+use crate::{
+    call::{Call, CallId, End, Past as Left, Side, Stage},
+    domain::{Name, Standing},
+    journal::{EndedBy, Record, RecordKind},
+    leg::{Exchange, Invite, Leg, LegState},
+    media::{Endpoint, MediaPlan},
+    pool::HostId,
+    registrar::source_of,
+    saved::{
+        Octets, SavedAgreed, SavedCall, SavedDestination, SavedDialog, SavedEnd, SavedExchange, SavedInvite,
+        SavedInvited, SavedLeg, SavedMedia, SavedPast, SavedPlace, without_keys,
+    },
+};
+
+/// Added to our sequence numbers: requests that were sent after a dialog was recorded.
+const CSEQ_MARGIN: u32 = 100;
 
 /// What stood at the end of the journal.
 #[derive(Debug, Default)]
 pub(super) struct Past {
     /// [`RecordKind::Registered`] of each device, by account and Contact.
     pub(super) registrations: BTreeMap<(String, String), RecordKind>,
+    agents: BTreeMap<String, PastAgent>,
+    calls: BTreeMap<String, PastCall>,
+}
+
+#[derive(Debug)]
+struct PastAgent {
+    state: String,
+    standing: Standing,
+}
+
+#[derive(Debug, Default)]
+struct PastCall {
+    /// When it began, and its [`RecordKind::CallStarted`].
+    started: Option<(u64, RecordKind)>,
+    state: Option<Box<SavedCall>>,
+    end: Option<SavedEnd>,
 }
 
 impl Past {
-    fn fold(&mut self, kind: RecordKind) {
+    fn fold(&mut self, at_unix_us: u64, kind: RecordKind) {
         match kind {
             RecordKind::Registered {
                 ref user,
@@ -32,9 +75,42 @@ impl Past {
             RecordKind::Unregistered { user, contact, .. } => {
                 self.registrations.remove(&(user, contact));
             }
+            RecordKind::AgentState {
+                agent,
+                state,
+                standing,
+            } => {
+                self.agents.insert(agent, PastAgent { state, standing });
+            }
+            RecordKind::CallStarted { ref call, .. } => {
+                let call = call.clone();
+                self.call(&call).started = Some((at_unix_us, kind));
+            }
+            RecordKind::CallState(state) => {
+                let call = state.call.clone();
+                self.call(&call).state = Some(state);
+            }
+            RecordKind::CallEnded {
+                call,
+                by,
+                status,
+                reason,
+            } => {
+                self.call(&call).end = Some(SavedEnd {
+                    by,
+                    status,
+                    reason,
+                    at_unix_us,
+                });
+            }
+            RecordKind::CallDetail(detail) => drop(self.calls.remove(&detail.call)),
             // They tell people what the states tell us.
             _ => {}
         }
+    }
+
+    fn call(&mut self, name: &str) -> &mut PastCall {
+        self.calls.entry(name.to_owned()).or_default()
     }
 }
 
@@ -42,19 +118,47 @@ impl Controller {
     /// One record of the journal of the process before this one, oldest first; then [`Controller::resume`].
     pub fn replay(&mut self, record: Record) {
         self.last_record = self.last_record.max(record.sequence);
-        self.past.fold(record.kind);
+        self.past.fold(record.at_unix_us, record.kind);
     }
 
     /// Goes on from what was replayed. Before any other input.
     pub fn resume(&mut self, now: Now) {
-        let Past { registrations } = std::mem::take(&mut self.past);
-        drop(registrations);
+        let past = std::mem::take(&mut self.past);
+        let numbers = past.calls.keys().filter_map(|name| CallId::of_name(name));
+        self.last_call = numbers.map(|id| id.0).max().unwrap_or(0).max(self.last_call);
+        for (name, agent) in &past.agents {
+            self.domain.restore_agent(name, &agent.standing);
+        }
+        // By name, which begins with the number: but places in queues must be taken in the order they were.
+        let mut calls: Vec<(String, PastCall)> = past.calls.into_iter().collect();
+        calls.sort_by_key(|(name, _)| CallId::of_name(name));
+        for (name, call) in calls {
+            self.restore(now, &name, call);
+        }
+        for (name, agent) in past.agents {
+            // What it is now, if it is not what it was, becomes a record of its own.
+            if let Some(state) = live::state_named(&agent.state, &agent.standing) {
+                self.agent_states.insert(name.as_str().into(), state);
+            }
+            let user = Name::from(name.as_str());
+            self.presence_changed(now, &user);
+        }
+        self.domain.restored(now.mono);
         self.advance(now);
     }
 
     /// The beginning of a new segment: everything that still stands, said again.
     pub fn standing(&mut self, now: Now) -> Vec<Record> {
-        let kinds: Vec<RecordKind> = self.registrations_standing(now).collect();
+        let mut kinds: Vec<RecordKind> = self.registrations_standing(now).collect();
+        let agents = self.domain.agents().map(|(name, view)| RecordKind::AgentState {
+            agent: name.to_string(),
+            state: live::state_name(&view.state).to_owned(),
+            standing: view.standing,
+        });
+        kinds.extend(agents);
+        let ids: Vec<CallId> = self.calls.iter().map(|(id, _)| *id).collect();
+        let calls = ids.into_iter().filter_map(|id| self.saved_call(id));
+        kinds.extend(calls.map(|state| RecordKind::CallState(Box::new(state))));
         let begin = RecordKind::Segment {
             standing: kinds.len() as u64,
         };
@@ -84,4 +188,426 @@ impl Controller {
             }
         })
     }
+
+    /// Keeps what is needed to answer this caller from another process.
+    pub(super) fn keep_invite(&mut self, dialog: DialogKey, request: &Request, flow: Flow) {
+        let id = self.by_dialog.get(&dialog).map(|(id, _)| *id);
+        if let Some(call) = id.and_then(|id| self.calls.get_mut(&id)) {
+            let mut request = request.clone();
+            if request.body.windows(9).any(|text| text == b"a=crypto:") {
+                request.body = Bytes::new();
+            }
+            call.caller.arrived = Some((request.to_bytes(), flow));
+        }
+    }
+
+    /// Records the state of every call that changed. Called when nothing more follows from an input.
+    pub(super) fn save_touched(&mut self, now: Now) {
+        while let Some(id) = self.calls.pop_touched() {
+            let lasting = self.calls.get(&id).is_some_and(|call| call.stage.is_lasting());
+            let Some(state) = lasting.then(|| self.saved_call(id)).flatten() else {
+                continue;
+            };
+            let mut hasher = DefaultHasher::new();
+            state.hash(&mut hasher);
+            if self.calls.is_news(id, hasher.finish()) {
+                self.record(now, RecordKind::CallState(Box::new(state)));
+            }
+        }
+    }
+
+    fn saved_call(&self, id: CallId) -> Option<SavedCall> {
+        let call = self.calls.get(&id)?;
+        let ringing = call.round.iter().flat_map(|round| &round.branches);
+        let ringing = ringing.filter_map(|leg| match leg.invite {
+            Invite::Sent(txn) if leg.state.is_pending() => self.stack.export_invite(txn),
+            _ => None,
+        });
+        let others = [Side::Transferor, Side::Newcomer].into_iter().filter_map(|side| {
+            let leg = call.leg(side).filter(|leg| leg.state.is_confirmed())?;
+            Some(SavedDialog::of(&self.stack.export(leg.dialog?)?))
+        });
+        let past = call.past.iter().map(|left| SavedPast {
+            was_caller: left.side == Side::Caller,
+            address: Octets(written(&left.address)),
+            user: left.user.as_ref().map(ToString::to_string),
+            endpoint: left.endpoint.clone(),
+            codec: left.codec.clone(),
+            joined_unix_us: left.joined_unix_us,
+            left_unix_us: left.left_unix_us,
+        });
+        Some(SavedCall {
+            call: call.name.clone(),
+            stage: call.stage,
+            destination: SavedDestination::of(&call.destination),
+            queue: call.queue.as_ref().map(ToString::to_string),
+            from: Octets(written(&call.from)),
+            to: call.to.clone(),
+            sip_call_id: call.sip_call_id.clone(),
+            max_forwards: call.max_forwards,
+            caller: self.saved_leg(&call.caller),
+            callee: call.callee.as_ref().map(|leg| self.saved_leg(leg)),
+            ringing: ringing.map(|record| SavedInvite::of(&record)).collect(),
+            others: others.collect(),
+            past: past.collect(),
+            is_turned: call.is_turned,
+            rounds: call.rounds,
+            rung: call.rung.clone(),
+            place: call
+                .entry
+                .and_then(|entry| self.domain.place(entry))
+                .map(|(since, priority)| {
+                    // A call is enqueued when it is prepared: its age in the queue is told by the call's clock.
+                    let after = since.saturating_duration_since(call.started);
+                    SavedPlace {
+                        since_unix_us: call.started_unix_us + micros(after),
+                        priority,
+                    }
+                }),
+            media: SavedMedia {
+                host: call.plan.host().to_string(),
+                epoch: call.plan.epoch(),
+                local: call.plan.addresses().clone(),
+            },
+            started_unix_us: call.started_unix_us,
+            answered_unix_us: call.answered_unix_us,
+            ended: call.ended.as_ref().map(|(_, end)| SavedEnd {
+                by: end.by,
+                status: end.status.code(),
+                reason: end.reason.clone(),
+                at_unix_us: end.at_unix_us,
+            }),
+        })
+    }
+
+    fn saved_leg(&self, leg: &Leg) -> SavedLeg {
+        let dialog = leg.dialog.and_then(|dialog| self.stack.dialog(dialog));
+        let is_confirmed = leg.state.is_confirmed();
+        let invited = leg
+            .arrived
+            .as_ref()
+            .filter(|_| leg.state.is_pending())
+            .zip(dialog);
+        SavedLeg {
+            // Whether its ACK came makes no difference to who goes on.
+            state: if is_confirmed {
+                LegState::Talking
+            } else {
+                leg.state
+            },
+            address: Octets(written(&leg.address)),
+            user: leg.user.as_ref().map(ToString::to_string),
+            peer: leg.peer,
+            endpoint: leg.endpoint.clone(),
+            dialog: leg
+                .dialog
+                .filter(|_| is_confirmed)
+                .and_then(|dialog| self.stack.export(dialog))
+                .map(|record| SavedDialog::of(&record)),
+            invited: invited.map(|((request, flow), dialog)| {
+                SavedInvited::of(request.clone(), *flow, dialog.id.local_tag.clone())
+            }),
+            exchange: match &leg.exchange {
+                Exchange::None => SavedExchange::None,
+                Exchange::Theirs { offer, .. } => SavedExchange::Theirs(without_keys(&offer.to_string())),
+                Exchange::Ours { offer } => SavedExchange::Ours(without_keys(&offer.to_string())),
+            },
+            media: leg.media.as_ref().map(SavedAgreed::of),
+            session: leg.session.as_ref().map(LocalSession::origin),
+            is_described: leg.is_described,
+            is_silent: leg.is_silent,
+            converses: leg.conversation.is_some(),
+            joined_unix_us: leg.joined_unix_us,
+        }
+    }
+
+    /// Goes on with a call, or writes its end.
+    fn restore(&mut self, now: Now, name: &str, past: PastCall) {
+        let id = CallId::of_name(name).unwrap_or(CallId(0));
+        let Some(state) = past.state else {
+            self.bury_started(now, past);
+            return;
+        };
+        let Some(call) = self.call_of(now, &state) else {
+            self.bury_started(now, PastCall { state: None, ..past });
+            return;
+        };
+        self.counters.calls_started += 1;
+        self.pool.adopt(call.plan.host());
+        self.deadlines.insert((call.check_at, Due::Check(id)));
+        self.calls.insert(id, call);
+        if let Some(end) = past.end.or(state.ended.clone()) {
+            self.bury(now, id, &end);
+            return;
+        }
+        self.adopt_parties(now, id, &state);
+    }
+
+    /// A call of which nothing is known but that it began: it ends, with what is known.
+    fn bury_started(&mut self, now: Now, past: PastCall) {
+        let Some((
+            at_unix_us,
+            RecordKind::CallStarted {
+                call,
+                sip_call_id,
+                from,
+                to,
+                queue,
+                host,
+            },
+        )) = past.started
+        else {
+            return;
+        };
+        let end = past.end.unwrap_or_else(|| SavedEnd {
+            by: EndedBy::System,
+            status: 500,
+            reason: "the controller was restarted before the call was set up".to_owned(),
+            at_unix_us: unix_us(now.wall),
+        });
+        let detail = super::detail::bare(
+            (&call, &sip_call_id),
+            (&from, &to),
+            queue,
+            &host,
+            at_unix_us,
+            &end,
+        );
+        self.record(now, RecordKind::CallDetail(Box::new(detail)));
+    }
+
+    /// Writes the end of a call that is over, without what the media host counted.
+    fn bury(&mut self, now: Now, id: CallId, end: &SavedEnd) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.stage = Stage::Ended;
+        call.plan.give_up();
+        let end = End {
+            by: end.by,
+            status: StatusCode::new(end.status).unwrap_or(StatusCode::SERVER_INTERNAL_ERROR),
+            reason: end.reason.clone(),
+            at_unix_us: end.at_unix_us,
+        };
+        call.ended = Some((then(now, end.at_unix_us), end));
+        self.counters.calls_ended += 1;
+        self.finish(now, id, &[]);
+    }
+
+    /// The call as it was, without its dialogs and without a place in the domain.
+    fn call_of(&self, now: Now, saved: &SavedCall) -> Option<Call> {
+        let media = &self.config.media;
+        let host = HostId::from(saved.media.host.as_str());
+        let mut plan = MediaPlan::new(&saved.call, &self.config.controller, &media.interface, host);
+        plan.restore(saved.media.epoch, saved.media.local.clone());
+        let local = |endpoint: &str| saved.media.local.get(endpoint).map(|(rtp, _)| rtp.ip());
+        let caller = leg_of(&saved.caller, local(&saved.caller.endpoint))?;
+        let callee = match &saved.callee {
+            Some(leg) => Some(leg_of(leg, local(&leg.endpoint))?),
+            None => None,
+        };
+        for leg in std::iter::once(&caller).chain(&callee) {
+            let endpoint = match &leg.media {
+                Some(media) => Endpoint::agreed(media, leg.peer),
+                None => {
+                    let codecs = self.policy.of(leg.user.as_ref());
+                    Endpoint::offered(&sdp::assign_payload_types(&codecs, &[]), leg.peer)
+                }
+            };
+            plan.put(&leg.endpoint, endpoint);
+        }
+        let left = |past: &SavedPast| {
+            Some(Left {
+                side: if past.was_caller {
+                    Side::Caller
+                } else {
+                    Side::Callee
+                },
+                address: NameAddr::parse(&past.address.0).ok()?,
+                user: past.user.as_deref().map(Name::from),
+                endpoint: past.endpoint.clone(),
+                codec: past.codec.clone(),
+                joined_unix_us: past.joined_unix_us,
+                left_unix_us: past.left_unix_us,
+            })
+        };
+        let destination = saved.destination.restore();
+        let times = (then(now, saved.started_unix_us), saved.started_unix_us);
+        let mut call = Call::new(saved.call.clone(), destination, caller, plan, times);
+        call.stage = saved.stage;
+        call.queue = saved.queue.as_deref().map(Name::from);
+        call.from = NameAddr::parse(&saved.from.0).ok()?;
+        call.to.clone_from(&saved.to);
+        call.sip_call_id.clone_from(&saved.sip_call_id);
+        call.max_forwards = saved.max_forwards;
+        call.rounds = saved.rounds;
+        call.callee = callee;
+        call.past = saved.past.iter().filter_map(left).collect();
+        call.is_turned = saved.is_turned;
+        call.answered = saved.answered_unix_us.map(|at| then(now, at));
+        call.answered_unix_us = saved.answered_unix_us;
+        call.check_at = now.mono + CHECK_EVERY;
+        call.rung.clone_from(&saved.rung);
+        Some(call)
+    }
+
+    /// Its dialogs, its agent and its place in the queue; phones that rang stop, and are rung again.
+    fn adopt_parties(&mut self, now: Now, id: CallId, saved: &SavedCall) {
+        for invite in saved.ringing.iter().filter_map(SavedInvite::restore) {
+            if let Ok(txn) = self.stack.adopt_invite(now.mono, &invite) {
+                let reason = Reason::new("SIP", 487, "Controller restarted");
+                let _late = self.stack.cancel(now.mono, txn, Some(&reason));
+            }
+        }
+        for other in saved.others.iter().filter_map(SavedDialog::restore) {
+            if let Ok(dialog) = self.stack.adopt(now.mono, &other, CSEQ_MARGIN) {
+                let _gone = self
+                    .stack
+                    .dialog_request(now.mono, dialog, DialogRequest::new(Method::Bye));
+            }
+        }
+        let both = [
+            (Side::Caller, Some(&saved.caller)),
+            (Side::Callee, saved.callee.as_ref()),
+        ];
+        // Whose 200 of ours may be lost, or whose answer in its ACK: nobody repeats them now.
+        let mut is_whole = saved.stage != Stage::AwaitingAnswer;
+        for (side, leg) in both.into_iter().filter_map(|(side, leg)| Some((side, leg?))) {
+            is_whole &= self.adopt_party(now, id, side, leg);
+        }
+        self.adopt_place(now, id, saved);
+        if !is_whole {
+            let reason = "a party could not be taken over from before the restart";
+            self.end(
+                now,
+                id,
+                EndedBy::System,
+                StatusCode::SERVER_INTERNAL_ERROR,
+                reason,
+            );
+        }
+    }
+
+    fn adopt_party(&mut self, now: Now, id: CallId, side: Side, saved: &SavedLeg) -> bool {
+        let conversation = saved
+            .user
+            .as_deref()
+            .filter(|_| saved.converses)
+            .and_then(|agent| self.domain.restore_talk(now.mono, agent));
+        if let Some(offer) = conversation {
+            self.by_offer.insert(offer, id);
+        }
+        let confirmed = saved.dialog.as_ref().and_then(SavedDialog::restore);
+        let invited = saved.invited.as_ref().and_then(SavedInvited::restore);
+        let adopted = match (confirmed, invited) {
+            (Some(record), _) => self
+                .stack
+                .adopt(now.mono, &record, CSEQ_MARGIN)
+                .ok()
+                .map(|key| (key, None)),
+            (None, Some(record)) => self
+                .stack
+                .adopt_invited(now.mono, &record)
+                .ok()
+                .map(|(txn, key, _)| (key, Some((txn, record)))),
+            (None, None) => None,
+        };
+        let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
+        let (Some((dialog, invited)), Some(leg)) = (adopted, leg) else {
+            return false;
+        };
+        leg.conversation = conversation;
+        leg.dialog = Some(dialog);
+        if let Some((txn, record)) = invited {
+            leg.invite = Invite::Received(txn);
+            leg.arrived = Some((record.request, record.flow));
+        }
+        let is_confirmed = leg.state.is_confirmed();
+        self.by_dialog.insert(dialog, (id, side));
+        if is_confirmed {
+            // Who hung up while we were away had nobody to tell: its 481 says so now.
+            let probe = DialogRequest::new(Method::Options);
+            if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, probe) {
+                self.by_client.insert(txn, Purpose::Alive(id));
+            }
+        }
+        true
+    }
+
+    fn adopt_place(&mut self, now: Now, id: CallId, saved: &SavedCall) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let waits = matches!(call.stage, Stage::Waiting | Stage::Offering | Stage::Ringing);
+        if !waits {
+            return;
+        }
+        match (&saved.place, call.queue.clone()) {
+            (Some(place), Some(queue)) => {
+                call.stage = Stage::Waiting;
+                let caller = call.caller.user.clone();
+                let since = then(now, place.since_unix_us);
+                let entry = self
+                    .domain
+                    .restore_entry(now.mono, &queue, since, place.priority, caller);
+                if let Ok(entry) = entry {
+                    call.entry = Some(entry);
+                    self.by_entry.insert(entry, id);
+                }
+            }
+            // Once the media host has it again it goes where it was going.
+            _ => call.stage = Stage::Preparing,
+        }
+    }
+}
+
+/// A party as it was, without its dialog.
+fn leg_of(saved: &SavedLeg, local: Option<std::net::IpAddr>) -> Option<Leg> {
+    let address = NameAddr::parse(&saved.address.0).ok()?;
+    let mut leg = Leg::new(Invite::Adopted, address, saved.peer, &saved.endpoint);
+    leg.state = saved.state;
+    leg.user = saved.user.as_deref().map(Name::from);
+    leg.media = saved.media.as_ref().map(SavedAgreed::restore);
+    leg.exchange = match &saved.exchange {
+        SavedExchange::None => Exchange::None,
+        SavedExchange::Ours(offer) => Exchange::Ours {
+            offer: Description::parse(offer.as_bytes()).ok()?,
+        },
+        SavedExchange::Theirs(offer) => {
+            let offer = Description::parse(offer.as_bytes()).ok()?;
+            let chosen = |index| {
+                let media = leg.media.as_ref().filter(|media| media.index == index);
+                media.map_or(Selection::Rejected, |media| {
+                    Selection::Audio(Box::new(media.clone()))
+                })
+            };
+            let selections = (0..offer.media().len()).map(chosen).collect();
+            Exchange::Theirs { offer, selections }
+        }
+    };
+    leg.session = saved
+        .session
+        .zip(local)
+        .map(|((id, version), address)| LocalSession::adopt(id, version, address));
+    leg.is_described = saved.is_described;
+    leg.is_silent = saved.is_silent;
+    leg.joined_unix_us = saved.joined_unix_us;
+    Some(leg)
+}
+
+fn written(address: &NameAddr) -> Bytes {
+    let mut text = Vec::with_capacity(48);
+    address.write(&mut text);
+    text.into()
+}
+
+/// A moment of the past by the clock that waits.
+fn then(now: Now, unix_us_then: u64) -> Instant {
+    let ago = Duration::from_micros(unix_us(now.wall).saturating_sub(unix_us_then));
+    // Before the machine started there are no such moments.
+    now.mono.checked_sub(ago).unwrap_or(now.mono)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

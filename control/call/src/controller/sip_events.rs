@@ -210,7 +210,8 @@ impl Controller {
                 self.by_client.remove(&txn);
                 self.refreshed(now, id, side, response, dialog);
             }
-            Some(Purpose::Refresh(..)) => {}
+            Some(Purpose::Alive(_)) if status.is_final() => drop(self.by_client.remove(&txn)),
+            Some(Purpose::Refresh(..) | Purpose::Alive(_)) => {}
             None => self.stray_response(now, response, dialog),
         }
     }
@@ -241,7 +242,7 @@ impl Controller {
     fn no_response(&mut self, now: Now, txn: ClientTxn, status: StatusCode) {
         match self.by_client.get(&txn).copied() {
             Some(Purpose::Branch(id)) => self.branch_refused(now, id, txn, status),
-            Some(Purpose::Refresh(id, _)) => {
+            Some(Purpose::Refresh(id, _) | Purpose::Alive(id)) => {
                 self.by_client.remove(&txn);
                 // RFC 4028 §10: a party that answers no refresh is gone.
                 self.end(

@@ -55,9 +55,10 @@ impl Controller {
             call.name.clone(),
             other.endpoint.clone(),
         );
+        let epoch = call.plan.epoch();
         let act = pb::ActRequest {
             session,
-            owner: Some(self.owner()),
+            owner: Some(self.owner(epoch)),
             node,
             request: format!("info-{}", self.stack.random_token()),
             act: Some(pb::act_request::Act::SendDigits(pb::SendDigits {
@@ -295,7 +296,8 @@ impl Controller {
             .dialog(dialog)
             .is_some_and(|dialog| dialog.peer_allows(&Method::Update));
         if !updates {
-            self.reinvite(now, dialog);
+            // Should it not go out now, the stack's expiry ends the call in time.
+            let _sent = self.reinvite(now, dialog);
             return;
         }
         // Should it not go out now, the stack's expiry ends the call in time.
@@ -305,22 +307,23 @@ impl Controller {
         }
     }
 
-    /// Tells a party again what is agreed with it.
-    pub(super) fn reinvite(&mut self, now: Now, dialog: DialogKey) {
+    /// Tells a party again what is agreed with it. False when that cannot be now.
+    pub(super) fn reinvite(&mut self, now: Now, dialog: DialogKey) -> bool {
         let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
-            return;
+            return false;
         };
         let Some(offer) = self.current_offer(id, side) else {
-            return;
+            return false;
         };
         let invite = DialogRequest::new(Method::Invite).with_content(Content::sdp(offer.to_string()));
         let Ok(txn) = self.stack.dialog_request(now.mono, dialog, invite) else {
-            return;
+            return false;
         };
         self.by_client.insert(txn, Purpose::Refresh(id, side));
         if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side)) {
             leg.exchange = Exchange::Ours { offer };
         }
+        true
     }
 
     pub(super) fn refreshed(
@@ -335,13 +338,16 @@ impl Controller {
             .headers
             .cseq()
             .is_ok_and(|cseq| cseq.method == Method::Invite);
-        let (true, true, Some(dialog)) = (invites, response.status.is_success(), dialog) else {
+        if !invites {
             return;
-        };
-        let _gone = self.stack.ack(dialog, None);
-        if self.take_answer(id, side, &response.body).is_ok() {
-            self.send_media(now, id);
         }
+        if let (true, Some(dialog)) = (response.status.is_success(), dialog) {
+            let _gone = self.stack.ack(dialog, None);
+            if self.take_answer(id, side, &response.body).is_ok() {
+                self.send_media(now, id);
+            }
+        }
+        self.moved_party_answered(now, id, side, response);
     }
 
     pub(super) fn replace_branch(&mut self, id: CallId, old: ClientTxn, new: ClientTxn) {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Decline, Name, OfferId};
 use crate::limits;
 
@@ -46,6 +48,24 @@ pub enum AgentState {
     WrapUp,
 }
 
+/// What an agent was told to be and what it did, beside what it is doing: for who goes on from a record of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// Takes calls.
+    pub ready: bool,
+    /// Is paused, with the reason.
+    pub paused: Option<String>,
+    /// Conversations had.
+    pub served: u64,
+    /// Offers not answered in time, and how many in a row.
+    pub missed: u64,
+    /// See `missed`.
+    pub missed_in_a_row: u32,
+    /// Offers declined.
+    pub declined: u64,
+}
+
 /// An agent as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentView {
@@ -59,6 +79,8 @@ pub struct AgentView {
     pub missed: u64,
     /// Offers declined.
     pub declined: u64,
+    /// For records.
+    pub standing: Standing,
 }
 
 #[derive(Debug)]
@@ -210,6 +232,40 @@ impl Agent {
             served: self.served,
             missed: self.missed,
             declined: self.declined,
+            standing: self.standing(),
         }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            ready: self.presence == Presence::Ready,
+            paused: match &self.presence {
+                Presence::Paused(reason) => Some(reason.to_string()),
+                Presence::Away | Presence::Ready => None,
+            },
+            served: self.served,
+            missed: self.missed,
+            missed_in_a_row: self.missed_in_a_row,
+            declined: self.declined,
+        }
+    }
+
+    /// As it was.
+    pub(super) fn restore(&mut self, standing: &Standing) {
+        self.presence = match (&standing.paused, standing.ready) {
+            (Some(reason), _) => Presence::Paused(reason.as_str().into()),
+            (None, true) => Presence::Ready,
+            (None, false) => Presence::Away,
+        };
+        self.served = standing.served;
+        self.missed = standing.missed;
+        self.missed_in_a_row = standing.missed_in_a_row;
+        self.declined = standing.declined;
+    }
+
+    /// It was in this conversation already.
+    pub(super) fn restore_talk(&mut self, now: Instant, offer: OfferId) {
+        self.talking.push(offer);
+        self.since = now;
     }
 }

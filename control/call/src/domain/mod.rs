@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use self::{agent::Agent, queue::Queue};
 pub use self::{
-    agent::{AgentConfig, AgentState, AgentView},
+    agent::{AgentConfig, AgentState, AgentView, Standing},
     queue::{QueueConfig, QueueView},
 };
 use crate::limits;
@@ -268,6 +268,19 @@ impl Domain {
         priority: u32,
         caller: Option<Name>,
     ) -> Result<EntryId, DomainError> {
+        let id = self.enter(now, queue, priority, caller)?;
+        self.match_up(now);
+        self.tell_positions(&Name::from(queue));
+        Ok(id)
+    }
+
+    fn enter(
+        &mut self,
+        now: Instant,
+        queue: &str,
+        priority: u32,
+        caller: Option<Name>,
+    ) -> Result<EntryId, DomainError> {
         let Some((name, found)) = self.queues.get_key_value(queue) else {
             return Err(DomainError::UnknownQueue(queue.into()));
         };
@@ -299,8 +312,6 @@ impl Domain {
             .expect("found above")
             .join(id, priority);
         self.deadlines.insert((deadline, Deadline::Entry(id)));
-        self.match_up(now);
-        self.tell_positions(&name);
         Ok(id)
     }
 
@@ -355,6 +366,87 @@ impl Domain {
         self.agent_mut(&agent).declined(now, why);
         self.match_up(now);
         Race::Won(())
+    }
+
+    /// Ringing stops and nobody is to blame: the caller keeps its place and may be offered to the same agent again.
+    /// [`Race::Lost`] if the offer was gone already.
+    pub fn take_back(&mut self, now: Instant, offer: OfferId) -> Race<()> {
+        let Some(OfferState::Ringing(entry)) = self.offers.get(&offer).map(|found| found.state) else {
+            return Race::Lost;
+        };
+        let gone = self.remove_offer(offer);
+        self.agent_mut(&gone.agent).unreserve(now, offer);
+        if let Some(entry) = self.entries.get_mut(&entry) {
+            entry.state = EntryState::Waiting;
+        }
+        self.match_up(now);
+        Race::Won(())
+    }
+
+    /// An agent as a record has it. One that is not configured any more is passed over.
+    pub fn restore_agent(&mut self, name: &str, standing: &Standing) {
+        if let Some(agent) = self.agents.get_mut(name) {
+            agent.restore(standing);
+            self.touched.insert(name.into());
+        }
+    }
+
+    /// A conversation that went on before this domain was made. `None`: there is no such agent.
+    pub fn restore_talk(&mut self, now: Instant, agent: &str) -> Option<OfferId> {
+        let (name, _) = self.agents.get_key_value(agent)?;
+        let name = name.clone();
+        let offer = OfferId(self.next_id());
+        let deadline = now + TALK_LEASE;
+        self.agent_mut(&name).restore_talk(now, offer);
+        let state = OfferState::Talking;
+        self.offers.insert(
+            offer,
+            Offer {
+                agent: name,
+                state,
+                deadline,
+            },
+        );
+        self.deadlines.insert((deadline, Deadline::Offer(offer)));
+        Some(offer)
+    }
+
+    /// A caller who waits since then, from before this domain was made; call it in the order they came.
+    ///
+    /// # Errors
+    /// No such queue.
+    pub fn restore_entry(
+        &mut self,
+        now: Instant,
+        queue: &str,
+        since: Instant,
+        priority: u32,
+        caller: Option<Name>,
+    ) -> Result<EntryId, DomainError> {
+        let id = self.enter(now, queue, priority, caller)?;
+        let timeout = self.queues_mut(id).config.timeout;
+        let entry = self.entries.get_mut(&id).expect("it was put there just now");
+        self.deadlines.remove(&(entry.deadline, Deadline::Entry(id)));
+        entry.since = since;
+        entry.deadline = since + timeout;
+        self.deadlines.insert((entry.deadline, Deadline::Entry(id)));
+        Ok(id)
+    }
+
+    /// Gives restored callers to restored agents: once, when all are there.
+    pub fn restored(&mut self, now: Instant) {
+        self.match_up(now);
+        let queues: Vec<Name> = self.queues.keys().cloned().collect();
+        for queue in queues {
+            self.tell_positions(&queue);
+        }
+    }
+
+    /// Since when a caller waits, and its priority.
+    pub fn place(&self, entry: EntryId) -> Option<(Instant, u32)> {
+        self.entries
+            .get(&entry)
+            .map(|entry| (entry.since, entry.priority))
     }
 
     /// The conversation is over; the agent wraps up. [`Race::Lost`] if it was over already.

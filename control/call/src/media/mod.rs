@@ -36,6 +36,12 @@ enum Standing {
     Absent,
     /// It has this graph.
     Applied(Graph),
+    /// It has a graph that a process before this one made, and does not take our commands yet.
+    Away,
+    /// It has such a graph and takes our commands: the next one says everything.
+    Found,
+    /// It lost the session, which is to be had again.
+    Lost,
     /// It was given up: the host lost it, or it was deleted.
     Gone,
 }
@@ -44,6 +50,8 @@ enum Standing {
 #[derive(Debug, Clone, PartialEq)]
 enum Flight {
     Apply(Graph),
+    /// Under this epoch.
+    Adopt(u64),
     Delete,
 }
 
@@ -60,6 +68,12 @@ pub(crate) struct MediaPlan {
     is_over: bool,
     /// Where the host receives, by endpoint: RTP, and RTCP when it is not the next port.
     local: BTreeMap<String, (SocketAddr, Option<u16>)>,
+    /// Where the parties were told to send.
+    told: BTreeMap<String, SocketAddr>,
+    /// Fences off processes that owned the session before.
+    epoch: u64,
+    /// Ask for the ports that the parties were told.
+    wants_ports: bool,
 }
 
 /// What a reply means for the call.
@@ -69,6 +83,8 @@ pub(crate) enum Applied {
     Settled,
     /// Another command is needed.
     Behind,
+    /// The host does not have the session it was asked to hand over.
+    Lost,
     /// The host refused because of `subject` (`node:music`); what stood before stands.
     Refused { subject: String, message: String },
     /// The session is deleted, with its counts.
@@ -87,6 +103,85 @@ impl MediaPlan {
             flight: None,
             is_over: false,
             local: BTreeMap::new(),
+            told: BTreeMap::new(),
+            epoch: 1,
+            wants_ports: false,
+        }
+    }
+
+    /// A session that a process before this one made, as the journal has it.
+    pub(crate) fn restore(&mut self, epoch: u64, local: BTreeMap<String, (SocketAddr, Option<u16>)>) {
+        self.told = local
+            .iter()
+            .map(|(name, (rtp, _))| (name.clone(), *rtp))
+            .collect();
+        self.local = local;
+        self.epoch = epoch;
+        self.standing = Standing::Away;
+    }
+
+    /// Under which epoch we own it.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Where the host receives, by endpoint.
+    pub(crate) fn addresses(&self) -> &BTreeMap<String, (SocketAddr, Option<u16>)> {
+        &self.local
+    }
+
+    /// A process before this one made it, and the host was not heard of yet.
+    pub(crate) fn is_away(&self) -> bool {
+        self.standing == Standing::Away && self.flight.is_none()
+    }
+
+    /// The host told that it has the session under this epoch: make it ours.
+    pub(crate) fn adopt(&mut self, epoch: u64) -> pb::command::Kind {
+        let epoch = epoch + 1;
+        self.flight = Some(Flight::Adopt(epoch));
+        pb::command::Kind::Adopt(pb::AdoptRequest {
+            session: self.session.clone(),
+            owner: Some(pb::Owner {
+                controller: self.owner.clone(),
+                epoch,
+            }),
+        })
+    }
+
+    /// The host lost the session; it is to be had again.
+    pub(crate) fn lose(&mut self) {
+        self.standing = Standing::Lost;
+        self.flight = None;
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.standing == Standing::Lost
+    }
+
+    /// It was taken over and not brought into order yet.
+    pub(crate) fn is_found(&self) -> bool {
+        self.standing == Standing::Found
+    }
+
+    /// Has it made anew on this host. `same`: the one it was on, where the ports may be free.
+    pub(crate) fn place(&mut self, host: HostId, same: bool) {
+        self.host = host;
+        self.standing = Standing::Absent;
+        self.flight = None;
+        self.epoch = 1;
+        self.wants_ports = same;
+    }
+
+    /// The host receives elsewhere than the party was told.
+    pub(crate) fn has_moved(&self, name: &str) -> bool {
+        let local = self.local.get(name).map(|(rtp, _)| rtp);
+        local.is_some() && local != self.told.get(name)
+    }
+
+    /// The party was told.
+    pub(crate) fn follow(&mut self, name: &str) {
+        if let Some((rtp, _)) = self.local.get(name) {
+            self.told.insert(name.to_owned(), *rtp);
         }
     }
 
@@ -111,6 +206,8 @@ impl MediaPlan {
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
+        self.told.remove(name);
+        self.local.remove(name);
         self.wanted.nodes.remove(name);
         self.wanted
             .edges
@@ -163,7 +260,7 @@ impl MediaPlan {
             (Some(Flight::Delete), _) => self.standing = Standing::Gone,
             // It may be there, so it must be deleted.
             (Some(Flight::Apply(_)), Standing::Absent) => self.standing = Standing::Applied(Graph::default()),
-            (Some(Flight::Apply(_)) | None, _) => {}
+            (Some(Flight::Apply(_) | Flight::Adopt(_)) | None, _) => {}
         }
     }
 
@@ -176,7 +273,8 @@ impl MediaPlan {
 
     /// Nothing of the session is left, and no command is under way.
     pub(crate) fn is_gone(&self) -> bool {
-        let nothing = matches!(self.standing, Standing::Absent | Standing::Gone);
+        // What the host still has when it comes back is deleted as a stray.
+        let nothing = !matches!(self.standing, Standing::Applied(_) | Standing::Found);
         self.is_over && self.flight.is_none() && nothing
     }
 
@@ -195,16 +293,16 @@ impl MediaPlan {
             return None;
         }
         let has = match &self.standing {
-            Standing::Gone => return None,
+            Standing::Gone | Standing::Away | Standing::Lost => return None,
             Standing::Absent if self.is_over => return None,
-            Standing::Absent => None,
-            Standing::Applied(_) if self.is_over => {
+            Standing::Applied(_) | Standing::Found if self.is_over => {
                 self.flight = Some(Flight::Delete);
                 return Some(pb::command::Kind::Delete(pb::DeleteRequest {
                     session: self.session.clone(),
                     owner: Some(self.owner()),
                 }));
             }
+            Standing::Absent | Standing::Found => None,
             Standing::Applied(graph) if *graph == self.wanted => return None,
             Standing::Applied(graph) => Some(graph),
         };
@@ -235,6 +333,17 @@ impl MediaPlan {
                 self.standing = Standing::Gone;
                 Applied::Deleted(Vec::new())
             }
+            (Some(Flight::Adopt(epoch)), Some(Reply::Adopt(_))) => {
+                self.epoch = epoch;
+                self.standing = Standing::Found;
+                Applied::Behind
+            }
+            (Some(Flight::Adopt(_)), _) => Applied::Lost,
+            // The ports are not free any more: others will do, and the parties are told.
+            (Some(Flight::Apply(_)), Some(Reply::Error(_))) if self.wants_ports => {
+                self.wants_ports = false;
+                Applied::Behind
+            }
             (Some(Flight::Apply(_)), Some(Reply::Error(error))) => Applied::Refused {
                 subject: error.subject,
                 message: error.message,
@@ -254,6 +363,7 @@ impl MediaPlan {
             let rtcp = state.local_rtcp.as_ref().and_then(socket).map(|rtcp| rtcp.port());
             let rtcp = rtcp.filter(|port| Some(*port) != rtp.port().checked_add(1));
             self.local.insert(state.id.clone(), (rtp, rtcp));
+            self.told.entry(state.id.clone()).or_insert(rtp);
         }
     }
 
@@ -269,7 +379,8 @@ impl MediaPlan {
         let (mut put_transports, mut put_nodes) = (Vec::new(), Vec::new());
         for (name, node) in changed {
             if let Node::Endpoint(endpoint) = node {
-                put_transports.push(endpoint.transport(name, &self.interface));
+                let port = self.told.get(name).filter(|_| self.wants_ports);
+                put_transports.push(endpoint.transport(name, &self.interface, port.map(SocketAddr::port)));
             }
             put_nodes.push(node.described(name));
         }
@@ -310,6 +421,7 @@ impl MediaPlan {
                 .collect(),
             remove_transports,
             remove_nodes: remove_nodes.into_iter().collect(),
+            replace: self.standing == Standing::Found,
             ..pb::ApplyRequest::default()
         }
     }
@@ -317,7 +429,7 @@ impl MediaPlan {
     fn owner(&self) -> pb::Owner {
         pb::Owner {
             controller: self.owner.clone(),
-            epoch: 1,
+            epoch: self.epoch,
         }
     }
 }

@@ -153,10 +153,11 @@ impl Endpoint {
         self.direction = pb::Direction::Inactive;
     }
 
-    pub(super) fn transport(&self, name: &str, interface: &str) -> pb::Transport {
+    pub(super) fn transport(&self, name: &str, interface: &str, port: Option<u16>) -> pb::Transport {
         let udp = pb::UdpTransport {
             interface: interface.to_owned(),
             family: self.family.into(),
+            requested_port: port.unwrap_or(0).into(),
             remote: self.remote.map(address),
             remote_rtcp: self.remote_rtcp.map(address),
             ..pb::UdpTransport::default()

@@ -1,9 +1,9 @@
-use call_control::{MediaInput, domain::AgentState};
+use call_control::domain::AgentState;
 
 use crate::world::World;
 
-#[test]
-fn waiting_and_talking_ones() {
+/// Alice and a customer talk, another customer waits.
+fn talking_and_waiting() -> (World, usize, usize, usize) {
     let mut world = World::new();
     let alice = world.registered("alice", "wonder");
     let (first, second) = (world.phone("first"), world.phone("second"));
@@ -12,9 +12,20 @@ fn waiting_and_talking_ones() {
     world.call(second, "support");
     world.run_ms(1_000);
     assert_eq!(world.heard().len(), 2);
+    (world, alice, first, second)
+}
+
+#[test]
+fn when_no_other_is_found_in_time() {
+    let (mut world, alice, first, second) = talking_and_waiting();
     world.lose_media_host();
-    world.run_ms(100);
-    assert_eq!(world.phones[second].statuses, [180, 503], "{}", world.story());
+    world.run_ms(9_000);
+    assert!(
+        world.phones[first].talks() && world.phones[alice].talks(),
+        "they are kept for a while"
+    );
+    world.run_ms(2_000);
+    assert!(!world.phones[second].is_calling(), "{}", world.story());
     assert!(world.phones[first].dialog.is_none() && world.phones[alice].dialog.is_none());
     let details = world.details();
     assert_eq!(details.len(), 2);
@@ -33,45 +44,69 @@ fn waiting_and_talking_ones() {
     world.call(third, "support");
     world.run_ms(100);
     assert_eq!(world.phones[third].statuses, [503], "no host, no call");
-    let at = world.clocks();
-    world.controller.handle_media(
-        at,
-        MediaInput::HostUp {
-            host: "m1".into(),
-            boot_id: "boot-2".into(),
-        },
-    );
+    world.restart_media_host(true);
     world.run_ms(3_000);
     world.call(third, "support");
     world.run_ms(2_000);
-    assert_eq!(
-        world.phones[third].statuses,
-        [180, 200],
-        "back again\n{}",
-        world.story()
-    );
+    assert!(world.phones[third].talks(), "back again\n{}", world.story());
     world.hang_up(third);
     world.assert_nothing_left();
 }
 
 #[test]
-fn one_that_restarted_has_lost_them_too() {
-    let mut world = World::new();
-    world.registered("alice", "wonder");
-    let customer = world.phone("customer");
-    world.call(customer, "support");
-    world.run_ms(2_000);
-    world.media.sessions.clear();
-    let at = world.clocks();
-    world.controller.handle_media(
-        at,
-        MediaInput::HostUp {
-            host: "m1".into(),
-            boot_id: "boot-2".into(),
-        },
+fn unless_it_is_there_again_with_the_ports_it_had() {
+    let (mut world, _, first, second) = talking_and_waiting();
+    let heard = world.heard();
+    world.lose_media_host();
+    world.run_ms(3_000);
+    assert_eq!(world.heard().len(), 0);
+    world.restart_media_host(true);
+    world.run_ms(1_000);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    assert_eq!(world.count("server>first INVITE"), 0, "nobody has to be told");
+    assert_eq!(world.controller.counters().calls_replaced, 2);
+    world.hang_up(first);
+    world.run_ms(5_000);
+    assert!(world.heard().contains(&("second", "alice")), "{}", world.story());
+    world.hang_up(second);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn unless_it_is_there_again_with_others_which_both_are_told() {
+    let (mut world, _, first, second) = talking_and_waiting();
+    let heard = world.heard();
+    world.restart_media_host(false);
+    world.run_ms(1_000);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    assert_eq!(world.count("server>first INVITE"), 1);
+    assert_eq!(
+        world.count("server>alice INVITE"),
+        2,
+        "the call, and the other port"
     );
-    world.run_ms(100);
-    assert!(world.phones[customer].dialog.is_none(), "{}", world.story());
+    world.hang_up(first);
+    world.run_ms(5_000);
+    assert!(world.heard().contains(&("second", "alice")), "{}", world.story());
+    world.hang_up(second);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_phone_that_rings_meanwhile_is_rung_again() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.behave(alice, crate::phone::Behaviour::Ring);
+    world.call(customer, "alice");
+    world.run_ms(1_000);
+    world.behave(alice, crate::phone::Behaviour::Answer(500));
+    world.restart_media_host(false);
+    world.run_ms(2_000);
+    assert_eq!(world.phones[alice].rung, 2, "{}", world.story());
+    assert!(world.phones[alice].cancelled[0].contains("Media host lost"));
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.hang_up(customer);
     world.assert_nothing_left();
 }
 

@@ -157,7 +157,7 @@ fn a_session_that_no_call_knows_is_deleted() {
     let stray = world.media.sessions[&known].clone();
     world.media.sessions.insert("77-left-over".into(), stray);
     let at = world.clocks();
-    let sessions = world.media.sessions.keys().cloned().collect();
+    let sessions = world.media.found();
     world.controller.handle_media(
         at,
         MediaInput::Sessions {

@@ -20,6 +20,7 @@ mod a_phone_registers_with_its_password_only;
 mod a_queued_caller_is_answered_and_both_hear_each_other;
 mod a_registered_user_is_called_on_all_devices;
 mod a_talking_call_is_watched;
+mod calls_survive_a_restart;
 mod calls_that_lead_nowhere_are_told_why;
 mod lost_messages_change_nothing;
 mod nothing_is_stuck_whatever_happens;

@@ -5,11 +5,14 @@ use std::{
     net::SocketAddr,
 };
 
+use call_control::SessionFound;
 use proto::mediad::v1 as pb;
 
 #[derive(Default, Clone)]
 pub struct Session {
     revision: u64,
+    /// Of its owner; 0 before there is one.
+    pub epoch: u64,
     transports: BTreeMap<String, (pb::UdpTransport, u16)>,
     pub nodes: BTreeMap<String, pb::node::Kind>,
     pub edges: BTreeMap<(String, String), pb::Edge>,
@@ -59,6 +62,8 @@ pub struct MediaHost {
     /// Prompts it has.
     pub prompts: Vec<&'static str>,
     next_port: u16,
+    /// Ports that are asked for are given.
+    ports_are_free: bool,
 }
 
 impl MediaHost {
@@ -70,6 +75,7 @@ impl MediaHost {
             silent: false,
             prompts: Vec::new(),
             next_port: 20_000,
+            ports_are_free: true,
         }
     }
 
@@ -115,7 +121,7 @@ impl MediaHost {
                     .then_some(Reply::Act(reply))
                     .ok_or_else(|| "no such node".to_owned())
             }
-            Kind::Adopt(_) => Err("not asked for".to_owned()),
+            Kind::Adopt(request) => self.adopt(&request).map(Reply::Adopt),
         };
         let error = |message| {
             Reply::Error(pb::Error {
@@ -159,14 +165,23 @@ impl MediaHost {
         {
             return Err(format!("revision is {}", current.revision));
         }
-        if request
+        let owner = request
             .owner
             .as_ref()
-            .is_none_or(|owner| owner.controller.is_empty() || owner.epoch == 0)
-        {
-            return Err("no owner".to_owned());
+            .filter(|owner| !owner.controller.is_empty());
+        let epoch = owner.map_or(0, |owner| owner.epoch);
+        if epoch == 0 || (current.epoch != 0 && current.epoch != epoch) {
+            return Err(format!("owner's epoch is {}, not {epoch}", current.epoch));
         }
         let mut next = current;
+        next.epoch = epoch;
+        if request.replace {
+            next.edges.clear();
+            next.nodes
+                .retain(|id, _| request.put_nodes.iter().any(|node| node.id == *id));
+            next.transports
+                .retain(|id, _| request.put_transports.iter().any(|transport| transport.id == *id));
+        }
         for id in &request.remove_nodes {
             next.nodes.remove(id).ok_or(format!("node {id} does not exist"))?;
             next.edges.retain(|(from, to), _| from != id && to != id);
@@ -181,7 +196,11 @@ impl MediaHost {
                 return Err("only udp".to_owned());
             };
             let known = next.transports.get(&transport.id).map(|(_, port)| *port);
-            let port = known.unwrap_or_else(|| {
+            let asked = u16::try_from(udp.requested_port).ok().filter(|port| *port != 0);
+            if asked.is_some() && !self.ports_are_free {
+                return Err(format!("requested port {} is in quarantine", udp.requested_port));
+            }
+            let port = known.or(asked).unwrap_or_else(|| {
                 self.next_port += 2;
                 self.next_port
             });
@@ -217,6 +236,35 @@ impl MediaHost {
         let reply = reply_of(&next);
         self.sessions.insert(request.session.clone(), next);
         Ok(reply)
+    }
+
+    fn adopt(&mut self, request: &pb::AdoptRequest) -> Result<pb::AdoptReply, String> {
+        let session = self.sessions.get_mut(&request.session).ok_or("no such session")?;
+        let epoch = request.owner.as_ref().map_or(0, |owner| owner.epoch);
+        if epoch <= session.epoch {
+            return Err(format!("stale epoch {epoch}"));
+        }
+        session.epoch = epoch;
+        Ok(pb::AdoptReply {
+            boot_id: "boot-1".into(),
+            revision: session.revision,
+            description: None,
+        })
+    }
+
+    /// What it says of its sessions when it is greeted.
+    pub fn found(&self) -> Vec<SessionFound> {
+        let found = self.sessions.iter().map(|(name, session)| SessionFound {
+            session: name.clone(),
+            epoch: session.epoch,
+        });
+        found.collect()
+    }
+
+    /// It lost everything, and gives these ports again.
+    pub fn restart(&mut self, ports_are_free: bool) {
+        self.sessions.clear();
+        self.ports_are_free = ports_are_free;
     }
 
     fn delete(&mut self, request: &pb::DeleteRequest) -> Result<pb::DeleteReply, String> {

@@ -80,7 +80,7 @@ fn host_up(world: &mut World) {
 
 fn host_back(world: &mut World) {
     host_up(world);
-    let (at, sessions) = (world.clocks(), world.media.sessions.keys().cloned().collect());
+    let (at, sessions) = (world.clocks(), world.media.found());
     world.controller.handle_media(
         at,
         MediaInput::Sessions {

@@ -300,6 +300,52 @@ impl World {
         );
     }
 
+    /// The media host is killed and there again.
+    pub fn restart_media_host(&mut self, ports_are_free: bool) {
+        self.media.restart(ports_are_free);
+        let at = self.clocks();
+        let up = MediaInput::HostUp {
+            host: "m1".into(),
+            boot_id: "boot-2".into(),
+        };
+        self.controller.handle_media(at, up);
+    }
+
+    /// The controller is killed: what it had not sent is lost. Another one goes on from the journal.
+    pub fn restart(&mut self) {
+        self.restart_from(self.records.len());
+    }
+
+    /// As [`World::restart`], and only so many records reached the disk.
+    pub fn restart_from(&mut self, records: usize) {
+        let config = self.controller.config().clone();
+        let at = self.clocks();
+        self.trace.push("------- restart".to_owned());
+        self.records.truncate(records);
+        let mut controller = Controller::new(config, [9; 32], at).unwrap();
+        for record in &self.records {
+            controller.replay(record.clone());
+        }
+        controller.resume(at);
+        self.controller = controller;
+        self.wire
+            .retain(|_, packet| !matches!(packet, Packet::FromMedia(_)));
+        self.media_host_is_up("boot-1");
+    }
+
+    fn media_host_is_up(&mut self, boot_id: &str) {
+        let at = self.clocks();
+        let sessions = self.media.found();
+        let up = MediaInput::HostUp {
+            host: "m1".into(),
+            boot_id: boot_id.into(),
+        };
+        self.controller.handle_media(at, up);
+        let host = "m1".into();
+        self.controller
+            .handle_media(at, MediaInput::Sessions { host, sessions });
+    }
+
     pub fn hang_up(&mut self, phone: usize) {
         let now = self.now;
         self.phones[phone].hang_up(now);
@@ -372,7 +418,7 @@ impl World {
                 RecordKind::CallAnswered { user, .. } => format!("answered {user}"),
                 RecordKind::CallEnded { status, .. } => format!("ended {status}"),
                 RecordKind::CallDetail(_) => "detail".to_owned(),
-                RecordKind::AgentState { agent, state } => format!("{agent} {state}"),
+                RecordKind::AgentState { agent, state, .. } => format!("{agent} {state}"),
                 _ => continue,
             };
             kinds.push_back(text);

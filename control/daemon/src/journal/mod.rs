@@ -332,6 +332,7 @@ mod tests {
         let states = states.iter().map(|state| RecordKind::AgentState {
             agent: "alice".into(),
             state: (*state).into(),
+            standing: call_control::domain::Standing::default(),
         });
         let kinds = std::iter::once(begin).chain(states);
         let numbered = kinds.enumerate().map(|(index, kind)| Record {

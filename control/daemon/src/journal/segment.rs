@@ -141,6 +141,7 @@ mod tests {
             kind: RecordKind::AgentState {
                 agent: "alice".into(),
                 state: "ready".into(),
+                standing: call_control::domain::Standing::default(),
             },
         }
     }

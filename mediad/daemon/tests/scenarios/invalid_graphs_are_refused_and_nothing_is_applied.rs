@@ -185,14 +185,12 @@ const MISTAKES: &[(Mistake, Code, &str, &str)] = &[
     ),
     (
         |r| {
-            let tap = pb::Tap {
-                sample_rate_hz: 44_100,
-            };
-            r.put_nodes.push(node_of("t", node::Kind::Tap(tap)));
+            r.put_nodes
+                .push(node_of("t", node::Kind::Tap(pb::Tap::default())))
         },
-        Code::InvalidArgument,
+        Code::Unimplemented,
         "node:t",
-        "sample_rate_hz is 44100",
+        "tap",
     ),
     (
         |r| r.remove_nodes.push("ghost".into()),

@@ -3,13 +3,12 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::{
-    links,
     slab::Key,
     source::{RtcpSource, SourceLock},
 };
 use crate::{
     command::{DropReason, SocketId, TransportReport, TransportSockets},
-    spec::{RtcpMode, SessionOptions, SourcePolicy, TransportKind, TransportSpec},
+    spec::{RtcpMode, SessionOptions, SourcePolicy, TransportSpec},
 };
 
 /// What a socket belongs to.
@@ -41,8 +40,6 @@ pub(crate) struct Transport {
     drops_since_rx: [u16; DropReason::COUNT],
     is_dropping: bool,
     refused: Option<SocketAddr>,
-    /// A link whose other end is there.
-    pub(crate) linked: bool,
 }
 
 impl Transport {
@@ -71,7 +68,6 @@ impl Transport {
             drops_since_rx: [0; DropReason::COUNT],
             is_dropping: false,
             refused: None,
-            linked: false,
         }
     }
 
@@ -123,14 +119,6 @@ impl Transport {
         self.tx_bytes += bytes;
     }
 
-    /// Where RTP is sent.
-    pub(crate) fn destination(&self) -> Option<SocketAddr> {
-        match &self.spec.kind {
-            TransportKind::Udp(_) => self.source.destination(),
-            TransportKind::Link(_) => self.linked.then_some(links::THROUGH),
-        }
-    }
-
     /// Where RTCP goes; what passes a link has been reported on already.
     pub(crate) fn rtcp_mode(&self) -> RtcpMode {
         self.spec.udp().map_or(RtcpMode::Off, |udp| udp.rtcp)
@@ -173,7 +161,6 @@ impl Transport {
             drops: self.drops.map(u64::from),
             drops_since_rx: self.drops_since_rx.map(u64::from),
             refused: self.refused,
-            linked: self.linked,
         }
     }
 }

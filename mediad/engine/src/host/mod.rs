@@ -8,7 +8,6 @@
 mod acts;
 mod events;
 mod lease;
-mod links;
 mod ports;
 mod prepare;
 mod prompts;
@@ -16,7 +15,6 @@ mod recordings;
 mod reload;
 mod session;
 mod status;
-mod taps;
 mod wav;
 
 use std::{
@@ -37,12 +35,10 @@ pub use self::{
     reload::Tuning,
     session::{Described, Summary},
     status::{ControllerState, HostStatus, InterfaceState},
-    taps::{TapPlace, TapReport},
 };
 use self::{
     events::EventRing,
     lease::Leases,
-    links::Links,
     ports::Ports,
     prompts::Prompts,
     session::{Session, Sessions},
@@ -167,7 +163,6 @@ pub struct Host {
     /// Port pairs by interface and address.
     ports: Vec<Vec<Ports>>,
     sessions: Sessions,
-    links: Links,
     leases: Leases,
     events: EventRing,
     prompts: Prompts,
@@ -210,7 +205,6 @@ impl Host {
             random,
             ports,
             sessions: Sessions::default(),
-            links: Links::default(),
             leases: Leases::new(config.lease),
             events: EventRing::new(config.events_keep),
             prompts: Prompts::default(),
@@ -418,7 +412,6 @@ impl Host {
             summary: entry.summary(),
             spec: entry.spec.clone(),
             locals,
-            taps: taps::reports(&entry.taps),
             report,
         })
     }
@@ -433,9 +426,8 @@ impl Host {
             .collect()
     }
 
-    /// Something to tell a worker beside what a request asked for: call after [`Host::handle_timeout`],
-    /// [`Host::engine_event`], [`Host::hello`], [`Host::renew`] and [`Host::adopt`], and, once its own message is on its way,
-    /// after [`Host::commit`] and [`Host::delete`].
+    /// Something to tell a worker that no request asked for: call after [`Host::handle_timeout`],
+    /// [`Host::engine_event`], [`Host::hello`], [`Host::renew`] and [`Host::adopt`].
     pub fn poll_order(&mut self) -> Option<(usize, Command)> {
         self.orders.pop_front()
     }
@@ -477,13 +469,6 @@ impl Host {
     }
 
     fn end(&mut self, key: SessionKey, reason: EndReason) -> usize {
-        if let Some(session) = self.sessions.by_key(key) {
-            let (links, orders) = (&mut self.links, &mut self.orders);
-            links.end(&session.name, &mut |worker, command| {
-                orders.push_back((worker, command))
-            });
-            session.taps.iter().for_each(|rings| rings.port.close());
-        }
         self.sessions
             .begin_end(key, reason)
             .expect("only sessions that exist are ended")

@@ -1,0 +1,71 @@
+//! The calls there are, and which of them may have changed since they were last recorded.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Index,
+};
+
+use crate::call::{Call, CallId};
+
+/// A table of calls. Whoever takes a call to change it leaves a mark, so that its state is recorded before anything
+/// about it leaves.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    calls: BTreeMap<CallId, Call>,
+    touched: BTreeSet<CallId>,
+    /// A digest of each call's state as last recorded.
+    recorded: BTreeMap<CallId, u64>,
+}
+
+impl Calls {
+    pub(crate) fn get(&self, id: &CallId) -> Option<&Call> {
+        self.calls.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: &CallId) -> Option<&mut Call> {
+        let call = self.calls.get_mut(id)?;
+        self.touched.insert(*id);
+        Some(call)
+    }
+
+    pub(crate) fn insert(&mut self, id: CallId, call: Call) {
+        self.touched.insert(id);
+        self.calls.insert(id, call);
+    }
+
+    pub(crate) fn remove(&mut self, id: &CallId) -> Option<Call> {
+        self.touched.remove(id);
+        self.recorded.remove(id);
+        self.calls.remove(id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&CallId, &Call)> {
+        self.calls.iter()
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values()
+    }
+
+    /// True when this digest of the call's state is another than before.
+    pub(crate) fn is_news(&mut self, id: CallId, digest: u64) -> bool {
+        self.recorded.insert(id, digest) != Some(digest)
+    }
+
+    /// The next call that may have changed.
+    pub(crate) fn pop_touched(&mut self) -> Option<CallId> {
+        self.touched.pop_first()
+    }
+}
+
+impl Index<&CallId> for Calls {
+    type Output = Call;
+
+    fn index(&self, id: &CallId) -> &Call {
+        &self.calls[id]
+    }
+}

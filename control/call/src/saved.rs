@@ -1,0 +1,490 @@
+//! A call as the journal keeps it: enough to go on with it in another process.
+//!
+//! Keys of encrypted media are not in it: they never go to a disk.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sdp::{Codec, Direction, NegotiatedFormat, NegotiatedMedia};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sip::{
+    dialog::{DialogRecord, SessionTimer, SessionTimerRole},
+    limits::Limits,
+    message::{self, HeaderName, Message},
+    stack::{Flow, FlowId, InviteRecord, InvitedRecord, Target, Transport},
+};
+
+use crate::{call::Stage, journal::EndedBy, leg::LegState, routing::Destination};
+
+/// A call in the journal. The newest one of a call counts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SavedCall {
+    pub(crate) call: String,
+    pub(crate) stage: Stage,
+    pub(crate) destination: SavedDestination,
+    pub(crate) queue: Option<String>,
+    pub(crate) from: Octets,
+    pub(crate) to: String,
+    pub(crate) sip_call_id: String,
+    pub(crate) max_forwards: u8,
+    pub(crate) caller: SavedLeg,
+    pub(crate) callee: Option<SavedLeg>,
+    /// Phones that ring.
+    pub(crate) ringing: Vec<SavedInvite>,
+    /// Parties on their way out or in.
+    pub(crate) others: Vec<SavedDialog>,
+    pub(crate) past: Vec<SavedPast>,
+    pub(crate) is_turned: bool,
+    pub(crate) rounds: u32,
+    pub(crate) rung: Vec<String>,
+    /// Its place in the queue.
+    pub(crate) place: Option<SavedPlace>,
+    pub(crate) media: SavedMedia,
+    pub(crate) started_unix_us: u64,
+    pub(crate) answered_unix_us: Option<u64>,
+    pub(crate) ended: Option<SavedEnd>,
+}
+
+impl SavedCall {
+    /// Our name for the call.
+    pub fn call(&self) -> &str {
+        &self.call
+    }
+}
+
+/// See [`Destination`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SavedDestination {
+    User(String),
+    Queue(String),
+}
+
+impl SavedDestination {
+    pub(crate) fn of(destination: &Destination) -> Self {
+        match destination {
+            Destination::User(user) => Self::User(user.to_string()),
+            Destination::Queue(queue) => Self::Queue(queue.to_string()),
+        }
+    }
+
+    pub(crate) fn restore(&self) -> Destination {
+        match self {
+            Self::User(user) => Destination::User(user.as_str().into()),
+            Self::Queue(queue) => Destination::Queue(queue.as_str().into()),
+        }
+    }
+}
+
+/// One party.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedLeg {
+    pub(crate) state: LegState,
+    pub(crate) address: Octets,
+    pub(crate) user: Option<String>,
+    pub(crate) peer: IpAddr,
+    pub(crate) endpoint: String,
+    /// Once it is confirmed.
+    pub(crate) dialog: Option<SavedDialog>,
+    /// The party's INVITE, while it has no final answer.
+    pub(crate) invited: Option<SavedInvited>,
+    pub(crate) exchange: SavedExchange,
+    pub(crate) media: Option<SavedAgreed>,
+    /// Id and version of our description.
+    pub(crate) session: Option<(u64, u64)>,
+    pub(crate) is_described: bool,
+    pub(crate) is_silent: bool,
+    /// It is an agent in a conversation that a queue brought.
+    pub(crate) converses: bool,
+    pub(crate) joined_unix_us: u64,
+}
+
+/// A party that left.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedPast {
+    pub(crate) was_caller: bool,
+    pub(crate) address: Octets,
+    pub(crate) user: Option<String>,
+    pub(crate) endpoint: String,
+    pub(crate) codec: String,
+    pub(crate) joined_unix_us: u64,
+    pub(crate) left_unix_us: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SavedExchange {
+    None,
+    Theirs(String),
+    Ours(String),
+}
+
+/// A description as it is kept: without the lines that hold keys.
+pub(crate) fn without_keys(description: &str) -> String {
+    let kept = description
+        .split_inclusive('\n')
+        .filter(|line| !line.starts_with("a=crypto:"));
+    kept.collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedPlace {
+    pub(crate) since_unix_us: u64,
+    pub(crate) priority: u32,
+}
+
+/// The session at the media host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedMedia {
+    pub(crate) host: String,
+    pub(crate) epoch: u64,
+    pub(crate) local: BTreeMap<String, (SocketAddr, Option<u16>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedEnd {
+    pub(crate) by: EndedBy,
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    pub(crate) at_unix_us: u64,
+}
+
+/// What was agreed with a party; see [`NegotiatedMedia`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedAgreed {
+    index: usize,
+    remote: Option<SocketAddr>,
+    remote_rtcp: Option<SocketAddr>,
+    rtcp_mux: bool,
+    formats: Vec<SavedFormat>,
+    ptime_ms: u16,
+    sends: bool,
+    receives: bool,
+    mid: Option<String>,
+    /// It was encrypted: the keys are at the media host only.
+    pub(crate) encrypted: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct SavedFormat {
+    tx: u8,
+    rx: u8,
+    name: String,
+    clock_hz: u32,
+    channels: u8,
+    fmtp: Option<String>,
+    local_fmtp: Option<String>,
+}
+
+impl SavedAgreed {
+    pub(crate) fn of(media: &NegotiatedMedia) -> Self {
+        let format = |format: &NegotiatedFormat| SavedFormat {
+            tx: format.tx_payload_type,
+            rx: format.rx_payload_type,
+            name: format.codec.name.clone(),
+            clock_hz: format.codec.clock_hz,
+            channels: format.codec.channels,
+            fmtp: format.codec.fmtp.clone(),
+            local_fmtp: format.local_fmtp.clone(),
+        };
+        Self {
+            index: media.index,
+            remote: media.remote,
+            remote_rtcp: media.remote_rtcp,
+            rtcp_mux: media.rtcp_mux,
+            formats: media.formats.iter().map(format).collect(),
+            ptime_ms: media.ptime_ms,
+            sends: media.direction.sends(),
+            receives: media.direction.receives(),
+            mid: media.mid.clone(),
+            encrypted: media.sdes.is_some() || media.dtls.is_some(),
+        }
+    }
+
+    pub(crate) fn restore(&self) -> NegotiatedMedia {
+        let format = |format: &SavedFormat| NegotiatedFormat {
+            tx_payload_type: format.tx,
+            rx_payload_type: format.rx,
+            codec: Codec {
+                name: format.name.clone(),
+                clock_hz: format.clock_hz,
+                channels: format.channels,
+                fmtp: format.fmtp.clone(),
+            },
+            local_fmtp: format.local_fmtp.clone(),
+        };
+        NegotiatedMedia {
+            index: self.index,
+            remote: self.remote,
+            remote_rtcp: self.remote_rtcp,
+            rtcp_mux: self.rtcp_mux,
+            formats: self.formats.iter().map(format).collect(),
+            ptime_ms: self.ptime_ms,
+            direction: match (self.sends, self.receives) {
+                (true, true) => Direction::SendRecv,
+                (true, false) => Direction::SendOnly,
+                (false, true) => Direction::RecvOnly,
+                (false, false) => Direction::Inactive,
+            },
+            sdes: None,
+            dtls: None,
+            ice: None,
+            mid: self.mid.clone(),
+        }
+    }
+}
+
+/// See [`DialogRecord`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedDialog {
+    call_id: Octets,
+    local_tag: Octets,
+    remote_tag: Octets,
+    is_uac: bool,
+    local: Octets,
+    remote: Octets,
+    local_cseq: u32,
+    remote_cseq: Option<u32>,
+    route_set: Vec<Octets>,
+    remote_target: Octets,
+    contact: Octets,
+    target: SavedTarget,
+    remote_allow: Vec<Octets>,
+    /// Interval in seconds, and whether we refresh.
+    session: Option<(u64, bool)>,
+    min_se_s: Option<u64>,
+}
+
+impl SavedDialog {
+    pub(crate) fn of(record: &DialogRecord) -> Self {
+        let all = |list: &[Bytes]| list.iter().cloned().map(Octets).collect();
+        Self {
+            call_id: Octets(record.call_id.clone()),
+            local_tag: Octets(record.local_tag.clone()),
+            remote_tag: Octets(record.remote_tag.clone()),
+            is_uac: record.is_uac,
+            local: Octets(record.local.clone()),
+            remote: Octets(record.remote.clone()),
+            local_cseq: record.local_cseq,
+            remote_cseq: record.remote_cseq,
+            route_set: all(&record.route_set),
+            remote_target: Octets(record.remote_target.clone()),
+            contact: Octets(record.contact.clone()),
+            target: SavedTarget::of(&record.target),
+            remote_allow: all(&record.remote_allow),
+            session: record
+                .session
+                .agreed
+                .map(|(interval, role)| (interval.as_secs(), role == SessionTimerRole::Refresher)),
+            min_se_s: record.session.min_se.map(|min_se| min_se.as_secs()),
+        }
+    }
+
+    pub(crate) fn restore(&self) -> Option<DialogRecord> {
+        let all = |list: &[Octets]| list.iter().map(|octets| octets.0.clone()).collect();
+        let role = |refreshes| {
+            if refreshes {
+                SessionTimerRole::Refresher
+            } else {
+                SessionTimerRole::Watcher
+            }
+        };
+        Some(DialogRecord {
+            call_id: self.call_id.0.clone(),
+            local_tag: self.local_tag.0.clone(),
+            remote_tag: self.remote_tag.0.clone(),
+            is_uac: self.is_uac,
+            local: self.local.0.clone(),
+            remote: self.remote.0.clone(),
+            local_cseq: self.local_cseq,
+            remote_cseq: self.remote_cseq,
+            route_set: all(&self.route_set),
+            remote_target: self.remote_target.0.clone(),
+            contact: self.contact.0.clone(),
+            target: self.target.restore()?,
+            remote_allow: all(&self.remote_allow),
+            session: SessionTimer {
+                agreed: self
+                    .session
+                    .map(|(seconds, refreshes)| (Duration::from_secs(seconds), role(refreshes))),
+                min_se: self.min_se_s.map(Duration::from_secs),
+            },
+        })
+    }
+}
+
+/// See [`InviteRecord`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedInvite {
+    request: Octets,
+    target: SavedTarget,
+}
+
+impl SavedInvite {
+    pub(crate) fn of(record: &InviteRecord) -> Self {
+        Self {
+            request: Octets(without_body(&record.request)),
+            target: SavedTarget::of(&record.target),
+        }
+    }
+
+    pub(crate) fn restore(&self) -> Option<InviteRecord> {
+        Some(InviteRecord {
+            request: self.request.0.clone(),
+            target: self.target.restore()?,
+        })
+    }
+}
+
+/// All that a CANCEL needs stands in the header fields, and the body may hold keys.
+fn without_body(request: &Bytes) -> Bytes {
+    match message::parse_datagram(request.clone(), &Limits::DEFAULT) {
+        Ok(Message::Request(mut request)) => {
+            request.body = Bytes::new();
+            request.headers.remove(HeaderName::ContentType);
+            request.to_bytes()
+        }
+        Ok(Message::Response(_)) | Err(_) => Bytes::new(),
+    }
+}
+
+/// See [`InvitedRecord`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedInvited {
+    request: Octets,
+    flow: SavedTarget,
+    local_tag: Octets,
+}
+
+impl SavedInvited {
+    pub(crate) fn of(request: Bytes, flow: Flow, local_tag: Bytes) -> Self {
+        Self {
+            request: Octets(request),
+            flow: SavedTarget::of(&Target::Flow(flow)),
+            local_tag: Octets(local_tag),
+        }
+    }
+
+    pub(crate) fn restore(&self) -> Option<InvitedRecord> {
+        let Target::Flow(flow) = self.flow.restore()? else {
+            return None;
+        };
+        Some(InvitedRecord {
+            request: self.request.0.clone(),
+            flow,
+            local_tag: self.local_tag.0.clone(),
+        })
+    }
+}
+
+/// See [`Target`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct SavedTarget {
+    transport: String,
+    remote: SocketAddr,
+    /// Of a flow: our end, and which socket or connection.
+    flow: Option<(SocketAddr, u64)>,
+    server_name: Option<Octets>,
+}
+
+impl SavedTarget {
+    fn of(target: &Target) -> Self {
+        let (flow, server_name) = match target {
+            Target::Flow(flow) => (Some((flow.local, flow.id.0)), None),
+            Target::Address { server_name, .. } => (None, server_name.clone().map(Octets)),
+        };
+        Self {
+            transport: target.transport().uri_token().to_owned(),
+            remote: target.remote(),
+            flow,
+            server_name,
+        }
+    }
+
+    fn restore(&self) -> Option<Target> {
+        let transport = Transport::from_bytes(self.transport.as_bytes())?;
+        Some(match self.flow {
+            Some((local, id)) => Target::Flow(Flow {
+                transport,
+                local,
+                remote: self.remote,
+                id: FlowId(id),
+            }),
+            None => Target::Address {
+                transport,
+                remote: self.remote,
+                server_name: self.server_name.as_ref().map(|name| name.0.clone()),
+            },
+        })
+    }
+}
+
+/// Bytes as text: as they are when they are UTF-8, else in hexadecimal behind a mark.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Octets(pub(crate) Bytes);
+
+const MARK: char = '\u{1}';
+
+impl Serialize for Octets {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) if !text.starts_with(MARK) => to.serialize_str(text),
+            _ => {
+                let hex = self.0.iter().map(|byte| format!("{byte:02x}"));
+                to.serialize_str(&std::iter::once(MARK.to_string()).chain(hex).collect::<String>())
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Octets {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let Some(hex) = text.strip_prefix(MARK) else {
+            return Ok(Self(text.into()));
+        };
+        let byte = |at: usize| {
+            hex.get(at..at + 2)
+                .and_then(|two| u8::from_str_radix(two, 16).ok())
+        };
+        let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+        bytes
+            .map(|bytes| Self(bytes.into()))
+            .ok_or_else(|| serde::de::Error::custom("no hexadecimal"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_survives_the_journal() {
+        for bytes in [
+            &b""[..],
+            b"<sip:a@h>;tag=1",
+            b"\xff\x00\xfe",
+            "Jos\u{e9}".as_bytes(),
+            b"\x01ab",
+            b"Jos\xe9",
+        ] {
+            let octets = Octets(Bytes::copy_from_slice(bytes));
+            let text = serde_json::to_string(&octets).unwrap();
+            assert_eq!(serde_json::from_str::<Octets>(&text).unwrap(), octets, "{text}");
+        }
+        assert!(serde_json::from_str::<Octets>("\"\\u0001zz\"").is_err());
+    }
+
+    #[test]
+    fn keys_are_left_out() {
+        let text = "v=0\r\nm=audio 1 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:secret\r\na=sendrecv\r\n";
+        assert_eq!(
+            without_keys(text),
+            "v=0\r\nm=audio 1 RTP/SAVP 0\r\na=sendrecv\r\n"
+        );
+    }
+}

@@ -1,0 +1,256 @@
+use call_control::{RecordKind, domain::AgentState};
+
+use crate::world::World;
+
+/// Alice and a customer talk.
+fn talking() -> (World, usize, usize) {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(3_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    (world, alice, customer)
+}
+
+fn registered_again(world: &mut World, phone: usize) {
+    let now = world.now;
+    world.phones[phone].register(now, "wonder", 300);
+    world.run_ms(100);
+}
+
+#[test]
+fn a_conversation_goes_on_and_the_customer_hangs_up() {
+    let (mut world, alice, customer) = talking();
+    let heard = world.heard();
+    world.restart();
+    assert_eq!(world.heard(), heard, "nobody took the audio away");
+    world.run_ms(1_000);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    assert_eq!(world.agent("alice"), AgentState::Talking);
+    assert_eq!(
+        world.media.sessions.values().next().unwrap().epoch,
+        2,
+        "the former owner is fenced off"
+    );
+    registered_again(&mut world, alice);
+    world.run_ms(60_000);
+    assert_eq!(world.agent("alice"), AgentState::Talking);
+    world.hang_up(customer);
+    world.run_ms(100);
+    assert!(world.phones[alice].dialog.is_none(), "{}", world.story());
+    assert_eq!(world.agent("alice"), AgentState::WrapUp);
+    let detail = world.detail();
+    assert_eq!(detail.answered_by.as_deref(), Some("alice"));
+    assert_eq!(detail.queue.as_deref(), Some("support"));
+    assert!((60_000..70_000).contains(&detail.talk_ms), "{detail:?}");
+    assert_eq!(
+        detail.caller_media.unwrap().rx_packets,
+        500,
+        "counted by the host"
+    );
+    assert_eq!(detail.status, 200);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_conversation_goes_on_and_the_agent_hangs_up() {
+    let (mut world, alice, customer) = talking();
+    world.restart();
+    registered_again(&mut world, alice);
+    world.run_ms(1_000);
+    world.hang_up(alice);
+    world.run_ms(100);
+    assert!(world.phones[customer].dialog.is_none(), "{}", world.story());
+    assert_eq!(world.detail().answered_by.as_deref(), Some("alice"));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn twice_in_a_row() {
+    let (mut world, alice, customer) = talking();
+    world.restart();
+    world.run_ms(500);
+    world.restart();
+    registered_again(&mut world, alice);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    assert_eq!(world.media.sessions.values().next().unwrap().epoch, 3);
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn who_waits_keeps_the_place_and_is_served_in_order() {
+    let mut world = World::new();
+    let (first, second) = (world.phone("first"), world.phone("second"));
+    world.call(first, "support");
+    world.run_ms(1_000);
+    world.call(second, "support");
+    world.run_ms(20_000);
+    world.restart();
+    world.run_ms(1_000);
+    let live = world.controller.live(world.clocks());
+    assert_eq!(live.queues[0].waiting, 2, "{}", world.story());
+    let places: Vec<_> = live
+        .calls
+        .iter()
+        .map(|call| (call.from.clone(), call.position))
+        .collect();
+    assert!(
+        places[0].0.contains("first") && places[0].1 == Some(1),
+        "{places:?}"
+    );
+    assert!(
+        places[1].0.contains("second") && places[1].1 == Some(2),
+        "{places:?}"
+    );
+    let alice = world.registered("alice", "wonder");
+    world.run_ms(3_000);
+    let heard = world.heard();
+    assert!(
+        heard.contains(&("first", "alice")) && heard.contains(&("alice", "first")),
+        "{heard:?}"
+    );
+    world.hang_up(alice);
+    world.run_ms(6_000);
+    assert!(world.heard().contains(&("alice", "second")), "{}", world.story());
+    let served = world.details();
+    assert!(
+        (21_000..24_000).contains(&served[0].wait_ms),
+        "from when it came: {served:?}"
+    );
+    world.hang_up(second);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn who_waited_too_long_meanwhile_is_told() {
+    let mut world = World::new();
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(59_000);
+    world.restart();
+    world.run_ms(2_000);
+    assert_eq!(
+        world.detail().reason,
+        "nobody answered in time",
+        "{}",
+        world.story()
+    );
+    assert!(world.phones[customer].dialog.is_none());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_phone_that_rings_is_cancelled_and_rung_again() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.behave(alice, crate::phone::Behaviour::Ring);
+    world.call(customer, "support");
+    world.run_ms(1_000);
+    assert_eq!(world.phones[alice].rung, 1);
+    world.restart();
+    world.run_ms(100);
+    assert!(
+        world.phones[alice].cancelled[0].contains("Controller restarted"),
+        "{}",
+        world.story()
+    );
+    world.behave(alice, crate::phone::Behaviour::Answer(500));
+    registered_again(&mut world, alice);
+    world.run_ms(10_000);
+    assert_eq!(world.phones[alice].rung, 2, "{}", world.story());
+    assert_eq!(world.heard().len(), 2);
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_party_that_hung_up_meanwhile_ends_the_call() {
+    let (mut world, alice, customer) = talking();
+    // Its BYE finds nobody.
+    world.swallow.push(("BYE", 11));
+    world.hang_up(customer);
+    world.run_ms(40_000);
+    world.swallow.clear();
+    world.phones[customer].dialog = None;
+    world.restart();
+    world.run_ms(1_000);
+    assert!(world.phones[alice].dialog.is_none(), "{}", world.story());
+    assert_eq!(world.details().len(), 1);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_session_that_is_gone_is_made_again() {
+    let (mut world, alice, customer) = talking();
+    world.media.restart(false);
+    world.restart();
+    world.run_ms(2_000);
+    assert_eq!(world.heard().len(), 2, "by re-INVITE\n{}", world.story());
+    registered_again(&mut world, alice);
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
+/// What the records tell is what is: at whatever record the process is killed, nothing is stuck, nothing is doubled,
+/// and every call gets its detail.
+#[test]
+fn killed_at_any_record_every_call_ends_with_one_detail() {
+    let script = |world: &mut World| {
+        let alice = world.registered("alice", "wonder");
+        let (first, second) = (world.phone("first"), world.phone("second"));
+        world.call(first, "support");
+        world.run_ms(500);
+        world.call(second, "alice");
+        world.run_ms(3_000);
+        (alice, first, second)
+    };
+    let mut whole = World::new();
+    script(&mut whole);
+    let count = whole.records.len();
+    assert!(count > 10, "{}", whole.story());
+    for kept in 0..=count {
+        let mut world = World::new();
+        let (alice, first, second) = script(&mut world);
+        world.restart_from(kept);
+        world.run_ms(5_000);
+        registered_again(&mut world, alice);
+        world.run_ms(5_000);
+        for phone in [alice, first, second] {
+            if world.phones[phone].talks() {
+                world.hang_up(phone);
+            }
+        }
+        world.run_ms(200_000);
+        let started = |world: &World| {
+            let calls = world.records.iter().filter_map(|record| match &record.kind {
+                RecordKind::CallStarted { call, .. } => Some(call.clone()),
+                _ => None,
+            });
+            calls.collect::<std::collections::BTreeSet<_>>()
+        };
+        let details: Vec<String> = world.details().into_iter().map(|detail| detail.call).collect();
+        let ended: std::collections::BTreeSet<String> = details.iter().cloned().collect();
+        assert_eq!(
+            details.len(),
+            ended.len(),
+            "killed after {kept}: two details\n{}",
+            world.story()
+        );
+        assert_eq!(started(&world), ended, "killed after {kept}\n{}", world.story());
+        let counters = world.controller.counters();
+        assert_eq!(
+            (counters.calls, counters.offers, counters.waiting),
+            (0, 0, 0),
+            "killed after {kept}"
+        );
+        assert_eq!(
+            world.media.sessions.len(),
+            0,
+            "killed after {kept}\n{}",
+            world.story()
+        );
+    }
+}
