@@ -502,11 +502,11 @@ impl Controller {
         let sides = [Side::Caller, Side::Callee, Side::Transferor];
         let legs = sides.into_iter().filter_map(|side| call.leg(side));
         let conversations: Vec<_> = legs.filter_map(|leg| leg.conversation).collect();
+        let mut swept = false;
         // Each is confirmed, whatever becomes of the others.
-        let lost = conversations
-            .into_iter()
-            .map(|offer| self.domain.still_talking(now.mono, offer) == Race::Lost);
-        let swept = lost.fold(false, |any, lost| any || lost);
+        for offer in conversations {
+            swept |= self.domain.still_talking(now.mono, offer) == Race::Lost;
+        }
         let reason = if now.mono.saturating_duration_since(self.calls[&id].started) >= longest {
             "the call is too long"
         } else if lost_dialog {
