@@ -102,11 +102,11 @@ fn kernels(c: &mut Criterion) {
         })
     });
     c.bench_function("mix_all_but", |b| {
-        b.iter(|| mix::all_but(black_box(&sum), black_box(frame), &mut out))
+        b.iter(|| mix::Limiter::new().all_but(black_box(&sum), black_box(frame), &mut out))
     });
     let loud = sum.map(|value| value * 20);
     c.bench_function("mix_all_but_limited", |b| {
-        b.iter(|| mix::all_but(black_box(&loud), black_box(frame), &mut out))
+        b.iter(|| mix::Limiter::new().all_but(black_box(&loud), black_box(frame), &mut out))
     });
     c.bench_function("mix_gain_ramp", |b| {
         let mut gain = mix::Gain::new(mix::UNITY / 2);

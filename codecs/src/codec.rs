@@ -158,6 +158,17 @@ pub enum Encoder {
 }
 
 impl Encoder {
+    /// Takes over where `other` stands, so that the same decoder can be fed by this one from now on; false where that
+    /// cannot be done, since the codec keeps its state to itself. Does not allocate.
+    pub fn continue_from(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::G722(own), Self::G722(other)) => own.clone_from(other),
+            (Self::Opus(_), _) => return false,
+            (Self::Pcmu | Self::Pcma | Self::L16 | Self::G722(_), _) => {}
+        }
+        true
+    }
+
     /// An encoder that takes samples at `sample_rate_hz`; `settings` matter to Opus alone.
     ///
     /// # Errors

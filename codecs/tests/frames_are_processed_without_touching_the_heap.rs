@@ -66,6 +66,7 @@ fn everything_else() {
     let mut drift = DriftResampler::new();
     let (mut detector, mut generator) = (Detector::new(), DtmfGenerator::new(8_000));
     let (mut vad, mut gain) = (Vad::new(8_000), mix::Gain::new(mix::UNITY));
+    let mut limiter = mix::Limiter::new();
     let digit = Digit::from_char('7').expect("7 is a digit");
     let (mut pcm, mut wide, mut out, mut sum) = ([0; 160], [0; 960], [0; 320], [0; 160]);
     let (mut payload, mut digits, mut talk) = ([0; 160], 0, 0);
@@ -83,10 +84,10 @@ fn everything_else() {
             drift.set_drift_ppm(frame * 10);
             drift.process(&pcm, &mut out);
             sum.fill(0);
-            gain.add(&mut sum, &pcm);
+            gain.advance(160).add(&mut sum, &pcm);
             mix::add(&mut sum, &pcm);
-            mix::all_but(&sum, &pcm, &mut out[..160]);
-            mix::all(&sum, &mut out[..160]);
+            limiter.all_but(&sum, &pcm, &mut out[..160]);
+            limiter.all(&sum, &mut out[..160]);
             gain.apply(&mut out[..160]);
             g711::encode_ulaw(&out[..160], &mut payload);
             g711::transcode_in_place(&mut payload, &g711::ULAW_TO_ALAW);

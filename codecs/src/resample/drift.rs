@@ -1,5 +1,7 @@
 //! Conversion by a ratio close to one that changes smoothly: two clocks that drift apart.
 
+use std::sync::LazyLock;
+
 use super::kaiser;
 
 /// The largest correction, either way. Telephony clocks are within ±100 ppm; the rest is for catching up.
@@ -16,6 +18,29 @@ const CUTOFF: f64 = 0.46;
 /// How fast the ratio follows its target: a thousandth of the way per sample.
 const GLIDE: f64 = 0.001;
 
+/// One filter per position and one more, so that every position has a right neighbour.
+type Filters = [[f32; TAPS]; POSITIONS + 1];
+
+/// The same for all: made with the first converter.
+static FILTERS: LazyLock<Box<Filters>> = LazyLock::new(|| {
+    let mut filters = Box::new([[0.0; TAPS]; POSITIONS + 1]);
+    for (index, filter) in filters.iter_mut().enumerate() {
+        let fraction = index as f64 / POSITIONS as f64;
+        let ideal = std::array::from_fn::<f64, TAPS, _>(|k| {
+            let x = k as f64 - (TAPS / 2 - 1) as f64 - fraction;
+            let sinc = if x == 0.0 {
+                2.0 * CUTOFF
+            } else {
+                (std::f64::consts::TAU * CUTOFF * x).sin() / (std::f64::consts::PI * x)
+            };
+            sinc * kaiser::window(x / (TAPS / 2) as f64, BETA)
+        });
+        let sum: f64 = ideal.iter().sum();
+        *filter = ideal.map(|tap| (tap / sum) as f32);
+    }
+    filters
+});
+
 /// What one call did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -31,8 +56,7 @@ pub struct Progress {
 /// change is never a step in the signal.
 #[derive(Debug, Clone)]
 pub struct DriftResampler {
-    /// One filter per position and one more, so that every position has a right neighbour.
-    filters: Box<[[f32; TAPS]]>,
+    filters: &'static Filters,
     /// The last inputs, oldest first; kept twice so that a window is always in one piece.
     ring: [f32; 2 * TAPS],
     newest: usize,
@@ -47,29 +71,28 @@ impl DriftResampler {
     /// A converter with the ratio one.
     #[must_use]
     pub fn new() -> Self {
-        let mut filters = vec![[0.0; TAPS]; POSITIONS + 1].into_boxed_slice();
-        for (index, filter) in filters.iter_mut().enumerate() {
-            let fraction = index as f64 / POSITIONS as f64;
-            let ideal = std::array::from_fn::<f64, TAPS, _>(|k| {
-                let x = k as f64 - (TAPS / 2 - 1) as f64 - fraction;
-                let sinc = if x == 0.0 {
-                    2.0 * CUTOFF
-                } else {
-                    (std::f64::consts::TAU * CUTOFF * x).sin() / (std::f64::consts::PI * x)
-                };
-                sinc * kaiser::window(x / (TAPS / 2) as f64, BETA)
-            });
-            let sum: f64 = ideal.iter().sum();
-            *filter = ideal.map(|tap| (tap / sum) as f32);
-        }
         Self {
-            filters,
+            filters: &FILTERS,
             ring: [0.0; 2 * TAPS],
             newest: 0,
             position: 0.0,
             ratio: 1.0,
             target: 1.0,
         }
+    }
+
+    /// Samples that a stream has to have behind it when the conversion begins in its middle.
+    pub const PAST_SAMPLES: usize = TAPS / 2 - 1;
+
+    /// Begins in the middle of a stream, without a step, after `past` was played as it was. The ratio is one at first. The
+    /// first outputs need [`DriftResampler::delay_samples`] more of input than there are outputs.
+    pub fn begin(&mut self, past: &[i16; Self::PAST_SAMPLES]) {
+        for sample in past {
+            self.push(f32::from(*sample));
+        }
+        self.position = (TAPS - Self::PAST_SAMPLES) as f64;
+        self.ratio = 1.0;
+        self.target = 1.0;
     }
 
     /// Sets the correction that the ratio glides to: positive takes more input than it gives output, which
@@ -209,6 +232,21 @@ mod tests {
             let level = crate::goertzel::amplitude(settled, shifted, 8_000);
             assert!((level / 12_000.0 - 1.0).abs() < 0.01, "{hz} Hz: level {level}");
         }
+    }
+
+    #[test]
+    fn beginning_in_the_middle_of_a_stream_is_no_step() {
+        let input = tone(8_000, 1_000.0, 12_000.0, 4_000);
+        let mut resampler = DriftResampler::new();
+        let mut output = input[..1_000].to_vec();
+        resampler.begin(input[989..1_000].try_into().expect("as many as it asks for"));
+        resampler.set_drift_ppm(-500);
+        let mut rest = [0; 2_000];
+        let done = resampler.process(&input[1_000..], &mut rest);
+        assert_eq!(done.produced, 2_000);
+        output.extend(rest);
+        let own = 2.0 * 12_000.0 * (std::f64::consts::PI / 8.0).sin();
+        assert!(steepest(&output) <= own * 1.02, "{} of {own}", steepest(&output));
     }
 
     #[test]

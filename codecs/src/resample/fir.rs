@@ -33,6 +33,14 @@ pub struct Resampler {
 }
 
 impl Resampler {
+    /// Takes over where `other`, a converter between the same rates, stands. Does not allocate.
+    pub fn continue_from(&mut self, other: &Self) {
+        if self.window.len() == other.window.len() {
+            self.window.copy_from_slice(&other.window);
+            self.position = other.position;
+        }
+    }
+
     /// A converter from one rate to another.
     ///
     /// # Errors

@@ -10,9 +10,9 @@ use std::{
 
 use media_engine::{
     api,
-    command::{Command, Reply, ReplyToken, SessionKey, SessionReport},
+    command::{Command, EngineEvent, Reply, ReplyToken, SessionKey, SessionReport},
     explain,
-    host::{ActOutcome, HOST_TOKEN, Host, Prepared},
+    host::{ActOutcome, HOST_TOKEN, Host, Prepared, TapPlace},
     refusal::Refusal,
     spec::Name,
 };
@@ -24,6 +24,7 @@ use crate::{
     doorbell::Doorbell,
     limits, prompts,
     requests::{Answer, HostLine, Request, refused},
+    seats::Seats,
     sockets,
     team::Team,
     worker::{Bound, Message},
@@ -41,6 +42,7 @@ pub(crate) struct Hosting {
     noisy: HashSet<SocketAddr>,
     noisy_until: Instant,
     prompts: PathBuf,
+    seats: Arc<Seats>,
     pending: BTreeMap<ReplyToken, Pending>,
     batches: BTreeMap<u64, Batch>,
     next_number: u64,
@@ -61,6 +63,8 @@ pub(crate) struct Parts {
     pub(crate) quarantine: Duration,
     /// Where prompts are; empty: nowhere.
     pub(crate) prompts: PathBuf,
+    /// Programs at taps.
+    pub(crate) seats: Arc<Seats>,
 }
 
 /// Who waits for a worker's answer.
@@ -111,6 +115,7 @@ impl Hosting {
             noisy: parts.noisy,
             noisy_until: now + parts.quarantine,
             prompts: parts.prompts,
+            seats: parts.seats,
             pending: BTreeMap::new(),
             batches: BTreeMap::new(),
             next_number: 1,
@@ -136,6 +141,7 @@ impl Hosting {
             self.pass_orders();
             self.team.wake();
             self.announce();
+            self.seats.ring();
             if now.mono >= self.housekeeping_at {
                 self.keep_house(now)?;
             }
@@ -200,6 +206,7 @@ impl Hosting {
             let answered = shared.replies.len();
             while let Some(event) = shared.events.pop() {
                 worked = true;
+                self.tell_taps(&event);
                 self.host.engine_event(now, event);
             }
             while let Some(socket) = shared.released.pop() {
@@ -241,6 +248,7 @@ impl Hosting {
             Request::List(list, reply) => drop(reply.send(self.list(&list))),
             Request::Describe(session, answer) => self.describe(session.into(), answer),
             Request::Explain(request, answer) => self.explain(&request, answer),
+            Request::Tap(session, node, answer) => drop(answer.send(self.tap(&session.into(), &node.into()))),
             Request::Status(reply) => drop(reply.send(self.status(now))),
             Request::Drain(drain, reply) => drop(reply.send(self.drain(now, drain))),
             Request::Pulse(reply) => drop(reply.send(self.team.pulse())),
@@ -486,6 +494,25 @@ impl Hosting {
                 );
             }
             Err(refusal) => drop(answer.send(Err(refused(&refusal)))),
+        }
+    }
+
+    /// The rings of a tap, whose session's tick does not rest from now on.
+    fn tap(&mut self, session: &Name, node: &Name) -> Result<TapPlace, pb::Error> {
+        let place = self.host.tap(session, node);
+        let place = place.and_then(|place| self.team.room(place.worker).map(|()| place));
+        let place = place.map_err(|refusal| refused(&refusal))?;
+        let attend = Message::Command(Command::Attend(place.session));
+        self.team.send(place.worker, attend);
+        Ok(place)
+    }
+
+    /// Programs hear who talks, of those that their taps hear.
+    fn tell_taps(&self, event: &EngineEvent) {
+        if self.seats.is_any()
+            && let Some((told, taps)) = self.host.talk_for_taps(event)
+        {
+            self.seats.tell(event.session, &taps, &api::event(&told));
         }
     }
 

@@ -17,6 +17,13 @@ pub(crate) const REPLIES_PER_WORKER: usize = 4_096;
 /// Sockets on their way from a worker to be closed. Full: they stay registered until there is room.
 pub(crate) const RELEASES_PER_WORKER: usize = 4_096;
 
+/// Packets from other workers, through links, that a worker may have waiting: 20 ms of a thousand calls. Full: what is
+/// more is dropped, and counted at the transport where it left.
+pub(crate) const PARCELS_PER_WORKER: usize = 1_024;
+
+/// Longest packet between workers; longer ones are dropped and counted. Nothing longer fits a datagram of Ethernet.
+pub(crate) const PARCEL_BYTES: usize = 1_500;
+
 /// How often a worker publishes its counters when it has nothing else to do.
 pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 
@@ -43,6 +50,21 @@ pub(crate) const EVENTS_PER_READ: usize = 256;
 
 /// Messages buffered between a watcher's task and its connection. Full: the watcher falls behind in the ring.
 pub(crate) const WATCH_BUFFER: usize = 64;
+
+/// Replies on their way to a program at a tap. Half full: the program hears no more until it reads, and loses its audio.
+pub(crate) const TAP_BUFFER: usize = 64;
+
+/// Events that wait for a program at a tap. Those beyond are not told it.
+pub(crate) const TAP_EVENTS: usize = 64;
+
+/// Marks of a program that were not passed yet. More: its stream ends.
+pub(crate) const TAP_MARKS: usize = 64;
+
+/// Bytes of a mark. Longer: the stream ends.
+pub(crate) const TAP_MARK_BYTES: usize = 64;
+
+/// How long a program waits for the one before it to leave the tap. After that it is refused.
+pub(crate) const TAP_TAKE_OVER: Duration = Duration::from_secs(2);
 
 /// Sessions described at once for a snapshot.
 pub(crate) const SNAPSHOT_PARALLEL: usize = 32;

@@ -26,6 +26,7 @@ use crate::{
     config::{Config, IoBackend},
     cpus::{self, Layout},
     doorbell::Doorbell,
+    exchange::Exchange,
     grpc::{self, Context, Tally},
     hosting::{Hosting, Parts},
     limits, liveness,
@@ -33,6 +34,7 @@ use crate::{
     notify::Notifier,
     reload::{self, Reloader, Reloads, Source},
     requests::{HostLine, Request},
+    seats::Seats,
     sockets,
     team::Team,
     worker,
@@ -122,13 +124,16 @@ async fn serve(config: Config, layout: Layout, source: Source) -> Result<(), Str
     let shared = handles.iter().map(|handle| Arc::clone(&handle.shared)).collect();
 
     let (latest, latest_seen) = watch::channel(0);
-    let hosting = start_hosting(&config, &boot_id, handles, line.clone(), doorbell, latest)?;
+    let seats = Arc::new(Seats::default());
+    let wired = (line.clone(), doorbell, latest, Arc::clone(&seats));
+    let hosting = start_hosting(&config, &boot_id, handles, wired)?;
     let (end, ending) = watch::channel(false);
     let context = Context {
         line: line.clone(),
         latest: latest_seen,
         ending,
         tally: Arc::new(Tally::default()),
+        seats,
         watchers: Arc::new(Semaphore::new(config.limits.watchers)),
         watchers_max: config.limits.watchers,
     };
@@ -174,6 +179,7 @@ fn start_workers(
         IoBackend::Uring => IoChoice::Uring,
         IoBackend::Mmsg => IoChoice::Mmsg,
     };
+    let exchange = Arc::new(Exchange::new(layout.workers.len()));
     let start = |(index, cpu): (usize, &Option<usize>)| {
         let start = worker::Start {
             index,
@@ -184,7 +190,7 @@ fn start_workers(
             mailbox: config.limits.mailbox,
             seed: random()?,
         };
-        worker::start(start, Arc::clone(doorbell))
+        worker::start(start, Arc::clone(doorbell), Arc::clone(&exchange))
     };
     layout.workers.iter().enumerate().map(start).collect()
 }
@@ -212,9 +218,7 @@ fn start_hosting(
     config: &Config,
     boot_id: &str,
     handles: Vec<worker::Handle>,
-    line: HostLine,
-    doorbell: Arc<Doorbell>,
-    latest: watch::Sender<u64>,
+    (line, doorbell, latest, seats): (HostLine, Arc<Doorbell>, watch::Sender<u64>, Arc<Seats>),
 ) -> Result<HostThread, String> {
     let now = Now {
         mono: Instant::now(),
@@ -237,6 +241,7 @@ fn start_hosting(
         noisy,
         quarantine: Duration::from_millis(config.media.quarantine_ms),
         prompts: config.media.prompts.clone(),
+        seats,
     };
     let (end, ended) = oneshot::channel();
     let hosting = Hosting::new(parts);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 use media_engine::{
     api,
-    host::{Events, Tuning},
+    host::{Events, TapPlace, Tuning},
 };
 use proto::mediad::v1 as pb;
 use tokio::sync::oneshot;
@@ -32,6 +32,8 @@ pub(crate) enum Request {
     Describe(String, Answer<pb::SessionDescription>),
     /// Who hears whom, and why not.
     Explain(pb::ExplainRequest, Answer<pb::ExplainReply>),
+    /// The rings of a tap, by session and node.
+    Tap(String, String, Answer<TapPlace>),
     /// The host as a whole.
     Status(oneshot::Sender<pb::StatusReply>),
     /// Stop or go on taking sessions.

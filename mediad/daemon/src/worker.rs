@@ -25,6 +25,7 @@ use crate::{
     counters::{self, Counters},
     cpus,
     doorbell::Doorbell,
+    exchange::Exchange,
     limits,
     liveness::Pulse,
 };
@@ -95,7 +96,11 @@ pub(crate) struct Start {
 ///
 /// # Errors
 /// The backend cannot be opened as configured, or the thread not be started.
-pub(crate) fn start(start: Start, doorbell: Arc<Doorbell>) -> Result<Handle, String> {
+pub(crate) fn start(
+    start: Start,
+    doorbell: Arc<Doorbell>,
+    exchange: Arc<Exchange>,
+) -> Result<Handle, String> {
     let shared = Arc::new(Shared {
         mailbox: ArrayQueue::new(start.mailbox),
         replies: ArrayQueue::new(limits::REPLIES_PER_WORKER),
@@ -113,7 +118,8 @@ pub(crate) fn start(start: Start, doorbell: Arc<Doorbell>) -> Result<Handle, Str
             match media_net::open(start.io, &start.net) {
                 Ok((net, reason)) => {
                     let _ = opened.send(Ok((net.waker(), reason.to_string())));
-                    let ended = Worker::new(net, &start, theirs, Arc::clone(&doorbell)).run();
+                    exchange.attach(index, net.waker());
+                    let ended = Worker::new(net, &start, theirs, Arc::clone(&doorbell), exchange).run();
                     doorbell.ring();
                     ended
                 }
@@ -161,6 +167,8 @@ struct Worker {
     turn: Turn,
     shared: Arc<Shared>,
     doorbell: Arc<Doorbell>,
+    /// Other workers who have something in their inbox from here and were not woken.
+    unwoken: Box<[bool]>,
     /// Something could not be handed out for want of room.
     backlog: bool,
     stop: bool,
@@ -175,11 +183,20 @@ struct Worker {
 struct Turn {
     engine: Engine,
     commands: VecDeque<Command>,
+    /// Its own number.
+    index: usize,
+    exchange: Arc<Exchange>,
     now: Now,
 }
 
 impl Worker {
-    fn new(net: AnyBackend, start: &Start, shared: Arc<Shared>, doorbell: Arc<Doorbell>) -> Self {
+    fn new(
+        net: AnyBackend,
+        start: &Start,
+        shared: Arc<Shared>,
+        doorbell: Arc<Doorbell>,
+        exchange: Arc<Exchange>,
+    ) -> Self {
         let now = now();
         let engine = Engine::new(EngineConfig::default(), start.seed);
         Self {
@@ -187,8 +204,11 @@ impl Worker {
             turn: Turn {
                 engine,
                 commands: VecDeque::with_capacity(limits::COMMANDS_PER_TURN),
+                index: start.index,
                 now,
+                exchange: Arc::clone(&exchange),
             },
+            unwoken: vec![false; exchange.count()].into(),
             shared,
             doorbell,
             backlog: false,
@@ -210,6 +230,7 @@ impl Worker {
             }
             let deadline = self.deadline();
             let wake = self.net.poll(deadline, &mut self.turn)?;
+            self.pass_links();
             self.hand_out();
             self.unpublished |= wake.datagrams > 0 || wake.woken;
             let since = self.turn.now.mono.saturating_duration_since(self.published);
@@ -222,7 +243,7 @@ impl Worker {
     /// When the next poll must come back: for the engine, for counters not yet published, for what is left over.
     fn deadline(&self) -> Option<Instant> {
         let now = self.turn.now.mono;
-        if !self.turn.commands.is_empty() {
+        if !self.turn.commands.is_empty() || !self.turn.exchange.is_empty(self.turn.index) {
             return Some(now);
         }
         let engine = self.turn.engine.poll_timeout().map(|(at, _)| at);
@@ -274,10 +295,32 @@ impl Worker {
         }
     }
 
+    /// Gives other workers the packets that go to their sessions.
+    fn pass_links(&mut self) {
+        let Turn { engine, exchange, .. } = &mut self.turn;
+        let mut any = false;
+        while let Some(packet) = engine.poll_link() {
+            let (from, worker) = (packet.from, packet.worker);
+            if exchange.put(&packet) {
+                self.unwoken[worker] = true;
+                any = true;
+            } else {
+                engine.lose_link(from);
+            }
+        }
+        if any {
+            for (worker, unwoken) in self.unwoken.iter_mut().enumerate() {
+                if std::mem::take(unwoken) {
+                    exchange.wake(worker);
+                }
+            }
+        }
+    }
+
     /// Gives the host what the engine has for it.
     fn hand_out(&mut self) {
         let Turn { engine, .. } = &mut self.turn;
-        let mut ring = false;
+        let mut ring = engine.poll_taps();
         while let Some(event) = engine.poll_event() {
             ring = true;
             self.events_lost += u64::from(self.shared.events.push(event).is_err());
@@ -328,6 +371,19 @@ impl Turn {
     }
 }
 
+impl Turn {
+    /// Takes in what other workers sent through links; what is more than fits an inbox follows in the next turn.
+    fn take_parcels<T: Transmit>(&mut self, tx: &mut T) {
+        for _ in 0..limits::PARCELS_PER_WORKER {
+            let Some(parcel) = self.exchange.take(self.index) else {
+                return;
+            };
+            let packet = parcel.packet(self.index);
+            self.engine.handle_link(self.now, &packet, &mut Slots(tx));
+        }
+    }
+}
+
 impl Handler for Turn {
     fn begin(&mut self, mono: Instant) {
         self.now = Now {
@@ -349,6 +405,7 @@ impl Handler for Turn {
 
     fn end<T: Transmit>(&mut self, tx: &mut T) {
         self.run_commands(tx);
+        self.take_parcels(tx);
         if self
             .engine
             .poll_timeout()

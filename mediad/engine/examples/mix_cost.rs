@@ -135,8 +135,10 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
                 cname: "host".into(),
             })
             .collect(),
+        links: Vec::new(),
         prompts: Vec::new(),
         recordings: Vec::new(),
+        taps: Vec::new(),
     }
 }
 

@@ -135,8 +135,10 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
                 cname: "host".into(),
             })
             .collect(),
+        links: Vec::new(),
         prompts: Vec::new(),
         recordings: Vec::new(),
+        taps: Vec::new(),
     }
 }
 

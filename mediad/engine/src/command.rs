@@ -8,6 +8,7 @@ use rtp::units::{PayloadType, Ssrc};
 use crate::{
     recording::RecordingFeed,
     spec::{Codec, Name, SessionSpec},
+    tap::TapPort,
 };
 
 /// A session's handle inside one process life: given by the host, never reused.
@@ -17,6 +18,39 @@ pub struct SessionKey(pub u64);
 /// A socket of one worker, dense and reused, given by its backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u32);
+
+impl SocketId {
+    /// No socket.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
+/// One end of a link between two sessions: given by the host, never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// The other end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkPeer {
+    /// Which end.
+    pub link: LinkId,
+    /// Its worker; `None`: the same one.
+    pub worker: Option<usize>,
+}
+
+/// A packet on its way from a worker's session to one of another worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkPacket<'a> {
+    /// The worker of the end it goes to.
+    pub worker: usize,
+    /// The end it left by.
+    pub from: LinkId,
+    /// The end it goes to.
+    pub link: LinkId,
+    /// Links it has passed.
+    pub hops: u8,
+    /// RTP.
+    pub data: &'a [u8],
+}
 
 /// Where a reply goes back to; made by whoever sends the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +68,10 @@ pub enum Command {
     /// The owner's lease expired (true) or it is owned again (false). While expired the engine raises
     /// [`EventKind::Silent`] once no endpoint has received media for the media time-out.
     Orphaned(SessionKey, bool),
+    /// A program is attached to a tap of the session: its tick does not rest while it is.
+    Attend(SessionKey),
+    /// The other end of a link came, or went (`None`).
+    Link(LinkId, Option<LinkPeer>),
     /// Sends telephone-events to an endpoint's peer, in order, after what is still being sent.
     SendDigits(SessionKey, Name, Box<[SendDigit]>),
 }
@@ -49,12 +87,25 @@ pub struct Commit {
     pub spec: Arc<SessionSpec>,
     /// Sockets of the transports that are new in `spec`. Transports keep theirs for life.
     pub sockets: Vec<TransportSockets>,
+    /// The ends that transports new in `spec` are, where they are links.
+    pub links: Vec<TransportLink>,
     /// Streams of the endpoints that are new in `spec`.
     pub streams: Vec<EndpointStream>,
     /// Every prompt that a player of `spec` plays.
     pub prompts: Vec<Arc<Prompt>>,
     /// Where recorders of `spec` that are new, or have a new file, write to.
     pub recordings: Vec<RecorderFeed>,
+    /// The rings of every tap of `spec`.
+    pub taps: Vec<TapRings>,
+}
+
+/// The rings of one tap.
+#[derive(Debug, Clone)]
+pub struct TapRings {
+    /// Which node.
+    pub node: Name,
+    /// To and from its program.
+    pub port: Arc<TapPort>,
 }
 
 /// A prompt, ready to be played.
@@ -92,6 +143,15 @@ pub struct TransportSockets {
     pub rtp: SocketId,
     /// Receives and sends RTCP when it has a port of its own.
     pub rtcp: Option<SocketId>,
+}
+
+/// The end of a link that a transport is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransportLink {
+    /// Which transport.
+    pub transport: Name,
+    /// Which end.
+    pub link: LinkId,
 }
 
 /// The identity of an endpoint's outgoing stream.
@@ -316,6 +376,8 @@ pub struct TransportReport {
     pub drops_since_rx: [u64; DropReason::COUNT],
     /// Last refused source.
     pub refused: Option<SocketAddr>,
+    /// A link whose other end is there.
+    pub linked: bool,
 }
 
 /// How a transport's destination was found.

@@ -6,7 +6,7 @@ use crate::{
     command::{DropReason, EndpointReport, PlanKind, SourceState, TransportReport},
     host::Described,
     refusal::Refusal,
-    spec::{Codec, EndpointSpec, Name, NodeKind, SourcePolicy},
+    spec::{Codec, EndpointSpec, LinkSpec, Name, NodeKind, SourcePolicy},
 };
 
 /// One thing found on the way.
@@ -56,6 +56,7 @@ pub enum Code {
     Probation,
     PeerReceivesNothing,
     NotFound,
+    LinkOpen,
 }
 
 /// A stream is flowing if its last packet is at most this old.
@@ -145,6 +146,7 @@ struct End<'a> {
     spec: &'a EndpointSpec,
     transport: &'a TransportReport,
     policy: SourcePolicy,
+    link: Option<&'a LinkSpec>,
     streams: &'a EndpointReport,
 }
 
@@ -152,10 +154,11 @@ struct End<'a> {
 fn carried(from: &Name, to: &Name, speaker: Option<&End<'_>>, listener: Option<&End<'_>>) -> String {
     let came = speaker.map(|speaker| format!("{} packets came in", speaker.streams.ingress.packets));
     let went = listener.map(|listener| {
-        let to = listener
-            .transport
-            .remote
-            .map_or("nowhere".into(), |at| at.to_string());
+        let remote = listener.transport.remote.map(|at| at.to_string());
+        let link = listener
+            .link
+            .map(|link| format!("session {:?}", link.peer_session));
+        let to = remote.or(link).unwrap_or_else(|| "nowhere".into());
         format!("{} packets went out to {to}", listener.streams.egress.packets)
     });
     let counts: Vec<_> = came.into_iter().chain(went).collect();
@@ -231,13 +234,12 @@ impl Explained<'_> {
         let NodeKind::Endpoint(endpoint) = &spec.node(id)?.kind else {
             return None;
         };
+        let transport = spec.transport(&endpoint.transport)?;
         Some(End {
             id,
             spec: endpoint,
-            policy: spec
-                .transport(&endpoint.transport)?
-                .udp()
-                .map_or(SourcePolicy::Signalled, |udp| udp.source),
+            policy: transport.udp().map_or(SourcePolicy::Signalled, |udp| udp.source),
+            link: transport.link(),
             transport: report
                 .transports
                 .iter()
@@ -278,6 +280,10 @@ impl Explained<'_> {
             });
             return;
         }
+        if let Some(finding) = self.open_link(speaker) {
+            findings.push(finding);
+            return;
+        }
         let alive = speaker
             .streams
             .last_rx
@@ -291,6 +297,12 @@ impl Explained<'_> {
             return;
         }
         let (code, text, since) = match speaker.streams.last_rx {
+            None if speaker.link.is_some() => {
+                let text = format!(
+                    "nothing ever came through the link that {id:?} rides on: at its other end nobody is heard by it, or nobody speaks",
+                );
+                (Code::NoPacketsEver, text, None)
+            }
             None => {
                 let text = format!(
                     "nothing ever arrived from {id:?} on {}: check the address in the SDP sent to it, firewalls, and that it sends at all",
@@ -473,6 +485,13 @@ impl Explained<'_> {
             findings.push(problem(Code::Direction, text));
             return;
         }
+        if let Some(finding) = self.open_link(listener) {
+            findings.push(finding);
+            return;
+        }
+        if listener.link.is_some() {
+            return;
+        }
         if listener.transport.remote.is_none() {
             let text = format!(
                 "where to send to {id:?} is not known: signal its address, or let it send first so that it is learned on {}",
@@ -498,6 +517,22 @@ impl Explained<'_> {
                 since: None,
             });
         }
+    }
+
+    /// The other end of a link is not there, or names another one.
+    fn open_link(&self, end: &End<'_>) -> Option<Finding> {
+        let link = end.link.filter(|_| !end.transport.linked)?;
+        let text = format!(
+            "the link is open: session {:?} is not there, or its transport {:?} does not name session {:?}, transport {:?}",
+            link.peer_session, link.peer_transport, self.described.summary.name, end.spec.transport,
+        );
+        Some(Finding {
+            severity: Severity::Problem,
+            code: Code::LinkOpen,
+            subject: format!("transport:{}", end.spec.transport),
+            text,
+            since: None,
+        })
     }
 
     fn age(&self, at: SystemTime) -> Duration {

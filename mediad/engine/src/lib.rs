@@ -19,3 +19,4 @@ pub mod limits;
 pub mod recording;
 pub mod refusal;
 pub mod spec;
+pub mod tap;

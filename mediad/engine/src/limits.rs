@@ -20,6 +20,8 @@ pub const FMTP_BYTES_MAX: usize = 512;
 pub const LABELS_MAX: usize = 8;
 /// Bytes of a label's key or value. Longer: the Apply is refused.
 pub const LABEL_BYTES_MAX: usize = 128;
+/// Ends of links on the host. More: the Apply is refused.
+pub const LINKS_MAX: usize = 65_536;
 /// Digits of one SendDigits. More: the act is refused.
 pub const SEND_DIGITS_MAX: usize = 64;
 /// Bytes of a prompt's name. Longer: the Apply is refused.
@@ -28,6 +30,8 @@ pub const PROMPT_NAME_BYTES_MAX: usize = 255;
 pub const PROMPT_MS_MAX: u64 = 600_000;
 /// Samples of prompts that are kept decoded. Those not used for longest are forgotten and read again when needed.
 pub const PROMPT_CACHE_SAMPLES_MAX: usize = 64 << 20;
+/// Talkers of a room that mixes only the loudest. More: the Apply is refused.
+pub const TOP_TALKERS_MAX: u32 = 64;
 /// Items of one player. More: the Apply is refused.
 pub const PLAY_ITEMS_MAX: usize = 64;
 /// Bytes between the worker and the file thread for a recording of narrow-band sources: some three seconds of two legs.
@@ -63,6 +67,22 @@ pub const PROBATION_PACKETS: u8 = 4;
 pub const PROBATION_ENTRIES: usize = 8_192;
 /// A locked source of RTCP that was silent this long may be replaced: three of its intervals.
 pub const RTCP_RELEARN_AFTER: std::time::Duration = std::time::Duration::from_secs(15);
+/// Links that a packet may pass, one after another. Those that would pass more are dropped; the host refuses such chains.
+pub const LINK_HOPS_MAX: u8 = 8;
+/// Packets through links that wait within an engine: sent and not yet given to the session at the far end, or to its
+/// worker. Those beyond are dropped and counted.
+pub const LINK_PACKETS_MAX: usize = 4_096;
+/// Their bytes. What is beyond is dropped and counted.
+pub const LINK_BYTES_MAX: usize = 1 << 20;
+/// What a tap heard and its program did not take yet. Older sound is written over, and the program told how much.
+pub const TAP_HEARD_MS: u32 = 1_000;
+/// What a program has spoken and was not played yet: twice what its credits allow, since what was flushed leaves with the
+/// next tick. More is not taken.
+pub const TAP_SPOKEN_MS: u32 = 2 * TAP_CREDITS * TAP_MESSAGE_MS_MAX;
+/// Audio messages of a program that wait to be played. More: its stream ends.
+pub const TAP_CREDITS: u32 = 10;
+/// Length of one audio message of a program. Longer: its stream ends.
+pub const TAP_MESSAGE_MS_MAX: u32 = 60;
 /// Digits that wait to be sent to one peer. Those beyond are not sent.
 pub const DIGITS_QUEUED_MAX: usize = 128;
 /// Bytes of the reason of a BYE that are kept. The rest is cut.

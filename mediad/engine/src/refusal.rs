@@ -201,6 +201,9 @@ pub enum Refusal {
     /// Digits for what is no endpoint.
     #[error("node:{0}: digits are sent to endpoints only")]
     NotEndpoint(Name),
+    /// A program for what is no tap.
+    #[error("node:{0}: programs attach to taps only")]
+    NotTap(Name),
     /// Something to be removed is not there.
     #[error("{subject} does not exist in the session, so it cannot be removed")]
     NothingToRemove {
@@ -224,6 +227,24 @@ pub enum Refusal {
         transport: Name,
         /// Field name in the contract.
         field: &'static str,
+    },
+    /// Links that form a circle.
+    #[error(
+        "transport:{transport}: what comes out of this link would come back to it through other links; mute or remove one of the edges on the way"
+    )]
+    LinkCircle {
+        /// The link.
+        transport: Name,
+    },
+    /// Links one after another, too many of them.
+    #[error(
+        "transport:{transport}: what comes out of this link would pass more than {max} links; link the sessions more directly"
+    )]
+    LinkChain {
+        /// The link.
+        transport: Name,
+        /// Bound.
+        max: usize,
     },
     /// A remote address of the other family than the local one.
     #[error(
@@ -390,8 +411,11 @@ impl Refusal {
             | Self::AfterTone(_)
             | Self::Prompt { .. }
             | Self::NotEndpoint(_)
+            | Self::NotTap(_)
             | Self::TransportInUse { .. }
             | Self::TransportFixed { .. }
+            | Self::LinkCircle { .. }
+            | Self::LinkChain { .. }
             | Self::FamilyMismatch { .. }
             | Self::UnknownInterface { .. }
             | Self::NoSuchFamily { .. } => Code::InvalidArgument,
@@ -431,6 +455,7 @@ impl Refusal {
             | Self::AfterTone(node)
             | Self::Prompt { node, .. }
             | Self::Recording { node, .. }
+            | Self::NotTap(node)
             | Self::NotEndpoint(node) => format!("node:{node}"),
             Self::EdgeEndMissing { from, to, .. }
             | Self::PlayerHears { from, to }
@@ -440,6 +465,8 @@ impl Refusal {
             Self::SelfEdge(node) => format!("edge:{node}>{node}"),
             Self::TransportInUse { transport, .. }
             | Self::TransportFixed { transport, .. }
+            | Self::LinkCircle { transport }
+            | Self::LinkChain { transport, .. }
             | Self::FamilyMismatch { transport, .. }
             | Self::UnknownInterface { transport, .. }
             | Self::NoSuchFamily { transport, .. }

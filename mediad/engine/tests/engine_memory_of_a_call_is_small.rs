@@ -30,8 +30,10 @@ fn a_call_takes_at_most_three_kibibytes() {
             spec: spec.clone(),
             sockets,
             streams,
+            links: Vec::new(),
             prompts: Vec::new(),
             recordings: Vec::new(),
+            taps: Vec::new(),
         };
         world.command(Command::Commit(Box::new(commit)));
     };

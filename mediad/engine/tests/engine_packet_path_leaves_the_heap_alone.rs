@@ -10,9 +10,10 @@ mod tones;
 
 use codecs::CodecKind;
 use media_engine::{
-    command::{Command, EventKind, SendDigit, SocketId},
+    command::{Command, EventKind, LinkId, LinkPacket, LinkPeer, SendDigit, SessionKey, SocketId, TapRings},
     engine::Egress,
-    spec::{CallProgress, Codec, Country, PlaySource},
+    spec::{CallProgress, Codec, Country, NodeKind, NodeSpec, PlaySource, TapSpec},
+    tap::{Program, TapPort},
 };
 use rtp::{
     rtcp::{ReportBlock, RtcpWriter, SenderInfo},
@@ -163,6 +164,19 @@ fn decoding_mixing_and_playing_do_not_allocate() {
     for id in ["a", "b", "c", "d", "e"] {
         graph.edges.extend([edge(id, "room"), edge("room", id)]);
     }
+    graph.others.push(NodeSpec {
+        id: "tap".into(),
+        kind: NodeKind::Tap(TapSpec {
+            sample_rate_hz: 24_000,
+        }),
+    });
+    graph.edges.extend([edge("tap", "room"), edge("room", "tap")]);
+    let port = TapPort::new(24_000);
+    let mut program = Program::attach(&port).expect("free");
+    world.taps.push(TapRings {
+        node: "tap".into(),
+        port,
+    });
     graph.edges.push(edge("p", "a"));
     graph.edges.last_mut().expect("pushed").gain_db = -3.0;
     world.commit(SESSION, &graph);
@@ -198,6 +212,7 @@ fn decoding_mixing_and_playing_do_not_allocate() {
         }
     }
     let mut sink = Sink([0; 2048], 0);
+    let mut heard = 0;
     let World { engine, now, .. } = &mut world;
     noalloc::assert_none("the tick", || {
         for (at, (n, socket, from, data)) in datagrams.iter_mut().enumerate() {
@@ -206,17 +221,134 @@ fn decoding_mixing_and_playing_do_not_allocate() {
             *now = now.after(std::time::Duration::from_micros(4_400 + 1_000 * pause));
             engine.handle_datagram(*now, *socket, *from, data, &mut sink);
             engine.handle_timeout(*now, &mut sink);
+            if at % 5 == 0 {
+                program.speak(&[500; 480]);
+                heard += usize::from(program.hear(&mut [0; 480]).is_some());
+            }
         }
+        drop(program);
         for _ in 0..500 {
             *now = now.after(std::time::Duration::from_millis(10));
             engine.handle_timeout(*now, &mut sink);
         }
     });
     assert!(sink.1 > 1_000, "{} packets went out", sink.1);
+    assert!(heard > 100, "the program heard {heard} frames");
     let digits = world
         .event_kinds()
         .iter()
         .filter(|kind| matches!(kind, EventKind::DigitEnded { .. }))
         .count();
     assert_eq!(digits, 5);
+}
+
+/// A relay and a mix over links within the engine, and a link to another one.
+#[test]
+fn links_do_not_allocate() {
+    let mut world = World::new();
+    let mut here = Graph::of(
+        vec![
+            Party::new("a", 0),
+            Party::linked("l", 10, 1),
+            Party::linked("m", 12, 3),
+        ],
+        &[("a", "l"), ("l", "a"), ("a", "m"), ("m", "l")],
+    );
+    here.edges[2].gain_db = -6.0;
+    world.commit(SESSION, &here);
+    let there = Graph::of(
+        vec![Party::new("b", 1), Party::linked("k", 11, 2)],
+        &[("b", "k"), ("k", "b")],
+    );
+    world.commit(SessionKey(2), &there);
+    for (end, other, worker) in [(1, 2, None), (2, 1, None), (3, 9, Some(1))] {
+        let link = LinkId(other);
+        let peer = LinkPeer { link, worker };
+        world.command(Command::Link(LinkId(end), Some(peer)));
+    }
+    let (mut a, mut b, mut far) = (
+        Voice::pcmu(0, 440.0),
+        Voice::pcmu(1, 700.0),
+        Voice::pcmu(9, 900.0),
+    );
+    let packets: Vec<_> = (0..200).map(|_| (a.packet(), b.packet(), far.packet())).collect();
+    let peers = [peer(0), peer(1)];
+    let mut sink = Sink([0; 2048], 0);
+    let mut away = 0;
+    let World { engine, now, .. } = &mut world;
+    noalloc::assert_none("links", || {
+        for (from_a, from_b, from_far) in &packets {
+            *now = now.after(std::time::Duration::from_millis(20));
+            let mut data = [0; 172];
+            for (number, packet) in [(0, from_a), (1, from_b)] {
+                data.copy_from_slice(packet);
+                let from = peers[number as usize];
+                engine.handle_datagram(*now, rtp_socket(number), from, &mut data, &mut sink);
+            }
+            let packet = LinkPacket {
+                worker: 0,
+                from: LinkId(9),
+                link: LinkId(3),
+                hops: 1,
+                data: from_far,
+            };
+            engine.handle_link(*now, &packet, &mut sink);
+            engine.handle_timeout(*now, &mut sink);
+            while engine.poll_link().is_some() {
+                away += 1;
+            }
+        }
+    });
+    assert!(away > 190 && sink.1 > 390, "{away} away, {} sent", sink.1);
+}
+
+/// Five of different codecs in a room where two are heard, who take turns; one's clock is fast, and it is followed.
+#[test]
+fn choosing_talkers_and_following_clocks_do_not_allocate() {
+    let mut world = World::new();
+    let g722 = || vec![format(9, Codec::G722, 8_000)];
+    let ids = ["a", "b", "c", "d", "e"];
+    let parties = ids.iter().zip(0..).map(|(id, number)| Party::new(id, number));
+    let mut graph = Graph::of(parties.collect(), &[]);
+    graph.party("b").receive = g722();
+    graph.party("b").send = g722();
+    let mut loudest = room("room", 16_000);
+    if let NodeKind::Room(room) = &mut loudest.kind {
+        (room.top_talkers, room.talk_events) = (Some(2), true);
+    }
+    graph.others.push(loudest);
+    for id in ids {
+        graph.edges.extend([edge(id, "room"), edge("room", id)]);
+    }
+    world.commit(SESSION, &graph);
+    let mut voices: Vec<Voice> = (0..5)
+        .map(|n| Voice::pcmu(n, 300.0 + 200.0 * f64::from(n)))
+        .collect();
+    voices[1] = Voice::new(1, 500.0, CodecKind::G722, 9);
+    let mut datagrams = Vec::new();
+    for n in 0..1_500u32 {
+        for (number, voice) in (0u32..).zip(&mut voices) {
+            voice.loud = if n / 60 % 5 == number { 9_000.0 } else { 700.0 };
+            datagrams.push((rtp_socket(number), peer(number), voice.packet()));
+        }
+    }
+    let edited = Graph {
+        edges: graph.edges[2..].to_vec(),
+        ..graph.clone()
+    };
+    let mut sink = Sink([0; 2048], 0);
+    for (half, graph) in [(0, &graph), (1, &edited)] {
+        world.commit(SESSION, graph);
+        let half = &mut datagrams[3_750 * half..3_750 * (half + 1)];
+        let World { engine, now, .. } = &mut world;
+        noalloc::assert_none("a room of the loudest", || {
+            for (socket, from, data) in half {
+                // 19.9 ms for what lasts 20.
+                *now = now.after(std::time::Duration::from_micros(3_980));
+                engine.handle_datagram(*now, *socket, *from, data, &mut sink);
+                engine.handle_timeout(*now, &mut sink);
+            }
+        });
+    }
+    assert!(sink.1 > 6_000, "{} packets went out", sink.1);
 }

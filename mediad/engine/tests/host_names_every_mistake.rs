@@ -169,7 +169,12 @@ const MISTAKES_OF_VALUES: &[Mistake] = &[
     ("a session id of 129 bytes", |r| r.session = "x".repeat(129)),
     ("no owner", |r| r.owner = None),
     ("a transport without a kind", |r| r.put_transports[0].kind = None),
-    ("a link", |r| r.put_transports[0].kind = Some(pb::transport::Kind::Link(Default::default()))),
+    ("a link to nobody", |r| r.put_transports[0].kind = Some(pb::transport::Kind::Link(Default::default()))),
+    ("links in a circle", |r| for (n, other) in ["tb", "ta"].iter().enumerate() {
+        let peer_session = r.session.clone();
+        let link = pb::LinkTransport { peer_session, peer_transport: (*other).into() };
+        r.put_transports[n].kind = Some(pb::transport::Kind::Link(link));
+    }),
     ("SDES", |r| r.put_transports[0] = with_udp("ta", |u| u.security = Some(pb::udp_transport::Security::Sdes(Default::default())))),
     ("DTLS", |r| r.put_transports[0] = with_udp("ta", |u| u.security = Some(pb::udp_transport::Security::Dtls(Default::default())))),
     ("ICE", |r| r.put_transports[0] = with_udp("ta", |u| u.ice = Some(Default::default()))),
@@ -188,7 +193,7 @@ const MISTAKES_OF_VALUES: &[Mistake] = &[
     ("the same edge twice", |r| r.put_edges.push(edge("a", "b"))),
     ("a node without a kind", |r| r.put_nodes[0].kind = None),
     ("a room at 11 kHz", |r| r.put_nodes.push(room(pb::Room { sample_rate_hz: 11_025, ..Default::default() }))),
-    ("a room of the loudest", |r| r.put_nodes.push(room(pb::Room { top_talkers: 3, ..Default::default() }))),
+    ("a room of the loudest 65", |r| r.put_nodes.push(room(pb::Room { top_talkers: 65, ..Default::default() }))),
     ("a room in a room", |r| { r.put_nodes.push(room(Default::default())); r.put_nodes.push(pb::Node { id: "room2".into(), ..room(Default::default()) }); r.put_edges.push(edge("room", "room2")) }),
     ("a room for what nobody decodes", |r| { r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats[0] = opaque()); r.put_edges = vec![edge("a", "room")]; r.put_nodes.push(room(Default::default())) }),
     ("a room for who takes nothing encoded", |r| { r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats[0] = opaque()); r.put_edges = vec![edge("room", "a")]; r.put_nodes.push(room(Default::default())) }),
@@ -208,7 +213,7 @@ const MISTAKES_OF_VALUES: &[Mistake] = &[
     ("a recorder that speaks", |r| { r.put_nodes.push(recorder(|_| {})); r.put_edges.push(edge("recorder", "a")) }),
     ("a third channel", |r| { r.put_nodes.push(recorder(|_| {})); r.put_edges.push(pb::Edge { channel: 2, ..edge("a", "recorder") }) }),
     ("a recording of what nobody decodes", |r| { r.put_nodes[0] = with_endpoint("a", "ta", |e| e.formats[0] = opaque()); r.put_edges = vec![edge("a", "recorder")]; r.put_nodes.push(recorder(|_| {})) }),
-    ("a tap", |r| r.put_nodes[0].kind = Some(pb::node::Kind::Tap(Default::default()))),
+    ("a tap at 44.1 kHz", |r| r.put_nodes[0].kind = Some(pb::node::Kind::Tap(pb::Tap { sample_rate_hz: 44_100 }))),
     ("an endpoint on no transport", |r| r.put_nodes[0] = endpoint("a", "")),
     ("an endpoint on an unknown transport", |r| r.put_nodes[0] = endpoint("a", "tx")),
     ("two endpoints on one transport", |r| r.put_nodes[1] = endpoint("b", "ta")),

@@ -821,15 +821,15 @@ impl World {
                 },
             ),
             8 => {
-                let tap = pb::Node {
+                let nothing = pb::Node {
                     id: "r".into(),
-                    kind: Some(pb::node::Kind::Tap(pb::Tap::default())),
+                    kind: None,
                 };
                 (
-                    "a tap",
-                    Code::Unimplemented,
+                    "a node of no kind",
+                    Code::InvalidArgument,
                     pb::ApplyRequest {
-                        put_nodes: vec![tap],
+                        put_nodes: vec![nothing],
                         ..with_port
                     },
                 )

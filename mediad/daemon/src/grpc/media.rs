@@ -4,7 +4,7 @@ use proto::mediad::v1::{self as pb, command::Kind, command_reply::Result as Done
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Context, control, status, unimplemented, watch};
+use super::{Context, control, status, tap, watch};
 use crate::requests::{self, Request as Ask};
 
 /// Serves `mediad.v1.Media`.
@@ -130,9 +130,11 @@ impl media_server::Media for Media {
         self.0.tally.call("Media/Watch", opened)
     }
 
-    async fn tap(&self, _: Request<Streaming<pb::TapRequest>>) -> Result<Response<Self::TapStream>, Status> {
-        self.0
-            .tally
-            .call("Media/Tap", Err(unimplemented("Media.Tap", String::new())))
+    async fn tap(
+        &self,
+        request: Request<Streaming<pb::TapRequest>>,
+    ) -> Result<Response<Self::TapStream>, Status> {
+        let opened = tap::open(self.0.clone(), request.into_inner()).await;
+        self.0.tally.call("Media/Tap", opened)
     }
 }

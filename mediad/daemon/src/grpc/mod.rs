@@ -6,6 +6,7 @@ mod files;
 mod host;
 mod media;
 mod tally;
+mod tap;
 pub(crate) mod tls;
 mod watch;
 
@@ -19,7 +20,7 @@ use tokio::{net::TcpListener, sync::watch as tokio_watch};
 use tonic::{Code, Status, transport::Server};
 
 pub(crate) use self::{connection::Greeting, tally::Tally};
-use crate::{config::Limits, limits, requests::HostLine};
+use crate::{config::Limits, limits, requests::HostLine, seats::Seats};
 
 /// What every service shares.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     /// Becomes true when the process ends: long calls end.
     pub(crate) ending: tokio_watch::Receiver<bool>,
     pub(crate) tally: Arc<Tally>,
+    /// Programs at taps.
+    pub(crate) seats: Arc<Seats>,
     pub(crate) watchers: Arc<tokio::sync::Semaphore>,
     pub(crate) watchers_max: usize,
 }

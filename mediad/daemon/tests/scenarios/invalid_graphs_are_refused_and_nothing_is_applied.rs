@@ -185,12 +185,14 @@ const MISTAKES: &[(Mistake, Code, &str, &str)] = &[
     ),
     (
         |r| {
-            r.put_nodes
-                .push(node_of("t", node::Kind::Tap(pb::Tap::default())))
+            let tap = pb::Tap {
+                sample_rate_hz: 44_100,
+            };
+            r.put_nodes.push(node_of("t", node::Kind::Tap(tap)));
         },
-        Code::Unimplemented,
+        Code::InvalidArgument,
         "node:t",
-        "tap",
+        "sample_rate_hz is 44100",
     ),
     (
         |r| r.remove_nodes.push("ghost".into()),

@@ -24,6 +24,8 @@ mod figures_stand_on_the_metrics_page;
 mod garbage_at_one_port_leaves_other_calls_alone;
 mod invalid_graphs_are_refused_and_nothing_is_applied;
 mod killed_and_restarted_nobody_hears_a_stranger;
+mod links_join_sessions_of_two_workers;
+mod programs_hear_and_speak_through_taps;
 mod ringback_and_prompts_are_heard;
 mod stale_revisions_and_epochs_are_refused;
 mod the_service_manager_hears_how_it_goes;

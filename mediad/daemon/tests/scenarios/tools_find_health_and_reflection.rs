@@ -66,7 +66,7 @@ async fn and_what_is_not_carried_out() {
     );
     let tapped = daemon.media().await.tap(tokio_stream::empty()).await.unwrap_err();
     assert!(
-        tapped.code() == Code::Unimplemented && tapped.message().contains("Media.Tap"),
+        tapped.code() == Code::InvalidArgument && tapped.message().contains("open is missing"),
         "{}",
         tapped.message()
     );

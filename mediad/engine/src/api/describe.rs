@@ -13,12 +13,13 @@ use crate::{
     explain::{Code, Finding, Severity},
     host::{
         Applied, ControllerState, Described, EndReason, Event, Happening, HostStatus, InterfaceState,
-        LocalAddress, Summary,
+        LocalAddress, Summary, TapReport,
     },
     spec::{
         Codec, Direction, EdgeSpec, EndpointSpec, Family, NodeKind, NodeSpec, PayloadFormat, RtcpMode,
         SessionOptions, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
     },
+    tap::TapFigures,
 };
 
 /// The reply to an Apply.
@@ -83,6 +84,7 @@ pub fn description(described: &Described) -> pb::SessionDescription {
         transport_stats: report.transports.iter().map(transport_stats).collect(),
         endpoint_stats: report.endpoints.iter().map(endpoint_stats).collect(),
         plans: report.plans.iter().map(plan).collect(),
+        taps: described.taps.iter().map(tap_stats).collect(),
         options: Some(options(&spec.options, &described.summary)),
     }
 }
@@ -339,6 +341,25 @@ fn transport_stats(report: &TransportReport) -> pb::TransportStats {
             })
             .collect(),
         refused: report.refused.map(address),
+        linked: report.linked,
+    }
+}
+
+fn tap_stats(report: &TapReport) -> pb::TapStats {
+    let TapFigures {
+        attached,
+        heard,
+        lost,
+        played,
+        waiting,
+    } = report.figures;
+    pb::TapStats {
+        node: report.node.to_string(),
+        attached,
+        heard_samples: heard,
+        lost_samples: lost,
+        played_samples: played,
+        waiting_ms: (waiting * 1_000 / u64::from(report.sample_rate_hz)) as u32,
     }
 }
 
@@ -532,5 +553,6 @@ fn finding_code(code: Code) -> pb::FindingCode {
         Code::Probation => pb::FindingCode::Probation,
         Code::PeerReceivesNothing => pb::FindingCode::PeerReceivesNothing,
         Code::NotFound => pb::FindingCode::NotFound,
+        Code::LinkOpen => pb::FindingCode::LinkOpen,
     }
 }

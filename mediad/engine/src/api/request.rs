@@ -329,9 +329,6 @@ fn node(given: &pb::Node) -> Result<Arc<NodeSpec>, Refusal> {
 }
 
 fn room(subject: &str, given: &pb::Room) -> Result<RoomSpec, Refusal> {
-    if given.top_talkers != 0 {
-        return unimplemented(subject.into(), "mixing only the loudest talkers");
-    }
     let sample_rate_hz = match given.sample_rate_hz {
         0 => 16_000,
         hz @ (8_000 | 16_000 | 48_000) => hz,
@@ -339,7 +336,16 @@ fn room(subject: &str, given: &pb::Room) -> Result<RoomSpec, Refusal> {
     };
     Ok(RoomSpec {
         sample_rate_hz,
-        top_talkers: None,
+        top_talkers: match given.top_talkers {
+            0 => None,
+            top => Some(number(
+                subject,
+                "top_talkers",
+                top,
+                1..=limits::TOP_TALKERS_MAX,
+                "1 to 64, or 0 for all",
+            )?),
+        },
         talk_events: given.talk_events,
     })
 }

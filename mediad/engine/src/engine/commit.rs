@@ -6,9 +6,10 @@ use rtp::{time::Now, units::Ssrc};
 
 use super::{
     Egress, Engine,
+    decoding::Decoding,
     endpoint::{Endpoint, Identity},
     endpoint_timer,
-    mixer::Mixer,
+    mixer::{Mixer, Parts},
     plan::{self, Mapping, Plan},
     recorders::{self, Recorder},
     session_timer,
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::{
     command::{
-        Commit, EndpointStream, PlanKind, Prompt, SessionKey, SessionReport, SocketId, TransportSockets,
+        Commit, EndpointStream, PlanKind, SessionKey, SessionReport, SocketId, TransportLink,
+        TransportSockets,
     },
     spec::{NodeKind, NodeSpec, SessionSpec, TransportSpec},
 };
@@ -76,12 +78,15 @@ impl Engine {
             name: _,
             spec,
             mut sockets,
+            mut links,
             mut streams,
             prompts,
             recordings,
+            taps,
         } = commit;
         // Large sessions are edited while packets wait: everything is looked up by halving.
         sockets.sort_unstable_by(|a, b| a.transport.cmp(&b.transport));
+        links.sort_unstable_by(|a, b| a.transport.cmp(&b.transport));
         streams.sort_unstable_by(|a, b| a.node.cmp(&b.node));
         let key = self.open(now, handle, &spec);
         let Some(session) = self.sessions.get_mut(key) else {
@@ -95,22 +100,31 @@ impl Engine {
         let transports: Box<[Key]> = spec
             .transports
             .iter()
-            .map(|new| self.put_transport(key, &before, new, &spec, &sockets))
+            .map(|new| self.put_transport(key, &before, new, &spec, &sockets, &links))
             .collect();
         let endpoints: Box<[Key]> = spec
             .nodes
             .iter()
             .map(|new| self.put_endpoint(now, key, &before, new, &spec, &transports, &streams))
             .collect();
+        let mut departed = Vec::new();
         for gone in missing(&before.endpoints, &endpoints) {
-            self.remove_endpoint(now, gone, "left the session", tx);
+            let decoding = self.remove_endpoint(now, gone, "left the session", tx);
+            departed.extend(decoding.map(|decoding| (gone, decoding)));
         }
         for gone in missing(&before.transports, &transports) {
             self.remove_transport(gone);
         }
         self.attach(&transports, &endpoints);
         self.install_recorders(now, key, &spec, &endpoints, recordings);
-        let plans = self.install(now, key, &spec, &endpoints, &prompts, tx);
+        let parts = Parts {
+            spec: &spec,
+            endpoints: &endpoints,
+            prompts: &prompts,
+            rings: &taps,
+            departed,
+        };
+        let plans = self.install(now, key, parts, tx);
         if let Some(session) = self.sessions.get_mut(key) {
             session.transports = transports;
             session.plans = plans;
@@ -154,9 +168,17 @@ impl Engine {
         new: &Arc<TransportSpec>,
         spec: &SessionSpec,
         sockets: &[TransportSockets],
+        links: &[TransportLink],
     ) -> Key {
+        let link = links.binary_search_by(|link| link.transport.cmp(&new.id));
+        let link = link.ok().and_then(|at| links.get(at));
+        let linked = link.map(|link| TransportSockets {
+            transport: link.transport.clone(),
+            rtp: self.links.reserve(),
+            rtcp: None,
+        });
         let given = sockets.binary_search_by(|sockets| sockets.transport.cmp(&new.id));
-        let given = given.ok().and_then(|at| sockets.get(at));
+        let given = linked.as_ref().or(given.ok().and_then(|at| sockets.get(at)));
         if let (None, Some((old, key))) = (given, before.transport(&new.id)) {
             if (!unchanged(old, new) || before.spec.options != spec.options)
                 && let Some(transport) = self.transports.get_mut(key)
@@ -165,10 +187,14 @@ impl Engine {
             }
             return key;
         }
-        let given = given.expect("the host gives sockets for every new transport");
+        let given = given.expect("the host gives sockets or a link for every new transport");
         let key = self
             .transports
             .insert(Transport::new(session, new.clone(), given, &spec.options));
+        if let Some(link) = link {
+            self.links.open(given.rtp, link.link, key);
+            return key;
+        }
         self.bind(
             given.rtp,
             Flow {
@@ -259,22 +285,32 @@ impl Engine {
         key
     }
 
-    fn remove_endpoint(&mut self, now: Now, key: Key, reason: &str, tx: &mut impl Egress) {
+    /// Gives what decoded it, if anything did.
+    fn remove_endpoint(
+        &mut self,
+        now: Now,
+        key: Key,
+        reason: &str,
+        tx: &mut impl Egress,
+    ) -> Option<Box<Decoding>> {
         self.say_goodbye(now, key, reason, tx);
         self.wheel.disarm(endpoint_timer(key));
         self.end_digit(now, key);
-        let Some(endpoint) = self.endpoints.remove(key) else {
-            return;
-        };
+        let endpoint = self.endpoints.remove(key)?;
         if let Some(transport) = self.transports.get_mut(endpoint.transport) {
             transport.count_sent(endpoint.egress.sent_by_transport());
         }
+        endpoint.ingress.decoding
     }
 
     fn remove_transport(&mut self, key: Key) {
         let Some(transport) = self.transports.remove(key) else {
             return;
         };
+        if transport.spec.link().is_some() {
+            self.links.close(transport.rtp_socket);
+            return;
+        }
         for socket in transport.sockets() {
             let Some(flow) = self.flows.get_mut(socket.0 as usize) else {
                 continue;
@@ -304,7 +340,7 @@ impl Engine {
             };
             transport.endpoint = Some(*key);
             endpoint.egress.socket = transport.rtp_socket;
-            endpoint.egress.destination = transport.source.destination();
+            endpoint.egress.destination = transport.destination();
         }
     }
 
@@ -313,12 +349,11 @@ impl Engine {
         &mut self,
         now: Now,
         session: Key,
-        spec: &SessionSpec,
-        endpoints: &[Key],
-        prompts: &[Arc<Prompt>],
+        parts: Parts<'_>,
         tx: &mut impl Egress,
     ) -> Box<[(PlanKind, Option<u32>)]> {
-        let plan::Compiled { plans, mix } = plan::compile(spec);
+        let plan::Compiled { plans, mix } = plan::compile(parts.spec);
+        let endpoints = parts.endpoints;
         let mut hops: Vec<(Vec<Key>, Vec<Mapping>)> = vec![(Vec::new(), Vec::new()); endpoints.len()];
         for (plan, key) in plans.iter().zip(endpoints) {
             let Plan {
@@ -351,7 +386,7 @@ impl Engine {
                 source.ingress.mappings = mappings.into();
             }
         }
-        self.install_mixer(now, session, mix, spec, endpoints, prompts);
+        self.install_mixer(now, session, mix, parts);
         plans.iter().map(|plan| (plan.kind, plan.source)).collect()
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use codecs::{CodecKind, Decoder, resample::Resampler};
+use codecs::{
+    CodecKind, Decoder,
+    resample::{DriftResampler, Resampler},
+};
 
 use super::{
     jitter::{Jitter, Next, PACKET_MS_MAX},
@@ -37,8 +40,21 @@ pub(crate) struct Decoding {
     /// Decoded and not yet played, at the session's rate.
     ready: Box<[i16]>,
     ready_samples: usize,
+    pace: Pace,
     /// The session's tick rests: the next packet is to wake it.
     pub(crate) asleep: bool,
+    /// Nobody hears it any more: packets are not taken.
+    pub(crate) retired: bool,
+}
+
+/// Plays a little faster or slower, so that the delay stays where it is although the peer's clock is not ours.
+#[derive(Debug)]
+struct Pace {
+    resampler: DriftResampler,
+    /// Once a stream was found to drift its samples pass the resampler.
+    engaged: bool,
+    /// The end of what was played without it.
+    played: [i16; DriftResampler::PAST_SAMPLES],
 }
 
 #[derive(Debug)]
@@ -82,25 +98,43 @@ impl Decoding {
             current: None,
             ready: vec![0; samples].into_boxed_slice(),
             ready_samples: 0,
+            pace: Pace {
+                resampler: DriftResampler::new(),
+                engaged: false,
+                played: [0; DriftResampler::PAST_SAMPLES],
+            },
             asleep: false,
+            retired: false,
         }
     }
 
-    /// What was made for another rate or other formats is made anew.
-    pub(crate) fn fits(&self, spec: &EndpointSpec, rate_hz: u32) -> bool {
+    /// The same for a spec and a rate that may have changed: packets that wait are kept where they can be.
+    pub(crate) fn adapted(self, spec: &EndpointSpec, rate_hz: u32) -> Self {
         let kinds = spec.receive.iter().map(codec_kind);
-        let same = self.chains.len() == spec.receive.len()
+        let same_formats = self.chains.len() == spec.receive.len()
             && kinds
                 .zip(&self.chains)
-                .all(|(kind, chain)| kind == chain.as_ref().map(|chain| chain.kind));
-        same && self.rate_hz == rate_hz
-            && self.jitter.shape() == Jitter::new(spec.jitter_ms_max, bytes_per_ms(spec)).shape()
+                .all(|(kind, chain)| kind == chain.as_ref().map(|chain| chain.kind))
+            && self.jitter.shape() == Jitter::shape_of(spec.jitter_ms_max, bytes_per_ms(spec));
+        if same_formats && self.rate_hz == rate_hz {
+            return self;
+        }
+        let new = Self::new(spec, rate_hz);
+        if !same_formats {
+            return new;
+        }
+        Self {
+            jitter: self.jitter,
+            current: self.current,
+            asleep: self.asleep,
+            ..new
+        }
     }
 
     /// Takes a packet in; true if the session's tick is to be woken. Kept out of the relay's path.
     #[inline(never)]
     pub(crate) fn push(&mut self, now: Instant, arrival: &Arrival, format: usize, payload: &[u8]) -> bool {
-        if arrival.event {
+        if arrival.event || self.retired {
             return false;
         }
         if let Some(Some(chain)) = self.chains.get(format) {
@@ -112,25 +146,45 @@ impl Decoding {
     /// The next tick of the source in `frame`; false, and zeros, when there is nothing to hear.
     pub(crate) fn pull(&mut self, now: Instant, frame: &mut [i16], scratch: &mut Scratch) -> bool {
         if !self.jitter.tick(now) && self.ready_samples == 0 {
+            self.pace.engaged = false;
             frame.fill(0);
             return false;
         }
-        self.fill(frame.len(), scratch);
-        if self.jitter.is_too_early() {
-            self.fill(2 * frame.len(), scratch);
-            self.join_two(frame.len());
+        let drift_ppm = self.jitter.drift_ppm();
+        if drift_ppm != 0 && !self.pace.engaged {
+            self.pace.engaged = true;
+            self.pace.resampler.begin(&self.pace.played);
         }
-        let samples = frame.len().min(self.ready_samples);
-        frame[..samples].copy_from_slice(&self.ready[..samples]);
-        frame[samples..].fill(0);
-        self.ready.copy_within(samples..self.ready_samples, 0);
-        self.ready_samples -= samples;
+        self.pace.resampler.set_drift_ppm(drift_ppm);
+        let needed = match self.pace.engaged {
+            true => self.pace.resampler.input_needed(frame.len()),
+            false => frame.len(),
+        };
+        self.fill(needed, scratch);
+        let ready = &self.ready[..self.ready_samples];
+        let (taken, given) = if self.pace.engaged {
+            let progress = self.pace.resampler.process(ready, frame);
+            (progress.consumed, progress.produced)
+        } else {
+            let count = frame.len().min(ready.len());
+            frame[..count].copy_from_slice(&ready[..count]);
+            (count, count)
+        };
+        frame[given..].fill(0);
+        // The stream paused: what comes next begins anew.
+        self.pace.engaged &= given == frame.len();
+        let end = frame.len() - DriftResampler::PAST_SAMPLES;
+        self.pace.played.copy_from_slice(&frame[end..]);
+        self.ready.copy_within(taken..self.ready_samples, 0);
+        self.ready_samples -= taken;
+        self.jitter.note_held(self.ready_samples as u32, self.rate_hz);
         true
     }
 
     /// Ticks were left out: so is what belonged to them.
     pub(crate) fn miss(&mut self, ticks: u32) {
         self.ready_samples = 0;
+        self.pace.engaged = false;
         self.jitter.pass(ticks * TICK_MS);
     }
 
@@ -213,20 +267,6 @@ impl Decoding {
                 count
             }
         };
-    }
-
-    /// Makes one frame of the first two: the one fades into the other, and the delay is a tick shorter.
-    fn join_two(&mut self, samples: usize) {
-        if self.ready_samples < 2 * samples {
-            return;
-        }
-        let (first, second) = self.ready.split_at_mut(samples);
-        for (n, (a, b)) in first.iter_mut().zip(second.iter()).enumerate() {
-            let (a_part, b_part) = ((samples - n) as i32, n as i32);
-            *a = ((i32::from(*a) * a_part + i32::from(*b) * b_part) / samples as i32) as i16;
-        }
-        self.ready.copy_within(2 * samples..self.ready_samples, samples);
-        self.ready_samples -= samples;
     }
 }
 

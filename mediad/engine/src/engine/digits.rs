@@ -13,7 +13,7 @@ use super::{
     Egress, Engine,
     dialling::{Dialling, Step, Wish},
     endpoint::Endpoint,
-    endpoint_timer, plan,
+    endpoint_timer, links, plan,
     slab::Key,
     wheel::Wake,
 };
@@ -69,6 +69,7 @@ impl Engine {
     ) {
         let Some(Endpoint {
             hearing,
+            egress,
             node,
             session,
             ..
@@ -81,9 +82,13 @@ impl Engine {
         };
         let outbox = &mut self.outbox;
         let mut ended = Ended::default();
+        // A digit out of a link was told where it came into the host.
+        let linked = links::is_link(egress.socket);
         hearing.on_packet(now, header, clock, payload, |kind| {
             ended.note(&kind);
-            outbox.event(session.handle, Some(&node.id), now.wall, kind);
+            if !linked {
+                outbox.event(session.handle, Some(&node.id), now.wall, kind);
+            }
         });
         // Later packets move the deadline away; the timer finds that out when it fires.
         let armed = self.wheel.armed(endpoint_timer(key));
@@ -98,6 +103,7 @@ impl Engine {
     pub(super) fn check_received_digit(&mut self, now: Now, key: Key) {
         let Some(Endpoint {
             hearing,
+            egress,
             node,
             session,
             ..
@@ -110,9 +116,12 @@ impl Engine {
         };
         let outbox = &mut self.outbox;
         let mut ended = Ended::default();
+        let linked = links::is_link(egress.socket);
         hearing.on_timeout(now, |kind| {
             ended.note(&kind);
-            outbox.event(session.handle, Some(&node.id), now.wall, kind)
+            if !linked {
+                outbox.event(session.handle, Some(&node.id), now.wall, kind);
+            }
         });
         self.pass_digits(now, key, &ended);
     }
@@ -171,6 +180,7 @@ impl Engine {
     pub(super) fn end_digit(&mut self, now: Now, key: Key) {
         let Some(Endpoint {
             hearing,
+            egress,
             node,
             session,
             ..
@@ -182,8 +192,11 @@ impl Engine {
             return;
         };
         let outbox = &mut self.outbox;
+        let linked = links::is_link(egress.socket);
         hearing.finish(now, |kind| {
-            outbox.event(session.handle, Some(&node.id), now.wall, kind)
+            if !linked {
+                outbox.event(session.handle, Some(&node.id), now.wall, kind);
+            }
         });
     }
 

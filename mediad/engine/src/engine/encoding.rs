@@ -61,6 +61,29 @@ impl Encoding {
             && TICK_MS as usize * self.frame == self.tick_samples() * TICK_MS as usize
     }
 
+    /// Takes over from `shared`, which encoded the same until now: packets begin where its packets would, and the
+    /// listener's decoder finds an encoder that knows what it heard. `recent` is what that was.
+    pub(crate) fn take_over(&mut self, shared: &Self, recent: &[i16], tick_samples: usize) {
+        if let (Some(own), Some(shared)) = (&mut self.resampler, &shared.resampler) {
+            own.continue_from(shared);
+        }
+        if !self.encoder.continue_from(&shared.encoder) {
+            // It learns by encoding the latest sound for nobody.
+            for tick in recent.chunks_exact(tick_samples) {
+                self.feed(tick);
+                while self.poll_payload().is_some() {}
+            }
+        }
+        let pending = shared.pending_samples;
+        self.pending[..pending].copy_from_slice(&shared.pending[..pending]);
+        self.pending_samples = pending;
+    }
+
+    /// Encoders of its kind learn what was heard only by encoding it.
+    pub(crate) fn needs_recent(&self) -> bool {
+        self.kind == CodecKind::Opus
+    }
+
     /// A packet in units of the RTP clock.
     pub(crate) fn ticks(&self, ptime_ms: u8) -> u32 {
         self.kind.ptime_ticks(ptime_ms.into())

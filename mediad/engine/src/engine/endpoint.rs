@@ -19,6 +19,7 @@ use super::{
     digits,
     hearing::Hearing,
     line::{Arrival, Line, StreamId},
+    links,
     participant::Participant,
     plan::Mapping,
     recorders::Branch,
@@ -277,8 +278,10 @@ impl Egress {
         self.packets += 1;
         self.bytes += payload_bytes as u64;
         self.wire_bytes += wire_bytes;
-        totals.tx_packets += 1;
-        totals.tx_bytes += wire_bytes;
+        if !links::is_link(self.socket) {
+            totals.tx_packets += 1;
+            totals.tx_bytes += wire_bytes;
+        }
     }
 }
 
@@ -308,7 +311,7 @@ impl Endpoint {
             egress: Egress {
                 line: Line::new(identity.random, clock, frame(spec)),
                 ssrc: identity.ssrc,
-                socket: SocketId(u32::MAX),
+                socket: SocketId::NONE,
                 destination: None,
                 payload_type: 0,
                 suppressed: false,
@@ -331,6 +334,11 @@ impl Endpoint {
 
     pub(crate) fn spec(&self) -> &EndpointSpec {
         self.node.endpoint()
+    }
+
+    /// It rides on a link: what comes has come into the host elsewhere, and was told and judged there.
+    pub(crate) fn is_linked(&self) -> bool {
+        links::is_link(self.egress.socket)
     }
 
     /// Take a changed spec; streams, statistics and the line stay.
@@ -368,8 +376,8 @@ impl Endpoint {
     pub(crate) fn next_due(&self) -> Option<(Instant, Wake)> {
         let digit_rx = self.hearing.due();
         let digit_tx = self.dialling.as_ref().and_then(|dialling| dialling.due());
-        let silence = (self.ingress.receives && !self.ingress.timed_out)
-            .then(|| self.ingress.silent_since() + self.media_timeout);
+        let expects = self.ingress.receives && !self.ingress.timed_out && !self.is_linked();
+        let silence = expects.then(|| self.ingress.silent_since() + self.media_timeout);
         [
             (digit_rx, Wake::Digit),
             (digit_tx, Wake::Digit),

@@ -22,6 +22,13 @@ const PAUSE_MS: u32 = 100;
 const HOLD_MS: u32 = 10;
 /// The delay is looked at after this many ticks.
 const WINDOW: u16 = 100;
+/// Outside of these the shortest wait of a window is corrected. A pace that is not quite the stream's takes packets up to
+/// a tick before their turn, so what is corrected is brought to more than a tick.
+const WAIT_US_MIN: i32 = 6_000;
+const WAIT_US_MAX: i32 = 28_000;
+const WAIT_US_AIM: i32 = 25_000;
+/// A millisecond away from the aim is made up for within 10 s.
+const PPM_PER_MS: i32 = 100;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -66,9 +73,13 @@ pub(crate) struct Jitter {
     late_ms: u32,
     /// When the latest tick was.
     ticked: Option<Instant>,
-    /// Shortest wait of a packet in this window, in ms.
-    wait_min: i32,
+    /// Decoded and not yet played, in us.
+    held_us: u32,
+    /// Shortest wait of a packet in this window, in us.
+    wait_us_min: i32,
     window: u16,
+    /// How much faster than its own clock the stream is played.
+    drift_ppm: i32,
 }
 
 impl Jitter {
@@ -105,9 +116,16 @@ impl Jitter {
             owed: 0,
             late_ms: 0,
             ticked: None,
-            wait_min: i32::MAX,
+            held_us: 0,
+            wait_us_min: i32::MAX,
             window: 0,
+            drift_ppm: 0,
         }
+    }
+
+    /// The shape that [`Jitter::new`] gives.
+    pub(crate) fn shape_of(ms_max: u16, bytes_per_ms: usize) -> (u32, usize) {
+        (u32::from(ms_max).max(2 * TICK_MS), bytes_per_ms * 60)
     }
 
     /// Bound of the delay and room for a packet: what it was made for.
@@ -179,10 +197,40 @@ impl Jitter {
                 .since
                 .is_some_and(|since| now.saturating_duration_since(since) >= hold);
             self.late_ms = 0;
-            self.wait_min = i32::MAX;
+            self.held_us = 0;
+            self.wait_us_min = i32::MAX;
             self.window = 0;
+            self.drift_ppm = 0;
+        } else {
+            self.look_at_delay();
         }
         self.playing
+    }
+
+    /// Once in a window: does the delay stay where it is?
+    fn look_at_delay(&mut self) {
+        self.window += 1;
+        if self.window < WINDOW {
+            return;
+        }
+        self.window = 0;
+        let wait_us = std::mem::replace(&mut self.wait_us_min, i32::MAX);
+        let corrects = self.drift_ppm != 0 || !(WAIT_US_MIN..=WAIT_US_MAX).contains(&wait_us);
+        if wait_us != i32::MAX && corrects {
+            let ppm = (wait_us - WAIT_US_AIM) / 1_000 * PPM_PER_MS + (wait_us - WAIT_US_AIM) % 1_000 / 10;
+            // Zero would let go of a stream that is just right.
+            self.drift_ppm = if ppm == 0 { 1 } else { ppm };
+        }
+    }
+
+    /// How much faster than its own clock the stream is to be played; 0 as long as it need not be looked at.
+    pub(crate) fn drift_ppm(&self) -> i32 {
+        self.drift_ppm
+    }
+
+    /// After a tick: so much is decoded and was not played.
+    pub(crate) fn note_held(&mut self, samples: u32, rate_hz: u32) {
+        self.held_us = samples * 1_000 / (rate_hz / 1_000);
     }
 
     /// What comes next on the stream's clock.
@@ -250,17 +298,6 @@ impl Jitter {
         self.playing
     }
 
-    /// Once in a window: every packet of it waited so long that a frame may go.
-    pub(crate) fn is_too_early(&mut self) -> bool {
-        self.window += 1;
-        if self.window < WINDOW {
-            return false;
-        }
-        self.window = 0;
-        let wait = std::mem::replace(&mut self.wait_min, i32::MAX);
-        wait != i32::MAX && wait > (TICK_MS + 2 * HOLD_MS) as i32
-    }
-
     /// Nothing waits and nothing plays.
     pub(crate) fn is_idle(&self) -> bool {
         !self.playing && self.since.is_none()
@@ -302,11 +339,12 @@ impl Jitter {
     /// How long a packet will wait for its turn.
     fn note_wait(&mut self, now: Instant, ahead: i32) {
         let Some(ticked) = self.ticked else { return };
-        let per_ms = (self.clock.hz() / 1_000).max(1) as i32;
-        let gone = now.saturating_duration_since(ticked).as_millis().min(1_000) as i32;
+        let gone = now.saturating_duration_since(ticked).as_micros().min(1_000_000) as i64;
         // What was made up for packets that did not come delays those behind them too.
-        let ahead = ahead + self.owed.min(self.clock.hz()) as i32;
-        self.wait_min = self.wait_min.min(ahead / per_ms + TICK_MS as i32 - gone);
+        let ahead = i64::from(ahead) + i64::from(self.owed.min(self.clock.hz()));
+        let ahead_us = ahead * 1_000_000 / i64::from(self.clock.hz());
+        let wait_us = ahead_us + i64::from(self.held_us) + i64::from(TICK_MS) * 1_000 - gone;
+        self.wait_us_min = self.wait_us_min.min(wait_us as i32);
     }
 
     /// Gives up what lies before `timestamp`.
@@ -446,13 +484,16 @@ mod tests {
         for n in 0..4 {
             push(&mut jitter, at(1), n);
         }
-        let mut noticed = 0;
         for tick in 0..250u32 {
             push(&mut jitter, at(20 * u64::from(tick) + 2), tick + 4);
             play(&mut jitter, at(20 * u64::from(tick) + 15));
-            noticed += u32::from(jitter.is_too_early());
         }
-        assert_eq!(noticed, 2, "once in each window");
+        // Each packet waits some 93 ms where 25 are enough.
+        assert!(
+            (6_500..=7_000).contains(&jitter.drift_ppm()),
+            "{}",
+            jitter.drift_ppm()
+        );
     }
 
     proptest! {

@@ -34,6 +34,20 @@ impl Engine {
         data: &mut [u8],
         tx: &mut impl Egress,
     ) {
+        let mut exits = self.open_exits(tx);
+        self.receive(now, socket, from, data, &mut exits);
+        self.carry(now, &mut exits, 0);
+        self.close_exits(exits);
+    }
+
+    fn receive(
+        &mut self,
+        now: Now,
+        socket: SocketId,
+        from: SocketAddr,
+        data: &mut [u8],
+        tx: &mut impl Egress,
+    ) {
         self.totals.rx_packets += 1;
         self.totals.rx_bytes += data.len() as u64;
         let Some(flow) = self.flow(socket) else {
@@ -97,16 +111,16 @@ impl Engine {
             Verdict::Refuse(reason) => return Err(reason),
             Verdict::Learned { previous } => self.on_learned(now, flow.transport, from, previous, false),
         }
-        self.on_accepted(now, key, from, &header, format, packet.payload(), tx)
+        self.on_accepted(now, key, Some(from), &header, format, packet.payload(), tx)
     }
 
-    /// RTP of the peer of `key`.
+    /// RTP of the peer of `key`, `from` its source or out of a link.
     #[expect(clippy::too_many_arguments, reason = "one packet, taken apart once")]
-    fn on_accepted(
+    pub(super) fn on_accepted(
         &mut self,
         now: Now,
         key: Key,
-        from: SocketAddr,
+        from: Option<SocketAddr>,
         header: &RtpHeader,
         format: Option<usize>,
         payload: &[u8],
@@ -228,14 +242,22 @@ impl Engine {
     }
 
     #[cold]
-    fn on_media_started(&mut self, now: Now, key: Key, from: SocketAddr, header: &RtpHeader, codec: Codec) {
+    fn on_media_started(
+        &mut self,
+        now: Now,
+        key: Key,
+        from: Option<SocketAddr>,
+        header: &RtpHeader,
+        codec: Codec,
+    ) {
         let Some(endpoint) = self.endpoints.get_mut(key) else {
             return;
         };
         endpoint.ingress.running = true;
         endpoint.ingress.timed_out = false;
         endpoint.ingress.first_rx.get_or_insert(now.wall);
-        if let Some(session) = self.sessions.get(endpoint.session) {
+        // What comes out of a link was told where it came into the host.
+        if let (Some(from), Some(session)) = (from, self.sessions.get(endpoint.session)) {
             let RtpHeader {
                 ssrc, payload_type, ..
             } = *header;

@@ -1,7 +1,5 @@
 //! The tick of a session that decodes, and how its mixer comes and goes with edits.
 
-use std::sync::Arc;
-
 use rtp::{
     header::{FIXED_HEADER_BYTES, RtpHeader},
     time::Now,
@@ -11,17 +9,15 @@ use super::{
     Egress, Engine, Totals,
     decoding::{Decoding, Scratch},
     endpoint::Endpoint,
+    group::Outgoing,
     line::Stride,
     media::forward,
-    mixer::{Feed, Mixer, Outgoing},
+    mixer::{Mixer, Parts},
     plan::{Mapping, Mix},
     slab::Key,
     tick::TICK_MS,
 };
-use crate::{
-    command::{DropReason, Prompt},
-    spec::SessionSpec,
-};
+use crate::command::DropReason;
 
 impl Engine {
     /// The tick of a session.
@@ -61,6 +57,7 @@ impl Engine {
             }
         });
         mixer.record(now.mono, number);
+        self.tapped |= mixer.tap();
         if mixer.is_quiet() {
             self.ticks.leave();
             mixer.asleep = true;
@@ -73,13 +70,9 @@ impl Engine {
 
     /// The next packet of any source is to wake the tick.
     fn mark_asleep(&mut self, mixer: &Mixer) {
-        for source in &mixer.sources {
-            if let Feed::Endpoint(key) = source.feed
-                && let Some(decoding) = self
-                    .endpoints
-                    .get_mut(key)
-                    .and_then(|e| e.ingress.decoding.as_mut())
-            {
+        for key in mixer.decoded() {
+            let endpoint = self.endpoints.get_mut(key);
+            if let Some(decoding) = endpoint.and_then(|endpoint| endpoint.ingress.decoding.as_mut()) {
                 decoding.asleep = true;
             }
         }
@@ -98,7 +91,7 @@ impl Engine {
         self.wake_session(now, session);
     }
 
-    fn wake_session(&mut self, now: Now, key: Key) {
+    pub(super) fn wake_session(&mut self, now: Now, key: Key) {
         if let Some(mixer) = self
             .sessions
             .get_mut(key)
@@ -111,47 +104,26 @@ impl Engine {
     }
 
     /// Gives the session the mixer that `mix` asks for, and its sources their decodings.
-    pub(super) fn install_mixer(
-        &mut self,
-        now: Now,
-        key: Key,
-        mix: Option<Box<Mix>>,
-        spec: &SessionSpec,
-        endpoints: &[Key],
-        prompts: &[Arc<Prompt>],
-    ) {
-        let rate_hz = mix.as_ref().map_or(0, |mix| mix.rate_hz);
-        let mut is_source = vec![false; endpoints.len()];
-        for source in mix.iter().flat_map(|mix| &mix.sources) {
-            is_source[*source as usize] = true;
-        }
-        for (endpoint, is_source) in endpoints.iter().zip(is_source) {
-            let Some(endpoint) = self.endpoints.get_mut(*endpoint) else {
-                continue;
-            };
-            let kept = endpoint
-                .ingress
-                .decoding
-                .take()
-                .filter(|decoding| is_source && decoding.fits(endpoint.node.endpoint(), rate_hz));
-            endpoint.ingress.decoding = kept
-                .or_else(|| is_source.then(|| Box::new(Decoding::new(endpoint.node.endpoint(), rate_hz))));
-        }
+    pub(super) fn install_mixer(&mut self, now: Now, key: Key, mix: Option<Box<Mix>>, parts: Parts<'_>) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let before = session.mixer.take();
-        let Some(mix) = mix else { return };
-        let is_new = before.is_none();
-        let branches = self.mix_branches(key, spec, &mix.branches);
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
+        let endpoints = parts.endpoints;
+        let Some(mix) = mix else {
+            return self.decode(endpoints, None);
         };
-        let mut mixer = Mixer::new(*mix, spec, endpoints, prompts, before.map(|before| *before));
+        let is_new = before.is_none();
+        let branches = self.mix_branches(key, parts.spec, &mix.branches);
+        let mut mixer = Mixer::new(&mix, parts, before.map(|before| *before));
         mixer.branches = branches;
+        self.decode(endpoints, Some(&mixer));
         if is_new {
             mixer.phase = self.ticks.assign();
         }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         let listeners: Vec<Key> = mixer.listeners().collect();
         session.mixer = Some(Box::new(mixer));
         for listener in listeners {
@@ -159,6 +131,24 @@ impl Engine {
         }
         self.scratch.get_or_insert_with(Scratch::new);
         self.wake_session(now, key);
+    }
+
+    /// Gives those of `endpoints` that are sources of `mixer` what decodes them, and takes it from all others.
+    fn decode(&mut self, endpoints: &[Key], mixer: Option<&Mixer>) {
+        let mut sources: Vec<Key> = mixer.iter().flat_map(|mixer| mixer.decoded()).collect();
+        sources.sort_unstable();
+        let rate_hz = mixer.map_or(0, |mixer| mixer.rate_hz);
+        for key in endpoints {
+            let Some(endpoint) = self.endpoints.get_mut(*key) else {
+                continue;
+            };
+            let spec = endpoint.node.endpoint();
+            let kept = endpoint.ingress.decoding.take();
+            endpoint.ingress.decoding = sources.binary_search(key).ok().map(|_| match kept {
+                Some(kept) if !kept.retired => Box::new(kept.adapted(spec, rate_hz)),
+                _ => Box::new(Decoding::new(spec, rate_hz)),
+            });
+        }
     }
 
     /// What waited to be decoded for a listener who now gets the packets themselves.

@@ -9,6 +9,10 @@
 //! Sessions whose plans decode have a mixer: their sources' packets wait in jitter buffers, and every 20 ms, each session in
 //! a phase of its own, all is decoded, summed and encoded at once. What is not heard costs nothing.
 //!
+//! Links join sessions of the host: what goes through one to a session of this engine arrives within the same call; what goes
+//! to another worker is taken from [`poll_link`](Engine::poll_link) and given to that worker's
+//! [`handle_link`](Engine::handle_link).
+//!
 //! What passes a relay is the payload. The header is written anew: contributing sources, header extensions and padding
 //! are negotiated for one RTP session and end at it (RFC 7667 §3.6 calls this a back-to-back RTP session). RTCP ends here as well;
 //! feedback of video (NACK, PLI) is not carried across yet.
@@ -19,9 +23,12 @@ mod dialling;
 mod digits;
 mod encoding;
 mod endpoint;
+mod group;
 mod hearing;
 mod jitter;
 mod line;
+mod links;
+mod making;
 mod media;
 mod mixer;
 mod mixing;
@@ -36,6 +43,8 @@ mod report;
 mod rtcp;
 mod slab;
 mod source;
+mod sum;
+mod tapping;
 mod tick;
 mod timeout;
 mod transport;
@@ -51,6 +60,7 @@ use self::{
     decoding::Scratch,
     endpoint::Endpoint,
     line::StreamId,
+    links::{Links, Rounds},
     outbox::Outbox,
     random::Random,
     slab::{Key, Slab},
@@ -133,11 +143,16 @@ pub struct Engine {
     transports: Slab<Transport>,
     endpoints: Slab<Endpoint>,
     probation: Probation,
+    links: Links,
+    /// From the first link on; out while packets are written.
+    rounds: Option<Box<Rounds>>,
     wheel: Wheel,
     ticks: Ticks,
     /// From the first session that decodes on.
     scratch: Option<Scratch>,
     outbox: Outbox,
+    /// Programs have something to hear.
+    tapped: bool,
     totals: Totals,
     last_stream: u64,
 
@@ -156,10 +171,13 @@ impl Engine {
             transports: Slab::new(),
             endpoints: Slab::new(),
             probation: Probation::new(random.next()),
+            links: Links::default(),
+            rounds: None,
             wheel: Wheel::new(),
             ticks: Ticks::new(),
             scratch: None,
             outbox: Outbox::new(),
+            tapped: false,
             totals: Totals::default(),
             last_stream: 0,
             flows: Vec::new(),
@@ -171,10 +189,22 @@ impl Engine {
     /// Carry out a command of the host. May allocate; answers come from [`poll_reply`](Self::poll_reply), sockets no
     /// longer needed from [`poll_release`](Self::poll_release): send what is in `tx` before closing them.
     pub fn handle_command(&mut self, now: Now, command: Command, tx: &mut impl Egress) {
+        if let Command::Commit(commit) = &command
+            && !commit.links.is_empty()
+        {
+            self.rounds.get_or_insert_default().reserve();
+        }
+        let mut exits = self.open_exits(tx);
         match command {
-            Command::Commit(commit) => self.commit(now, *commit, tx),
+            Command::Commit(commit) => self.commit(now, *commit, &mut exits),
+            Command::Link(link, peer) => self.join(link, peer),
+            Command::Attend(session) => {
+                if let Some(key) = self.keys.get(&session).copied() {
+                    self.wake_session(now, key);
+                }
+            }
             Command::End(session, token) => {
-                let report = self.end(now, session, tx);
+                let report = self.end(now, session, &mut exits);
                 self.outbox.reply(token, Reply::Ended(report));
             }
             Command::Report(session, token) => {
@@ -184,6 +214,8 @@ impl Engine {
             Command::Orphaned(session, orphaned) => self.set_orphaned(now, session, orphaned),
             Command::SendDigits(session, node, digits) => self.send_digits(now, session, &node, &digits),
         }
+        self.carry(now, &mut exits, 0);
+        self.close_exits(exits);
     }
 
     /// The backend dropped a datagram by itself: received on, or meant to be sent from, `socket`.
@@ -224,6 +256,11 @@ impl Engine {
     /// Replies lost because nobody took those before.
     pub fn lost_replies(&self) -> u64 {
         self.outbox.lost_replies()
+    }
+
+    /// Whether programs attached to taps have something to hear, since the last call: wake those who serve them.
+    pub fn poll_taps(&mut self) -> bool {
+        std::mem::take(&mut self.tapped)
     }
 
     /// A socket that no session needs any more.

@@ -11,7 +11,9 @@ use codecs::CodecKind;
 
 use crate::{
     command::PlanKind,
-    spec::{Codec, EdgeSpec, EndpointSpec, NodeKind, PayloadFormat, PlaySource, RoomSpec, SessionSpec},
+    spec::{
+        Codec, EdgeSpec, EndpointSpec, NodeKind, PayloadFormat, PlaySource, RoomSpec, SessionSpec, TapSpec,
+    },
 };
 
 /// What happens to a payload on its way.
@@ -79,6 +81,8 @@ pub(crate) struct Mix {
     pub(crate) groups: Vec<Group>,
     /// What recorders hear.
     pub(crate) branches: Vec<Branch>,
+    /// Every tap of the session, heard or not.
+    pub(crate) taps: Vec<Tap>,
     /// Sources that are looked at beside, or instead of, being heard; indices into `sources`, ascending.
     pub(crate) watches: Vec<(u32, Watch)>,
 }
@@ -96,10 +100,17 @@ impl Watch {
     }
 }
 
+/// A tap: a listener that takes samples.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tap {
+    pub(crate) terms: Vec<Term>,
+    pub(crate) listener: Listener,
+}
+
 /// The sum of a room.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sum {
-    room: u32,
+    pub(crate) room: u32,
     /// Highest rate of its inputs.
     hz: u32,
     /// Indices into [`Mix::sources`], with the gain of their edge in dB; by index.
@@ -125,6 +136,9 @@ pub(crate) struct Branch {
     pub(crate) term: Term,
 }
 
+/// What encoders are made for: one goes on only where this stays the same.
+pub(crate) type Format = (PayloadFormat, u8);
+
 /// Part of what a listener hears.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Term {
@@ -134,7 +148,7 @@ pub(crate) enum Term {
     Source(u32, f64),
 }
 
-/// A listener of a [`Group`].
+/// Who hears a list of terms.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Listener {
     /// Its node.
@@ -159,6 +173,11 @@ pub(crate) fn compile(spec: &SessionSpec) -> Compiled {
         .map(|node| compiler.plan(node))
         .collect();
     compiler.record();
+    for (node, at) in spec.nodes.iter().zip(0..) {
+        if let NodeKind::Tap(tap) = &node.kind {
+            compiler.tap(at, tap);
+        }
+    }
     Compiled {
         plans,
         mix: compiler.finish(),
@@ -204,6 +223,7 @@ impl<'a> Compiler<'a> {
                 groups: Vec::new(),
                 watches: Vec::new(),
                 branches: Vec::new(),
+                taps: Vec::new(),
             },
             source_of: vec![None; spec.nodes.len()],
         }
@@ -263,27 +283,8 @@ impl<'a> Compiler<'a> {
         let Some((format, codec)) = encodable(listener) else {
             return Plan::silent();
         };
-        let (mut terms, mut own) = (Vec::new(), Vec::new());
-        let (mut heard_hz, mut room_hz) = (8_000, None);
-        for at in 0..self.into[node as usize].len() {
-            let way = self.into[node as usize][at];
-            if let NodeKind::Room(room) = &self.spec.nodes[way.from as usize].kind {
-                let (sum, hz) = self.sum(way.from);
-                let input = self.source_of[node as usize];
-                let inputs = &self.mix.sums[sum as usize].inputs;
-                let place =
-                    input.and_then(|input| inputs.binary_search_by_key(&input, |(source, _)| *source).ok());
-                own.extend(place.map(|place| (sum, place as u32)));
-                terms.push(Term::Sum(sum, way.gain_db));
-                heard_hz = heard_hz.max(hz.min(room.sample_rate_hz));
-                room_hz = room_hz.max(Some(room.sample_rate_hz));
-            } else {
-                terms.push(Term::Source(self.source(way.from), way.gain_db));
-                heard_hz = heard_hz.max(self.rate_of(way.from));
-            }
-        }
+        let (terms, listener, heard_hz) = self.hear(node);
         self.mix.rate_hz = self.mix.rate_hz.max(heard_hz.min(codec.sample_rate_hz()));
-        let listener = Listener { node, own };
         let ptime_ms = ptime(codec, listener_ptime(self.spec, node));
         let same = |group: &&mut Group| {
             group.terms == terms && group.format == *format && group.ptime_ms == ptime_ms
@@ -323,6 +324,35 @@ impl<'a> Compiler<'a> {
             self.mix.rate_hz = self.mix.rate_hz.max(hz);
             self.mix.branches.push(Branch { edge: at, term });
         }
+    }
+
+    /// A tap hears a mix, whatever it is of.
+    fn tap(&mut self, node: u32, tap: &TapSpec) {
+        let (terms, listener, heard_hz) = self.hear(node);
+        self.mix.rate_hz = self.mix.rate_hz.max(heard_hz.min(tap.sample_rate_hz));
+        self.mix.taps.push(Tap { terms, listener });
+    }
+
+    /// What a node hears when it hears a mix, and the rate at which nothing of it is lost.
+    fn hear(&mut self, node: u32) -> (Vec<Term>, Listener, u32) {
+        let (mut terms, mut own, mut heard_hz) = (Vec::new(), Vec::new(), 8_000);
+        for at in 0..self.into[node as usize].len() {
+            let way = self.into[node as usize][at];
+            if let NodeKind::Room(room) = &self.spec.nodes[way.from as usize].kind {
+                let (sum, hz) = self.sum(way.from);
+                let input = self.source_of[node as usize];
+                let inputs = &self.mix.sums[sum as usize].inputs;
+                let place =
+                    input.and_then(|input| inputs.binary_search_by_key(&input, |(source, _)| *source).ok());
+                own.extend(place.map(|place| (sum, place as u32)));
+                terms.push(Term::Sum(sum, way.gain_db));
+                heard_hz = heard_hz.max(hz.min(room.sample_rate_hz));
+            } else {
+                terms.push(Term::Source(self.source(way.from), way.gain_db));
+                heard_hz = heard_hz.max(self.rate_of(way.from));
+            }
+        }
+        (terms, Listener { node, own }, heard_hz)
     }
 
     /// The sum of a room and the highest rate of its inputs.
@@ -408,7 +438,11 @@ impl<'a> Compiler<'a> {
 
     fn finish(mut self) -> Option<Box<Mix>> {
         self.watch();
-        if self.mix.groups.is_empty() && self.mix.watches.is_empty() && self.mix.branches.is_empty() {
+        if self.mix.groups.is_empty()
+            && self.mix.taps.is_empty()
+            && self.mix.watches.is_empty()
+            && self.mix.branches.is_empty()
+        {
             return None;
         }
         self.mix.rate_hz = match self.mix.rate_hz {

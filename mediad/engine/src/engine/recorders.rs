@@ -127,7 +127,7 @@ impl Engine {
             let mut recorders = entry.recorders.iter_mut();
             let recorder = recorders.find(|recorder| recorder.node == edge.to)?;
             let placing = recorder.placing(edge)?;
-            Some(MixBranch::new(wanted.term, recorder.feed.clone(), placing))
+            Some(MixBranch::new(wanted.term.into(), recorder.feed.clone(), placing))
         };
         wanted.iter().filter_map(branch).collect()
     }

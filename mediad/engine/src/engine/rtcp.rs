@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use rtp::{rtcp::Compound, time::Now};
 
-use super::{Egress, Engine, endpoint::Endpoint, slab::Key, source::Verdict, transport::Flow};
+use super::{Egress, Engine, endpoint::Endpoint, links, slab::Key, source::Verdict, transport::Flow};
 use crate::{
     command::{DropReason, EventKind},
     spec::RtcpMode,
@@ -78,7 +78,8 @@ impl Engine {
             transport,
             ..
         } = endpoint;
-        if let Some(crossing) = participant.evaluate(ingress, egress, &self.config.mos)
+        if !links::is_link(egress.socket)
+            && let Some(crossing) = participant.evaluate(ingress, egress, &self.config.mos)
             && let Some(session) = self.sessions.get(*session)
         {
             let kind = EventKind::QualityChanged {

@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use rtp::time::Now;
 
-use super::{Egress, Engine, session_timer, slab::Key, wheel::Wake};
+use super::{Egress, Engine, links, session_timer, slab::Key, wheel::Wake};
 use crate::command::{EventKind, SessionKey};
 
 impl Engine {
     /// Do what is due at `now`. Never allocates.
     pub fn handle_timeout(&mut self, now: Now, tx: &mut impl Egress) {
+        let mut exits = self.open_exits(tx);
+        let tx = &mut exits;
         while let Some(timer) = self.wheel.expire(now.mono) {
             let index = timer >> 1;
             if timer & 1 == 1 {
@@ -22,7 +24,10 @@ impl Engine {
         }
         while let Some((session, number, phase)) = self.ticks.expire(now.mono) {
             self.tick(now, session, number, phase, tx);
+            self.carry(now, tx, 0);
         }
+        self.carry(now, tx, 0);
+        self.close_exits(exits);
     }
 
     fn check_endpoint(&mut self, now: Now, key: Key, tx: &mut impl Egress) {
@@ -51,7 +56,7 @@ impl Engine {
             return;
         };
         let ingress = &mut endpoint.ingress;
-        if !ingress.receives || ingress.timed_out {
+        if !ingress.receives || ingress.timed_out || links::is_link(endpoint.egress.socket) {
             return;
         }
         let silent = now.mono.saturating_duration_since(ingress.silent_since());

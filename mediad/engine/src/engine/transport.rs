@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::{
+    links,
     slab::Key,
     source::{RtcpSource, SourceLock},
 };
 use crate::{
     command::{DropReason, SocketId, TransportReport, TransportSockets},
-    spec::{RtcpMode, SessionOptions, SourcePolicy, TransportSpec},
+    spec::{RtcpMode, SessionOptions, SourcePolicy, TransportKind, TransportSpec},
 };
 
 /// What a socket belongs to.
@@ -40,6 +41,8 @@ pub(crate) struct Transport {
     drops_since_rx: [u16; DropReason::COUNT],
     is_dropping: bool,
     refused: Option<SocketAddr>,
+    /// A link whose other end is there.
+    pub(crate) linked: bool,
 }
 
 impl Transport {
@@ -68,6 +71,7 @@ impl Transport {
             drops_since_rx: [0; DropReason::COUNT],
             is_dropping: false,
             refused: None,
+            linked: false,
         }
     }
 
@@ -119,6 +123,14 @@ impl Transport {
         self.tx_bytes += bytes;
     }
 
+    /// Where RTP is sent.
+    pub(crate) fn destination(&self) -> Option<SocketAddr> {
+        match &self.spec.kind {
+            TransportKind::Udp(_) => self.source.destination(),
+            TransportKind::Link(_) => self.linked.then_some(links::THROUGH),
+        }
+    }
+
     /// Where RTCP goes; what passes a link has been reported on already.
     pub(crate) fn rtcp_mode(&self) -> RtcpMode {
         self.spec.udp().map_or(RtcpMode::Off, |udp| udp.rtcp)
@@ -161,6 +173,7 @@ impl Transport {
             drops: self.drops.map(u64::from),
             drops_since_rx: self.drops_since_rx.map(u64::from),
             refused: self.refused,
+            linked: self.linked,
         }
     }
 }

@@ -8,6 +8,7 @@
 mod acts;
 mod events;
 mod lease;
+mod links;
 mod ports;
 mod prepare;
 mod prompts;
@@ -15,6 +16,7 @@ mod recordings;
 mod reload;
 mod session;
 mod status;
+mod taps;
 mod wav;
 
 use std::{
@@ -35,10 +37,12 @@ pub use self::{
     reload::Tuning,
     session::{Described, Summary},
     status::{ControllerState, HostStatus, InterfaceState},
+    taps::{TapPlace, TapReport},
 };
 use self::{
     events::EventRing,
     lease::Leases,
+    links::Links,
     ports::Ports,
     prompts::Prompts,
     session::{Session, Sessions},
@@ -163,6 +167,7 @@ pub struct Host {
     /// Port pairs by interface and address.
     ports: Vec<Vec<Ports>>,
     sessions: Sessions,
+    links: Links,
     leases: Leases,
     events: EventRing,
     prompts: Prompts,
@@ -205,6 +210,7 @@ impl Host {
             random,
             ports,
             sessions: Sessions::default(),
+            links: Links::default(),
             leases: Leases::new(config.lease),
             events: EventRing::new(config.events_keep),
             prompts: Prompts::default(),
@@ -412,6 +418,7 @@ impl Host {
             summary: entry.summary(),
             spec: entry.spec.clone(),
             locals,
+            taps: taps::reports(&entry.taps),
             report,
         })
     }
@@ -426,8 +433,9 @@ impl Host {
             .collect()
     }
 
-    /// Something to tell a worker that no request asked for: call after [`Host::handle_timeout`],
-    /// [`Host::engine_event`], [`Host::hello`], [`Host::renew`] and [`Host::adopt`].
+    /// Something to tell a worker beside what a request asked for: call after [`Host::handle_timeout`],
+    /// [`Host::engine_event`], [`Host::hello`], [`Host::renew`] and [`Host::adopt`], and, once its own message is on its way,
+    /// after [`Host::commit`] and [`Host::delete`].
     pub fn poll_order(&mut self) -> Option<(usize, Command)> {
         self.orders.pop_front()
     }
@@ -469,6 +477,13 @@ impl Host {
     }
 
     fn end(&mut self, key: SessionKey, reason: EndReason) -> usize {
+        if let Some(session) = self.sessions.by_key(key) {
+            let (links, orders) = (&mut self.links, &mut self.orders);
+            links.end(&session.name, &mut |worker, command| {
+                orders.push_back((worker, command))
+            });
+            session.taps.iter().for_each(|rings| rings.port.close());
+        }
         self.sessions
             .begin_end(key, reason)
             .expect("only sessions that exist are ended")

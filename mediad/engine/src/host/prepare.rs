@@ -10,15 +10,18 @@ use rtp::time::Now;
 
 use super::{
     Host,
+    links::Walk,
     ports::NotFree,
     prompts, recordings,
     session::{Local, Session},
+    taps,
 };
 use crate::{
-    command::{Commit, EndpointStream, Prompt, RecorderFeed, SessionKey},
+    command::{Commit, EndpointStream, Prompt, RecorderFeed, SessionKey, TransportLink},
     graph::{self, OptionsPatch, Patch},
+    limits,
     refusal::Refusal,
-    spec::{Family, Name, NodeKind, RtcpMode, SessionOptions, SessionSpec, TransportKind, UdpSpec},
+    spec::{Family, Name, NodeKind, RtcpMode, SessionOptions, SessionSpec, UdpSpec},
 };
 
 /// An edit that was found good, with the ports it took. Give it to [`Host::commit`] or [`Host::abort`].
@@ -142,7 +145,7 @@ impl Host {
         };
         let options = self.options(current.map(|s| s.spec.options), patch.options.as_ref());
         let spec = graph::next(current.map(|s| &*s.spec), &patch, options)?;
-        check_taps(&spec)?;
+        self.check_links(&patch.session, &spec)?;
         let kept: Vec<Local> = match current {
             Some(session) => session
                 .local
@@ -267,11 +270,14 @@ impl Host {
             local: locals,
             streams: streams.clone(),
             prompts: prompts.clone(),
+            taps: taps::rings(&spec, Vec::new()),
             cname,
             labels: labels.into_boxed_slice(),
             acts: Default::default(),
             orphaned_at: None,
         };
+        let links = self.update_links(&session.name, worker, &spec, &[]);
+        let taps = session.taps.clone();
         let applied = self.applied(&session);
         self.sessions.insert(session);
         let commit = Commit {
@@ -279,9 +285,11 @@ impl Host {
             name: patch.session,
             spec,
             sockets: Vec::new(),
+            links,
             streams,
             prompts,
             recordings,
+            taps,
         };
         Committed {
             worker,
@@ -306,7 +314,10 @@ impl Host {
         let old = session.spec.clone();
         let labels = patch.options.map(|o| o.labels.into_boxed_slice());
         let labels_changed = labels.as_ref().is_some_and(|labels| *labels != session.labels);
-        let graph_changed = *old != *spec || session.local != locals;
+        // A link that was removed and put in one breath is another one.
+        let anew = &patch.remove_transports;
+        let link_anew = |id: &Name| spec.transport(id).is_some_and(|t| t.link().is_some());
+        let graph_changed = *old != *spec || session.local != locals || anew.iter().any(link_anew);
         let gone: Vec<Local> = session
             .local
             .iter()
@@ -327,11 +338,13 @@ impl Host {
             session.local = locals;
             session.prompts = prompts.clone();
             session.streams = streams;
+            session.taps = taps::rings(&spec, std::mem::take(&mut session.taps));
             session.revision += u64::from(graph_changed || labels_changed);
             if let Some(labels) = labels {
                 session.labels = labels;
             }
         });
+        let links = self.update_links(&patch.session, worker, &spec, anew);
         let session = self.sessions.by_key(key).expect("edited above");
         let commit = graph_changed.then(|| {
             Box::new(Commit {
@@ -339,9 +352,11 @@ impl Host {
                 name: patch.session,
                 spec,
                 sockets: Vec::new(),
+                links,
                 streams: fresh,
                 prompts,
                 recordings,
+                taps: session.taps.clone(),
             })
         });
         Committed {
@@ -349,6 +364,45 @@ impl Host {
             commit,
             applied: self.applied(session),
         }
+    }
+
+    /// The sessions at the far ends of links exist or will; whatever passes them must come to an end.
+    fn check_links(&self, name: &Name, spec: &SessionSpec) -> Result<(), Refusal> {
+        let ends = spec.transports.iter().filter(|t| t.link().is_some()).count();
+        let known = self.links.count_of(name);
+        if self.links.count() - known + ends > limits::LINKS_MAX {
+            return Err(Refusal::TooMany {
+                subject: format!("session:{name}"),
+                what: "ends of links with those of other sessions",
+                count: self.links.count() - known + ends,
+                max: limits::LINKS_MAX,
+            });
+        }
+        if ends == 0 {
+            return Ok(());
+        }
+        Walk::check(name, spec, |other: &Name| {
+            if other == name {
+                return Some((name, spec));
+            }
+            let other = self.sessions.find(other)?;
+            Some((&other.name, &*other.spec))
+        })
+    }
+
+    /// Gives the new ends; the workers are told by [`Host::poll_order`].
+    fn update_links(
+        &mut self,
+        name: &Name,
+        worker: usize,
+        spec: &SessionSpec,
+        anew: &[Name],
+    ) -> Vec<TransportLink> {
+        let orders = &mut self.orders;
+        self.links
+            .update(name, worker, spec, anew, &mut |worker, command| {
+                orders.push_back((worker, command));
+            })
     }
 
     fn target(&mut self, now: Now, patch: &Patch) -> Result<Target, Refusal> {
@@ -426,15 +480,7 @@ impl Host {
     fn take_ports(&mut self, now: Now, prepared: &mut Prepared, kept: &[Local]) -> Result<(), Refusal> {
         let spec = prepared.spec.clone();
         for transport in &spec.transports {
-            let udp = match &transport.kind {
-                TransportKind::Udp(udp) => udp,
-                TransportKind::Link(_) => {
-                    return Err(Refusal::Unimplemented {
-                        subject: format!("transport:{}", transport.id),
-                        what: "a link to another session",
-                    });
-                }
-            };
+            let Some(udp) = transport.udp() else { continue };
             let local = match kept.iter().find(|local| local.transport == transport.id) {
                 Some(local) => local.clone(),
                 None => {
@@ -593,20 +639,6 @@ fn requested_port(transport: &Name, port: u16, address: IpAddr, why: NotFree) ->
         port,
         address,
         state: why.text(),
-    }
-}
-
-fn check_taps(spec: &SessionSpec) -> Result<(), Refusal> {
-    match spec
-        .nodes
-        .iter()
-        .find(|node| matches!(node.kind, NodeKind::Tap(_)))
-    {
-        None => Ok(()),
-        Some(node) => Err(Refusal::Unimplemented {
-            subject: format!("node:{}", node.id),
-            what: "a tap",
-        }),
     }
 }
 

@@ -7,9 +7,9 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::{EndReason, LocalAddress, acts::ActReplies};
+use super::{EndReason, LocalAddress, acts::ActReplies, taps::TapReport};
 use crate::{
-    command::{EndpointStream, Prompt, SessionKey, SessionReport},
+    command::{EndpointStream, Prompt, SessionKey, SessionReport, TapRings},
     graph::Owner,
     refusal::Refusal,
     spec::{Name, SessionSpec},
@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) streams: Vec<EndpointStream>,
     /// What its players play.
     pub(super) prompts: Vec<Arc<Prompt>>,
+    /// The rings of its taps.
+    pub(super) taps: Vec<TapRings>,
     pub(super) cname: Name,
     pub(super) labels: Box<[(Box<str>, Box<str>)]>,
     pub(super) acts: ActReplies,
@@ -81,6 +83,8 @@ pub struct Described {
     pub spec: Arc<SessionSpec>,
     /// Local addresses, in the order of the spec's transports.
     pub locals: Vec<LocalAddress>,
+    /// Its taps.
+    pub taps: Vec<TapReport>,
     /// What its worker says.
     pub report: SessionReport,
 }

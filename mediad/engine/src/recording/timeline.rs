@@ -1,6 +1,6 @@
 //! The one timeline of a recording: every leg's samples at the time the host heard them, until they are final.
 
-use codecs::mix;
+use codecs::mix::{self, Limiter};
 
 use super::{
     leg::{Content, Leg, LegReport, Track, Workbench},
@@ -40,6 +40,8 @@ struct Ahead {
     left: Box<[i32]>,
     /// Empty for mono.
     right: Box<[i32]>,
+    /// Of each side.
+    limiters: [Limiter; 2],
     /// Samples in use.
     filled: usize,
 }
@@ -57,6 +59,7 @@ impl Timeline {
                 written: 0,
                 left: zeros(samples),
                 right: zeros(if stereo { samples } else { 0 }),
+                limiters: [Limiter::new(); 2],
                 filled: 0,
             },
             pauses: Vec::new(),
@@ -247,10 +250,10 @@ impl Ahead {
         while done < count {
             let end = (done + PIECE).min(count);
             let pcm = &mut left[..end - done];
-            mix::all(&self.left[done..end], pcm);
+            self.limiters[0].all(&self.left[done..end], pcm);
             if stereo {
                 let other = &mut right[..end - done];
-                mix::all(&self.right[done..end], other);
+                self.limiters[1].all(&self.right[done..end], other);
                 for ((pair, l), r) in both.as_chunks_mut::<2>().0.iter_mut().zip(&*pcm).zip(&*other) {
                     *pair = [*l, *r];
                 }

@@ -15,6 +15,8 @@ const HZ: u32 = 8_000;
 pub(crate) struct Voice {
     number: u32,
     pub(crate) silent: bool,
+    /// Amplitude.
+    pub(crate) loud: f64,
     kind: CodecKind,
     encoder: Encoder,
     sine: Oscillator,
@@ -30,6 +32,7 @@ impl Voice {
         Self {
             number,
             silent: false,
+            loud: LOUD,
             kind,
             encoder: Encoder::new(kind, rate, &opus::Settings::default()).expect("a rate it runs at"),
             sine: Oscillator::new(hz, rate),
@@ -44,7 +47,7 @@ impl Voice {
     /// The next packet.
     pub(crate) fn packet(&mut self) -> Vec<u8> {
         let samples = CodecKind::frame_samples(rate(self.kind), 20);
-        let loud = if self.silent { 0.0 } else { LOUD };
+        let loud = if self.silent { 0.0 } else { self.loud };
         let pcm: Vec<i16> = (0..samples)
             .map(|_| (f64::from(self.sine.next_value()) * loud) as i16)
             .collect();
@@ -151,6 +154,20 @@ impl Ear {
             .iter()
             .map(|hz| (*hz as u32, goertzel::amplitude(part, *hz, HZ)))
             .collect()
+    }
+
+    /// The amplitude of a tone where it is loudest, in parts of 100 ms.
+    pub(crate) fn loudest(&self, hz: f64) -> f64 {
+        let parts = self.pcm.chunks_exact(800);
+        parts
+            .map(|part| goertzel::amplitude(part, hz, HZ))
+            .fold(0.0, f64::max)
+    }
+
+    /// The largest step from one sample to the next.
+    pub(crate) fn steepest(&self) -> f64 {
+        let step = |pair: &[i16]| (f64::from(pair[1]) - f64::from(pair[0])).abs();
+        self.pcm.windows(2).map(step).fold(0.0, f64::max)
     }
 
     /// Exactly `expected` is heard of `tones`, each within a decibel of its amplitude.

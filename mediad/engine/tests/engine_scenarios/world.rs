@@ -8,15 +8,15 @@ use std::{
 
 use media_engine::{
     command::{
-        Command, Commit, DropReason, EndpointReport, EndpointStream, EngineEvent, EventKind, Prompt,
-        RecorderFeed, Reply, ReplyToken, SessionKey, SessionReport, SocketId, TransportReport,
-        TransportSockets,
+        Command, Commit, DropReason, EndpointReport, EndpointStream, EngineEvent, EventKind, LinkId, Prompt,
+        RecorderFeed, Reply, ReplyToken, SessionKey, SessionReport, SocketId, TapRings, TransportLink,
+        TransportReport, TransportSockets,
     },
     engine::{Egress, Engine, EngineConfig},
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat, PlayItem,
-        PlaySource, PlayerSpec, RoomSpec, RtcpMode, SessionOptions, SessionSpec, SourcePolicy, TransportKind,
-        TransportSpec, UdpSpec,
+        Codec, Direction, EdgeSpec, EndpointSpec, LinkSpec, Name, NodeKind, NodeSpec, PayloadFormat,
+        PlayItem, PlaySource, PlayerSpec, RoomSpec, RtcpMode, SessionOptions, SessionSpec, SourcePolicy,
+        TransportKind, TransportSpec, UdpSpec,
     },
 };
 use rtp::{
@@ -85,6 +85,8 @@ pub(crate) struct World {
     pub(crate) prompts: Vec<Arc<Prompt>>,
     /// Given with the next commit.
     pub(crate) recordings: Vec<RecorderFeed>,
+    /// Given with every commit.
+    pub(crate) taps: Vec<TapRings>,
     tokens: u64,
 }
 
@@ -109,6 +111,7 @@ impl World {
             },
             prompts: Vec::new(),
             recordings: Vec::new(),
+            taps: Vec::new(),
             tokens: 0,
         }
     }
@@ -124,8 +127,10 @@ impl World {
             spec,
             sockets,
             streams,
+            links: graph.links(before.as_ref()),
             prompts: self.prompts.clone(),
             recordings: std::mem::take(&mut self.recordings),
+            taps: self.taps.clone(),
         };
         self.engine
             .handle_command(self.now, Command::Commit(Box::new(commit)), &mut self.wire);
@@ -237,6 +242,8 @@ pub(crate) struct Party {
     pub(crate) source: SourcePolicy,
     pub(crate) ptime_ms: u8,
     pub(crate) detect_talk: bool,
+    /// It rides on this end of a link rather than on a socket.
+    pub(crate) link: Option<LinkId>,
 }
 
 impl Party {
@@ -253,6 +260,15 @@ impl Party {
             source: SourcePolicy::Learn,
             ptime_ms: 20,
             detect_talk: false,
+            link: None,
+        }
+    }
+
+    /// On an end of a link.
+    pub(crate) fn linked(id: &'static str, number: u32, link: u64) -> Self {
+        Self {
+            link: Some(LinkId(link)),
+            ..Self::new(id, number)
         }
     }
 
@@ -405,6 +421,17 @@ impl Graph {
         }
     }
 
+    fn links(&self, before: Option<&SessionReport>) -> Vec<TransportLink> {
+        let is_new =
+            |id: &Name| !before.is_some_and(|before| before.transports.iter().any(|t| t.transport == *id));
+        let link = |party: &Party| {
+            let transport = Self::transport_id(party);
+            let link = party.link.filter(|_| is_new(&transport))?;
+            Some(TransportLink { transport, link })
+        };
+        self.endpoints.iter().filter_map(link).collect()
+    }
+
     pub(crate) fn resources(
         &self,
         before: Option<&SessionReport>,
@@ -416,7 +443,7 @@ impl Graph {
         let new_transports = self
             .endpoints
             .iter()
-            .filter(|party| !has_transport(&Self::transport_id(party)));
+            .filter(|party| party.link.is_none() && !has_transport(&Self::transport_id(party)));
         let sockets = new_transports.map(|party| TransportSockets {
             transport: Self::transport_id(party),
             rtp: party.rtp(),
@@ -433,6 +460,15 @@ impl Graph {
 }
 
 fn transport(party: &Party) -> TransportSpec {
+    if party.link.is_some() {
+        return TransportSpec {
+            id: Graph::transport_id(party),
+            kind: TransportKind::Link(LinkSpec {
+                peer_session: "far".into(),
+                peer_transport: "end".into(),
+            }),
+        };
+    }
     TransportSpec {
         id: Graph::transport_id(party),
         kind: TransportKind::Udp(UdpSpec {

@@ -1,0 +1,270 @@
+//! Listeners that hear the same in the same format: one mix and one encoding for all, and for those who are part of
+//! what they hear one of their own while they speak.
+
+use codecs::mix::{Gain, Limiter, Ramp};
+
+use super::{
+    encoding::Encoding,
+    mixer::Source,
+    plan,
+    slab::Key,
+    sum::{Own, Sum},
+};
+use crate::spec::PayloadFormat;
+
+/// A member who was heard so many ticks ago still gets a mix of its own where encoders have a memory.
+const SPEAKING_TICKS: u32 = 50;
+/// So much is encoded for nobody by an encoder that begins in the middle.
+const RECENT_TICKS: usize = 3;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) format: plan::Format,
+    pub(crate) terms: Box<[Term]>,
+    pub(crate) encoding: Option<Encoding>,
+    limiter: Limiter,
+    /// What it heard in the latest ticks, where encoders need that to begin in the middle.
+    recent: Box<[i16]>,
+    pub(crate) listeners: Box<[Listener]>,
+}
+
+/// Part of what a group hears.
+#[derive(Debug)]
+pub(crate) struct Term {
+    pub(crate) of: TermOf,
+    pub(crate) gain: Gain,
+    /// The gain's course in this tick.
+    ramp: Ramp,
+}
+
+/// What a term is, by its place in the mixer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TermOf {
+    Sum(u32),
+    Source(u32),
+}
+
+impl Term {
+    /// From `before` to `gain`.
+    pub(crate) fn new(of: TermOf, before: i32, gain: i32) -> Self {
+        let mut course = Gain::new(before);
+        course.set(gain);
+        Self {
+            of,
+            gain: course,
+            ramp: Ramp::UNITY,
+        }
+    }
+}
+
+/// Somebody who hears a group's mix.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) endpoint: Key,
+    /// Its own voice in the sums it hears, which it is not to hear: sum and place among its inputs.
+    pub(crate) own: Box<[(u32, u32)]>,
+    /// For its own mix while it speaks; unset where encoders have no memory.
+    pub(crate) encoding: Option<Box<Encoding>>,
+    limiter: Limiter,
+    /// It had a mix of its own in the latest tick.
+    spoke: bool,
+}
+
+impl Listener {
+    pub(crate) fn new(endpoint: Key, own: Vec<(u32, u32)>, encoding: Option<Box<Encoding>>) -> Self {
+        Self {
+            endpoint,
+            own: own.into(),
+            encoding,
+            limiter: Limiter::new(),
+            spoke: false,
+        }
+    }
+}
+
+/// One payload for one listener.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) listener: Key,
+    pub(crate) format: &'a PayloadFormat,
+    /// Its length on the clock of the format.
+    pub(crate) ticks: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// Space for one mix.
+#[derive(Debug)]
+pub(crate) struct Work {
+    total: Box<[i32]>,
+    frame: Box<[i16]>,
+}
+
+impl Work {
+    pub(crate) fn new(samples: usize) -> Self {
+        Self {
+            total: vec![0; samples].into(),
+            frame: vec![0; samples].into(),
+        }
+    }
+
+    /// A sum on its own.
+    pub(crate) fn limited(&mut self, sum: &[i32], limiter: &mut Limiter) -> &[i16] {
+        limiter.all(sum, &mut self.frame);
+        &self.frame
+    }
+}
+
+impl From<plan::Term> for TermOf {
+    fn from(term: plan::Term) -> Self {
+        match term {
+            plan::Term::Sum(sum, _) => Self::Sum(sum),
+            plan::Term::Source(source, _) => Self::Source(source),
+        }
+    }
+}
+
+impl Group {
+    pub(crate) fn new(
+        plan: &plan::Group,
+        terms: Vec<Term>,
+        listeners: Vec<Listener>,
+        encoding: Option<Encoding>,
+        samples: usize,
+    ) -> Self {
+        let has_speakers = listeners.iter().any(|listener| listener.encoding.is_some());
+        let needs_recent = has_speakers && encoding.as_ref().is_some_and(Encoding::needs_recent);
+        let recent = if needs_recent { RECENT_TICKS * samples } else { 0 };
+        Self {
+            recent: vec![0; recent].into(),
+            format: (plan.format.clone(), plan.ptime_ms),
+            terms: terms.into(),
+            encoding,
+            limiter: Limiter::new(),
+            listeners: listeners.into(),
+        }
+    }
+
+    /// Encodes what every listener hears in this tick and gives it to `send`.
+    pub(crate) fn encode(
+        &mut self,
+        sources: &[Source],
+        sums: &[Sum],
+        work: &mut Work,
+        send: &mut impl FnMut(Outgoing<'_>),
+    ) {
+        let Self {
+            format: (format, ptime_ms),
+            terms,
+            encoding: Some(shared),
+            limiter,
+            recent,
+            listeners,
+        } = self
+        else {
+            return;
+        };
+        advance(terms, work);
+        let ticks = shared.ticks(*ptime_ms);
+        // A packet may be longer or shorter than a tick: encoders that wait for it to be full are fed always.
+        let limit = if shared.is_stateless() { 0 } else { SPEAKING_TICKS };
+        let before = *limiter;
+        for listener in listeners.iter_mut() {
+            let speaks =
+                |(sum, place): &(u32, u32)| sums[*sum as usize].inputs[*place as usize].silent_ticks <= limit;
+            let spoke = std::mem::replace(&mut listener.spoke, listener.own.iter().any(speaks));
+            if listener.spoke && !spoke {
+                listener.limiter = before;
+                if let Some(encoding) = &mut listener.encoding {
+                    encoding.take_over(shared, recent, work.frame.len());
+                }
+            }
+        }
+        hear(terms, &[], sources, sums, work, limiter);
+        if !recent.is_empty() {
+            let samples = work.frame.len();
+            recent.copy_within(samples.., 0);
+            let newest = recent.len() - samples;
+            recent[newest..].copy_from_slice(&work.frame);
+        }
+        shared.feed(&work.frame);
+        while let Some(payload) = shared.poll_payload() {
+            for listener in listeners.iter().filter(|listener| !listener.spoke) {
+                send(Outgoing {
+                    listener: listener.endpoint,
+                    format,
+                    ticks,
+                    payload,
+                });
+            }
+        }
+        for listener in listeners.iter_mut().filter(|listener| listener.spoke) {
+            hear(terms, &listener.own, sources, sums, work, &mut listener.limiter);
+            let encoding = listener.encoding.as_deref_mut().unwrap_or(shared);
+            encoding.feed(&work.frame);
+            while let Some(payload) = encoding.poll_payload() {
+                send(Outgoing {
+                    listener: listener.endpoint,
+                    format,
+                    ticks,
+                    payload,
+                });
+            }
+        }
+    }
+}
+
+/// A tick begins.
+pub(crate) fn advance(terms: &mut [Term], work: &Work) {
+    for term in terms {
+        term.ramp = term.gain.advance(work.frame.len());
+    }
+}
+
+/// Mixes `terms` without the listener's `own` parts.
+pub(crate) fn hear<'a>(
+    terms: &[Term],
+    own: &[(u32, u32)],
+    sources: &[Source],
+    sums: &[Sum],
+    work: &'a mut Work,
+    limiter: &mut Limiter,
+) -> &'a [i16] {
+    let own_part = |sum: u32| {
+        let place = own.iter().find(|(of, _)| *of == sum).map(|(_, place)| *place);
+        place.map_or(Own::Nothing, |place| sums[sum as usize].part(place, sources))
+    };
+    let mut live = terms.iter().filter(|term| !term.ramp.is_muted());
+    if let (Some(term), None) = (live.next(), live.next())
+        && term.ramp.is_unity()
+    {
+        match term.of {
+            TermOf::Sum(sum) => {
+                let total = &sums[sum as usize].total;
+                match own_part(sum) {
+                    Own::Nothing => limiter.all(total, &mut work.frame),
+                    Own::Plain(own) => limiter.all_but(total, own, &mut work.frame),
+                    Own::Scaled(own) => limiter.all_but(total, own, &mut work.frame),
+                }
+            }
+            TermOf::Source(source) => work.frame.copy_from_slice(&sources[source as usize].frame),
+        }
+        return &work.frame;
+    }
+    work.total.fill(0);
+    for Term { of, ramp, .. } in terms.iter().filter(|term| !term.ramp.is_muted()) {
+        match of {
+            TermOf::Sum(sum) => {
+                ramp.add(&mut work.total, &sums[*sum as usize].total);
+                own_part(*sum).subtract(*ramp, &mut work.total);
+            }
+            TermOf::Source(source) => {
+                let source = &sources[*source as usize];
+                if source.heard {
+                    ramp.add(&mut work.total, &source.frame);
+                }
+            }
+        }
+    }
+    limiter.all(&work.total, &mut work.frame);
+    &work.frame
+}

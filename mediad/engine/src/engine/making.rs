@@ -1,0 +1,434 @@
+//! How a mixer is made out of a plan and the mixer before it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use codecs::mix::{Limiter, gain_from_db};
+
+use super::{
+    decoding::Decoding,
+    encoding::Encoding,
+    group::{Group, Listener, Term, TermOf},
+    mixer::{Feed, Mixer, Parts, Source, Tap},
+    observer::Observer,
+    plan::{self, Mix},
+    playback::Playback,
+    slab::Key,
+    sum::{Input, Sum},
+    tapping::Tapping,
+    tick::TICK_MS,
+};
+use crate::{
+    command::{Prompt, TapRings},
+    spec::{Name, NodeKind, RoomSpec, SessionSpec},
+};
+
+/// Makes one mixer.
+pub(crate) struct Maker<'a> {
+    mix: &'a Mix,
+    spec: &'a SessionSpec,
+    endpoints: &'a [Key],
+    departed: Vec<(Key, Box<Decoding>)>,
+    samples: usize,
+    past: Past,
+    sources: Vec<Source>,
+    source_of: BTreeMap<Name, u32>,
+    sums: Vec<Sum>,
+    tappings: Vec<(&'a plan::Tap, Tapping)>,
+}
+
+/// What somebody hears, by its name: a room or a node of its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Heard {
+    Room(Name),
+    Node(Name),
+}
+
+/// What of a mixer outlives an edit.
+#[derive(Default)]
+struct Past {
+    sources: BTreeMap<Name, Source>,
+    tappings: BTreeMap<Name, Tapping>,
+    /// Members of each room, how loud they were in it and whether they had a place among the loudest.
+    sums: BTreeMap<Name, BTreeMap<Name, (i32, bool)>>,
+    /// What each group heard, and how loud.
+    heard: Vec<BTreeMap<Heard, i32>>,
+    /// The group of each listener.
+    group_of: BTreeMap<Key, usize>,
+    /// Encoders with a memory, by group and by listener, with what they were made for.
+    shared: BTreeMap<usize, (plan::Format, Encoding)>,
+    own: BTreeMap<Key, (plan::Format, Box<Encoding>)>,
+}
+
+impl<'a> Maker<'a> {
+    pub(crate) fn new(mix: &'a Mix, parts: Parts<'a>, before: Option<Mixer>) -> Self {
+        let Parts {
+            spec,
+            endpoints,
+            prompts,
+            rings,
+            departed,
+        } = parts;
+        let mut maker = Self {
+            mix,
+            spec,
+            endpoints,
+            departed,
+            samples: (mix.rate_hz / 1_000 * TICK_MS) as usize,
+            past: Past::of(before, mix.rate_hz),
+            sources: Vec::with_capacity(mix.sources.len()),
+            source_of: BTreeMap::new(),
+            sums: Vec::with_capacity(mix.sums.len()),
+            tappings: Vec::new(),
+        };
+        for tap in &mix.taps {
+            let tapping = maker.tapping(tap, rings);
+            maker.tappings.extend(tapping.map(|tapping| (tap, tapping)));
+        }
+        for at in 0..mix.sources.len() {
+            let source = maker.source(at, prompts);
+            maker.source_of.insert(source.node.id.clone(), at as u32);
+            maker.sources.push(source);
+        }
+        for sum in &mix.sums {
+            let sum = maker.sum(sum);
+            maker.sums.push(sum);
+        }
+        maker
+    }
+
+    pub(crate) fn finish(mut self) -> (Box<[Source]>, Box<[Sum]>) {
+        for sum in self.sums.iter().filter(|sum| sum.is_ranked()) {
+            for input in &sum.inputs {
+                self.sources[input.source as usize].ranked = true;
+            }
+        }
+        (self.sources.into(), self.sums.into())
+    }
+
+    fn tapping(&mut self, plan: &plan::Tap, rings: &[TapRings]) -> Option<Tapping> {
+        let node = &self.spec.nodes[plan.listener.node as usize].id;
+        let port = &rings.iter().find(|rings| rings.node == *node)?.port;
+        let rate_hz = self.mix.rate_hz;
+        let kept = self
+            .past
+            .tappings
+            .remove(node)
+            .filter(|tap| tap.fits(port, rate_hz));
+        kept.or_else(|| Tapping::new(node.clone(), port.clone(), rate_hz))
+    }
+
+    fn tap_of(&self, node: &Name) -> Option<Feed> {
+        let at = self
+            .tappings
+            .iter()
+            .position(|(_, tapping)| tapping.node == *node)?;
+        Some(Feed::Tap(at as u32))
+    }
+
+    /// The taps of the plan.
+    pub(crate) fn taps(&mut self) -> Box<[Tap]> {
+        let tappings = std::mem::take(&mut self.tappings);
+        let tap = |(plan, tapping): (&plan::Tap, Tapping)| {
+            let terms = self.terms(&plan.terms, None);
+            Tap {
+                tapping,
+                own: self.own(&plan.listener, &terms).into(),
+                terms: terms.into(),
+                limiter: Limiter::new(),
+            }
+        };
+        tappings.into_iter().map(tap).collect()
+    }
+
+    fn source(&mut self, at: usize, prompts: &[Arc<Prompt>]) -> Source {
+        let node = self.mix.sources[at];
+        let spec = &self.spec.nodes[node as usize];
+        let before = self.past.sources.remove(&spec.id);
+        let (loudness, watched, playback) = match before {
+            Some(Source {
+                loudness,
+                observer,
+                feed: Feed::Player(playback),
+                ..
+            }) => (loudness, observer, Some(playback)),
+            Some(Source {
+                loudness, observer, ..
+            }) => (loudness, observer, None),
+            None => (0.0, None, None),
+        };
+        let feed = match self.endpoints.get(node as usize).filter(|key| **key != Key::NONE) {
+            Some(key) => Feed::Endpoint(*key),
+            None if matches!(spec.kind, NodeKind::Tap(_)) => self.tap_of(&spec.id).unwrap_or(Feed::None),
+            None => {
+                let new = Playback::new(spec.clone(), prompts.into(), self.mix.rate_hz);
+                Feed::Player(Box::new(match playback {
+                    Some(before) => new.resume(&before),
+                    None => new,
+                }))
+            }
+        };
+        let watches = &self.mix.watches;
+        let watch = watches
+            .binary_search_by_key(&(at as u32), |(source, _)| *source)
+            .ok();
+        Source {
+            observer: watch.map(|at| watched.unwrap_or_else(|| Box::new(Observer::new(watches[at].1)))),
+            node: spec.clone(),
+            feed,
+            frame: vec![0; self.samples].into(),
+            heard: false,
+            ranked: false,
+            loudness,
+            ghost: false,
+        }
+    }
+
+    /// The place of a node's source; one that the plan does not ask for any more is kept as a ghost.
+    fn place_of(&mut self, node: &Name) -> Option<u32> {
+        if let Some(at) = self.source_of.get(node) {
+            return Some(*at);
+        }
+        let mut source = self.past.sources.remove(node)?;
+        if source.ghost || source.frame.len() != self.samples {
+            return None;
+        }
+        source.ghost = true;
+        source.observer = None;
+        if let Feed::Tap(_) = source.feed {
+            source.feed = self.tap_of(node)?;
+        }
+        if let Feed::Endpoint(key) = source.feed
+            && let Some(at) = self.departed.iter().position(|(departed, _)| *departed == key)
+        {
+            source.feed = Feed::Departed(self.departed.swap_remove(at).1);
+        }
+        let at = self.sources.len() as u32;
+        self.source_of.insert(node.clone(), at);
+        self.sources.push(source);
+        Some(at)
+    }
+
+    fn sum(&mut self, plan: &plan::Sum) -> Sum {
+        let room = &self.spec.nodes[plan.room as usize];
+        let top = match &room.kind {
+            NodeKind::Room(RoomSpec { top_talkers, .. }) => *top_talkers,
+            NodeKind::Endpoint(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => None,
+        };
+        let mut past = self.past.sums.remove(&room.id);
+        let was_summed = past.is_some();
+        let mut talked = Vec::new();
+        let mut inputs = Vec::with_capacity(plan.inputs.len());
+        for (place, (source, db)) in (0..).zip(&plan.inputs) {
+            let member = &self.sources[*source as usize].node.id;
+            let before = past.as_mut().and_then(|past| past.remove(member));
+            if before.is_some_and(|(_, talked)| talked) {
+                talked.push(place);
+            }
+            // Who is new in a room that sounds, or has to be chosen first, comes in softly.
+            let softly = (was_summed || top.is_some()).then_some(0);
+            let from = before.map(|(gain, _)| gain).or(softly);
+            inputs.push(Input::new(*source, gain_from_db(*db), from));
+        }
+        self.fade(&mut inputs, past.unwrap_or_default());
+        Sum::new(room.id.clone(), inputs, top, &talked, self.samples)
+    }
+
+    /// Members who left their room are heard for one more tick.
+    fn fade(&mut self, inputs: &mut Vec<Input>, past: BTreeMap<Name, (i32, bool)>) {
+        for (member, (gain, _)) in past.into_iter().filter(|(_, (gain, _))| *gain > 0) {
+            if let Some(source) = self.place_of(&member) {
+                inputs.push(Input::new(source, 0, Some(gain)));
+            }
+        }
+    }
+
+    /// Where something that was heard is now, so that it can fade.
+    fn ghost_of(&mut self, heard: &Heard) -> Option<TermOf> {
+        match heard {
+            Heard::Node(node) => self.place_of(node).map(TermOf::Source),
+            Heard::Room(room) => {
+                if let Some(at) = self.sums.iter().position(|sum| sum.room == *room) {
+                    return Some(TermOf::Sum(at as u32));
+                }
+                let past = self.past.sums.remove(room)?;
+                let mut inputs = Vec::new();
+                for (member, (gain, _)) in past.into_iter().filter(|(_, (gain, _))| *gain > 0) {
+                    if let Some(source) = self.place_of(&member) {
+                        inputs.push(Input::new(source, gain, None));
+                    }
+                }
+                let mut sum = Sum::new(room.clone(), inputs, None, &[], self.samples);
+                sum.ghost = true;
+                self.sums.push(sum);
+                Some(TermOf::Sum(self.sums.len() as u32 - 1))
+            }
+        }
+    }
+
+    /// The groups of the plan. Listeners of one that heard something else before glide from there, apart from the others
+    /// until the next edit.
+    pub(crate) fn groups(&mut self) -> Box<[Group]> {
+        let mut groups = Vec::with_capacity(self.mix.groups.len());
+        for plan in &self.mix.groups {
+            let mut by_past: BTreeMap<Option<BTreeMap<Heard, i32>>, Vec<&plan::Listener>> = BTreeMap::new();
+            for listener in &plan.listeners {
+                let key = self.key(listener);
+                let past = self
+                    .past
+                    .group_of
+                    .get(&key)
+                    .map(|group| self.past.heard[*group].clone());
+                by_past.entry(past).or_default().push(listener);
+            }
+            for (past, listeners) in by_past {
+                let terms = self.terms(&plan.terms, past);
+                groups.push(self.group(plan, terms, &listeners));
+            }
+        }
+        groups.into()
+    }
+
+    fn terms(&mut self, plan: &[plan::Term], past: Option<BTreeMap<Heard, i32>>) -> Vec<Term> {
+        let heard_before = past.is_some();
+        let mut past = past.unwrap_or_default();
+        let mut terms = Vec::with_capacity(plan.len());
+        for term in plan {
+            let (of, heard, db) = match term {
+                plan::Term::Sum(sum, db) => {
+                    let room = self.sums[*sum as usize].room.clone();
+                    (TermOf::Sum(*sum), Heard::Room(room), *db)
+                }
+                plan::Term::Source(source, db) => {
+                    let node = self.sources[*source as usize].node.id.clone();
+                    (TermOf::Source(*source), Heard::Node(node), *db)
+                }
+            };
+            let gain = gain_from_db(db);
+            let fresh = if heard_before { 0 } else { gain };
+            terms.push(Term::new(of, past.remove(&heard).unwrap_or(fresh), gain));
+        }
+        for (heard, gain) in past.into_iter().filter(|(_, gain)| *gain > 0) {
+            if let Some(of) = self.ghost_of(&heard) {
+                terms.push(Term::new(of, gain, 0));
+            }
+        }
+        terms
+    }
+
+    fn group(&mut self, plan: &plan::Group, terms: Vec<Term>, listeners: &[&plan::Listener]) -> Group {
+        let format = (plan.format.clone(), plan.ptime_ms);
+        let groups = listeners
+            .iter()
+            .filter_map(|listener| self.past.group_of.get(&self.key(listener)).copied());
+        // Most of its listeners know the encoder of the largest group before.
+        let mut known: BTreeMap<usize, usize> = BTreeMap::new();
+        groups.for_each(|group| *known.entry(group).or_default() += 1);
+        let known = known
+            .into_iter()
+            .filter(|(group, _)| {
+                self.past
+                    .shared
+                    .get(group)
+                    .is_some_and(|(made, _)| *made == format)
+            })
+            .max_by_key(|(_, count)| *count);
+        let kept = known.and_then(|(group, _)| self.past.shared.remove(&group));
+        let encoding = kept
+            .map(|(_, encoding)| encoding)
+            .or_else(|| Encoding::new(plan, self.mix.rate_hz));
+        let has_memory = encoding.as_ref().is_some_and(|encoding| !encoding.is_stateless());
+        let listeners = listeners
+            .iter()
+            .map(|listener| {
+                let endpoint = self.key(listener);
+                let own = self.own(listener, &terms);
+                let kept = self
+                    .past
+                    .own
+                    .remove(&endpoint)
+                    .filter(|(made, _)| *made == format);
+                let encoding = (has_memory && !own.is_empty()).then(|| match kept {
+                    Some((_, encoding)) => Some(encoding),
+                    None => Encoding::new(plan, self.mix.rate_hz).map(Box::new),
+                });
+                Listener::new(endpoint, own, encoding.flatten())
+            })
+            .collect();
+        Group::new(plan, terms, listeners, encoding, self.samples)
+    }
+
+    /// Its own voice in what it hears: as planned, and where it fades.
+    fn own(&self, listener: &plan::Listener, terms: &[Term]) -> Vec<(u32, u32)> {
+        let mut own = listener.own.clone();
+        let name = &self.spec.nodes[listener.node as usize].id;
+        let Some(source) = self.source_of.get(name) else {
+            return own;
+        };
+        for term in terms {
+            let TermOf::Sum(sum) = term.of else { continue };
+            if own.iter().any(|(planned, _)| *planned == sum) {
+                continue;
+            }
+            let planned = self.mix.sums.get(sum as usize).map_or(0, |sum| sum.inputs.len());
+            let ghosts = &self.sums[sum as usize].inputs[planned..];
+            if let Some(at) = ghosts.iter().position(|input| input.source == *source) {
+                own.push((sum, (planned + at) as u32));
+            }
+        }
+        own
+    }
+
+    fn key(&self, listener: &plan::Listener) -> Key {
+        let key = self.endpoints.get(listener.node as usize);
+        key.copied().unwrap_or(Key::NONE)
+    }
+}
+
+impl Past {
+    fn of(before: Option<Mixer>, rate_hz: u32) -> Self {
+        let mut past = Self::default();
+        let Some(before) = before else { return past };
+        let names: Vec<Name> = before
+            .sources
+            .iter()
+            .map(|source| source.node.id.clone())
+            .collect();
+        let rooms: Vec<Name> = before.sums.iter().map(|sum| sum.room.clone()).collect();
+        for sum in before.sums.into_iter().filter(|sum| !sum.ghost) {
+            let member = |(place, input): (u32, &Input)| {
+                let talked = sum.talkers().contains(&place);
+                (names[input.source as usize].clone(), (input.gain(), talked))
+            };
+            let members = (0..).zip(&sum.inputs).map(member).collect();
+            past.sums.insert(sum.room.clone(), members);
+        }
+        let taps = before.taps.into_iter();
+        past.tappings = taps.map(|tap| (tap.tapping.node.clone(), tap.tapping)).collect();
+        for source in before.sources {
+            past.sources.insert(source.node.id.clone(), source);
+        }
+        for (at, group) in before.groups.into_iter().enumerate() {
+            let heard = |term: &Term| {
+                let heard = match term.of {
+                    TermOf::Sum(sum) => Heard::Room(rooms[sum as usize].clone()),
+                    TermOf::Source(source) => Heard::Node(names[source as usize].clone()),
+                };
+                (heard, term.gain.value())
+            };
+            // What has faded was not heard any more.
+            let terms = group.terms.iter().filter(|term| !term.gain.is_muted());
+            past.heard.push(terms.map(heard).collect());
+            let format = group.format;
+            for listener in group.listeners {
+                past.group_of.insert(listener.endpoint, at);
+                if let Some(encoding) = listener.encoding.filter(|_| before.rate_hz == rate_hz) {
+                    past.own.insert(listener.endpoint, (format.clone(), encoding));
+                }
+            }
+            if let Some(encoding) = group.encoding.filter(|_| before.rate_hz == rate_hz) {
+                past.shared.insert(at, (format, encoding));
+            }
+        }
+        past
+    }
+}
