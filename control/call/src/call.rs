@@ -135,6 +135,8 @@ pub(crate) enum Side {
     Transferor,
     /// Who takes another's place by INVITE with Replaces.
     Newcomer,
+    /// A member of a conference; the number is the member's.
+    Member,
 }
 
 /// How a call came to its end.
@@ -311,7 +313,7 @@ impl Call {
             stage: Stage::Preparing,
             queue: match &destination {
                 Destination::Queue(queue) => Some(queue.clone()),
-                Destination::User(_) => None,
+                Destination::User(_) | Destination::Room(_) => None,
             },
             destination,
             from: caller.address.clone(),
@@ -361,6 +363,7 @@ impl Call {
             Side::Callee => self.callee.as_ref(),
             Side::Transferor => self.transfer.as_ref().map(|transfer| &transfer.leg),
             Side::Newcomer => self.newcomer.as_ref().map(|newcomer| &newcomer.leg),
+            Side::Member => None,
         }
     }
 
@@ -370,6 +373,7 @@ impl Call {
             Side::Callee => self.callee.as_mut(),
             Side::Transferor => self.transfer.as_mut().map(|transfer| &mut transfer.leg),
             Side::Newcomer => self.newcomer.as_mut().map(|newcomer| &mut newcomer.leg),
+            Side::Member => None,
         }
     }
 
@@ -378,7 +382,7 @@ impl Call {
         match side {
             Side::Caller => self.callee.as_ref(),
             Side::Callee => Some(&self.caller),
-            Side::Transferor | Side::Newcomer => None,
+            Side::Transferor | Side::Newcomer | Side::Member => None,
         }
     }
 
@@ -399,6 +403,7 @@ impl Call {
     pub(crate) fn role(&self, seat: Side) -> Side {
         match (seat, self.is_turned) {
             (Side::Caller, false) | (Side::Callee | Side::Transferor, true) => Side::Caller,
+            (Side::Member, _) => Side::Member,
             (Side::Caller, true) | (Side::Callee | Side::Transferor | Side::Newcomer, _) => Side::Callee,
         }
     }
@@ -408,7 +413,7 @@ impl Call {
         match (side, self.is_turned) {
             (Side::Caller, false) | (Side::Callee, true) => EndedBy::Caller,
             (Side::Caller, true) | (Side::Callee, false) => EndedBy::Callee,
-            (Side::Transferor | Side::Newcomer, _) => EndedBy::System,
+            (Side::Transferor | Side::Newcomer | Side::Member, _) => EndedBy::System,
         }
     }
 }

@@ -17,6 +17,9 @@ pub struct CallDetail {
     pub to: String,
     /// The queue, if it went to one.
     pub queue: Option<String>,
+    /// The conference room, if it went to one.
+    #[serde(default)]
+    pub room: Option<String>,
     /// Who answered.
     pub answered_by: Option<String>,
     /// Everybody whose phones rang, in order.

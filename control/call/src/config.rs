@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::{
     limits,
     pool::HostId,
-    services::{Music, Transfers},
+    services::{Conferences, Music, Transfers},
 };
 
 /// The settings of a [`Controller`](crate::Controller), as they stand in the file. Times are in seconds.
@@ -52,6 +52,8 @@ pub struct Config {
     pub agents: Agents,
     /// Music and tones.
     pub music: Music,
+    /// Meetings.
+    pub conferences: Conferences,
 }
 
 impl Default for Config {
@@ -72,6 +74,7 @@ impl Default for Config {
             calls: Calls::default(),
             agents: Agents::default(),
             music: Music::default(),
+            conferences: Conferences::default(),
         }
     }
 }
@@ -362,6 +365,7 @@ impl Config {
         self.check_accounts()?;
         self.check_queues()?;
         self.check_media()?;
+        self.conferences.check()?;
         let bounds = &self.registration;
         if bounds.expires_min_s > bounds.expires_default_s || bounds.expires_default_s > bounds.expires_max_s
         {
@@ -542,7 +546,7 @@ fn check_codecs(key: &str, names: &[String]) -> Result<(), ConfigError> {
     }
 }
 
-fn invalid(key: &str, value: &str, problem: &'static str, remedy: &'static str) -> ConfigError {
+pub(crate) fn invalid(key: &str, value: &str, problem: &'static str, remedy: &'static str) -> ConfigError {
     ConfigError::Invalid {
         key: key.to_owned(),
         value: value.to_owned(),

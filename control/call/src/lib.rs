@@ -30,6 +30,7 @@ pub mod services;
 
 mod call;
 mod calls;
+mod conference;
 mod controller;
 mod leg;
 mod media;
@@ -41,8 +42,8 @@ mod scene;
 
 pub use config::{Config, ConfigError};
 pub use controller::{
-    AgentLive, CallLive, CallStage, Controller, Counters, Live, MediaInput, Now, Output, QueueLive,
-    RegistrationLive, SessionFound,
+    AgentLive, CallLive, CallStage, ConferenceLive, Controller, Counters, Live, MediaInput, MemberLive, Now,
+    Output, QueueLive, RegistrationLive, SessionFound,
 };
 pub use journal::{Record, RecordKind};
 pub use pool::{HostId, HostView};

@@ -6,7 +6,7 @@ use sip::{
     uri::{Host, Uri},
 };
 
-use crate::{config::Config, domain::Name, registrar::Registrar};
+use crate::{config::Config, domain::Name, registrar::Registrar, services::Conferences};
 
 /// Whom a call is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(crate) enum Destination {
     User(Name),
     /// The agents of a queue, one after the other.
     Queue(Name),
+    /// Whoever else dialled the same room.
+    Room(Name),
 }
 
 /// The hosts that are ours, and what is dialled there.
@@ -22,6 +24,7 @@ pub(crate) enum Destination {
 pub(crate) struct Routing {
     hosts: Vec<Host>,
     queues: Vec<Name>,
+    conferences: Conferences,
 }
 
 impl Routing {
@@ -39,6 +42,7 @@ impl Routing {
             .filter_map(|name| Host::parse(Bytes::from(name)));
         Self {
             hosts: hosts.collect(),
+            conferences: config.conferences.clone(),
             queues: config
                 .queues
                 .iter()
@@ -64,6 +68,9 @@ impl Routing {
         let user = std::str::from_utf8(&user).map_err(|_| StatusCode::NOT_FOUND)?;
         if let Some(queue) = self.queues.iter().find(|queue| &***queue == user) {
             return Ok(Destination::Queue(queue.clone()));
+        }
+        if let Some(room) = self.conferences.room(user) {
+            return Ok(Destination::Room(room.into()));
         }
         let user = registrar.account(user).ok_or(StatusCode::NOT_FOUND)?;
         if registrar.bindings(&user).is_empty() {

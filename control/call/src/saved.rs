@@ -62,6 +62,7 @@ impl SavedCall {
 pub(crate) enum SavedDestination {
     User(String),
     Queue(String),
+    Room(String),
 }
 
 impl SavedDestination {
@@ -69,6 +70,7 @@ impl SavedDestination {
         match destination {
             Destination::User(user) => Self::User(user.to_string()),
             Destination::Queue(queue) => Self::Queue(queue.to_string()),
+            Destination::Room(room) => Self::Room(room.to_string()),
         }
     }
 
@@ -76,6 +78,7 @@ impl SavedDestination {
         match self {
             Self::User(user) => Destination::User(user.as_str().into()),
             Self::Queue(queue) => Destination::Queue(queue.as_str().into()),
+            Self::Room(room) => Destination::Room(room.as_str().into()),
         }
     }
 }

@@ -32,7 +32,9 @@ fn waiting(scene: &mut Scene, call: &Call, config: &Config) {
     }
     match call.destination {
         Destination::Queue(_) => music(scene, call, config, who),
-        Destination::User(_) => scene.play("ringback", config.music.ringback(), &who.endpoint),
+        Destination::User(_) | Destination::Room(_) => {
+            scene.play("ringback", config.music.ringback(), &who.endpoint)
+        }
     }
 }
 

@@ -1,7 +1,9 @@
-//! Settings of what is offered around a call: music and transfers.
+//! Settings of what is offered around a call: music, transfers and conferences.
 
 use proto::mediad::v1 as pb;
 use serde::Deserialize;
+
+use crate::config::{ConfigError, invalid};
 
 /// What callers hear while they wait.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -75,4 +77,65 @@ pub enum Transfers {
     All,
     /// Nobody.
     None,
+}
+
+/// Meetings: whoever dials the prefix and a name meets the others who did.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Conferences {
+    /// What dialled users begin with, such as `room-` (default) in `room-7`. Empty: there are no conferences.
+    pub prefix: String,
+    /// Conferences at once; above: 503. Default 500.
+    pub count_max: usize,
+    /// Members of one; above: 486. Default 100.
+    pub members_max: usize,
+    /// Mixing rate in Hz: 8000, 16000 (default) or 48000.
+    pub sample_rate_hz: u32,
+    /// Only the loudest of those who talk are mixed; 0 (default): all.
+    pub top_talkers: u32,
+}
+
+impl Default for Conferences {
+    fn default() -> Self {
+        Self {
+            prefix: "room-".to_owned(),
+            count_max: 500,
+            members_max: 100,
+            sample_rate_hz: 16_000,
+            top_talkers: 0,
+        }
+    }
+}
+
+impl Conferences {
+    /// The room that a dialled user names.
+    pub(crate) fn room<'a>(&self, user: &'a str) -> Option<&'a str> {
+        let name = user
+            .strip_prefix(&self.prefix)
+            .filter(|_| !self.prefix.is_empty())?;
+        let is_name = (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        is_name.then_some(user)
+    }
+
+    pub(crate) fn node(&self) -> pb::Room {
+        pb::Room {
+            sample_rate_hz: self.sample_rate_hz,
+            top_talkers: self.top_talkers,
+            ..pb::Room::default()
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if ![8_000, 16_000, 48_000].contains(&self.sample_rate_hz) {
+            let value = self.sample_rate_hz.to_string();
+            let key = "conferences.sample_rate_hz";
+            return Err(invalid(
+                key,
+                &value,
+                "no rate of a mixer",
+                "use 8000, 16000 or 48000",
+            ));
+        }
+        Ok(())
+    }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use call_control::{
     config::{Account, Agents, Calls, Listener, Media, Queue, Registration},
-    services::Music,
+    services::{Conferences, Music},
 };
 use serde::Deserialize;
 use sip::stack::Transport;
@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) calls: Calls,
     pub(crate) agents: Agents,
     pub(crate) music: Music,
+    pub(crate) conferences: Conferences,
     pub(crate) accounts: Vec<Account>,
     pub(crate) queues: Vec<Queue>,
     pub(crate) log: Log,
@@ -325,6 +326,7 @@ impl Config {
             calls: self.calls,
             agents: self.agents,
             music: self.music.clone(),
+            conferences: self.conferences.clone(),
         }
     }
 

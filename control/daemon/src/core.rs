@@ -49,6 +49,10 @@ pub(crate) enum Question {
     Live(oneshot::Sender<Live>),
     /// The newest call details, newest first, this many at most.
     Details(usize, oneshot::Sender<Vec<CallDetail>>),
+    /// Mute a member of a conference, or let it be heard again; false when there is none.
+    Mute(String, bool, oneshot::Sender<bool>),
+    /// End a call; false when there is none.
+    End(String, oneshot::Sender<bool>),
 }
 
 /// The way to the core thread: bounded, and counted when full.
@@ -189,11 +193,17 @@ impl Core {
     }
 
     /// Who asked may have gone away.
-    fn answer(&self, now: Now, question: Question) {
+    fn answer(&mut self, now: Now, question: Question) {
         match question {
             Question::Counters(to) => drop(to.send(self.controller.counters())),
             Question::Live(to) => drop(to.send(self.controller.live(now))),
             Question::Details(count, to) => drop(to.send(self.journal.details(count))),
+            Question::Mute(call, muted, to) => {
+                let _gone = to.send(self.controller.mute_member(now, &call, muted));
+            }
+            Question::End(call, to) => {
+                let _gone = to.send(self.controller.end_call(now, &call, "ended by an operator"));
+            }
         }
     }
 

@@ -49,6 +49,29 @@ pub(crate) fn calls(live: &Live) -> Value {
     live.calls.iter().map(call).collect()
 }
 
+pub(crate) fn conferences(live: &Live) -> Value {
+    let member = |member: &call_control::MemberLive| {
+        json!({
+            "call": member.call,
+            "from": member.from,
+            "user": member.user,
+            "muted": member.muted,
+            "on_hold": member.on_hold,
+            "codec": member.codec,
+            "age_ms": member.age_ms,
+        })
+    };
+    let conference = |conference: &call_control::ConferenceLive| {
+        json!({
+            "room": conference.room,
+            "host": conference.host,
+            "age_ms": conference.age_ms,
+            "members": conference.members.iter().map(member).collect::<Value>(),
+        })
+    };
+    live.conferences.iter().map(conference).collect()
+}
+
 pub(crate) fn registrations(live: &Live) -> Value {
     let registration = |registration: &call_control::RegistrationLive| {
         json!({

@@ -9,10 +9,10 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{Path, Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{delete, get, post},
 };
 use call_control::Live;
 use serde::Deserialize;
@@ -60,6 +60,15 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), Str
         .route("/v1/agents", get(|pages| live_page(pages, live::agents)))
         .route("/v1/queues", get(|pages| live_page(pages, live::queues)))
         .route("/v1/calls", get(|pages| live_page(pages, live::calls)))
+        .route("/v1/calls/{call}", delete(end_call))
+        .route(
+            "/v1/conferences",
+            get(|pages| live_page(pages, live::conferences)),
+        )
+        .route(
+            "/v1/conferences/members/{call}/mute",
+            post(|pages, path| mute(pages, path, true)).delete(|pages, path| mute(pages, path, false)),
+        )
         .route(
             "/v1/registrations",
             get(|pages| live_page(pages, live::registrations)),
@@ -184,6 +193,27 @@ async fn metrics_page(State(pages): State<Pages>) -> Response {
         text,
     )
         .into_response()
+}
+
+/// A member of a conference is heard no more (POST), or again (DELETE).
+async fn mute(State(pages): State<Pages>, Path(call): Path<String>, muted: bool) -> Response {
+    done(
+        pages.inputs.ask(|to| Question::Mute(call, muted, to)).await,
+        "member",
+    )
+}
+
+/// Ends a call, or puts a member out of a conference.
+async fn end_call(State(pages): State<Pages>, Path(call): Path<String>) -> Response {
+    done(pages.inputs.ask(|to| Question::End(call, to)).await, "call")
+}
+
+fn done(answer: Option<bool>, what: &str) -> Response {
+    match answer {
+        Some(true) => StatusCode::NO_CONTENT.into_response(),
+        Some(false) => (StatusCode::NOT_FOUND, format!("there is no such {what}\n")).into_response(),
+        None => silent(),
+    }
 }
 
 /// Alive: the core thread answers.

@@ -2,7 +2,7 @@
 
 use proto::mediad::v1 as pb;
 use sdp::{
-    Answer, Capabilities, CodecOrder, Description, LocalSession, OfferedMedia, Selection,
+    Answer, Capabilities, CodecOrder, Description, LocalSession, LocalTransport, OfferedMedia, Selection,
     assign_payload_types,
 };
 use sip::{
@@ -50,7 +50,7 @@ impl Controller {
         dialog: DialogKey,
     ) -> Result<(), Box<Response>> {
         let refuse = |status| Box::new(Response::new(status));
-        if self.calls.len() >= self.config.calls.count_max {
+        if self.calls.len() + self.members.len() >= self.config.calls.count_max {
             return Err(unavailable("too many calls"));
         }
         let account = self.authorise(now, request, flow)?;
@@ -70,6 +70,12 @@ impl Controller {
         caller.user = account;
         caller.joined_unix_us = unix_us(now.wall);
         let endpoint = self.read_first_offer(request, &mut caller, flow.remote.ip())?;
+        let to = String::from_utf8_lossy(uri.as_bytes()).into_owned();
+        let sip_call_id =
+            String::from_utf8_lossy(&request.headers.call_id().unwrap_or_default()).into_owned();
+        if let Destination::Room(room) = &destination {
+            return self.join_conference(now, room, (from, to), sip_call_id, caller, endpoint);
+        }
         let host = self.pool.take().ok_or_else(|| unavailable("no media host"))?;
 
         self.last_call += 1;
@@ -177,6 +183,10 @@ impl Controller {
         match call.destination.clone() {
             Destination::User(user) => self.start_round(now, id, user, None),
             Destination::Queue(queue) => self.enqueue(now, id, &queue, 0),
+            Destination::Room(_) => {
+                let (status, reason) = (StatusCode::SERVER_INTERNAL_ERROR, "a room is no party of a call");
+                self.end(now, id, EndedBy::System, status, reason);
+            }
         }
     }
 
@@ -487,6 +497,7 @@ impl Controller {
     /// Nothing may be stuck: a call that lost its dialogs, its place in the queue or its conversation, or that is too
     /// long, ends.
     pub(super) fn check(&mut self, now: Now, id: CallId) {
+        self.check_member(now, id);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -536,12 +547,16 @@ impl Controller {
 pub(super) fn answer_of(call: &mut Call, side: Side, session: u64) -> Option<Description> {
     let endpoint = call.leg_mut(side)?.endpoint.clone();
     let local = call.plan.local(&endpoint)?;
-    let leg = call.leg_mut(side)?;
+    answer_leg(call.leg_mut(side)?, &local, session)
+}
+
+/// As [`answer_of`], where `local` is where its endpoint receives.
+pub(super) fn answer_leg(leg: &mut Leg, local: &LocalTransport, session: u64) -> Option<Description> {
     let Exchange::Theirs { offer, selections } = &leg.exchange else {
         return None;
     };
     let answer = |selection: &Selection| match selection {
-        Selection::Audio(_) => Answer::Audio(&local),
+        Selection::Audio(_) => Answer::Audio(local),
         Selection::Opaque | Selection::Rejected => Answer::Rejected,
     };
     let answers: Vec<Answer<'_>> = selections.iter().map(answer).collect();

@@ -38,6 +38,7 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
         from: text(call.from.uri.as_bytes()),
         to: call.to.clone(),
         queue: call.queue.as_ref().map(ToString::to_string),
+        room: None,
         answered_by: callee
             .filter(|_| call.answered.is_some())
             .and_then(|party| party.user.as_ref())
@@ -80,6 +81,7 @@ pub(super) fn bare(
         from: from.to_owned(),
         to: to.to_owned(),
         queue,
+        room: None,
         answered_by: None,
         rung: Vec::new(),
         started_unix_us,
@@ -115,7 +117,7 @@ fn is_past(endpoint: &str, call: &Call) -> bool {
     call.past.iter().any(|past| past.endpoint == endpoint)
 }
 
-fn media_detail(stats: &pb::EndpointStats) -> MediaDetail {
+pub(super) fn media_detail(stats: &pb::EndpointStats) -> MediaDetail {
     let ingress = stats.ingress.as_ref();
     MediaDetail {
         rx_packets: ingress.map_or(0, |ingress| ingress.packets),

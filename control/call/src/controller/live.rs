@@ -39,6 +39,7 @@ impl Controller {
             agents: agents.collect(),
             queues: queues.collect(),
             calls: self.calls.values().map(|call| call_live(now, call)).collect(),
+            conferences: self.conferences_live(now),
             registrations: registrations.collect(),
             hosts: self.pool.views(),
         }
@@ -47,7 +48,8 @@ impl Controller {
     /// Counters and table sizes.
     pub fn counters(&self) -> Counters {
         Counters {
-            calls: self.calls.len(),
+            calls: self.calls.len() + self.members.len(),
+            conferences: self.conferences.len(),
             bindings: self.registrar.all().count(),
             media_pending: self.pending.len(),
             offers: self.domain.offer_count(),

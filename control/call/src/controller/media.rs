@@ -62,6 +62,10 @@ impl Controller {
     pub(super) fn sessions_found(&mut self, now: Now, host: &HostId, sessions: Vec<SessionFound>) {
         for found in &sessions {
             let id = CallId::of_name(&found.session).unwrap_or(CallId(0));
+            let conference = self.conferences.get(&id);
+            if conference.is_some_and(|conference| conference.plan.is_at(&found.session, host)) {
+                continue;
+            }
             let call = self.calls.get(&id);
             let is_known = call.is_some_and(|call| call.name == found.session && call.plan.host() == host);
             if !is_known {
@@ -94,7 +98,9 @@ impl Controller {
         if matches!(reply.result, Some(pb::command_reply::Result::Error(_)) | None) {
             self.counters.media_errors += 1;
         }
-        let Some((id, call)) = pending.call.and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
+        let Some(id) = pending.call else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            self.conference_reply(now, id, reply.result);
             return;
         };
         match call.plan.on_reply(reply.result) {
@@ -111,12 +117,17 @@ impl Controller {
             return;
         };
         self.counters.media_errors += 1;
-        let Some((id, call)) = pending.call.and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
+        let seconds = self.config.media.reply_timeout_s;
+        let message = format!("the media host did not answer within {seconds} s");
+        let Some(id) = pending.call else { return };
+        if let Some(conference) = self.conferences.get_mut(&id) {
+            conference.plan.on_silence();
+            self.conference_refused(now, id, &message);
+        }
+        let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         call.plan.on_silence();
-        let seconds = self.config.media.reply_timeout_s;
-        let message = format!("the media host did not answer within {seconds} s");
         self.media_refused(now, id, "", &message);
     }
 
@@ -222,10 +233,16 @@ impl Controller {
         self.lose_sessions(now, host, &format!("the media host is lost: {reason}"));
     }
 
-    pub(super) fn media_event(&mut self, now: Now, event: &pb::Event) {
+    pub(super) fn media_event(&mut self, now: Now, host: &HostId, event: &pb::Event) {
         let Some(id) = CallId::of_name(&event.session) else {
             return;
         };
+        let ended = matches!(event.kind, Some(pb::event::Kind::SessionEnded(_)));
+        let conference = self.conferences.get(&id);
+        if ended && conference.is_some_and(|conference| conference.plan.is_at(&event.session, host)) {
+            self.lose_conference(now, id, "the media host ended the session");
+            return;
+        }
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.name == event.session) else {
             return;
         };

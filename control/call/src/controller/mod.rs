@@ -4,6 +4,7 @@
 //! each call drain [`Controller::poll_output`] in order and set an alarm for [`Controller::poll_timeout`].
 
 mod calling;
+mod conference;
 mod detail;
 mod early;
 mod live;
@@ -34,6 +35,7 @@ use sip::{
 use crate::{
     call::{Call, CallId, Side},
     calls::Calls,
+    conference::{Conference, Member},
     config::{Config, ConfigError},
     domain::{AgentConfig, AgentState, Domain, DomainError, EntryId, Name, OfferId, QueueConfig, TALK_LEASE},
     journal::{EndedBy, Record, RecordKind},
@@ -127,6 +129,8 @@ pub struct Live {
     pub queues: Vec<QueueLive>,
     /// Calls, oldest first.
     pub calls: Vec<CallLive>,
+    /// Conferences, oldest first.
+    pub conferences: Vec<ConferenceLive>,
     /// Registrations, by user.
     pub registrations: Vec<RegistrationLive>,
     /// Media hosts, by name.
@@ -207,6 +211,38 @@ pub struct CallLive {
     pub host: String,
 }
 
+/// A conference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConferenceLive {
+    /// What is dialled.
+    pub room: String,
+    /// The media host.
+    pub host: String,
+    /// Since the first member came, in milliseconds.
+    pub age_ms: u64,
+    /// Who is in it, in the order they came.
+    pub members: Vec<MemberLive>,
+}
+
+/// Somebody in a conference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberLive {
+    /// Our name for its call.
+    pub call: String,
+    /// Its address.
+    pub from: String,
+    /// The account, if it is one of ours.
+    pub user: Option<String>,
+    /// It is not heard, because an operator said so.
+    pub muted: bool,
+    /// It does not listen.
+    pub on_hold: bool,
+    /// The codec towards it; empty before one was agreed.
+    pub codec: String,
+    /// Since it called, in milliseconds.
+    pub age_ms: u64,
+}
+
 /// A registered device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistrationLive {
@@ -235,8 +271,10 @@ pub struct Counters {
     pub calls_ended: u64,
     /// Calls refused before a CallStarted: unknown address, authentication, overload, no common codec.
     pub calls_refused: u64,
-    /// Calls now, ending ones included.
+    /// Calls now, ending ones and members of conferences included.
     pub calls: usize,
+    /// Conferences now, ending ones included.
+    pub conferences: usize,
     /// Registrations accepted, refreshes included.
     pub registrations_accepted: u64,
     /// Registrations and calls refused for a wrong password.
@@ -338,6 +376,10 @@ pub struct Controller {
 
     calls: Calls,
     displaced: Displaced,
+    conferences: BTreeMap<CallId, Conference>,
+    rooms: BTreeMap<Name, CallId>,
+    /// Members of conferences, by the number of their calls.
+    members: BTreeMap<CallId, Member>,
     by_dialog: BTreeMap<DialogKey, (CallId, Side)>,
     by_client: BTreeMap<ClientTxn, Purpose>,
     by_entry: BTreeMap<EntryId, CallId>,
@@ -383,6 +425,9 @@ impl Controller {
             pool: Pool::new(hosts),
             calls: Calls::default(),
             displaced: Displaced::default(),
+            conferences: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            members: BTreeMap::new(),
             by_dialog: BTreeMap::new(),
             by_client: BTreeMap::new(),
             by_entry: BTreeMap::new(),
@@ -459,7 +504,7 @@ impl Controller {
                     self.media_reply(now, reply);
                 }
             }
-            MediaInput::Event { host: _, event } => self.media_event(now, &event),
+            MediaInput::Event { host, event } => self.media_event(now, &host, &event),
         }
         self.advance(now);
     }
@@ -534,6 +579,12 @@ impl Controller {
 
     /// Ends a call, whoever is in it. False when there is no such call, or it is over.
     pub fn end_call(&mut self, now: Now, call: &str, reason: &str) -> bool {
+        if let Some(id) = self.member_named(call) {
+            let status = sip::message::StatusCode::SERVICE_UNAVAILABLE;
+            self.member_leaves(now, id, EndedBy::System, status, reason);
+            self.advance(now);
+            return true;
+        }
         let found = CallId::of_name(call);
         let is_open = |id: &CallId| {
             self.calls

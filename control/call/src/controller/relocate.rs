@@ -45,6 +45,14 @@ impl Controller {
         for id in lost {
             self.displace(now, id, reason);
         }
+        let of_host = self
+            .conferences
+            .iter()
+            .filter(|(_, conference)| conference.plan.host() == host);
+        let lost: Vec<CallId> = of_host.map(|(id, _)| *id).collect();
+        for id in lost {
+            self.lose_conference(now, id, reason);
+        }
     }
 
     /// The call's session is gone. One that is over needs none; the others get another, in their turn.

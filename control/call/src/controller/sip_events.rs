@@ -38,6 +38,10 @@ impl Controller {
             Event::Cancelled { dialog, .. } => {
                 match self.by_dialog.get(&dialog).copied() {
                     Some((id, Side::Newcomer)) => self.newcomer_gone(now, id, None),
+                    Some((id, Side::Member)) => {
+                        let (status, reason) = (StatusCode::REQUEST_TERMINATED, "the caller cancelled");
+                        self.member_leaves(now, id, EndedBy::Caller, status, reason);
+                    }
                     // A re-INVITE was cancelled: what stood before stands.
                     Some((id, side)) if self.forget_reoffer(now, id, side) => {}
                     Some((id, _)) => {
@@ -120,6 +124,7 @@ impl Controller {
             return;
         }
         match side {
+            Side::Member => self.member_acknowledged(now, id, request),
             Side::Caller => self.caller_acknowledged(now, id, request),
             Side::Callee | Side::Transferor | Side::Newcomer => {
                 let leg = self.call_mut(id).and_then(|call| call.leg_mut(side));
@@ -140,6 +145,13 @@ impl Controller {
         match side {
             Side::Transferor => return self.transferor_gone(now, id),
             Side::Newcomer => return self.newcomer_gone(now, id, None),
+            Side::Member => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.leg.state.on_ended();
+                }
+                self.member_leaves(now, id, EndedBy::Caller, status, &format!("the caller {how}"));
+                return;
+            }
             Side::Callee if self.transferor_left(now, id) => return,
             Side::Caller | Side::Callee => {}
         }
@@ -160,6 +172,9 @@ impl Controller {
     fn lost(&mut self, now: Now, dialog: DialogKey, reason: &str) {
         match self.by_dialog.get(&dialog).copied() {
             Some((id, Side::Transferor)) => self.transferor_gone(now, id),
+            Some((id, Side::Member)) => {
+                self.member_leaves(now, id, EndedBy::System, StatusCode::REQUEST_TIMEOUT, reason);
+            }
             Some((id, _)) => self.end(now, id, EndedBy::System, StatusCode::REQUEST_TIMEOUT, reason),
             None => {}
         }
@@ -183,6 +198,7 @@ impl Controller {
         match side {
             Side::Transferor => self.transferor_gone(now, id),
             Side::Newcomer => self.newcomer_gone(now, id, None),
+            Side::Member => self.member_leaves(now, id, EndedBy::System, status, text),
             Side::Caller | Side::Callee => {
                 if let Some(leg) = self.call_mut(id).and_then(|call| call.leg_mut(side)) {
                     leg.state.on_ended();
@@ -244,6 +260,8 @@ impl Controller {
             Some(Purpose::Branch(id)) => self.branch_refused(now, id, txn, status),
             Some(Purpose::Refresh(id, _) | Purpose::Alive(id)) => {
                 self.by_client.remove(&txn);
+                let silent = "a session refresh got no answer";
+                self.member_leaves(now, id, EndedBy::System, status, silent);
                 // RFC 4028 §10: a party that answers no refresh is gone.
                 self.end(
                     now,

@@ -93,6 +93,9 @@ impl Controller {
             Some(replaces) => self.named_call(id, &replaces),
             None => {
                 let destination = self.routing.route(&uri, &self.registrar);
+                let is_party = |destination: &Destination| !matches!(destination, Destination::Room(_));
+                let destination =
+                    destination.and_then(|to| is_party(&to).then_some(to).ok_or(StatusCode::FORBIDDEN));
                 destination.map(|destination| Order::Blind(destination, dialled(&uri)))
             }
         };
@@ -152,6 +155,7 @@ impl Controller {
                 self.transfer_done(now, id);
                 self.enqueue(now, id, &queue, 0);
             }
+            Destination::Room(_) => {}
         }
         self.send_media(now, id);
     }

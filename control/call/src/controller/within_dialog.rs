@@ -23,6 +23,10 @@ impl Controller {
             self.respond(now, txn, Response::new(StatusCode::CALL_DOES_NOT_EXIST));
             return;
         };
+        if side == Side::Member {
+            self.member_request(now, id, txn, request);
+            return;
+        }
         match request.method {
             Method::Invite | Method::Update => self.reoffered(now, id, side, txn, request),
             Method::Info => {
@@ -291,6 +295,10 @@ impl Controller {
         let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
             return;
         };
+        if side == Side::Member {
+            self.refresh_member(now, id, dialog);
+            return;
+        }
         let updates = self
             .stack
             .dialog(dialog)
@@ -339,6 +347,10 @@ impl Controller {
             .cseq()
             .is_ok_and(|cseq| cseq.method == Method::Invite);
         if !invites {
+            return;
+        }
+        if side == Side::Member {
+            self.member_refreshed(now, id, response, dialog);
             return;
         }
         if let (true, Some(dialog)) = (response.status.is_success(), dialog) {

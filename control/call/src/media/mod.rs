@@ -185,6 +185,11 @@ impl MediaPlan {
         }
     }
 
+    /// It has this name at this host.
+    pub(crate) fn is_at(&self, session: &str, host: &HostId) -> bool {
+        self.session == session && self.host == *host
+    }
+
     pub(crate) fn host(&self) -> &HostId {
         &self.host
     }

@@ -12,6 +12,7 @@ use sdp::{Codec, Direction, NegotiatedFormat, NegotiatedMedia};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node {
     Endpoint(Endpoint),
+    Room(pb::Room),
     Player(pb::Player),
 }
 
@@ -23,6 +24,7 @@ impl Node {
     pub(super) fn described(&self, name: &str) -> pb::Node {
         let kind = match self {
             Self::Endpoint(endpoint) => endpoint.kind(name),
+            Self::Room(room) => pb::node::Kind::Room(room.clone()),
             Self::Player(player) => pb::node::Kind::Player(player.clone()),
         };
         pb::Node {
@@ -77,6 +79,10 @@ impl Scene {
 
     pub(crate) fn edge(&mut self, from: &str, to: &str, edge: Edge) {
         self.edges.insert((from.to_owned(), to.to_owned()), edge);
+    }
+
+    pub(crate) fn room(&mut self, name: &str, room: pb::Room) {
+        self.nodes.insert(name.to_owned(), Node::Room(room));
     }
 
     /// `to` hears what a player plays.

@@ -23,6 +23,7 @@ mod a_talking_call_is_watched;
 mod calls_survive_a_restart;
 mod calls_that_lead_nowhere_are_told_why;
 mod lost_messages_change_nothing;
+mod members_of_a_conference_hear_the_others;
 mod nothing_is_stuck_whatever_happens;
 mod of_an_answer_and_a_cancel_that_cross_one_wins;
 mod the_next_agent_is_rung_when_one_does_not_take_the_call;

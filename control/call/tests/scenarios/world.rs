@@ -458,6 +458,7 @@ impl World {
             "calls, offers, commands, sessions\n{}",
             self.story()
         );
+        assert_eq!(counters.conferences, 0, "{}", self.story());
         let left = (
             counters.offers_of_calls,
             (counters.waiting, counters.places_of_calls),

@@ -1,0 +1,135 @@
+//! Conferences: whoever dials the same room hears everybody else in it.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use sip::header::NameAddr;
+
+use crate::{
+    call::{CallId, End},
+    domain::Name,
+    leg::Leg,
+    media::{MediaPlan, Scene},
+    services::Conferences,
+};
+
+/// How far a member is. Every `on_` method makes its step and says true, or changes nothing and says false.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemberStage {
+    /// Its endpoint is being made.
+    Preparing,
+    /// It has our 200 with an offer, and will answer by its ACK.
+    AwaitingAnswer,
+    /// It hears and is heard.
+    Joined,
+    /// It left. A sink.
+    Left,
+}
+
+impl MemberStage {
+    pub(crate) fn on_late_offer(&mut self) -> bool {
+        self.step(&[Self::Preparing], Self::AwaitingAnswer)
+    }
+
+    pub(crate) fn on_joined(&mut self) -> bool {
+        self.step(&[Self::Preparing, Self::AwaitingAnswer], Self::Joined)
+    }
+
+    pub(crate) fn on_left(&mut self) -> bool {
+        self.step(&[Self::Preparing, Self::AwaitingAnswer, Self::Joined], Self::Left)
+    }
+
+    fn step(&mut self, from: &[Self], to: Self) -> bool {
+        let allowed = from.contains(self);
+        if allowed {
+            *self = to;
+        }
+        allowed
+    }
+}
+
+/// One party of a conference.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// Our name for its call.
+    pub(crate) name: String,
+    pub(crate) stage: MemberStage,
+    pub(crate) conference: CallId,
+    pub(crate) from: NameAddr,
+    pub(crate) to: String,
+    pub(crate) sip_call_id: String,
+    pub(crate) leg: Leg,
+    /// By an operator: it hears and is not heard.
+    pub(crate) is_muted: bool,
+    pub(crate) started: Instant,
+    pub(crate) started_unix_us: u64,
+    pub(crate) answered: Option<(Instant, u64)>,
+    pub(crate) ended: Option<(Instant, End)>,
+    pub(crate) check_at: Instant,
+}
+
+/// A room with its session on a media host.
+#[derive(Debug)]
+pub(crate) struct Conference {
+    pub(crate) room: Name,
+    pub(crate) plan: MediaPlan,
+    pub(crate) members: BTreeSet<CallId>,
+    /// Who left as the last: told of when the media host has counted.
+    pub(crate) last: Vec<Member>,
+    pub(crate) started: Instant,
+}
+
+/// Everybody hears the room, which nobody hears itself in, and is heard in it, but for who is muted or holds: what a
+/// phone plays to a held party is nothing for a meeting.
+pub(crate) fn scene<'a>(members: impl Iterator<Item = &'a Member>, settings: &Conferences) -> Scene {
+    let mut scene = Scene::default();
+    scene.room("room", settings.node());
+    for member in members.filter(|member| member.leg.media.is_some()) {
+        let endpoint = &member.leg.endpoint;
+        scene.hear("room", endpoint);
+        if !member.is_muted && !member.leg.holds() {
+            scene.hear(endpoint, "room");
+        }
+    }
+    scene
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_moves_by_its_own_events_only() {
+        type On = fn(&mut MemberStage) -> bool;
+        let events: [(&str, On); 3] = [
+            ("late_offer", MemberStage::on_late_offer),
+            ("joined", MemberStage::on_joined),
+            ("left", MemberStage::on_left),
+        ];
+        let stages = [
+            MemberStage::Preparing,
+            MemberStage::AwaitingAnswer,
+            MemberStage::Joined,
+            MemberStage::Left,
+        ];
+        let mut table = String::new();
+        for stage in stages {
+            table += &format!("{stage:?}:");
+            for (name, on) in events {
+                let mut next = stage;
+                if on(&mut next) {
+                    table += &format!(" {name}>{next:?}");
+                } else {
+                    assert_eq!(next, stage, "a lost race changes nothing");
+                }
+            }
+            table += "\n";
+        }
+        let expected = "\
+Preparing: late_offer>AwaitingAnswer joined>Joined left>Left
+AwaitingAnswer: joined>Joined left>Left
+Joined: left>Left
+Left:
+";
+        assert_eq!(table, expected);
+    }
+}

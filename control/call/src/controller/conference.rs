@@ -1,0 +1,679 @@
+//! Joining and leaving conferences. A member's call is its own: it has a record as every call, and no counterpart.
+
+use proto::mediad::v1 as pb;
+use sdp::{Description, LocalSession, OfferedMedia, assign_payload_types};
+use sip::{
+    header::{NameAddr, Reason},
+    message::{HeaderName, Method, Request, Response, StatusCode},
+    stack::{Content, DialogKey, DialogRequest, ServerTxn},
+};
+use std::time::Duration;
+
+use super::{
+    CHECK_EVERY, ConferenceLive, Controller, Due, MemberLive, Now, Purpose,
+    calling::{answer_leg, audio_of, capabilities, read_answer, read_description, text, with_description},
+    detail::media_detail,
+    live::ms,
+    unix_us,
+};
+use crate::{
+    call::{CallId, End, Side},
+    cdr::{CallDetail, LegDetail},
+    conference::{Conference, Member, MemberStage, scene},
+    domain::Name,
+    journal::{EndedBy, RecordKind},
+    leg::{Exchange, Invite, Leg},
+    media::{Applied, Endpoint, MediaPlan},
+};
+
+impl Controller {
+    /// Somebody dialled a room: the first one makes it.
+    pub(super) fn join_conference(
+        &mut self,
+        now: Now,
+        room: &Name,
+        (from, to): (NameAddr, String),
+        sip_call_id: String,
+        mut leg: Leg,
+        endpoint: Endpoint,
+    ) -> Result<(), Box<Response>> {
+        let conference = self.conference_for(now, room)?;
+        self.last_call += 1;
+        let id = CallId(self.last_call);
+        let name = id.name(&self.stack.random_token());
+        leg.endpoint = format!("member-{}", id.0);
+        let found = self
+            .conferences
+            .get_mut(&conference)
+            .expect("found or made above");
+        found.plan.put(&leg.endpoint, endpoint);
+        found.members.insert(id);
+        let record = RecordKind::CallStarted {
+            call: name.clone(),
+            sip_call_id: sip_call_id.clone(),
+            from: text(from.uri.as_bytes()),
+            to: to.clone(),
+            queue: None,
+            host: found.plan.host().to_string(),
+        };
+        self.counters.calls_started += 1;
+        self.record(now, record);
+        if let Some(dialog) = leg.dialog {
+            self.by_dialog.insert(dialog, (id, Side::Member));
+        }
+        let check_at = now.mono + CHECK_EVERY;
+        self.deadlines.insert((check_at, Due::Check(id)));
+        let member = Member {
+            name,
+            stage: MemberStage::Preparing,
+            conference,
+            from,
+            to,
+            sip_call_id,
+            leg,
+            is_muted: false,
+            started: now.mono,
+            started_unix_us: unix_us(now.wall),
+            answered: None,
+            ended: None,
+            check_at,
+        };
+        self.members.insert(id, member);
+        self.send_conference(now, conference);
+        Ok(())
+    }
+
+    /// The conference of a room, made if there is none.
+    fn conference_for(&mut self, now: Now, room: &Name) -> Result<CallId, Box<Response>> {
+        let refuse = |status, reason: &str| {
+            let mut response = Response::new(status);
+            response.set_reason(reason);
+            Box::new(response)
+        };
+        let settings = &self.config.conferences;
+        if let Some(id) = self.rooms.get(room) {
+            if self.conferences[id].members.len() >= settings.members_max {
+                return Err(refuse(StatusCode::BUSY_HERE, "The conference is full"));
+            }
+            return Ok(*id);
+        }
+        if self.rooms.len() >= settings.count_max {
+            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "Too many conferences"));
+        }
+        let host = self.pool.take();
+        let host = host.ok_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, "No media host"))?;
+        self.last_call += 1;
+        let id = CallId(self.last_call);
+        let session = id.name(&self.stack.random_token());
+        let media = &self.config.media;
+        let conference = Conference {
+            room: room.clone(),
+            plan: MediaPlan::new(&session, &self.config.controller, &media.interface, host),
+            members: [].into(),
+            last: Vec::new(),
+            started: now.mono,
+        };
+        self.rooms.insert(room.clone(), id);
+        self.conferences.insert(id, conference);
+        Ok(id)
+    }
+
+    /// Sends the next command of a conference's plan, if one is due.
+    pub(super) fn send_conference(&mut self, now: Now, id: CallId) {
+        let Some(conference) = self.conferences.get_mut(&id) else {
+            return;
+        };
+        let members = conference.members.iter().filter_map(|id| self.members.get(id));
+        let scene = scene(members, &self.config.conferences);
+        conference.plan.set_scene(scene);
+        if let Some(kind) = conference.plan.next_command() {
+            let host = conference.plan.host().clone();
+            self.command(now, host, Some(id), kind);
+        } else if conference.plan.is_gone() && conference.members.is_empty() {
+            self.forget_conference(now, id, &[]);
+        }
+    }
+
+    pub(super) fn conference_reply(
+        &mut self,
+        now: Now,
+        id: CallId,
+        result: Option<pb::command_reply::Result>,
+    ) {
+        let Some(conference) = self.conferences.get_mut(&id) else {
+            return;
+        };
+        match conference.plan.on_reply(result) {
+            Applied::Settled | Applied::Behind => {
+                self.answer_members(now, id);
+                self.send_conference(now, id);
+            }
+            Applied::Refused { message, .. } => self.conference_refused(now, id, &message),
+            Applied::Deleted(stats) => self.forget_conference(now, id, &stats),
+            Applied::Lost => self.lose_conference(now, id, "the media host lost the session"),
+        }
+    }
+
+    pub(super) fn conference_refused(&mut self, now: Now, id: CallId, message: &str) {
+        let Some(conference) = self.conferences.get_mut(&id) else {
+            return;
+        };
+        // Who is in stays; who comes, or wants something else, is refused.
+        let members: Vec<CallId> = conference.members.iter().copied().collect();
+        conference.plan.revert();
+        let reason = format!("media: {message}");
+        for member in members {
+            let Some(found) = self.members.get_mut(&member) else {
+                continue;
+            };
+            if found.stage == MemberStage::Preparing {
+                self.member_leaves(
+                    now,
+                    member,
+                    EndedBy::System,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    &reason,
+                );
+            } else if let Some(reoffer) = found.leg.reoffer.take() {
+                (found.leg.media, found.leg.exchange) = (reoffer.media, reoffer.exchange);
+                self.respond(now, reoffer.txn, Response::new(StatusCode::SERVER_INTERNAL_ERROR));
+            }
+        }
+        self.send_conference(now, id);
+    }
+
+    /// Those whose endpoints the media host has get their answers.
+    fn answer_members(&mut self, now: Now, id: CallId) {
+        let Some(conference) = self.conferences.get(&id) else {
+            return;
+        };
+        let members: Vec<CallId> = conference.members.iter().copied().collect();
+        for member in members {
+            let Some(found) = self.members.get(&member) else {
+                continue;
+            };
+            if found.stage == MemberStage::Preparing {
+                self.answer_member(now, member);
+            } else if found.leg.reoffer.is_some() {
+                self.answer_member_again(now, member);
+            }
+        }
+    }
+
+    fn answer_member(&mut self, now: Now, id: CallId) {
+        let session = self.new_session_id();
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        let Some(local) = self.conferences[&member.conference]
+            .plan
+            .local(&member.leg.endpoint)
+        else {
+            return;
+        };
+        let leg = &mut member.leg;
+        let (is_late, description) = match leg.exchange {
+            Exchange::Theirs { .. } => (false, answer_leg(leg, &local, session)),
+            Exchange::None | Exchange::Ours { .. } => {
+                let formats = assign_payload_types(&self.policy.of(leg.user.as_ref()), &[]);
+                let session = leg
+                    .session
+                    .get_or_insert_with(|| LocalSession::new(session, local.address));
+                let offer = offer(formats, local, session);
+                leg.exchange = Exchange::Ours { offer: offer.clone() };
+                (true, Some(offer))
+            }
+        };
+        let (Some(description), Invite::Received(txn)) = (description, leg.invite) else {
+            let (status, reason) = (StatusCode::SERVER_INTERNAL_ERROR, "no description for the member");
+            self.member_leaves(now, id, EndedBy::System, status, reason);
+            return;
+        };
+        leg.state.on_answered();
+        leg.is_described = true;
+        if is_late {
+            member.stage.on_late_offer();
+        } else {
+            self.member_joined(now, id);
+        }
+        self.respond(now, txn, with_description(&description));
+    }
+
+    fn member_joined(&mut self, now: Now, id: CallId) {
+        let Some(member) = self
+            .members
+            .get_mut(&id)
+            .filter(|member| member.stage != MemberStage::Left)
+        else {
+            return;
+        };
+        if !member.stage.on_joined() {
+            return;
+        }
+        member.answered = Some((now.mono, unix_us(now.wall)));
+        let record = RecordKind::CallAnswered {
+            call: member.name.clone(),
+            user: self.conferences[&member.conference].room.to_string(),
+        };
+        self.counters.calls_answered += 1;
+        self.record(now, record);
+    }
+
+    fn answer_member_again(&mut self, now: Now, id: CallId) {
+        let session = self.new_session_id();
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        let conference = &self.conferences[&member.conference];
+        let local = conference
+            .plan
+            .local(&member.leg.endpoint)
+            .filter(|_| conference.plan.is_settled());
+        let Some(local) = local else { return };
+        let Some(reoffer) = member.leg.reoffer.take() else {
+            return;
+        };
+        let response = match answer_leg(&mut member.leg, &local, session) {
+            Some(answer) => with_description(&answer),
+            None => Response::new(StatusCode::SERVER_INTERNAL_ERROR),
+        };
+        self.respond(now, reoffer.txn, response);
+    }
+
+    /// A request in a member's dialog.
+    pub(super) fn member_request(&mut self, now: Now, id: CallId, txn: ServerTxn, request: &Request) {
+        let status = match request.method {
+            Method::Invite if request.body.is_empty() => {
+                self.offer_member(now, id, txn);
+                return;
+            }
+            Method::Invite | Method::Update if !request.body.is_empty() => {
+                if let Err(status) = self.member_reoffers(now, id, txn, request) {
+                    self.respond(now, txn, Response::new(status));
+                }
+                return;
+            }
+            Method::Update | Method::Info | Method::Options | Method::Prack => StatusCode::OK,
+            Method::Refer => StatusCode::FORBIDDEN,
+            _ => StatusCode::METHOD_NOT_ALLOWED,
+        };
+        self.respond(now, txn, Response::new(status));
+    }
+
+    fn member_reoffers(
+        &mut self,
+        now: Now,
+        id: CallId,
+        txn: ServerTxn,
+        request: &Request,
+    ) -> Result<(), StatusCode> {
+        let offer = read_description(&request.body).map_err(|_| StatusCode::BAD_REQUEST)?;
+        let member = self.members.get_mut(&id).ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
+        if member.stage != MemberStage::Joined {
+            return Err(StatusCode::REQUEST_PENDING);
+        }
+        let leg = &mut member.leg;
+        let codecs = self.policy.of(leg.user.as_ref());
+        let selections = sdp::select(&offer, &capabilities(codecs));
+        let selections = selections.map_err(|_| StatusCode::NOT_ACCEPTABLE_HERE)?;
+        let media = audio_of(&selections)
+            .ok_or(StatusCode::NOT_ACCEPTABLE_HERE)?
+            .clone();
+        let endpoint = Endpoint::agreed(&media, leg.peer);
+        let (before, exchange) = (leg.media.replace(media), leg.exchange.clone());
+        leg.exchange = Exchange::Theirs { offer, selections };
+        leg.reoffer = Some(crate::leg::Reoffer {
+            txn,
+            media: before,
+            exchange,
+        });
+        let (conference, name) = (member.conference, leg.endpoint.clone());
+        if let Some(found) = self.conferences.get_mut(&conference) {
+            found.plan.put(&name, endpoint);
+        }
+        self.send_conference(now, conference);
+        self.answer_member_again(now, id);
+        Ok(())
+    }
+
+    /// A re-INVITE without offer asks for ours.
+    fn offer_member(&mut self, now: Now, id: CallId, txn: ServerTxn) {
+        let response = match self.member_offer(id) {
+            Some(offer) => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.leg.awaits_answer = true;
+                }
+                with_description(&offer)
+            }
+            None => Response::new(StatusCode::SERVER_INTERNAL_ERROR),
+        };
+        self.respond(now, txn, response);
+    }
+
+    /// What is agreed with a member, as an offer of ours.
+    fn member_offer(&mut self, id: CallId) -> Option<Description> {
+        let session = self.new_session_id();
+        let member = self.members.get_mut(&id)?;
+        let local = self.conferences[&member.conference]
+            .plan
+            .local(&member.leg.endpoint)?;
+        let leg = &mut member.leg;
+        let formats = leg.media.as_ref()?.formats.iter().map(|format| sdp::Format {
+            payload_type: format.rx_payload_type,
+            codec: format.codec.clone(),
+        });
+        let formats = formats.collect();
+        let session = leg
+            .session
+            .get_or_insert_with(|| LocalSession::new(session, local.address));
+        let offer = offer(formats, local, session);
+        leg.exchange = Exchange::Ours { offer: offer.clone() };
+        Some(offer)
+    }
+
+    /// The ACK of a 200 of ours, which may hold the answer to an offer in it.
+    pub(super) fn member_acknowledged(&mut self, now: Now, id: CallId, request: &Request) {
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        member.leg.state.on_acknowledged();
+        let is_late = member.stage == MemberStage::AwaitingAnswer;
+        if !is_late && !std::mem::take(&mut member.leg.awaits_answer) {
+            return;
+        }
+        match read_answer(&member.leg, &request.body) {
+            Ok(media) => {
+                self.member_agreed(now, id, media);
+                self.member_joined(now, id);
+            }
+            Err(reason) if is_late => {
+                self.member_leaves(now, id, EndedBy::System, StatusCode::NOT_ACCEPTABLE_HERE, &reason);
+            }
+            // What stood before stands.
+            Err(_) => {}
+        }
+    }
+
+    fn member_agreed(&mut self, now: Now, id: CallId, media: sdp::NegotiatedMedia) {
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        let conference = member.conference;
+        if let Some(found) = self.conferences.get_mut(&conference) {
+            let endpoint = Endpoint::agreed(&media, member.leg.peer);
+            found.plan.put(&member.leg.endpoint, endpoint);
+        }
+        member.leg.media = Some(media);
+        self.send_conference(now, conference);
+    }
+
+    /// RFC 4028 §7.4, as for every party.
+    pub(super) fn refresh_member(&mut self, now: Now, id: CallId, dialog: DialogKey) {
+        let updates = self
+            .stack
+            .dialog(dialog)
+            .is_some_and(|dialog| dialog.peer_allows(&Method::Update));
+        let request = if updates {
+            DialogRequest::new(Method::Update)
+        } else {
+            let Some(offer) = self.member_offer(id) else {
+                return;
+            };
+            DialogRequest::new(Method::Invite).with_content(Content::sdp(offer.to_string()))
+        };
+        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, request) {
+            self.by_client.insert(txn, Purpose::Refresh(id, Side::Member));
+        }
+    }
+
+    pub(super) fn member_refreshed(
+        &mut self,
+        now: Now,
+        id: CallId,
+        response: &Response,
+        dialog: Option<DialogKey>,
+    ) {
+        let Some(dialog) = dialog.filter(|_| response.status.is_success()) else {
+            return;
+        };
+        let _gone = self.stack.ack(dialog, None);
+        let media = self
+            .members
+            .get(&id)
+            .map(|member| read_answer(&member.leg, &response.body));
+        if let Some(Ok(media)) = media {
+            self.member_agreed(now, id, media);
+        }
+    }
+
+    /// A member leaves, whoever wants it. The last one takes the room with it.
+    pub(super) fn member_leaves(
+        &mut self,
+        now: Now,
+        id: CallId,
+        by: EndedBy,
+        status: StatusCode,
+        reason: &str,
+    ) {
+        let Some(mut member) = self.members.remove(&id) else {
+            return;
+        };
+        member.stage.on_left();
+        self.deadlines.remove(&(member.check_at, Due::Check(id)));
+        let status = if member.answered.is_some() {
+            StatusCode::OK
+        } else {
+            status
+        };
+        let end = End {
+            by,
+            status,
+            reason: reason.to_owned(),
+            at_unix_us: unix_us(now.wall),
+        };
+        member.ended = Some((now.mono, end));
+        let record = RecordKind::CallEnded {
+            call: member.name.clone(),
+            by,
+            status: status.code(),
+            reason: reason.to_owned(),
+        };
+        self.counters.calls_ended += 1;
+        self.record(now, record);
+        self.say_goodbye(now, &mut member, status, reason);
+        let conference = member.conference;
+        let Some(found) = self.conferences.get_mut(&conference) else {
+            return;
+        };
+        found.members.remove(&id);
+        if found.members.is_empty() {
+            // Its endpoint goes with the session, which tells what it counted.
+            found.plan.end();
+            found.last.push(member);
+            let room = found.room.clone();
+            self.rooms.remove(&room);
+        } else {
+            found.plan.remove(&member.leg.endpoint);
+            self.member_detail(now, conference, &member, &[]);
+        }
+        self.send_conference(now, conference);
+    }
+
+    fn say_goodbye(&mut self, now: Now, member: &mut Member, status: StatusCode, reason: &str) {
+        let was_confirmed = member.leg.state.is_confirmed();
+        let was_open = member.leg.state.on_ended();
+        let dialog = member.leg.dialog;
+        if let Some(dialog) = dialog {
+            self.by_dialog.remove(&dialog);
+        }
+        if let (true, Some(dialog)) = (was_confirmed, dialog) {
+            let reason = Reason::new("Q.850", 16, reason);
+            let bye = DialogRequest::new(Method::Bye).with_value(HeaderName::Reason, &reason);
+            let _gone = self.stack.dialog_request(now.mono, dialog, bye);
+        } else if let (true, Invite::Received(txn)) = (was_open, member.leg.invite) {
+            self.respond(now, txn, Response::new(status));
+        }
+    }
+
+    fn member_detail(&mut self, now: Now, conference: CallId, member: &Member, stats: &[pb::EndpointStats]) {
+        let Some(found) = self.conferences.get(&conference) else {
+            return;
+        };
+        let detail = detail(found, member, stats);
+        self.record(now, RecordKind::CallDetail(Box::new(detail)));
+    }
+
+    /// Nothing is left of it at the media host.
+    fn forget_conference(&mut self, now: Now, id: CallId, stats: &[pb::EndpointStats]) {
+        let last = match self.conferences.get_mut(&id) {
+            Some(conference) => std::mem::take(&mut conference.last),
+            None => return,
+        };
+        for member in &last {
+            self.member_detail(now, id, member, stats);
+        }
+        if let Some(conference) = self.conferences.remove(&id) {
+            self.pool.give_back(conference.plan.host());
+        }
+    }
+
+    /// The media host lost these conferences: all leave.
+    pub(super) fn lose_conference(&mut self, now: Now, id: CallId, reason: &str) {
+        let Some(conference) = self.conferences.get_mut(&id) else {
+            return;
+        };
+        conference.plan.give_up();
+        let members: Vec<CallId> = conference.members.iter().copied().collect();
+        for member in members {
+            self.member_leaves(
+                now,
+                member,
+                EndedBy::System,
+                StatusCode::SERVICE_UNAVAILABLE,
+                reason,
+            );
+        }
+        self.send_conference(now, id);
+    }
+
+    /// A member without dialog, or in for too long, leaves.
+    pub(super) fn check_member(&mut self, now: Now, id: CallId) {
+        let longest = Duration::from_secs(self.config.calls.duration_max_s);
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        member.check_at = now.mono + CHECK_EVERY;
+        self.deadlines.insert((member.check_at, Due::Check(id)));
+        let lost = member
+            .leg
+            .dialog
+            .is_none_or(|dialog| self.stack.dialog(dialog).is_none());
+        let reason = if lost {
+            "a dialog is gone"
+        } else if now.mono.saturating_duration_since(member.started) >= longest {
+            "the call is too long"
+        } else {
+            return;
+        };
+        self.member_leaves(now, id, EndedBy::System, StatusCode::SERVER_TIMEOUT, reason);
+    }
+
+    /// Conferences as they are.
+    pub(super) fn conferences_live(&self, now: Now) -> Vec<ConferenceLive> {
+        let member = |id: &CallId| {
+            let member = self.members.get(id)?;
+            Some(MemberLive {
+                call: member.name.clone(),
+                from: text(member.from.uri.as_bytes()),
+                user: member.leg.user.as_ref().map(ToString::to_string),
+                muted: member.is_muted,
+                on_hold: member.leg.holds(),
+                codec: member.leg.codec(),
+                age_ms: ms(now.mono.saturating_duration_since(member.started)),
+            })
+        };
+        let conferences = self.conferences.values().map(|conference| ConferenceLive {
+            room: conference.room.to_string(),
+            host: conference.plan.host().to_string(),
+            age_ms: ms(now.mono.saturating_duration_since(conference.started)),
+            members: conference.members.iter().filter_map(member).collect(),
+        });
+        conferences.collect()
+    }
+
+    /// A member is heard no more, or again. False when there is no such member.
+    pub fn mute_member(&mut self, now: Now, call: &str, muted: bool) -> bool {
+        let Some(member) = self.member_named(call).and_then(|id| self.members.get_mut(&id)) else {
+            return false;
+        };
+        member.is_muted = muted;
+        let conference = member.conference;
+        self.send_conference(now, conference);
+        self.advance(now);
+        true
+    }
+
+    /// The member that a call of this name is.
+    pub(super) fn member_named(&self, call: &str) -> Option<CallId> {
+        let id = CallId::of_name(call)?;
+        self.members
+            .get(&id)
+            .filter(|member| member.name == call)
+            .map(|_| id)
+    }
+}
+
+fn offer(
+    formats: Vec<sdp::Format>,
+    transport: sdp::LocalTransport,
+    session: &mut LocalSession,
+) -> Description {
+    let media = OfferedMedia::Audio {
+        formats,
+        transport,
+        rtcp_mux: false,
+        mid: None,
+    };
+    sdp::write_offer(&[media], session)
+}
+
+fn detail(conference: &Conference, member: &Member, stats: &[pb::EndpointStats]) -> CallDetail {
+    let (ended, end) = member.ended.clone().expect("it is told of after it left");
+    let counted = stats.iter().find(|stats| stats.node == member.leg.endpoint);
+    let media = counted.map(media_detail);
+    let answered = member.answered;
+    let leg = LegDetail {
+        called: false,
+        address: text(member.from.uri.as_bytes()),
+        user: member.leg.user.as_ref().map(ToString::to_string),
+        joined_unix_us: member.started_unix_us,
+        left_unix_us: end.at_unix_us,
+        codec: member.leg.codec(),
+        media,
+    };
+    let waited = answered.map_or(ended, |(at, _)| at);
+    CallDetail {
+        call: member.name.clone(),
+        sip_call_id: member.sip_call_id.clone(),
+        from: text(member.from.uri.as_bytes()),
+        to: member.to.clone(),
+        queue: None,
+        room: Some(conference.room.to_string()),
+        answered_by: None,
+        rung: Vec::new(),
+        started_unix_us: member.started_unix_us,
+        answered_unix_us: answered.map(|(_, unix_us)| unix_us),
+        ended_unix_us: end.at_unix_us,
+        wait_ms: ms(waited.saturating_duration_since(member.started)),
+        talk_ms: answered.map_or(0, |(at, _)| ms(ended.saturating_duration_since(at))),
+        ended_by: end.by,
+        status: end.status.code(),
+        reason: end.reason,
+        host: conference.plan.host().to_string(),
+        caller_codec: member.leg.codec(),
+        callee_codec: String::new(),
+        caller_media: media,
+        callee_media: None,
+        legs: vec![leg],
+    }
+}

@@ -1,0 +1,190 @@
+use std::collections::BTreeSet;
+
+use sdp::Direction;
+use sip::{message::Method, stack::DialogRequest};
+
+use crate::world::{World, config};
+
+/// Everybody in `names` hears everybody else in it, and nobody itself.
+fn all(names: &[&'static str]) -> BTreeSet<(&'static str, &'static str)> {
+    let pairs = names.iter().flat_map(|a| names.iter().map(|b| (*a, *b)));
+    pairs.filter(|(a, b)| a != b).collect()
+}
+
+fn join(world: &mut World, name: &'static str) -> usize {
+    let phone = world.phone(name);
+    world.call(phone, "room-7");
+    world.run_ms(200);
+    assert_eq!(world.phones[phone].statuses, [200], "{}", world.story());
+    phone
+}
+
+#[test]
+fn three_two_and_three_without_being_asked() {
+    let mut world = World::new();
+    let dora = join(&mut world, "dora");
+    assert_eq!(world.heard(), BTreeSet::new(), "alone");
+    join(&mut world, "emil");
+    assert_eq!(world.heard(), all(&["dora", "emil"]), "{}", world.story());
+    join(&mut world, "fred");
+    assert_eq!(world.heard(), all(&["dora", "emil", "fred"]), "{}", world.story());
+    assert_eq!(world.media.sessions.len(), 1);
+    world.hang_up(dora);
+    world.run_ms(200);
+    assert_eq!(world.heard(), all(&["emil", "fred"]), "{}", world.story());
+    world.call(dora, "room-7");
+    world.run_ms(200);
+    assert_eq!(world.heard(), all(&["dora", "emil", "fred"]), "{}", world.story());
+    assert!(!world.story().contains("server>emil INVITE"), "{}", world.story());
+    for phone in 0..3 {
+        world.hang_up(phone);
+        world.run_ms(100);
+    }
+    assert!(world.media.sessions.is_empty(), "the last one takes it along");
+    let details = world.details();
+    assert_eq!(details.len(), 4);
+    for detail in &details {
+        assert_eq!((detail.status, detail.room.as_deref()), (200, Some("room-7")));
+    }
+    assert!(details[3].caller_media.is_some(), "{:?}", details[3]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn in_their_own_room_and_their_own_codec() {
+    let mut config = config();
+    config.media.codecs = ["opus", "G722", "PCMU", "PCMA"].map(str::to_owned).into();
+    let mut world = World::with(config);
+    let codecs = [sdp::Codec::opus(None), sdp::Codec::g722(), sdp::Codec::pcma()];
+    for (name, codec) in ["dora", "emil", "fred"].into_iter().zip(codecs) {
+        let phone = world.phone(name);
+        world.phones[phone].codecs = vec![codec.clone()];
+        world.call(phone, "room-7");
+        world.run_ms(200);
+        assert_eq!(world.phones[phone].codec(), codec.name, "{}", world.story());
+    }
+    let gina = world.phone("gina");
+    world.call(gina, "room-8");
+    world.run_ms(200);
+    assert_eq!(world.heard(), all(&["dora", "emil", "fred"]), "{}", world.story());
+    assert_eq!(world.media.sessions.len(), 2);
+    for phone in 0..4 {
+        world.hang_up(phone);
+    }
+    world.assert_nothing_left();
+}
+
+/// RFC 3261 §13.2.1: the 200 holds our offer, the ACK the answer.
+#[test]
+fn though_one_made_no_offer() {
+    let mut world = World::new();
+    let dora = join(&mut world, "dora");
+    let emil = world.phone("emil");
+    let now = world.now;
+    world.phones[emil].call(now, "room-7", false);
+    world.run_ms(200);
+    assert_eq!(world.heard(), all(&["dora", "emil"]), "{}", world.story());
+    let now = world.now;
+    world.phones[emil].ask_for_offer(now);
+    world.run_ms(200);
+    assert_eq!(world.phones[emil].statuses, [200], "{}", world.story());
+    assert_eq!(world.heard(), all(&["dora", "emil"]), "{}", world.story());
+    world.hang_up(dora);
+    world.hang_up(emil);
+    world.assert_nothing_left();
+}
+
+/// A phone that holds may play music; that is nothing for a meeting.
+#[test]
+fn but_not_who_is_muted_or_holds() {
+    let mut world = World::new();
+    let (dora, emil) = (join(&mut world, "dora"), join(&mut world, "emil"));
+    let now = world.now;
+    world.phones[dora].reinvite(now, Direction::SendOnly);
+    world.run_ms(200);
+    assert_eq!(world.phones[dora].statuses, [200], "{}", world.story());
+    assert_eq!(world.heard(), BTreeSet::new(), "{}", world.story());
+    let now = world.now;
+    world.phones[dora].reinvite(now, Direction::SendRecv);
+    world.run_ms(200);
+    assert_eq!(world.heard(), all(&["dora", "emil"]), "{}", world.story());
+
+    let live = world.controller.live(world.clocks()).conferences.remove(0);
+    assert_eq!((live.room.as_str(), live.members.len()), ("room-7", 2));
+    let call = live
+        .members
+        .iter()
+        .find(|member| member.from.contains("emil"))
+        .unwrap()
+        .call
+        .clone();
+    let at = world.clocks();
+    assert!(world.controller.mute_member(at, &call, true));
+    world.run_ms(100);
+    assert_eq!(
+        world.heard(),
+        BTreeSet::from([("dora", "emil")]),
+        "{}",
+        world.story()
+    );
+    let at = world.clocks();
+    assert!(world.controller.mute_member(at, &call, false));
+    world.run_ms(100);
+    assert_eq!(world.heard(), all(&["dora", "emil"]));
+    // Kicked out.
+    let at = world.clocks();
+    assert!(world.controller.end_call(at, &call, "told to"));
+    world.run_ms(200);
+    assert!(world.phones[emil].dialog.is_none(), "{}", world.story());
+    assert!(
+        !world.controller.mute_member(world.clocks(), &call, true),
+        "it is gone"
+    );
+    world.phones[dora].send(world.now, DialogRequest::new(Method::Options));
+    world.hang_up(dora);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn as_many_as_there_may_be() {
+    let mut config = config();
+    config.conferences.members_max = 2;
+    config.conferences.count_max = 1;
+    let mut world = World::with(config);
+    let (dora, emil) = (join(&mut world, "dora"), join(&mut world, "emil"));
+    for (name, room, status) in [
+        ("fred", "room-7", 486),
+        ("gina", "room-8", 503),
+        ("hugo", "room-", 404),
+    ] {
+        let phone = world.phone(name);
+        world.call(phone, room);
+        world.run_ms(200);
+        assert_eq!(world.phones[phone].statuses, [status], "{room}");
+    }
+    world.hang_up(dora);
+    world.hang_up(emil);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn until_their_media_host_is_lost_or_refuses() {
+    let mut world = World::new();
+    let (dora, emil) = (join(&mut world, "dora"), join(&mut world, "emil"));
+    world.media.fail = Some("out of ports");
+    let fred = world.phone("fred");
+    world.call(fred, "room-7");
+    world.run_ms(200);
+    assert_eq!(world.phones[fred].statuses, [503], "{}", world.story());
+    assert_eq!(world.heard(), all(&["dora", "emil"]), "the others stay");
+    world.media.fail = None;
+    world.lose_media_host();
+    world.run_ms(200);
+    for phone in [dora, emil] {
+        assert!(world.phones[phone].dialog.is_none(), "{}", world.story());
+    }
+    world.call(fred, "room-7");
+    world.run_ms(200);
+    assert_eq!(world.phones[fred].statuses, [503], "{}", world.story());
+    world.assert_nothing_left();
+}
