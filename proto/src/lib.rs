@@ -28,5 +28,15 @@ pub mod mediad {
     }
 }
 
+impl std::fmt::Debug for mediad::v1::SdesKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SdesKey")
+            .field("suite", &self.suite())
+            .field("key_salt", &format_args!("{} secret bytes", self.key_salt.len()))
+            .field("tag", &self.tag)
+            .finish()
+    }
+}
+
 /// The compiled descriptors of every `.proto` file, for gRPC reflection and for tools.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

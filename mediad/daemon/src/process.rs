@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use media_engine::host::{Host, HostConfig, Interface, InterfaceAddress};
+use media_engine::host::{Host, HostConfig, Interface, InterfaceAddress, NoRandomness, SecretRandom};
 use media_net::IoChoice;
 use rtp::time::Now;
 use rustix::{
@@ -224,7 +224,8 @@ fn start_hosting(
         mono: Instant::now(),
         wall: SystemTime::now(),
     };
-    let host = Host::new(host_config(config, handles.len()), boot_id, random()?, now);
+    let host = Host::new(host_config(config, handles.len()), boot_id, random()?, now)
+        .map(|host| host.with_secrets(Box::new(SystemRandom)));
     let noisy = sockets::scout(&config.media)?;
     if !noisy.is_empty() {
         tracing::warn!(
@@ -335,6 +336,20 @@ fn announce(control: SocketAddr, metrics: SocketAddr, boot_id: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "ready control={control} metrics={metrics} boot_id={boot_id}");
     let _ = out.flush();
+}
+
+/// The system's randomness, for keys.
+#[derive(Debug)]
+struct SystemRandom;
+
+impl SecretRandom for SystemRandom {
+    fn fill(&mut self, secret: &mut [u8]) -> Result<(), NoRandomness> {
+        // Up to 256 bytes come at once or not at all.
+        match getrandom(&mut *secret, GetRandomFlags::empty()) {
+            Ok(count) if count == secret.len() => Ok(()),
+            Ok(_) | Err(_) => Err(NoRandomness),
+        }
+    }
 }
 
 fn random() -> Result<u64, String> {

@@ -75,6 +75,7 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
             remote_rtcp: None,
             source: SourcePolicy::Signalled,
             dscp: None,
+            security: None,
         }),
     };
     let endpoint = |n: u32| NodeSpec {
@@ -139,6 +140,7 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
         prompts: Vec::new(),
         recordings: Vec::new(),
         taps: Vec::new(),
+        keys: Vec::new(),
     }
 }
 

@@ -81,6 +81,7 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
                 remote_rtcp: None,
                 source: SourcePolicy::Learn,
                 dscp: None,
+                security: None,
             }),
         })
     };
@@ -139,6 +140,7 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
         prompts: Vec::new(),
         recordings: Vec::new(),
         taps: Vec::new(),
+        keys: Vec::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use rtp::units::{PayloadType, Ssrc};
 
 use crate::{
     recording::RecordingFeed,
-    spec::{Codec, Name, SessionSpec},
+    spec::{Codec, MasterKey, Name, SessionSpec},
     tap::TapPort,
 };
 
@@ -97,6 +97,9 @@ pub struct Commit {
     pub recordings: Vec<RecorderFeed>,
     /// The rings of every tap of `spec`.
     pub taps: Vec<TapRings>,
+    /// The key that each protected transport of `spec` sends with, once its suite is settled. The same one again is
+    /// no change; another one replaces it for good.
+    pub keys: Vec<SendingKey>,
 }
 
 /// The rings of one tap.
@@ -106,6 +109,15 @@ pub struct TapRings {
     pub node: Name,
     /// To and from its program.
     pub port: Arc<TapPort>,
+}
+
+/// The local key that a transport sends with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendingKey {
+    /// Which transport.
+    pub transport: Name,
+    /// The key.
+    pub key: Arc<MasterKey>,
 }
 
 /// A prompt, ready to be played.
@@ -465,7 +477,7 @@ pub enum PlanKind {
     Silent,
     /// Header rewrite.
     Relay,
-    /// As relay, with another payload type or G.711 law.
+    /// As relay, with another payload type or G.711 law, or encrypted on one side or both.
     Rewrite,
     /// One source, decoded and encoded anew.
     Transcode,

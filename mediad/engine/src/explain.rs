@@ -6,7 +6,7 @@ use crate::{
     command::{DropReason, EndpointReport, PlanKind, SourceState, TransportReport},
     host::Described,
     refusal::Refusal,
-    spec::{Codec, EndpointSpec, LinkSpec, Name, NodeKind, SourcePolicy},
+    spec::{Codec, EndpointSpec, LinkSpec, Name, NodeKind, SdesSpec, SourcePolicy},
 };
 
 /// One thing found on the way.
@@ -48,6 +48,7 @@ pub enum Code {
     PacketsStopped,
     WrongSource,
     PayloadType,
+    Authentication,
     NoCommonCodec,
     NoDestination,
     Direction,
@@ -124,11 +125,11 @@ fn says_why(reason: DropReason) -> bool {
         DropReason::WrongSource
         | DropReason::Probation
         | DropReason::PayloadType
+        | DropReason::Authentication
         | DropReason::Malformed
         | DropReason::UnexpectedProtocol => true,
         DropReason::Direction
         | DropReason::Replay
-        | DropReason::Authentication
         | DropReason::Stale
         | DropReason::EgressFull
         | DropReason::NoEndpoint => false,
@@ -147,7 +148,30 @@ struct End<'a> {
     transport: &'a TransportReport,
     policy: SourcePolicy,
     link: Option<&'a LinkSpec>,
+    sdes: Option<&'a SdesSpec>,
     streams: &'a EndpointReport,
+}
+
+impl End<'_> {
+    /// It is protected and the peer's key is not known yet.
+    fn is_keyless(&self) -> bool {
+        self.sdes.is_some_and(|sdes| sdes.remote.is_none())
+    }
+}
+
+/// Why nothing that came was what the peer's key makes.
+fn unauthentic(speaker: &End<'_>, count: u64) -> String {
+    let id = speaker.id;
+    match speaker.sdes.map(|sdes| &sdes.remote) {
+        Some(Some(remote)) => format!(
+            "{count} packets failed authentication with the {} key that {id:?} signalled (tag {}): it encrypts with another one, or not at all",
+            remote.key.suite().name(),
+            remote.tag,
+        ),
+        Some(None) | None => {
+            format!("{count} packets came before the key of {id:?} was known: put it in sdes.remote")
+        }
+    }
 }
 
 /// What moved on a way that nothing is wrong with.
@@ -240,6 +264,7 @@ impl Explained<'_> {
             spec: endpoint,
             policy: transport.udp().map_or(SourcePolicy::Signalled, |udp| udp.source),
             link: transport.link(),
+            sdes: transport.sdes(),
             transport: report
                 .transports
                 .iter()
@@ -382,9 +407,9 @@ impl Explained<'_> {
                     "{count} datagrams were not plain RTP (SRTP, DTLS or STUN where plain RTP was negotiated?)"
                 ),
             ),
+            DropReason::Authentication => (Code::Authentication, unauthentic(speaker, count)),
             DropReason::Direction
             | DropReason::Replay
-            | DropReason::Authentication
             | DropReason::Stale
             | DropReason::EgressFull
             | DropReason::NoEndpoint => return None,
@@ -483,6 +508,11 @@ impl Explained<'_> {
         if !listener.spec.direction.sends() {
             let text = format!("{id:?} is {:?}: nothing is sent to it", listener.spec.direction);
             findings.push(problem(Code::Direction, text));
+            return;
+        }
+        if listener.is_keyless() {
+            let text = format!("nothing is sent to {id:?} until its key is known: put it in sdes.remote");
+            findings.push(problem(Code::Authentication, text));
             return;
         }
         if let Some(finding) = self.open_link(listener) {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::spec::Name;
+use crate::spec::{Name, Suite};
 
 /// The gRPC status code a refusal is reported with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -387,6 +387,26 @@ pub enum Refusal {
         /// How many.
         waiting: usize,
     },
+    /// Keys of a generation that is neither the present one nor the one before, or that had no such suite.
+    #[error(
+        "transport:{transport}: sdes.send_generation {asked} has no {} key; send with {current}, the present one, or with the one before it",
+        suite.name()
+    )]
+    KeyGeneration {
+        /// The transport.
+        transport: Name,
+        /// In the request.
+        asked: u32,
+        /// The present one.
+        current: u32,
+        /// The suite of the peer's key.
+        suite: Suite,
+    },
+    /// No key can be made.
+    #[error(
+        "transport:{0}: the host's source of randomness gives nothing, so no key can be made; use another host"
+    )]
+    NoRandomness(Name),
 }
 
 impl Refusal {
@@ -431,8 +451,9 @@ impl Refusal {
             Self::Recording { .. }
             | Self::NotOwner { .. }
             | Self::StaleEpoch { .. }
-            | Self::StaleRevision { .. } => Code::FailedPrecondition,
-            Self::Draining => Code::Unavailable,
+            | Self::StaleRevision { .. }
+            | Self::KeyGeneration { .. } => Code::FailedPrecondition,
+            Self::Draining | Self::NoRandomness(_) => Code::Unavailable,
         }
     }
 
@@ -472,6 +493,8 @@ impl Refusal {
             | Self::NoSuchFamily { transport, .. }
             | Self::PortsExhausted { transport, .. }
             | Self::RequestedPort { transport, .. }
+            | Self::KeyGeneration { transport, .. }
+            | Self::NoRandomness(transport)
             | Self::Socket { transport, .. } => format!("transport:{transport}"),
             Self::UnknownSession(session)
             | Self::NotOwner { session, .. }

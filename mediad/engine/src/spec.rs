@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use codecs::tone::{CallProgress, Country};
 use rtp::units::{ClockRate, PayloadType, Ssrc};
+pub use srtp::{MasterKey, Suite};
 
 /// A caller's identifier for a session, transport or node: 1 to 128 bytes of UTF-8.
 pub type Name = Arc<str>;
@@ -83,6 +84,14 @@ impl TransportSpec {
         }
     }
 
+    /// Its keys from the signalling, if it is protected by them.
+    pub fn sdes(&self) -> Option<&SdesSpec> {
+        match &self.udp()?.security {
+            Some(Security::Sdes(sdes)) => Some(sdes),
+            None => None,
+        }
+    }
+
     /// The link it is, if it is one.
     pub fn link(&self) -> Option<&LinkSpec> {
         match &self.kind {
@@ -120,6 +129,37 @@ pub struct UdpSpec {
     pub source: SourcePolicy,
     /// Code point of sent packets; `None` is the interface's.
     pub dscp: Option<u8>,
+    /// How it is protected; `None`: not at all.
+    pub security: Option<Security>,
+}
+
+/// How packets of a transport are protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Security {
+    /// SRTP with keys that the signalling carries.
+    Sdes(SdesSpec),
+}
+
+/// SRTP with keys in SDP (RFC 4568). Local keys are not here: the host makes them and keeps them to itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SdesSpec {
+    /// There is a local key for each, best first. At least one; each once.
+    pub suites: Box<[Suite]>,
+    /// The peer's key, for one of the suites. Until it is known nothing is sent and nothing taken.
+    pub remote: Option<RemoteKey>,
+    /// Another value than before asks for fresh local keys.
+    pub key_generation: u32,
+    /// Whose local key is sent with: this generation or the one before.
+    pub send_generation: u32,
+}
+
+/// A key that the peer sends with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteKey {
+    /// The key.
+    pub key: MasterKey,
+    /// Tag of its crypto attribute.
+    pub tag: u32,
 }
 
 /// Half of a connection to another session, without sockets. Both ends name each other.

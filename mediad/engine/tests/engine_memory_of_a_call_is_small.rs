@@ -34,6 +34,7 @@ fn a_call_takes_at_most_three_kibibytes() {
             prompts: Vec::new(),
             recordings: Vec::new(),
             taps: Vec::new(),
+            keys: Vec::new(),
         };
         world.command(Command::Commit(Box::new(commit)));
     };

@@ -4,15 +4,20 @@
 #[expect(dead_code, reason = "shared with the scenarios")]
 mod world;
 
+#[path = "engine_scenarios/cipher.rs"]
+#[expect(dead_code, reason = "shared with the scenarios")]
+mod cipher;
+
 #[path = "engine_scenarios/tones.rs"]
 #[expect(dead_code, reason = "shared with the scenarios")]
 mod tones;
 
+use cipher::Cipher;
 use codecs::CodecKind;
 use media_engine::{
     command::{Command, EventKind, LinkId, LinkPacket, LinkPeer, SendDigit, SessionKey, SocketId, TapRings},
     engine::Egress,
-    spec::{CallProgress, Codec, Country, NodeKind, NodeSpec, PlaySource, TapSpec},
+    spec::{CallProgress, Codec, Country, NodeKind, NodeSpec, PlaySource, Suite, TapSpec},
     tap::{Program, TapPort},
 };
 use rtp::{
@@ -351,4 +356,65 @@ fn choosing_talkers_and_following_clocks_do_not_allocate() {
         });
     }
     assert!(sink.1 > 6_000, "{} packets went out", sink.1);
+}
+
+/// Relays between plain RTP and two suites, and a room of the same, with reports and digits, forgeries and replays.
+#[test]
+fn encrypting_and_decrypting_do_not_allocate() {
+    for with_room in [false, true] {
+        let mut world = World::new();
+        let mut graph = Graph::of(
+            vec![Party::new("a", 0), Party::new("b", 1), Party::new("c", 2)],
+            &[],
+        );
+        let mut b = Cipher::new(graph.party("b"), Suite::AesCm128HmacSha1_80);
+        let mut c = Cipher::new(graph.party("c"), Suite::AeadAes128Gcm);
+        if with_room {
+            graph.others.push(room("room", 8_000));
+            for id in ["a", "b", "c"] {
+                graph.edges.extend([edge(id, "room"), edge("room", id)]);
+            }
+        } else {
+            graph.hear(&[("a", "b"), ("b", "c"), ("c", "a")]);
+        }
+        world.commit(SESSION, &graph);
+        // The peer's key changes: packets under the old one still come.
+        let late: Vec<_> = {
+            let mut speaker = Speaker::new(0xB);
+            (0..50).map(|_| b.rtp(&speaker.packet(&[2; 160]))).collect()
+        };
+        graph.party("b").sdes = Some(cipher::sdes(Suite::AesCm128HmacSha1_80, Some(50)));
+        b.tx = srtp::Outbound::new(&cipher::key(Suite::AesCm128HmacSha1_80, 50));
+        world.commit(SESSION, &graph);
+        let digit = SendDigit {
+            event: Some(5),
+            duration_ms: 100,
+            gap_ms: 60,
+            volume: 10,
+        };
+        world.command(Command::SendDigits(SESSION, "b".into(), [digit].into()));
+
+        let mut speakers = [0xA, 0xB2, 0xC].map(Speaker::new);
+        let mut datagrams = Vec::new();
+        for n in 0..300_usize {
+            let [packet_a, packet_b, packet_c] = speakers.each_mut().map(|speaker| speaker.packet(&[3; 160]));
+            datagrams.push((rtp_socket(0), peer(0), packet_a));
+            datagrams.push((rtp_socket(1), peer(1), b.rtp(&packet_b)));
+            datagrams.push((rtp_socket(2), peer(2), c.rtp(&packet_c)));
+            datagrams.push((rtp_socket(2), peer(2), packet_c));
+            datagrams.push((rtcp_socket(1), peer(1), b.rtcp(&rtcp(1, Ssrc(0xB2), false))));
+            let old = late.get(n).cloned();
+            datagrams.extend(old.map(|old| (rtp_socket(1), peer(1), old)));
+        }
+        let mut sink = Sink([0; 2048], 0);
+        let World { engine, now, .. } = &mut world;
+        noalloc::assert_none("SRTP", || {
+            for (socket, from, data) in &mut datagrams {
+                *now = now.after(std::time::Duration::from_micros(3_900));
+                engine.handle_datagram(*now, *socket, *from, data, &mut sink);
+                engine.handle_timeout(*now, &mut sink);
+            }
+        });
+        assert!(sink.1 > 600, "{} packets went out", sink.1);
+    }
 }

@@ -96,6 +96,7 @@ fn patch(session: u8, put: &[u8], remove: &[u8]) -> Patch {
             remote_rtcp: None,
             source: SourcePolicy::Learn,
             dscp: None,
+            security: None,
         }),
     };
     Patch {

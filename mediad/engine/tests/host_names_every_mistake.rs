@@ -61,6 +61,14 @@ fn with_udp(id: &str, change: impl FnOnce(&mut pb::UdpTransport)) -> pb::Transpo
     }
 }
 
+fn with_sdes(change: impl FnOnce(&mut pb::SdesSecurity)) -> pb::Transport {
+    let mut sdes = pb::SdesSecurity::default();
+    change(&mut sdes);
+    with_udp("ta", |udp| {
+        udp.security = Some(pb::udp_transport::Security::Sdes(sdes));
+    })
+}
+
 fn pcmu() -> pb::PayloadFormat {
     pb::PayloadFormat {
         payload_type: 0,
@@ -175,7 +183,13 @@ const MISTAKES_OF_VALUES: &[Mistake] = &[
         let link = pb::LinkTransport { peer_session, peer_transport: (*other).into() };
         r.put_transports[n].kind = Some(pb::transport::Kind::Link(link));
     }),
-    ("SDES", |r| r.put_transports[0] = with_udp("ta", |u| u.security = Some(pb::udp_transport::Security::Sdes(Default::default())))),
+    ("SDES without suites", |r| r.put_transports[0] = with_sdes(|_| {})),
+    ("a suite of the future", |r| r.put_transports[0] = with_sdes(|s| s.suites = vec![99])),
+    ("a suite twice", |r| r.put_transports[0] = with_sdes(|s| s.suites = vec![1, 1])),
+    ("a key of the wrong length", |r| r.put_transports[0] = with_sdes(|s| { s.suites = vec![1]; s.remote = Some(pb::SdesKey { suite: 1, key_salt: vec![7; 29], tag: 1 }) })),
+    ("a key of another suite", |r| r.put_transports[0] = with_sdes(|s| { s.suites = vec![1]; s.remote = Some(pb::SdesKey { suite: 4, key_salt: vec![7; 28], tag: 1 }) })),
+    ("a key without a tag", |r| r.put_transports[0] = with_sdes(|s| { s.suites = vec![1]; s.remote = Some(pb::SdesKey { suite: 1, key_salt: vec![7; 30], tag: 0 }) })),
+    ("a key without a source of randomness", |r| r.put_transports[0] = with_sdes(|s| s.suites = vec![1])),
     ("DTLS", |r| r.put_transports[0] = with_udp("ta", |u| u.security = Some(pb::udp_transport::Security::Dtls(Default::default())))),
     ("ICE", |r| r.put_transports[0] = with_udp("ta", |u| u.ice = Some(Default::default()))),
     ("a host name as address", |r| r.put_transports[0] = with_udp("ta", |u| u.remote = Some(pb::Address { ip: "phone.example".into(), port: 4000 }))),

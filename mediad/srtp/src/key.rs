@@ -47,6 +47,19 @@ impl MasterKey {
         Ok(Self { suite, bytes })
     }
 
+    /// A key that `fill` makes: from a source of randomness that nobody can guess.
+    ///
+    /// # Errors
+    /// What `fill` says.
+    pub fn generate<E>(suite: Suite, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        let mut key = Self {
+            suite,
+            bytes: [0; KEY_SALT_BYTES_MAX],
+        };
+        fill(&mut key.bytes[..suite.key_salt_bytes()])?;
+        Ok(key)
+    }
+
     /// What it is for.
     pub fn suite(&self) -> Suite {
         self.suite

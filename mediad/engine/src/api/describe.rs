@@ -13,11 +13,11 @@ use crate::{
     explain::{Code, Finding, Severity},
     host::{
         Applied, ControllerState, Described, EndReason, Event, Happening, HostStatus, InterfaceState,
-        LocalAddress, Summary, TapReport,
+        LocalAddress, LocalKey, Summary, TapReport,
     },
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, Family, NodeKind, NodeSpec, PayloadFormat, RtcpMode,
-        SessionOptions, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
+        Codec, Direction, EdgeSpec, EndpointSpec, Family, Name, NodeKind, NodeSpec, PayloadFormat, RemoteKey,
+        RtcpMode, Security, SessionOptions, SourcePolicy, Suite, TransportKind, TransportSpec, UdpSpec,
     },
     tap::TapFigures,
 };
@@ -27,7 +27,14 @@ pub fn applied(boot_id: &str, applied: &Applied) -> pb::ApplyReply {
     pb::ApplyReply {
         boot_id: boot_id.into(),
         revision: applied.revision,
-        transports: applied.locals.iter().map(transport_state).collect(),
+        transports: applied
+            .locals
+            .iter()
+            .map(|local| pb::TransportState {
+                local_sdes: local_keys(applied, &local.transport),
+                ..transport_state(local)
+            })
+            .collect(),
         endpoints: applied
             .streams
             .iter()
@@ -38,6 +45,17 @@ pub fn applied(boot_id: &str, applied: &Applied) -> pb::ApplyReply {
             })
             .collect(),
     }
+}
+
+/// The one place where local keys leave the host.
+fn local_keys(applied: &Applied, transport: &Name) -> Vec<pb::SdesKey> {
+    let told = |local: &LocalKey| pb::SdesKey {
+        suite: suite(local.key.suite()).into(),
+        key_salt: local.key.key_salt().to_vec(),
+        tag: local.tag,
+    };
+    let of_it = applied.keys.iter().find(|(id, _)| id == transport);
+    of_it.map_or_else(Vec::new, |(_, keys)| keys.iter().map(told).collect())
 }
 
 /// Where a transport is reached.
@@ -214,8 +232,34 @@ fn udp(spec: &UdpSpec) -> pb::UdpTransport {
         remote_rtcp: spec.remote_rtcp.map(address),
         source: source.into(),
         dscp: spec.dscp.map(u32::from),
-        security: None,
+        security: spec.security.as_ref().map(security),
         ice: None,
+    }
+}
+
+/// What is asked for, without the peer's key.
+fn security(security: &Security) -> pb::udp_transport::Security {
+    let Security::Sdes(sdes) = security;
+    let remote = |remote: &RemoteKey| pb::SdesKey {
+        suite: suite(remote.key.suite()).into(),
+        key_salt: Vec::new(),
+        tag: remote.tag,
+    };
+    pb::udp_transport::Security::Sdes(pb::SdesSecurity {
+        suites: sdes.suites.iter().map(|s| suite(*s).into()).collect(),
+        remote: sdes.remote.as_ref().map(remote),
+        key_generation: sdes.key_generation,
+        send_generation: (sdes.send_generation != sdes.key_generation).then_some(sdes.send_generation),
+    })
+}
+
+fn suite(suite: Suite) -> pb::SrtpSuite {
+    match suite {
+        Suite::AesCm128HmacSha1_80 => pb::SrtpSuite::AesCm128HmacSha180,
+        Suite::AesCm128HmacSha1_32 => pb::SrtpSuite::AesCm128HmacSha132,
+        Suite::Aes256CmHmacSha1_80 => pb::SrtpSuite::Aes256CmHmacSha180,
+        Suite::AeadAes128Gcm => pb::SrtpSuite::AeadAes128Gcm,
+        Suite::AeadAes256Gcm => pb::SrtpSuite::AeadAes256Gcm,
     }
 }
 
@@ -545,6 +589,7 @@ fn finding_code(code: Code) -> pb::FindingCode {
         Code::PacketsStopped => pb::FindingCode::PacketsStopped,
         Code::WrongSource => pb::FindingCode::WrongSource,
         Code::PayloadType => pb::FindingCode::PayloadType,
+        Code::Authentication => pb::FindingCode::Authentication,
         Code::NoCommonCodec => pb::FindingCode::NoCommonCodec,
         Code::NoDestination => pb::FindingCode::NoDestination,
         Code::Direction => pb::FindingCode::Direction,

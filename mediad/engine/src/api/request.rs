@@ -13,8 +13,9 @@ use crate::{
     limits,
     refusal::Refusal,
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, Family, LinkSpec, Name, NodeKind, NodeSpec, PayloadFormat,
-        RoomSpec, RtcpMode, SourcePolicy, TapSpec, TransportKind, TransportSpec, UdpSpec,
+        Codec, Direction, EdgeSpec, EndpointSpec, Family, LinkSpec, MasterKey, Name, NodeKind, NodeSpec,
+        PayloadFormat, RemoteKey, RoomSpec, RtcpMode, SdesSpec, Security, SourcePolicy, Suite, TapSpec,
+        TransportKind, TransportSpec, UdpSpec,
     },
 };
 
@@ -235,11 +236,11 @@ fn link(subject: &str, given: &pb::LinkTransport) -> Result<LinkSpec, Refusal> {
 }
 
 fn udp(subject: &str, udp: &pb::UdpTransport) -> Result<UdpSpec, Refusal> {
-    match udp.security {
-        Some(pb::udp_transport::Security::Sdes(_)) => return unimplemented(subject.into(), "SRTP by SDES"),
+    let security = match &udp.security {
+        Some(pb::udp_transport::Security::Sdes(given)) => Some(Security::Sdes(sdes(subject, given)?)),
         Some(pb::udp_transport::Security::Dtls(_)) => return unimplemented(subject.into(), "SRTP by DTLS"),
-        None => {}
-    }
+        None => None,
+    };
     if udp.ice.is_some() {
         return unimplemented(subject.into(), "ICE");
     }
@@ -288,7 +289,71 @@ fn udp(subject: &str, udp: &pb::UdpTransport) -> Result<UdpSpec, Refusal> {
             .dscp
             .map(|dscp| number(subject, "dscp", dscp, 0..=63, "0 to 63"))
             .transpose()?,
+        security,
     })
+}
+
+fn sdes(subject: &str, given: &pb::SdesSecurity) -> Result<SdesSpec, Refusal> {
+    let mut suites = Vec::new();
+    for given in &given.suites {
+        let suite = suite(subject, "sdes.suites", *given)?;
+        if suites.contains(&suite) {
+            return out_of_range(subject, "sdes.suites", suite.name(), "named once each");
+        }
+        suites.push(suite);
+    }
+    if suites.is_empty() {
+        return Err(Refusal::Missing {
+            subject: subject.into(),
+            field: "sdes.suites",
+        });
+    }
+    let remote = given
+        .remote
+        .as_ref()
+        .map(|given| remote_key(subject, given))
+        .transpose()?;
+    if let Some(remote) = &remote
+        && !suites.contains(&remote.key.suite())
+    {
+        let suite = remote.key.suite().name();
+        return out_of_range(subject, "sdes.remote.suite", suite, "one of sdes.suites");
+    }
+    Ok(SdesSpec {
+        suites: suites.into(),
+        remote,
+        key_generation: given.key_generation,
+        send_generation: given.send_generation.unwrap_or(given.key_generation),
+    })
+}
+
+fn remote_key(subject: &str, given: &pb::SdesKey) -> Result<RemoteKey, Refusal> {
+    let suite = suite(subject, "sdes.remote.suite", given.suite)?;
+    // What is wrong with a key is told by its length alone.
+    let key = MasterKey::new(suite, &given.key_salt).or_else(|_| {
+        let range = match suite.key_salt_bytes() {
+            28 => "28 for AEAD_AES_128_GCM",
+            30 => "30 for AES_CM_128",
+            44 => "44 for AEAD_AES_256_GCM",
+            _ => "46 for AES_256_CM",
+        };
+        let bytes = given.key_salt.len();
+        out_of_range(subject, "length of sdes.remote.key_salt in bytes", bytes, range)
+    })?;
+    let tags = 1..=999_999_999;
+    let tag = number(subject, "sdes.remote.tag", given.tag, tags, "1 to 999999999")?;
+    Ok(RemoteKey { key, tag })
+}
+
+fn suite(subject: &str, field: &'static str, given: i32) -> Result<Suite, Refusal> {
+    match known(subject, field, given)? {
+        pb::SrtpSuite::Unspecified => out_of_range(subject, field, "unset", "a suite"),
+        pb::SrtpSuite::AesCm128HmacSha180 => Ok(Suite::AesCm128HmacSha1_80),
+        pb::SrtpSuite::AesCm128HmacSha132 => Ok(Suite::AesCm128HmacSha1_32),
+        pb::SrtpSuite::Aes256CmHmacSha180 => Ok(Suite::Aes256CmHmacSha1_80),
+        pb::SrtpSuite::AeadAes128Gcm => Ok(Suite::AeadAes128Gcm),
+        pb::SrtpSuite::AeadAes256Gcm => Ok(Suite::AeadAes256Gcm),
+    }
 }
 
 fn socket_address(subject: &str, field: &'static str, given: &pb::Address) -> Result<SocketAddr, Refusal> {

@@ -83,11 +83,13 @@ impl Engine {
             prompts,
             recordings,
             taps,
+            mut keys,
         } = commit;
         // Large sessions are edited while packets wait: everything is looked up by halving.
         sockets.sort_unstable_by(|a, b| a.transport.cmp(&b.transport));
         links.sort_unstable_by(|a, b| a.transport.cmp(&b.transport));
         streams.sort_unstable_by(|a, b| a.node.cmp(&b.node));
+        keys.sort_unstable_by(|a, b| a.transport.cmp(&b.transport));
         let key = self.open(now, handle, &spec);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
@@ -114,6 +116,13 @@ impl Engine {
         }
         for gone in missing(&before.transports, &transports) {
             self.remove_transport(gone);
+        }
+        self.park(&endpoints);
+        for (spec, key) in spec.transports.iter().zip(&transports) {
+            if let Some(transport) = self.transports.get_mut(*key) {
+                let given = keys.binary_search_by(|key| key.transport.cmp(&spec.id));
+                transport.secure(now.mono, given.ok().map(|at| &keys[at].key));
+            }
         }
         self.attach(&transports, &endpoints);
         self.install_recorders(now, key, &spec, &endpoints, recordings);
@@ -256,6 +265,7 @@ impl Engine {
                 let sent = endpoint.egress.leave_transport();
                 if let Some(old) = self.transports.get_mut(endpoint.transport) {
                     old.count_sent(sent);
+                    old.park(endpoint.egress.sealer.take());
                 }
                 endpoint.transport = transport;
             }
@@ -299,6 +309,7 @@ impl Engine {
         let endpoint = self.endpoints.remove(key)?;
         if let Some(transport) = self.transports.get_mut(endpoint.transport) {
             transport.count_sent(endpoint.egress.sent_by_transport());
+            transport.park(endpoint.egress.sealer);
         }
         endpoint.ingress.decoding
     }
@@ -324,6 +335,17 @@ impl Engine {
         }
     }
 
+    /// Give what encrypts back to the transports.
+    fn park(&mut self, endpoints: &[Key]) {
+        for key in endpoints {
+            if let Some(endpoint) = self.endpoints.get_mut(*key)
+                && let Some(transport) = self.transports.get_mut(endpoint.transport)
+            {
+                transport.park(endpoint.egress.sealer.take());
+            }
+        }
+    }
+
     /// Link transports and endpoints, both ways.
     fn attach(&mut self, transports: &[Key], endpoints: &[Key]) {
         for key in transports {
@@ -341,6 +363,7 @@ impl Engine {
             transport.endpoint = Some(*key);
             endpoint.egress.socket = transport.rtp_socket;
             endpoint.egress.destination = transport.destination();
+            endpoint.egress.sealer = transport.take_sealer();
         }
     }
 

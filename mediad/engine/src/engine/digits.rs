@@ -253,7 +253,8 @@ impl Engine {
         };
         let payload = packet.payload.to_bytes();
         let len = FIXED_HEADER_BYTES + payload.len();
-        let Some(buffer) = tx.slot().and_then(|buffer| buffer.get_mut(..len)) else {
+        let room = len + egress.trailer_bytes();
+        let Some(buffer) = tx.slot().and_then(|buffer| buffer.get_mut(..room)) else {
             self.totals.drops[DropReason::EgressFull as usize] += 1;
             if let Some(transport) = self.transports.get_mut(*transport) {
                 transport.count(DropReason::EgressFull);
@@ -267,9 +268,12 @@ impl Engine {
             timestamp: packet.timestamp,
             ssrc: egress.ssrc,
         };
-        let (head, body) = buffer.split_at_mut(FIXED_HEADER_BYTES);
+        let (head, body) = buffer[..len].split_at_mut(FIXED_HEADER_BYTES);
         head.copy_from_slice(&header.to_bytes());
         body.copy_from_slice(&payload);
+        let Some(len) = egress.seal(buffer, len) else {
+            return;
+        };
         tx.commit(len, egress.socket, destination);
         egress.count(payload_type, payload.len(), &mut self.totals);
     }

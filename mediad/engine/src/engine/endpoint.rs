@@ -11,6 +11,7 @@ use rtp::{
     receive::{ReceiveStats, SeqVerdict},
     units::{ClockRate, PayloadType, Ssrc},
 };
+use srtp::Outbound;
 
 use super::{
     Totals,
@@ -254,6 +255,8 @@ pub(crate) struct Egress {
     pub(crate) before_transport: (u64, u64),
     /// Whom the plan forwards.
     pub(crate) source: Option<Key>,
+    /// Encrypts, where the transport does; the transport keeps it while no endpoint rides there.
+    pub(crate) sealer: Option<Box<Outbound>>,
 }
 
 impl Egress {
@@ -270,10 +273,35 @@ impl Egress {
         sent
     }
 
+    /// What encryption will add to a packet.
+    #[inline]
+    pub(crate) fn trailer_bytes(&self) -> usize {
+        self.sealer
+            .as_ref()
+            .map_or(0, |sealer| sealer.suite().rtp_trailer_bytes())
+    }
+
+    /// Encrypts the packet in `slot[..len]`, if it is to be; its length then. `None`: it must not be sent.
+    #[inline]
+    pub(crate) fn seal(&mut self, slot: &mut [u8], len: usize) -> Option<usize> {
+        match &mut self.sealer {
+            None => Some(len),
+            Some(sealer) => sealer.protect_rtp(slot, len).ok(),
+        }
+    }
+
+    /// As [`seal`](Self::seal) for RTCP.
+    pub(crate) fn seal_rtcp(&mut self, slot: &mut [u8], len: usize) -> Option<usize> {
+        match &mut self.sealer {
+            None => Some(len),
+            Some(sealer) => sealer.protect_rtcp(slot, len).ok(),
+        }
+    }
+
     /// Count a packet that was sent.
     #[inline]
     pub(crate) fn count(&mut self, payload_type: u8, payload_bytes: usize, totals: &mut Totals) {
-        let wire_bytes = (FIXED_HEADER_BYTES + payload_bytes) as u64;
+        let wire_bytes = (FIXED_HEADER_BYTES + payload_bytes + self.trailer_bytes()) as u64;
         self.payload_type = payload_type;
         self.packets += 1;
         self.bytes += payload_bytes as u64;
@@ -321,6 +349,7 @@ impl Endpoint {
                 wire_bytes: 0,
                 before_transport: (0, 0),
                 source: None,
+                sealer: None,
             },
             hearing: Hearing::new(),
             dialling: None,

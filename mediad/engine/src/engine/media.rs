@@ -55,18 +55,23 @@ impl Engine {
             self.totals.drops[DropReason::NoEndpoint as usize] += 1;
             return;
         };
+        let kind = classify(data);
+        let mut opened = Ok(data.len());
         if let Some(transport) = self.transports.get_mut(flow.transport) {
             transport.rx_packets += 1;
             transport.rx_bytes += data.len() as u64;
+            if transport.security.is_some() {
+                opened = transport.open(now.mono, kind, flow.rtcp, from, data);
+            }
         }
-        let kind = classify(data);
-        let outcome = match kind {
-            Kind::Rtp if !flow.rtcp => self.on_rtp(now, flow, from, data, tx),
-            Kind::Rtcp => self.on_rtcp(now, flow, from, data),
-            Kind::Rtp | Kind::Stun | Kind::Dtls | Kind::Zrtp | Kind::TurnChannel => {
+        let outcome = match (opened, kind) {
+            (Err(reason), _) => Err(reason),
+            (Ok(len), Kind::Rtp) if !flow.rtcp => self.on_rtp(now, flow, from, &data[..len], tx),
+            (Ok(len), Kind::Rtcp) => self.on_rtcp(now, flow, from, &data[..len]),
+            (_, Kind::Rtp | Kind::Stun | Kind::Dtls | Kind::Zrtp | Kind::TurnChannel) => {
                 Err(DropReason::UnexpectedProtocol)
             }
-            Kind::Unknown => Err(DropReason::Malformed),
+            (_, Kind::Unknown) => Err(DropReason::Malformed),
         };
         let Some(transport) = self.transports.get_mut(flow.transport) else {
             return;
@@ -294,7 +299,8 @@ pub(super) fn forward(
         return true;
     };
     let len = FIXED_HEADER_BYTES + payload.len();
-    let Some(slot) = tx.slot().and_then(|slot| slot.get_mut(..len)) else {
+    let room = len + egress.trailer_bytes();
+    let Some(slot) = tx.slot().and_then(|slot| slot.get_mut(..room)) else {
         return false;
     };
     let Some(stamp) = egress.line.place(now.mono, arrival) else {
@@ -307,13 +313,16 @@ pub(super) fn forward(
         timestamp: stamp.timestamp,
         ssrc: egress.ssrc,
     };
-    let (head, body) = slot.split_at_mut(FIXED_HEADER_BYTES);
+    let (head, body) = slot[..len].split_at_mut(FIXED_HEADER_BYTES);
     head.copy_from_slice(&header.to_bytes());
     match mapping.op {
         Op::Forward | Op::Withhold => body.copy_from_slice(payload),
         Op::UlawToAlaw => translate(payload, body, &g711::ULAW_TO_ALAW),
         Op::AlawToUlaw => translate(payload, body, &g711::ALAW_TO_ULAW),
     }
+    let Some(len) = egress.seal(slot, len) else {
+        return false;
+    };
     tx.commit(len, egress.socket, destination);
     egress.count(mapping.payload_type, payload.len(), totals);
     true

@@ -208,7 +208,8 @@ fn send(
         return true;
     }
     let len = FIXED_HEADER_BYTES + payload.len();
-    let Some(slot) = tx.slot().and_then(|slot| slot.get_mut(..len)) else {
+    let room = len + egress.trailer_bytes();
+    let Some(slot) = tx.slot().and_then(|slot| slot.get_mut(..room)) else {
         egress.line.lapse(now.mono, stride);
         return false;
     };
@@ -220,9 +221,12 @@ fn send(
         timestamp: stamp.timestamp,
         ssrc: egress.ssrc,
     };
-    let (head, body) = slot.split_at_mut(FIXED_HEADER_BYTES);
+    let (head, body) = slot[..len].split_at_mut(FIXED_HEADER_BYTES);
     head.copy_from_slice(&header.to_bytes());
     body.copy_from_slice(payload);
+    let Some(len) = egress.seal(slot, len) else {
+        return false;
+    };
     tx.commit(len, egress.socket, destination);
     egress.count(format.payload_type.value(), payload.len(), totals);
     true

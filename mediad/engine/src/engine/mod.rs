@@ -41,6 +41,7 @@ mod random;
 mod recorders;
 mod report;
 mod rtcp;
+mod security;
 mod slab;
 mod source;
 mod sum;

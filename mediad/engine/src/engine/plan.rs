@@ -274,7 +274,11 @@ impl<'a> Compiler<'a> {
             return self.plan_mix(node, listener, PlanKind::Mix);
         }
         if can_relay(speaker, listener) {
-            return relay(way.from, speaker, listener, way.block_digits);
+            let mut plan = relay(way.from, speaker, listener, way.block_digits);
+            if [speaker, listener].iter().any(|end| is_protected(self.spec, end)) {
+                plan.kind = PlanKind::Rewrite;
+            }
+            return plan;
         }
         self.plan_mix(node, listener, PlanKind::Transcode)
     }
@@ -584,6 +588,12 @@ pub(crate) fn can_relay(speaker: &EndpointSpec, listener: &EndpointSpec) -> bool
                 same || (law(from.codec) && law(to.codec))
             })
         })
+}
+
+/// Its packets are encrypted.
+fn is_protected(spec: &SessionSpec, endpoint: &EndpointSpec) -> bool {
+    let transport = spec.transport(&endpoint.transport);
+    transport.is_some_and(|transport| transport.sdes().is_some())
 }
 
 fn relay(source: u32, speaker: &EndpointSpec, listener: &EndpointSpec, block_digits: bool) -> Plan {

@@ -105,6 +105,9 @@ impl Engine {
         let Ok(len) = participant.report(now, slot, ingress, egress) else {
             return;
         };
+        let Some(len) = egress.seal_rtcp(slot, len) else {
+            return;
+        };
         tx.commit(len, socket, to);
         transport.tx_packets += 1;
         transport.tx_bytes += len as u64;
@@ -132,6 +135,9 @@ impl Engine {
         };
         let Some(slot) = tx.slot() else { return };
         let Ok(Some(len)) = participant.goodbye(now, slot, ingress, egress, reason) else {
+            return;
+        };
+        let Some(len) = egress.seal_rtcp(slot, len) else {
             return;
         };
         tx.commit(len, socket, to);

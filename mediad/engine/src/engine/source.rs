@@ -40,6 +40,8 @@ pub(crate) struct SourceLock {
     /// When the locked source was last heard.
     heard: Option<Instant>,
     policy: SourcePolicy,
+    /// What is judged is known to come from the peer: one packet is enough to learn its address.
+    pub(crate) authentic: bool,
     /// Somebody not trusted yet is sending.
     probing: bool,
     relearn_after: Duration,
@@ -54,6 +56,7 @@ impl SourceLock {
             locked: None,
             heard: None,
             policy,
+            authentic: false,
             probing: false,
             relearn_after,
             signalled,
@@ -117,6 +120,12 @@ impl SourceLock {
         self.destination().is_some_and(|peer| same(peer, from))
     }
 
+    /// The source is locked to somebody else who is alive.
+    #[inline]
+    pub(crate) fn is_stranger(&self, now: Instant, from: SocketAddr) -> bool {
+        self.locked != Some(from) && self.is_alive(now)
+    }
+
     /// Judge a datagram from the locked source without its content; `None` if it needs [`judge`](Self::judge).
     #[inline]
     pub(crate) fn recognise(&mut self, now: Instant, from: SocketAddr) -> Option<Verdict> {
@@ -144,7 +153,9 @@ impl SourceLock {
             SourcePolicy::Signalled if !is_signalled => return Verdict::Refuse(DropReason::WrongSource),
             SourcePolicy::Signalled | SourcePolicy::Immediate => true,
             // What the signalling named needs no probation.
-            SourcePolicy::Learn => is_signalled || probation.passes(now.mono, transport, from, header),
+            SourcePolicy::Learn => {
+                self.authentic || is_signalled || probation.passes(now.mono, transport, from, header)
+            }
         };
         if !trusted {
             self.probing = true;

@@ -1,15 +1,19 @@
 //! The sockets of a session: who may send to them and where they send to.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use rtp::demux::Kind;
+use srtp::Outbound;
 
 use super::{
     links,
+    security::Security,
     slab::Key,
     source::{RtcpSource, SourceLock},
 };
 use crate::{
     command::{DropReason, SocketId, TransportReport, TransportSockets},
-    spec::{RtcpMode, SessionOptions, SourcePolicy, TransportKind, TransportSpec},
+    spec::{MasterKey, RtcpMode, SessionOptions, SourcePolicy, TransportKind, TransportSpec},
 };
 
 /// What a socket belongs to.
@@ -43,6 +47,8 @@ pub(crate) struct Transport {
     refused: Option<SocketAddr>,
     /// A link whose other end is there.
     pub(crate) linked: bool,
+    /// For what is encrypted.
+    pub(crate) security: Option<Box<Security>>,
 }
 
 impl Transport {
@@ -72,6 +78,7 @@ impl Transport {
             is_dropping: false,
             refused: None,
             linked: false,
+            security: None,
         }
     }
 
@@ -123,11 +130,66 @@ impl Transport {
         self.tx_bytes += bytes;
     }
 
-    /// Where RTP is sent.
+    /// Where RTP is sent; nowhere while keys are missing.
     pub(crate) fn destination(&self) -> Option<SocketAddr> {
+        if self
+            .security
+            .as_ref()
+            .is_some_and(|security| !security.is_ready())
+        {
+            return None;
+        }
         match &self.spec.kind {
             TransportKind::Udp(_) => self.source.destination(),
             TransportKind::Link(_) => self.linked.then_some(links::THROUGH),
+        }
+    }
+
+    /// Take the keys of the spec and the one that is sent with.
+    pub(crate) fn secure(&mut self, now: Instant, sending: Option<&Arc<MasterKey>>) {
+        match self.spec.sdes() {
+            Some(sdes) => self
+                .security
+                .get_or_insert_default()
+                .update(now, sdes.remote.as_ref(), sending),
+            None => self.security = None,
+        }
+        self.source.authentic = self.security.is_some();
+    }
+
+    /// Keep what encrypts while nobody rides here.
+    pub(crate) fn park(&mut self, sealer: Option<Box<Outbound>>) {
+        if let (Some(security), Some(sealer)) = (&mut self.security, sealer) {
+            security.park(sealer);
+        }
+    }
+
+    /// What encrypts, for who rides here; nothing while keys are missing.
+    pub(crate) fn take_sealer(&mut self) -> Option<Box<Outbound>> {
+        self.security.as_mut()?.take_sealer()
+    }
+
+    /// Checks and decrypts what was received; its length then. Who is not the locked source is not worth the work.
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        on_rtcp_socket: bool,
+        from: SocketAddr,
+        data: &mut [u8],
+    ) -> Result<usize, DropReason> {
+        let Some(security) = &mut self.security else {
+            return Ok(data.len());
+        };
+        match kind {
+            Kind::Rtp if !on_rtcp_socket && self.source.is_stranger(now, from) => {
+                Err(DropReason::WrongSource)
+            }
+            Kind::Rtp if !on_rtcp_socket => security.open_rtp(now, data),
+            Kind::Rtcp => security.open_rtcp(now, data),
+            Kind::Rtp | Kind::Stun | Kind::Dtls | Kind::Zrtp | Kind::TurnChannel | Kind::Unknown => {
+                Ok(data.len())
+            }
         }
     }
 
@@ -143,6 +205,13 @@ impl Transport {
 
     /// Socket and address for RTCP, if it goes anywhere.
     pub(crate) fn rtcp_destination(&self) -> Option<(SocketId, SocketAddr)> {
+        if self
+            .security
+            .as_ref()
+            .is_some_and(|security| !security.is_ready())
+        {
+            return None;
+        }
         match self.rtcp_mode() {
             RtcpMode::Off => None,
             RtcpMode::Mux => Some((self.rtp_socket, self.source.destination()?)),

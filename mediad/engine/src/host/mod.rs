@@ -7,6 +7,7 @@
 
 mod acts;
 mod events;
+mod keys;
 mod lease;
 mod links;
 mod ports;
@@ -31,6 +32,7 @@ use thiserror::Error;
 pub use self::{
     acts::{Act, ActOutcome, SendDigits},
     events::{EndReason, Event, Events, Happening},
+    keys::{LocalKey, NoRandomness, SecretRandom},
     prepare::{Applied, Committed, LocalAddress, PortWant, Prepared},
     prompts::PromptFile,
     recordings::RecordingWant,
@@ -164,6 +166,7 @@ pub struct Host {
     boot_id: Name,
     started: Now,
     random: Random,
+    secrets: Option<Box<dyn SecretRandom>>,
     /// Port pairs by interface and address.
     ports: Vec<Vec<Ports>>,
     sessions: Sessions,
@@ -208,6 +211,7 @@ impl Host {
             boot_id: boot_id.into(),
             started: now,
             random,
+            secrets: None,
             ports,
             sessions: Sessions::default(),
             links: Links::default(),

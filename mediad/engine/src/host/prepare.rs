@@ -9,7 +9,8 @@ use std::{
 use rtp::time::Now;
 
 use super::{
-    Host,
+    Host, LocalKey,
+    keys::{self, TransportKeys},
     links::Walk,
     ports::NotFree,
     prompts, recordings,
@@ -32,6 +33,7 @@ pub struct Prepared {
     spec: Arc<SessionSpec>,
     wants: Vec<PortWant>,
     locals: Vec<Local>,
+    keys: Vec<TransportKeys>,
     prompts: Vec<Arc<Prompt>>,
     recordings: Vec<RecorderFeed>,
     target: Target,
@@ -105,6 +107,8 @@ pub struct Applied {
     pub revision: u64,
     /// Every transport's addresses, in the order of the spec.
     pub locals: Vec<LocalAddress>,
+    /// The local keys of transports that are protected by SDES. Told here and nowhere else.
+    pub keys: Vec<(Name, Vec<LocalKey>)>,
     /// Every endpoint's stream, in the order of the spec.
     pub streams: Vec<EndpointStream>,
 }
@@ -160,10 +164,19 @@ impl Host {
             spec: Arc::new(spec),
             wants: Vec::new(),
             locals: Vec::new(),
+            keys: Vec::new(),
             prompts: Vec::new(),
             recordings: Vec::new(),
             target,
         };
+        // A transport that begins anew gets keys anew.
+        let known = current.map_or(&[][..], |session| &session.keys);
+        let known: Vec<TransportKeys> = known
+            .iter()
+            .filter(|keys| kept.iter().any(|local| local.transport == keys.transport))
+            .cloned()
+            .collect();
+        prepared.keys = self.local_keys(&prepared.spec, &known)?;
         match self.take_ports(now, &mut prepared, &kept) {
             Ok(()) => Ok(prepared),
             Err(refusal) => {
@@ -247,6 +260,7 @@ impl Host {
             patch,
             spec,
             locals,
+            keys,
             prompts,
             recordings,
             ..
@@ -268,6 +282,7 @@ impl Host {
             created: now.wall,
             spec: spec.clone(),
             local: locals,
+            keys: keys.clone(),
             streams: streams.clone(),
             prompts: prompts.clone(),
             taps: taps::rings(&spec, Vec::new()),
@@ -290,6 +305,7 @@ impl Host {
             prompts,
             recordings,
             taps,
+            keys: keys::sending(&keys),
         };
         Committed {
             worker,
@@ -303,6 +319,7 @@ impl Host {
             patch,
             spec,
             locals,
+            keys,
             prompts,
             recordings,
             ..
@@ -336,6 +353,7 @@ impl Host {
         self.sessions.edit(key, |session| {
             session.spec = if graph_changed { spec.clone() } else { old };
             session.local = locals;
+            session.keys.clone_from(&keys);
             session.prompts = prompts.clone();
             session.streams = streams;
             session.taps = taps::rings(&spec, std::mem::take(&mut session.taps));
@@ -357,6 +375,7 @@ impl Host {
                 prompts,
                 recordings,
                 taps: session.taps.clone(),
+                keys: keys::sending(&keys),
             })
         });
         Committed {
@@ -612,6 +631,14 @@ impl Host {
                 .local
                 .iter()
                 .map(|local| self.local_address(local))
+                .collect(),
+            keys: session
+                .keys
+                .iter()
+                .filter_map(|keys| {
+                    let sdes = session.spec.transport(&keys.transport)?.sdes()?;
+                    Some((keys.transport.clone(), keys.told(sdes)))
+                })
                 .collect(),
             streams: session.streams.clone(),
         }

@@ -7,7 +7,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::{EndReason, LocalAddress, acts::ActReplies, taps::TapReport};
+use super::{EndReason, LocalAddress, acts::ActReplies, keys::TransportKeys, taps::TapReport};
 use crate::{
     command::{EndpointStream, Prompt, SessionKey, SessionReport, TapRings},
     graph::Owner,
@@ -26,6 +26,8 @@ pub(super) struct Session {
     pub(super) spec: Arc<SessionSpec>,
     /// In the order of the spec's transports.
     pub(super) local: Vec<Local>,
+    /// Of the transports that have some, in the order of the spec.
+    pub(super) keys: Vec<TransportKeys>,
     /// In the order of the spec's endpoints.
     pub(super) streams: Vec<EndpointStream>,
     /// What its players play.

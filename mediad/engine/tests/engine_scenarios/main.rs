@@ -1,5 +1,6 @@
 //! Scenarios of the per-core engine in virtual time, one per file. One binary, so that they link once.
 
+mod cipher;
 mod tones;
 mod world;
 
@@ -20,6 +21,7 @@ mod options_change_for_a_running_session;
 mod payload_types_and_laws_are_rewritten;
 mod reports_tell_loss_jitter_and_round_trip;
 mod silence_is_told_once_and_ends_an_orphan;
+mod srtp_is_heard_like_plain_rtp;
 mod talk_is_told_beside_the_relay;
 mod taps_hear_and_speak;
 mod the_line_survives_every_switch;

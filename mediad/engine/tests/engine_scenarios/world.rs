@@ -9,14 +9,14 @@ use std::{
 use media_engine::{
     command::{
         Command, Commit, DropReason, EndpointReport, EndpointStream, EngineEvent, EventKind, LinkId, Prompt,
-        RecorderFeed, Reply, ReplyToken, SessionKey, SessionReport, SocketId, TapRings, TransportLink,
-        TransportReport, TransportSockets,
+        RecorderFeed, Reply, ReplyToken, SendingKey, SessionKey, SessionReport, SocketId, TapRings,
+        TransportLink, TransportReport, TransportSockets,
     },
     engine::{Egress, Engine, EngineConfig},
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, LinkSpec, Name, NodeKind, NodeSpec, PayloadFormat,
-        PlayItem, PlaySource, PlayerSpec, RoomSpec, RtcpMode, SessionOptions, SessionSpec, SourcePolicy,
-        TransportKind, TransportSpec, UdpSpec,
+        Codec, Direction, EdgeSpec, EndpointSpec, LinkSpec, MasterKey, Name, NodeKind, NodeSpec,
+        PayloadFormat, PlayItem, PlaySource, PlayerSpec, RoomSpec, RtcpMode, SdesSpec, Security,
+        SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
     },
 };
 use rtp::{
@@ -131,6 +131,7 @@ impl World {
             prompts: self.prompts.clone(),
             recordings: std::mem::take(&mut self.recordings),
             taps: self.taps.clone(),
+            keys: graph.keys(),
         };
         self.engine
             .handle_command(self.now, Command::Commit(Box::new(commit)), &mut self.wire);
@@ -244,6 +245,9 @@ pub(crate) struct Party {
     pub(crate) detect_talk: bool,
     /// It rides on this end of a link rather than on a socket.
     pub(crate) link: Option<LinkId>,
+    pub(crate) sdes: Option<SdesSpec>,
+    /// The key it is sent to with.
+    pub(crate) sending: Option<Arc<MasterKey>>,
 }
 
 impl Party {
@@ -261,6 +265,8 @@ impl Party {
             ptime_ms: 20,
             detect_talk: false,
             link: None,
+            sdes: None,
+            sending: None,
         }
     }
 
@@ -432,6 +438,16 @@ impl Graph {
         self.endpoints.iter().filter_map(link).collect()
     }
 
+    fn keys(&self) -> Vec<SendingKey> {
+        let key = |party: &Party| {
+            Some(SendingKey {
+                transport: Self::transport_id(party),
+                key: party.sending.clone()?,
+            })
+        };
+        self.endpoints.iter().filter_map(key).collect()
+    }
+
     pub(crate) fn resources(
         &self,
         before: Option<&SessionReport>,
@@ -480,6 +496,7 @@ fn transport(party: &Party) -> TransportSpec {
             remote_rtcp: party.remote_rtcp,
             source: party.source,
             dscp: None,
+            security: party.sdes.clone().map(Security::Sdes),
         }),
     }
 }
