@@ -24,7 +24,7 @@ impl Node {
     pub(super) fn described(&self, name: &str) -> pb::Node {
         let kind = match self {
             Self::Endpoint(endpoint) => endpoint.kind(name),
-            Self::Room(room) => pb::node::Kind::Room(room.clone()),
+            Self::Room(room) => pb::node::Kind::Room(*room),
             Self::Player(player) => pb::node::Kind::Player(player.clone()),
         };
         pb::Node {
