@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) control: Control,
     pub(crate) metrics: Metrics,
     pub(crate) media: Media,
+    pub(crate) recordings: Recordings,
     pub(crate) sessions: Sessions,
     pub(crate) workers: Workers,
     pub(crate) io: Io,
@@ -66,6 +67,17 @@ pub(crate) struct Media {
     pub(crate) quarantine_ms: u64,
     pub(crate) scout_ms: u64,
     pub(crate) prompts: PathBuf,
+}
+
+/// Where recordings go and what bounds them.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Recordings {
+    pub(crate) directory: PathBuf,
+    pub(crate) sample_rate_hz: u32,
+    pub(crate) duration_ms_max: u64,
+    pub(crate) size_bytes_max: u64,
+    pub(crate) free_bytes_min: u64,
 }
 
 /// One named media interface.
@@ -188,6 +200,18 @@ impl Default for Media {
             quarantine_ms: 30_000,
             scout_ms: 60,
             prompts: PathBuf::new(),
+        }
+    }
+}
+
+impl Default for Recordings {
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::new(),
+            sample_rate_hz: 16_000,
+            duration_ms_max: 12 * 3_600_000,
+            size_bytes_max: 4_000_000_000,
+            free_bytes_min: 256 << 20,
         }
     }
 }
@@ -403,6 +427,7 @@ impl Config {
         self.check_control()?;
         self.check_media()?;
         self.check_prompts()?;
+        self.check_recordings()?;
         self.check_sizes()?;
         self.net().check().map_err(|error| value("io", error.to_string()))
     }
@@ -460,6 +485,34 @@ impl Config {
         }
         let message = format!("{} is no directory; make it, or name another", prompts.display());
         Err(value("media.prompts", message))
+    }
+
+    fn check_recordings(&self) -> Result<(), ConfigError> {
+        let Recordings {
+            directory,
+            sample_rate_hz,
+            duration_ms_max,
+            size_bytes_max,
+            ..
+        } = &self.recordings;
+        if !directory.as_os_str().is_empty() && !directory.is_dir() {
+            let message = format!(
+                "{} is no directory; make it, or name another",
+                directory.display()
+            );
+            return Err(value("recordings.directory", message));
+        }
+        if ![8_000, 16_000, 48_000].contains(sample_rate_hz) {
+            let message = format!("{sample_rate_hz} must be 8000, 16000 or 48000");
+            return Err(value("recordings.sample_rate_hz", message));
+        }
+        within(
+            "recordings.duration_ms_max",
+            *duration_ms_max,
+            1_000,
+            7 * 86_400_000,
+        )?;
+        within("recordings.size_bytes_max", *size_bytes_max, 100_000, 1 << 40)
     }
 
     fn check_sizes(&self) -> Result<(), ConfigError> {
@@ -734,6 +787,8 @@ mod tests {
     #[test]
     fn values_that_cannot_work_name_their_remedy() {
         assert!(refusal(&["control.listen=0.0.0.0:8700"]).contains("control.tls.cert"));
+        assert!(refusal(&["recordings.directory=/no/such/place"]).contains("/no/such/place is no directory"));
+        assert!(refusal(&["recordings.sample_rate_hz=44100"]).contains("must be 8000, 16000 or 48000"));
         assert!(refusal(&["media.prompts=/no/such/place"]).contains("/no/such/place is no directory"));
         assert!(refusal(&["media.interfaces=[]"]).contains("[[media.interfaces]]"));
         let two = "media.interfaces=[{name='a'}, {name='a'}]";

@@ -23,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     doorbell::Doorbell,
     limits, prompts,
+    recordings::{Opened, Recordings},
     requests::{Answer, HostLine, Request, refused},
     seats::Seats,
     sockets,
@@ -43,6 +44,7 @@ pub(crate) struct Hosting {
     noisy_until: Instant,
     prompts: PathBuf,
     seats: Arc<Seats>,
+    recordings: Recordings,
     pending: BTreeMap<ReplyToken, Pending>,
     batches: BTreeMap<u64, Batch>,
     next_number: u64,
@@ -65,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) prompts: PathBuf,
     /// Programs at taps.
     pub(crate) seats: Arc<Seats>,
+    pub(crate) recordings: Recordings,
 }
 
 /// Who waits for a worker's answer.
@@ -116,6 +119,7 @@ impl Hosting {
             noisy_until: now + parts.quarantine,
             prompts: parts.prompts,
             seats: parts.seats,
+            recordings: parts.recordings,
             pending: BTreeMap::new(),
             batches: BTreeMap::new(),
             next_number: 1,
@@ -267,6 +271,14 @@ impl Hosting {
                         .events_after(&boot_id, after, controller.as_deref(), limits::EVENTS_PER_READ);
                 let _ = reply.send(events);
             }
+            Request::RecordingFinalised {
+                controller,
+                session,
+                node,
+                outcome,
+            } => self
+                .host
+                .recording_finalised(now, controller, session, node, outcome),
             Request::Stop => self.begin_stop(now),
         }
     }
@@ -351,18 +363,24 @@ impl Hosting {
         let loaded = self
             .host
             .load_prompts(&mut prepared, |name, known| prompts::load(prompts, name, known));
-        let opened = loaded.and_then(|()| {
-            self.host.open_recordings(&mut prepared, |_| {
-                Err("cannot be made: this host keeps no recordings".into())
+        let mut opened: Vec<Opened> = Vec::new();
+        let recordings = &self.recordings;
+        let ready = loaded.and_then(|()| {
+            self.host.open_recordings(&mut prepared, |want| {
+                let (one, feed) = recordings.open(want)?;
+                opened.push(one);
+                Ok(feed)
             })
         });
-        let bound = match opened.and_then(|()| self.bind(now, &mut prepared)) {
+        let bound = match ready.and_then(|()| self.bind(now, &mut prepared)) {
             Ok(bound) => bound,
             Err(refusal) => {
                 self.host.abort(now, prepared);
+                opened.into_iter().for_each(Opened::discard);
                 return Err(refusal);
             }
         };
+        opened.into_iter().for_each(|one| self.recordings.begin(one));
         let committed = self.host.commit(now, prepared);
         if let Some(commit) = committed.commit {
             self.team.send(committed.worker, Message::Commit(commit, bound));
@@ -430,6 +448,7 @@ impl Hosting {
         let lease = lease_of(hello.lease_ms);
         let controller = controller_of(&hello.controller)?;
         let granted = self.host.hello(now, &controller, lease)?;
+        self.recordings.repeat(&controller);
         let sessions = self.host.list(Some(&controller), "", usize::MAX);
         tracing::info!(%controller, sessions = sessions.len(), lease_ms = granted.as_millis() as u64, "control stream open");
         Ok(pb::HelloReply {
@@ -645,8 +664,10 @@ impl Hosting {
     }
 
     fn is_stopped(&self, now: Now) -> bool {
-        self.stopping
-            .is_some_and(|at| at <= now.mono || (self.pending.is_empty() && self.orders.is_empty()))
+        let Some(at) = self.stopping else { return false };
+        let sessions_ended = at <= now.mono || (self.pending.is_empty() && self.orders.is_empty());
+        let sealed = self.recordings.is_idle() || at + limits::SHUTDOWN_RECORDINGS <= now.mono;
+        sessions_ended && sealed
     }
 }
 

@@ -98,5 +98,26 @@ pub(crate) const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Open files kept free for what is neither a media socket nor a connection.
 pub(crate) const SPARE_FILES: usize = 256;
 
-/// Bytes of a prompt's file. Larger: the Apply is refused.
+/// Recordings at once. Those beyond are refused.
+pub(crate) const RECORDINGS_MAX: usize = 4_096;
+
+/// A recording's buffer that grew beyond this while the disk was slow is given back.
+pub(crate) const RECORDING_BUFFER_BYTES_KEPT: usize = 256 << 10;
+
+/// A clean shutdown: how long the files of recordings may take to be sealed. What is not sealed by then is repaired at the
+/// next start.
+pub(crate) const SHUTDOWN_RECORDINGS: Duration = Duration::from_secs(10);
+
+/// Files in one answer to a list, at most.
+pub(crate) const FILES_PER_PAGE: usize = 1_000;
+
+/// Prompts that are listed. Those beyond are not shown.
+pub(crate) const FILES_LISTED_MAX: usize = 100_000;
+
+/// Bytes of a file in one message, and how many messages are read ahead of the caller.
+pub(crate) const FETCH_BYTES: usize = 64 << 10;
+/// See [`FETCH_BYTES`].
+pub(crate) const FETCH_PARTS_AHEAD: usize = 4;
+
+/// Bytes of a prompt's file. Larger: the upload, or the Apply, is refused.
 pub(crate) const PROMPT_BYTES_MAX: u64 = 128 << 20;

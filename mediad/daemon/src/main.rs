@@ -3,6 +3,7 @@
 //! Owns the process: configuration, threads, sockets, gRPC, metrics, logs and signals. What to do with a packet is
 //! the engine's business (`media-engine`), how it is read and sent the backend's (`media-net`). It must never know
 //! SIP or SDP. Threads: `media-N` workers carry media and wait for nobody; `host` owns sessions, ports and leases;
+//! `recorder` writes recordings and `archive` seals them;
 //! the main thread runs gRPC and metrics on tokio.
 #![forbid(unsafe_code)]
 #![allow(
@@ -16,6 +17,7 @@ mod counters;
 mod cpus;
 mod doorbell;
 mod exchange;
+mod files;
 mod grpc;
 mod hosting;
 mod limits;
@@ -25,6 +27,7 @@ mod metrics;
 mod notify;
 mod process;
 mod prompts;
+mod recordings;
 mod reload;
 mod requests;
 mod seats;

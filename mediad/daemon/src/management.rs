@@ -77,7 +77,14 @@ async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
     let tally: &Tally = &pages.context.tally;
     let line = &pages.context.line;
     let requests = (line.waiting(), line.capacity());
-    let text = metrics::page(&status, &figures, tally, requests, pages.reloads.counts());
+    let text = metrics::page(
+        &status,
+        &figures,
+        tally,
+        requests,
+        pages.reloads.counts(),
+        pages.context.store.recordings.counters(),
+    );
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         text,

@@ -1,6 +1,9 @@
 //! The Prometheus text exposition (format 0.0.4), written by hand: every figure already stands in a counter.
 
-use std::fmt::{Display, Write as _};
+use std::{
+    fmt::{Display, Write as _},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use media_engine::command::DropReason;
 use media_net::Histogram;
@@ -9,6 +12,7 @@ use proto::mediad::v1 as pb;
 use crate::{
     counters::{Figures, Lateness, TX_DROP_REASONS, WAKE_REASONS},
     grpc::Tally,
+    recordings::Counters,
 };
 
 /// The whole page. `requests` is (waiting, capacity) of the host thread's queue, `reloads` (done, failed).
@@ -18,6 +22,7 @@ pub(crate) fn page(
     tally: &Tally,
     requests: (usize, usize),
     reloads: (u64, u64),
+    recordings: &Counters,
 ) -> String {
     let mut page = Page(String::with_capacity(16 << 10));
     host(&mut page, status);
@@ -27,6 +32,7 @@ pub(crate) fn page(
     packets(&mut page, workers);
     threads(&mut page, status, workers);
     rounds(&mut page, workers);
+    recorded(&mut page, recordings);
     calls(&mut page, tally);
     page.0
 }
@@ -297,6 +303,44 @@ fn rounds(page: &mut Page, workers: &[Figures]) {
     });
 }
 
+fn recorded(page: &mut Page, counters: &Counters) {
+    page.single(
+        "mediad_recordings",
+        "gauge",
+        "Recordings under way, or ended and not sealed yet.",
+        counters.open.load(Relaxed),
+    );
+    let ended = "mediad_recordings_ended_total";
+    page.family(ended, "counter", "Recordings that ended, by how.");
+    let with_problem = counters.with_problem.load(Relaxed);
+    page.sample(ended, &[("how", "finalised")], counters.finalised.load(Relaxed));
+    page.sample(ended, &[("how", "repaired")], counters.repaired.load(Relaxed));
+    page.single(
+        "mediad_recordings_with_problem_total",
+        "counter",
+        "Recordings that ended early or lack something.",
+        with_problem,
+    );
+    page.single(
+        "mediad_recording_bytes_total",
+        "counter",
+        "Bytes of audio files written.",
+        counters.bytes.load(Relaxed),
+    );
+    page.single(
+        "mediad_recording_lost_total",
+        "counter",
+        "Packets and frames not recorded because the disk did not keep up.",
+        counters.lost.load(Relaxed),
+    );
+    page.single(
+        "mediad_recording_errors_total",
+        "counter",
+        "Writes of recordings that failed.",
+        counters.errors.load(Relaxed),
+    );
+}
+
 fn calls(page: &mut Page, tally: &Tally) {
     page.family(
         "mediad_grpc_calls_total",
@@ -433,7 +477,14 @@ mod tests {
             event_next: 5,
             ..Default::default()
         };
-        page(&status, &[figures], &Tally::default(), (0, 16), (2, 1))
+        page(
+            &status,
+            &[figures],
+            &Tally::default(),
+            (0, 16),
+            (2, 1),
+            &Counters::default(),
+        )
     }
 
     #[test]

@@ -17,7 +17,7 @@ use rustix::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Semaphore, oneshot, watch},
+    sync::{oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -27,11 +27,13 @@ use crate::{
     cpus::{self, Layout},
     doorbell::Doorbell,
     exchange::Exchange,
-    grpc::{self, Context, Tally},
+    files::Store,
+    grpc::{self, Context},
     hosting::{Hosting, Parts},
     limits, liveness,
     management::{self, Pages},
     notify::Notifier,
+    recordings::{Recordings, Threads},
     reload::{self, Reloader, Reloads, Source},
     requests::{HostLine, Request},
     seats::Seats,
@@ -69,7 +71,14 @@ pub(crate) fn check(config: &Config) -> Result<(), String> {
 
 /// Every socket of every worker, every connection and a few more can be open at once. `limit`: `None` is no limit.
 fn check_files(config: &Config, workers: usize, limit: Option<u64>) -> Result<(), String> {
-    let need = (workers * config.io.sockets_max + config.limits.connections + limits::SPARE_FILES) as u64;
+    let recordings = if config.recordings.directory.as_os_str().is_empty() {
+        0
+    } else {
+        limits::RECORDINGS_MAX
+    };
+    let need =
+        (workers * config.io.sockets_max + config.limits.connections + recordings + limits::SPARE_FILES)
+            as u64;
     match limit {
         Some(have) if have < need => Err(format!(
             "io.sockets_max: {workers} workers with {} sockets each and {} connections need {need} open files, the hard \
@@ -124,19 +133,19 @@ async fn serve(config: Config, layout: Layout, source: Source) -> Result<(), Str
     let shared = handles.iter().map(|handle| Arc::clone(&handle.shared)).collect();
 
     let (latest, latest_seen) = watch::channel(0);
+    let (store, recording) = start_files(&config, &line)?;
+    let recordings = store.recordings.clone();
     let seats = Arc::new(Seats::default());
-    let wired = (line.clone(), doorbell, latest, Arc::clone(&seats));
+    let wired = Wired {
+        line: line.clone(),
+        doorbell,
+        latest,
+        seats: Arc::clone(&seats),
+        recordings: recordings.clone(),
+    };
     let hosting = start_hosting(&config, &boot_id, handles, wired)?;
     let (end, ending) = watch::channel(false);
-    let context = Context {
-        line: line.clone(),
-        latest: latest_seen,
-        ending,
-        tally: Arc::new(Tally::default()),
-        seats,
-        watchers: Arc::new(Semaphore::new(config.limits.watchers)),
-        watchers_max: config.limits.watchers,
-    };
+    let context = Context::new(&config.limits, line.clone(), (latest_seen, ending), seats, store);
     let reloads = Arc::new(Reloads::default());
     let pages = Pages {
         context: context.clone(),
@@ -163,6 +172,7 @@ async fn serve(config: Config, layout: Layout, source: Source) -> Result<(), Str
     let reloading = tokio::spawn(reloader.run(hang_up));
     let watching = tokio::spawn(liveness::watch(Arc::clone(&notifier), line.clone()));
     let ended = until_the_end(hosting, calls, pages, &line, (end, &notifier)).await;
+    seal(&recordings, recording).await;
     reloading.abort();
     watching.abort();
     tracing::info!("stopped");
@@ -214,11 +224,35 @@ struct HostThread {
     ended: oneshot::Receiver<Result<(), String>>,
 }
 
+/// Prompts and recordings, and the threads of the latter.
+fn start_files(config: &Config, line: &HostLine) -> Result<(Store, Threads), String> {
+    // Beyond a limit on the size of files a write fails, and the process lives on. Once listened to, the signal never
+    // ends the process.
+    drop(listen(SignalKind::from_raw(
+        rustix::process::Signal::XFSZ.as_raw(),
+    ))?);
+    let (recordings, threads) = Recordings::start(&config.recordings, line.clone())?;
+    let store = Store {
+        prompts: config.media.prompts.clone(),
+        recordings,
+    };
+    Ok((store, threads))
+}
+
+/// What connects the host thread with everybody else.
+struct Wired {
+    line: HostLine,
+    doorbell: Arc<Doorbell>,
+    latest: watch::Sender<u64>,
+    seats: Arc<Seats>,
+    recordings: Recordings,
+}
+
 fn start_hosting(
     config: &Config,
     boot_id: &str,
     handles: Vec<worker::Handle>,
-    (line, doorbell, latest, seats): (HostLine, Arc<Doorbell>, watch::Sender<u64>, Arc<Seats>),
+    wired: Wired,
 ) -> Result<HostThread, String> {
     let now = Now {
         mono: Instant::now(),
@@ -236,13 +270,14 @@ fn start_hosting(
     let parts = Parts {
         host: host.map_err(|error| error.to_string())?,
         team: Team::new(handles, config.io.sockets_max),
-        line,
-        doorbell,
-        latest,
+        line: wired.line,
+        doorbell: wired.doorbell,
+        latest: wired.latest,
         noisy,
         quarantine: Duration::from_millis(config.media.quarantine_ms),
         prompts: config.media.prompts.clone(),
-        seats,
+        seats: wired.seats,
+        recordings: wired.recordings,
     };
     let (end, ended) = oneshot::channel();
     let hosting = Hosting::new(parts);
@@ -282,7 +317,11 @@ async fn until_the_end(
     if asked.await.is_err() {
         return Err("the host thread takes no requests; ending without it".into());
     }
-    let ended = timeout(limits::SHUTDOWN_SESSIONS * 2, hosting.ended).await;
+    let ended = timeout(
+        limits::SHUTDOWN_SESSIONS * 2 + limits::SHUTDOWN_RECORDINGS,
+        hosting.ended,
+    )
+    .await;
     let _ = end.send(true);
     let _ = timeout(limits::SHUTDOWN_CONNECTIONS, calls).await;
     let _ = timeout(limits::SHUTDOWN_CONNECTIONS, pages).await;
@@ -294,6 +333,13 @@ async fn until_the_end(
         Ok(Err(_)) => Err("the host thread panicked".into()),
         Err(_) => Err("the host thread did not stop in time".into()),
     }
+}
+
+/// Recordings that nobody ended are ended now.
+async fn seal(recordings: &Recordings, threads: Threads) {
+    recordings.stop();
+    let joined = tokio::task::spawn_blocking(move || threads.join(limits::SHUTDOWN_RECORDINGS));
+    let _ = joined.await;
 }
 
 fn host_config(config: &Config, workers: usize) -> HostConfig {

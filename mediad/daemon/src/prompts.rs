@@ -3,6 +3,7 @@
 use std::{
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
@@ -32,7 +33,8 @@ pub(crate) fn load(directory: &Path, name: &str, known: Option<u64>) -> Result<P
         return Err(format!("has {} bytes, at most {max} are read", found.len()));
     }
     let mut version = DefaultHasher::new();
-    (found.len(), found.modified().ok()).hash(&mut version);
+    // A replaced file is another one, also with the size and the time of the old.
+    (found.len(), found.modified().ok(), found.ino()).hash(&mut version);
     let version = version.finish();
     if known == Some(version) {
         return Ok(PromptFile::Same);

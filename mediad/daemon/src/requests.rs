@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 use media_engine::{
     api,
-    host::{Events, TapPlace, Tuning},
+    host::{Events, RecordingOutcome, TapPlace, Tuning},
+    spec::Name,
 };
 use proto::mediad::v1 as pb;
 use tokio::sync::oneshot;
@@ -52,6 +53,17 @@ pub(crate) enum Request {
         controller: Option<String>,
         /// Where they go.
         reply: oneshot::Sender<Events>,
+    },
+    /// A recording has ended.
+    RecordingFinalised {
+        /// Who owned its session when its file was made.
+        controller: Name,
+        /// Its session.
+        session: Name,
+        /// Its recorder.
+        node: Name,
+        /// What it came to.
+        outcome: Box<RecordingOutcome>,
     },
     /// The process ends: end every session, stop the workers.
     Stop,

@@ -15,9 +15,16 @@ mod tones;
 use cipher::Cipher;
 use codecs::CodecKind;
 use media_engine::{
-    command::{Command, EventKind, LinkId, LinkPacket, LinkPeer, SendDigit, SessionKey, SocketId, TapRings},
+    command::{
+        Command, EventKind, LinkId, LinkPacket, LinkPeer, RecorderFeed, SendDigit, SessionKey, SocketId,
+        TapRings,
+    },
     engine::Egress,
-    spec::{CallProgress, Codec, Country, NodeKind, NodeSpec, PlaySource, Suite, TapSpec},
+    recording::{Intake, Record, ring},
+    spec::{
+        CallProgress, Codec, Country, NodeKind, NodeSpec, PlaySource, RecorderSpec, RecordingFormat, Suite,
+        TapSpec,
+    },
     tap::{Program, TapPort},
 };
 use rtp::{
@@ -86,6 +93,7 @@ fn relay_rewrite_learning_digits_and_rtcp_do_not_allocate() {
     graph.party("a").remote = None;
     graph.party("b").receive.push(pcma());
     graph.party("b").detect_talk = true;
+    let intake = recorded(&mut world, &mut graph, &["a", "b"], 64 << 10);
     world.commit(SESSION, &graph);
     let digits = [SendDigit {
         event: Some(5),
@@ -127,6 +135,11 @@ fn relay_rewrite_learning_digits_and_rtcp_do_not_allocate() {
         }
     });
     assert!(sink.1 > 1_000, "{} packets went out", sink.1);
+    let [packets, ..] = taken(intake);
+    assert!(
+        packets > 200,
+        "{packets} packets were recorded until the ring was full"
+    );
     let kinds = world.event_kinds();
     let has = |name: &str| kinds.iter().any(|kind| format!("{kind:?}").starts_with(name));
     for name in [
@@ -139,6 +152,43 @@ fn relay_rewrite_learning_digits_and_rtcp_do_not_allocate() {
     ] {
         assert!(has(name), "{name} was part of it");
     }
+}
+
+/// A recorder that hears `speakers`.
+fn recorded(world: &mut World, graph: &mut Graph, speakers: &[&str], bytes: usize) -> Intake {
+    let (feed, intake) = ring(bytes, world.now.mono);
+    world.recordings.push(RecorderFeed {
+        node: "rec".into(),
+        feed,
+    });
+    graph.others.push(NodeSpec {
+        id: "rec".into(),
+        kind: NodeKind::Recorder(RecorderSpec {
+            recording: "r".into(),
+            call: "".into(),
+            segment: 0,
+            format: RecordingFormat::WavStereo,
+            paused: false,
+            duration_max: None,
+            size_bytes_max: None,
+        }),
+    });
+    graph
+        .edges
+        .extend(speakers.iter().map(|speaker| edge(speaker, "rec")));
+    intake
+}
+
+/// Packets, frames and losses in a ring.
+fn taken(mut intake: Intake) -> [u64; 3] {
+    let mut counts = [0; 3];
+    intake.drain(|record| match record {
+        Record::Packet(..) => counts[0] += 1,
+        Record::Frame(..) => counts[1] += 1,
+        Record::Lost(_, _, count) => counts[2] += count,
+        _ => {}
+    });
+    counts
 }
 
 /// A room of every codec, with losses, digits and a player; then nobody speaks until the tick rests, and again.
@@ -184,6 +234,7 @@ fn decoding_mixing_and_playing_do_not_allocate() {
     });
     graph.edges.push(edge("p", "a"));
     graph.edges.last_mut().expect("pushed").gain_db = -3.0;
+    let intake = recorded(&mut world, &mut graph, &["b", "d", "room", "p"], 4 << 20);
     world.commit(SESSION, &graph);
 
     let kinds = [
@@ -239,6 +290,11 @@ fn decoding_mixing_and_playing_do_not_allocate() {
     });
     assert!(sink.1 > 1_000, "{} packets went out", sink.1);
     assert!(heard > 100, "the program heard {heard} frames");
+    let [packets, frames, lost] = taken(intake);
+    assert!(
+        packets > 200 && frames > 100 && lost == 0,
+        "{packets} packets and {frames} frames were recorded"
+    );
     let digits = world
         .event_kinds()
         .iter()

@@ -26,7 +26,7 @@ pub(crate) struct Show {
 
 impl Show {
     /// Prints JSON and says so, when that is wanted.
-    fn as_json(self, name: &str, message: &impl Message) -> bool {
+    pub(crate) fn as_json(self, name: &str, message: &impl Message) -> bool {
         if self.json {
             say(reflect::to_json(name, message));
         }
@@ -263,6 +263,13 @@ impl Show {
         if !self.as_json("DeleteReply", reply) {
             say(format_args!("session {session} ended"));
             streams(&reply.endpoints);
+        }
+    }
+
+    /// One line of text, or the reply.
+    pub(crate) fn said(self, name: &str, reply: &impl Message, text: impl std::fmt::Display) {
+        if !self.as_json(name, reply) {
+            say(text);
         }
     }
 
@@ -622,7 +629,23 @@ fn what(kind: &event::Kind) -> String {
             reflect::short("PlayFinishReason", play.reason)
         ),
         Kind::RecordingFinalised(recording) => {
-            format!("recording {} is at {}", recording.recording, recording.path)
+            let pb::RecordingFinalised {
+                recording: name,
+                segment,
+                path,
+                duration_ms,
+                repaired,
+                problem,
+                ..
+            } = recording;
+            let repaired = if *repaired { ", repaired" } else { "" };
+            let problem = if problem.is_empty() {
+                String::new()
+            } else {
+                format!(": {problem}")
+            };
+            let seconds = *duration_ms as f64 / 1e3;
+            format!("recording {name} segment {segment} is at {path}, {seconds:.1} s{repaired}{problem}")
         }
         Kind::DigitsCollected(collected) => format!("collected {}", collected.digits),
         Kind::OwnerChanged(owner) => format!("owned by {} under epoch {}", owner.controller, owner.epoch),
@@ -638,7 +661,7 @@ pub(crate) fn address(address: Option<&pb::Address>) -> String {
 }
 
 /// "3 min" since a time.
-fn ago(unix_us: u64) -> String {
+pub(crate) fn ago(unix_us: u64) -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

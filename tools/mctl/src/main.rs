@@ -17,6 +17,7 @@
     reason = "a tool: it owns files, clocks and sockets"
 )]
 
+mod files;
 mod graph;
 mod look;
 mod reflect;
@@ -149,6 +150,18 @@ enum Command {
         /// Session id.
         session: String,
     },
+    /// The host's prompts and recordings: list, put, get, delete.
+    Files {
+        /// What to do.
+        #[command(subcommand)]
+        act: files::Act,
+    },
+    /// The host's recordings, or the acknowledgement of one.
+    Recordings {
+        /// What to do; none: list them.
+        #[command(subcommand)]
+        act: Option<files::RecordingAct>,
+    },
     /// Do something once to a node.
     Act {
         /// Session id.
@@ -232,6 +245,8 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             let patch = patch.expect("read above for this command");
             show.applied(&remote.apply(patch).await?);
         }
+        Command::Files { act } => files::run(remote.files(), show, act).await?,
+        Command::Recordings { act } => files::recordings(remote.files(), show, act).await?,
         Command::Delete { session } => show.deleted(&session, &remote.delete(session.clone()).await?),
         Command::Act {
             session,

@@ -7,7 +7,9 @@ use std::{
 };
 
 use prost::Message as _;
-use proto::mediad::v1::{self as pb, host_client::HostClient, media_client::MediaClient};
+use proto::mediad::v1::{
+    self as pb, files_client::FilesClient, host_client::HostClient, media_client::MediaClient,
+};
 use tonic::{
     Code, Status, Streaming,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -85,6 +87,7 @@ pub(crate) struct Tls {
 pub(crate) struct Remote {
     media: MediaClient<Channel>,
     host: HostClient<Channel>,
+    files: FilesClient<Channel>,
     owner: pb::Owner,
 }
 
@@ -122,9 +125,15 @@ impl Remote {
         })?;
         Ok(Self {
             media: MediaClient::new(channel.clone()).max_decoding_message_size(64 << 20),
-            host: HostClient::new(channel),
+            host: HostClient::new(channel.clone()),
+            files: FilesClient::new(channel),
             owner: pb::Owner { controller, epoch },
         })
+    }
+
+    /// The service of the host's files.
+    pub(crate) fn files(&self) -> FilesClient<Channel> {
+        self.files.clone()
     }
 
     pub(crate) async fn status(&mut self) -> Result<pb::StatusReply, Failure> {
@@ -259,7 +268,7 @@ impl Tls {
 }
 
 /// A question that does not wait for ever.
-fn ask<T>(message: T) -> tonic::Request<T> {
+pub(crate) fn ask<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(CALL_TIMEOUT);
     request

@@ -20,7 +20,7 @@ use tokio::{net::TcpListener, sync::watch as tokio_watch};
 use tonic::{Code, Status, transport::Server};
 
 pub(crate) use self::{connection::Greeting, tally::Tally};
-use crate::{config::Limits, limits, requests::HostLine, seats::Seats};
+use crate::{config::Limits, files::Store, limits, requests::HostLine, seats::Seats};
 
 /// What every service shares.
 #[derive(Debug, Clone)]
@@ -35,9 +35,31 @@ pub(crate) struct Context {
     pub(crate) seats: Arc<Seats>,
     pub(crate) watchers: Arc<tokio::sync::Semaphore>,
     pub(crate) watchers_max: usize,
+    pub(crate) store: Store,
 }
 
 impl Context {
+    /// The state of a process that just began. `latest` and `ending` are told through `told`.
+    pub(crate) fn new(
+        bounds: &Limits,
+        line: HostLine,
+        told: (tokio_watch::Receiver<u64>, tokio_watch::Receiver<bool>),
+        seats: Arc<Seats>,
+        store: Store,
+    ) -> Self {
+        let (latest, ending) = told;
+        Self {
+            line,
+            latest,
+            ending,
+            tally: Arc::new(Tally::default()),
+            seats,
+            watchers: Arc::new(tokio::sync::Semaphore::new(bounds.watchers)),
+            watchers_max: bounds.watchers,
+            store,
+        }
+    }
+
     /// Resolves when the process ends.
     pub(crate) async fn ended(&self) {
         // An error means that the sender is gone: the process ends too.
@@ -101,13 +123,4 @@ pub(crate) fn status(error: &pb::Error) -> Status {
         error.message.clone(),
         error.encode_to_vec().into(),
     )
-}
-
-/// "The contract has it, this version does not."
-pub(crate) fn unimplemented(what: &str, subject: String) -> Status {
-    status(&pb::Error {
-        code: Code::Unimplemented as i32,
-        message: format!("{what} is not carried out by this version of mediad"),
-        subject,
-    })
 }

@@ -7,14 +7,18 @@
     reason = "these tests own processes, sockets and clocks"
 )]
 
+mod recording;
 mod support;
 
 mod a_bad_configuration_is_explained;
+mod a_call_is_recorded_left_and_right;
 mod a_call_is_relayed_both_ways;
 mod a_call_joins_two_networks;
 mod a_controller_drops_and_goes_on_where_it_was;
 mod a_draining_host_takes_no_new_sessions;
+mod a_full_disk_ends_recordings_and_nothing_else;
 mod a_full_mailbox_refuses_before_anything_happens;
+mod a_killed_host_repairs_its_recordings;
 mod a_reload_changes_what_it_can_and_names_the_rest;
 mod a_watcher_resumes_or_gets_a_reset;
 mod beyond_loopback_only_known_controllers_get_in;
@@ -26,6 +30,7 @@ mod invalid_graphs_are_refused_and_nothing_is_applied;
 mod killed_and_restarted_nobody_hears_a_stranger;
 mod links_join_sessions_of_two_workers;
 mod programs_hear_and_speak_through_taps;
+mod prompts_come_and_go_over_files;
 mod ringback_and_prompts_are_heard;
 mod srtp_is_joined_with_plain_rtp;
 mod stale_revisions_and_epochs_are_refused;

@@ -127,6 +127,11 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by name.
     pub(crate) fn send(&self, name: &str) {
         let pid = self.child.id().to_string();

@@ -488,6 +488,7 @@ fn event_kind(kind: &Happening) -> Option<pb::event::Kind> {
                 reason: reason.into(),
             })
         }
+        Happening::RecordingFinalised(outcome) => Kind::RecordingFinalised(recording::finalised(outcome)),
         Happening::OwnerChanged { controller, epoch } => Kind::OwnerChanged(pb::OwnerChanged {
             controller: controller.to_string(),
             epoch: *epoch,

@@ -6,6 +6,7 @@ use proto::mediad::v1 as pb;
 
 use super::request::{id, known};
 use crate::{
+    host::RecordingOutcome,
     limits,
     refusal::Refusal,
     spec::{RecorderSpec, RecordingFormat},
@@ -49,5 +50,19 @@ pub(super) fn described(spec: &RecorderSpec) -> pb::Recorder {
         paused: spec.paused,
         duration_ms_max: spec.duration_max.map_or(0, |max| max.as_millis() as u64),
         size_bytes_max: spec.size_bytes_max.unwrap_or(0),
+    }
+}
+
+/// The end of a recording in the contract's words.
+pub(super) fn finalised(outcome: &RecordingOutcome) -> pb::RecordingFinalised {
+    pb::RecordingFinalised {
+        recording: outcome.recording.to_string(),
+        segment: outcome.segment,
+        path: outcome.path.to_string(),
+        duration_ms: outcome.duration_ms,
+        size_bytes: outcome.size_bytes,
+        sha256: outcome.sha256.to_string(),
+        repaired: outcome.repaired,
+        problem: outcome.problem.to_string(),
     }
 }

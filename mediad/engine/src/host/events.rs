@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use super::recordings::RecordingOutcome;
 use crate::{command::EventKind, limits, spec::Name};
 
 /// Something that happened on this host, numbered.
@@ -29,6 +30,8 @@ pub enum Happening {
     Engine(EventKind),
     /// The session is gone.
     SessionEnded(EndReason),
+    /// A recording has ended.
+    RecordingFinalised(Box<RecordingOutcome>),
     /// The session was adopted.
     OwnerChanged {
         /// Its new owner.

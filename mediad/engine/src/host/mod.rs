@@ -35,7 +35,7 @@ pub use self::{
     keys::{LocalKey, NoRandomness, SecretRandom},
     prepare::{Applied, Committed, LocalAddress, PortWant, Prepared},
     prompts::PromptFile,
-    recordings::RecordingWant,
+    recordings::{RecordingOutcome, RecordingWant},
     reload::Tuning,
     session::{Described, Summary},
     status::{ControllerState, HostStatus, InterfaceState},

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Host, Prepared};
+use rtp::time::Now;
+
+use super::{Happening, Host, Prepared};
 use crate::{
     command::RecorderFeed,
     engine::plan,
@@ -28,7 +30,48 @@ pub struct RecordingWant {
     pub rate_hz: Option<u32>,
 }
 
+/// What a recording came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingOutcome {
+    /// The caller's id of it.
+    pub recording: Name,
+    /// Its segment.
+    pub segment: u32,
+    /// Its audio file on this host.
+    pub path: Box<str>,
+    /// Length.
+    pub duration_ms: u64,
+    /// Size.
+    pub size_bytes: u64,
+    /// Checksum of the audio file, in hexadecimal digits.
+    pub sha256: Box<str>,
+    /// The file was repaired after the host died.
+    pub repaired: bool,
+    /// Why it ended early, or what is missing; empty when all went well.
+    pub problem: Box<str>,
+}
+
 impl Host {
+    /// A recording has ended, in this life or an earlier one: an event for the owner of its session, or for `controller`, who
+    /// owned it when the file was made, if the session is no more.
+    pub fn recording_finalised(
+        &mut self,
+        now: Now,
+        controller: Name,
+        session: Name,
+        node: Name,
+        outcome: Box<RecordingOutcome>,
+    ) {
+        let owner = self
+            .sessions
+            .find(&session)
+            .map(|entry| entry.owner.controller.clone());
+        let kind = Happening::RecordingFinalised(outcome);
+        let controller = owner.unwrap_or(controller);
+        self.events
+            .push(now.mono, now.wall, controller, session, Some(node), kind);
+    }
+
     /// Opens the files of an edit's recorders. `open` makes the file and gives the way to whoever writes it; its error ends
     /// a sentence that begins with the recording. To be called between [`Host::prepare`] and [`Host::commit`].
     ///

@@ -31,7 +31,7 @@ const SILENCE_MS: i64 = 200;
 const CONCEAL_MS: i64 = 100;
 /// A frame is stretched or squeezed by one part in this many at most; more is a gap or an overlap.
 const STRETCH_MAX: i64 = 32;
-/// As long as the run is off by less than this, frames change by half of that at most.
+/// A run that is off by more than this is moved as fast as nobody hears it.
 const GENTLE_MS: i64 = 20;
 /// Longest packet at the highest rate, in samples.
 pub(super) const PACKET_SAMPLES_MAX: usize = 48 * 120;
@@ -121,8 +121,10 @@ struct Run {
     arrival: f64,
     /// Where the packet placed last belongs.
     position: f64,
-    /// How much of the least delay is still to be moved by.
+    /// How much of the least delay is still to be moved by, how much of it in each frame, and what is due now.
     owed: f64,
+    pace: f64,
+    credit: f64,
     /// The window: when it began, the least delay in it, its packets.
     window_at: f64,
     window_least: f64,
@@ -253,6 +255,8 @@ impl Leg {
         let moved = Run {
             position: run.position + least,
             owed: 0.0,
+            pace: 0.0,
+            credit: 0.0,
             window_at: packet.arrival,
             window_least: f64::INFINITY,
             window_packets: 0,
@@ -271,6 +275,8 @@ impl Leg {
             arrival: packet.arrival,
             position: packet.arrival,
             owed: 0.0,
+            pace: 0.0,
+            credit: 0.0,
             window_at: packet.arrival,
             window_least: f64::INFINITY,
             window_packets: 0,
@@ -387,11 +393,18 @@ fn advance(run: &mut Run, rate_hz: u32, sequence: u64, packet: &Packet) {
     let ms = |ms: i64| (ms * i64::from(rate_hz) / 1_000) as f64;
     let ticks = packet.timestamp.wrapping_sub(run.timestamp) as i32;
     let passed = f64::from(ticks) * f64::from(rate_hz) / f64::from(run.clock_hz);
-    // A frame is some 20 ms: what it can give without being heard, and twice that when there is much to catch up.
+    // A frame is some 20 ms: what it can give without being heard. Evenly, until the next window ends.
     let frame = passed.clamp(0.0, ms(120));
-    let parts = if run.owed.abs() < ms(GENTLE_MS) { 2 } else { 1 };
-    let most = (frame / (STRETCH_MAX * parts) as f64).floor();
-    let moved = run.owed.clamp(-most, most).trunc();
+    let most = (frame / (2 * STRETCH_MAX) as f64).floor();
+    let pace = if run.owed.abs() > ms(GENTLE_MS) {
+        run.owed
+    } else {
+        run.pace
+    };
+    run.credit = (run.credit + pace).clamp(-most - 1.0, most + 1.0);
+    let moved = run.credit.clamp(-most, most).trunc();
+    let moved = moved.clamp(run.owed.min(0.0), run.owed.max(0.0)).trunc();
+    run.credit -= moved;
     run.owed -= moved;
     run.position += passed + moved;
     run.sequence = sequence;
@@ -403,6 +416,8 @@ fn advance(run: &mut Run, rate_hz: u32, sequence: u64, packet: &Packet) {
     if packet.arrival - run.window_at >= ms(WINDOW_MS) {
         if run.window_packets >= WINDOW_PACKETS {
             run.owed += run.window_least;
+            run.pace = run.owed / f64::from(run.window_packets);
+            run.credit = 0.0;
         }
         run.window_at = packet.arrival;
         run.window_least = f64::INFINITY;

@@ -217,7 +217,9 @@ impl RecordingFeed {
         let lost = count.load(Ordering::Relaxed);
         if lost > 0 {
             let (from, to) = (from.load(Ordering::Relaxed), to.load(Ordering::Relaxed));
-            if !self.write([KIND_LOST, from, to, lost, 0, 0], &[], RESERVE_WORDS) {
+            // Only together with what comes after it: a loss that goes on is told once.
+            let reserve = RESERVE_WORDS + HEAD_WORDS + payload.len().div_ceil(8);
+            if !self.write([KIND_LOST, from, to, lost, 0, 0], &[], reserve) {
                 return self.lose(position.at_ns);
             }
             count.store(0, Ordering::Relaxed);

@@ -19,6 +19,7 @@ mod links_join_sessions;
 mod only_the_loudest_are_heard;
 mod options_change_for_a_running_session;
 mod payload_types_and_laws_are_rewritten;
+mod recorders_hear_beside_the_call;
 mod reports_tell_loss_jitter_and_round_trip;
 mod silence_is_told_once_and_ends_an_orphan;
 mod srtp_is_heard_like_plain_rtp;

@@ -1,0 +1,132 @@
+//! kill -9 in the middle of a recording: the file plays as it is, the next start repairs and tells it, and every start tells it
+//! again until somebody acknowledges. SIGTERM ends recordings in order.
+
+use std::{path::Path, time::Duration};
+
+use proto::mediad::v1 as pb;
+
+use crate::{
+    recording::{
+        LEFT_HZ, RIGHT_HZ, Recorded, files, finalised, recorder, shelf, sidecar, start, watch_from_start, wav,
+    },
+    support::{PATIENCE, share},
+};
+
+/// Waits until a file has `bytes`.
+async fn grows(path: &Path, bytes: u64) {
+    let grown = async {
+        while !std::fs::metadata(path).is_ok_and(|found| found.len() >= bytes) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, grown)
+        .await
+        .expect("audio is written while the call goes on");
+}
+
+#[tokio::test]
+async fn whatever_was_written_is_kept_and_told_until_acknowledged() {
+    let (directory, settings) = shelf("killed");
+    let mut daemon = start(&settings);
+    let mut media = daemon.media().await;
+    let mut wav_call =
+        Recorded::begin(&mut media, "w", recorder("w", 3, pb::RecordingFormat::WavStereo)).await;
+    let mut ogg_call = Recorded::begin(&mut media, "o", recorder("o", 0, pb::RecordingFormat::OggOpus)).await;
+    for _ in 0..8 {
+        wav_call.talk(25);
+        ogg_call.talk(25);
+    }
+    let (audio, ogg) = (directory.join("w.3.wav"), directory.join("o.0.opus"));
+    grows(&audio, 44 + 64_000).await;
+    grows(&ogg, 1_000).await;
+    daemon.kill();
+    drop(daemon);
+
+    // As it stands: a header that promises no more than there is.
+    let (left, ..) = wav(&audio);
+    let size = std::fs::metadata(&audio).unwrap().len();
+    assert!(44 + left.len() as u64 * 4 <= size);
+    assert_eq!(sidecar(&audio)["state"], "recording");
+    // And as a kill in the middle of a write would leave it.
+    let torn = |path: &Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes.extend(b"OggS\0\0torn");
+        std::fs::write(path, bytes).unwrap();
+    };
+    torn(&audio);
+    torn(&ogg);
+
+    for life in 0..2 {
+        let mut daemon = start(&settings);
+        let mut events = watch_from_start(&daemon).await;
+        let mut told = [finalised(&mut events).await, finalised(&mut events).await];
+        told.sort_by(|a, b| b.recording.cmp(&a.recording));
+        let [w, o] = &told;
+        assert_eq!(
+            (w.recording.as_str(), w.segment, w.repaired),
+            ("w", 3, true),
+            "life {life}"
+        );
+        assert_eq!((o.recording.as_str(), o.segment, o.repaired), ("o", 0, true));
+        let (left, right, told_bytes) = wav(&audio);
+        assert_eq!(w.size_bytes, 44 + u64::from(told_bytes));
+        assert_eq!(std::fs::metadata(&audio).unwrap().len(), w.size_bytes);
+        assert_eq!(w.duration_ms, left.len() as u64 / 8);
+        assert!(left.len() >= 16_000);
+        let middle = 4_000..left.len() - 1_600;
+        assert!(share(&left[middle.clone()], LEFT_HZ) > 0.4 && share(&left[middle.clone()], RIGHT_HZ) < 0.01);
+        assert!(share(&right[middle], RIGHT_HZ) > 0.4);
+        assert!(o.duration_ms >= 800, "{o:?}");
+        let mut mending = media_engine::recording::Mending::default();
+        let bytes = std::fs::read(&ogg).unwrap();
+        assert_eq!(mending.take(&bytes), bytes.len(), "whole pages to the end");
+        assert_eq!(
+            (o.size_bytes, sidecar(&ogg)["state"].as_str()),
+            (bytes.len() as u64, Some("repaired"))
+        );
+        if life == 1 {
+            let mut files = files(&daemon).await;
+            for told in told {
+                let acknowledge = pb::AcknowledgeRequest {
+                    recording: told.recording,
+                    segment: told.segment,
+                };
+                files.acknowledge(acknowledge).await.unwrap();
+            }
+        }
+        assert_eq!(daemon.signal("TERM"), Some(0));
+    }
+    assert_eq!(std::fs::read_dir(directory.join(".pending")).unwrap().count(), 0);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_is_shut_down_seals_what_it_records() {
+    let (directory, settings) = shelf("shut-down");
+    let mut daemon = start(&settings);
+    let mut media = daemon.media().await;
+    let mut call = Recorded::begin(&mut media, "s", recorder("s", 0, pb::RecordingFormat::WavStereo)).await;
+    call.talk(60);
+    drop(media);
+    assert_eq!(daemon.signal("TERM"), Some(0));
+    drop(daemon);
+    let audio = directory.join("s.0.wav");
+    let (left, ..) = wav(&audio);
+    assert!(left.len() >= 9_000, "{} samples: to the very end", left.len());
+    assert!(share(&left[800..8_000], LEFT_HZ) > 0.9);
+    let sealed = sidecar(&audio);
+    assert_eq!(
+        (sealed["state"].as_str(), sealed["problem"].as_str()),
+        (Some("finalised"), Some(""))
+    );
+    assert_eq!(sealed["size_bytes"], std::fs::metadata(&audio).unwrap().len());
+
+    let daemon = start(&settings);
+    let told = finalised(&mut watch_from_start(&daemon).await).await;
+    assert_eq!(
+        (told.repaired, told.sha256.as_str()),
+        (false, sealed["sha256"].as_str().unwrap())
+    );
+    drop(daemon);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
