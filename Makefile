@@ -23,7 +23,7 @@ export CARGO
 SHARED := tools/lock.sh shared
 EXCLUSIVE := tools/lock.sh exclusive
 
-.PHONY: help setup setup-build setup-test setup-bench build demo lint check test bench-relay bench-sip audit fuzz
+.PHONY: help setup setup-build setup-test setup-bench build demo lint check test bench-relay bench-sip bench-mix audit fuzz
 
 help: ## List the targets (default)
 	@echo 'usage: make <target>'
@@ -65,6 +65,10 @@ bench-relay: setup-bench ## Compare the relay with rtpengine, alone on the machi
 bench-sip: setup-bench ## Registrations, calls with audio, memory, alone on the machine (ARGS=…)
 	$(SHARED) $(CARGO) build --release --locked -p mediad -p controld -p bench
 	$(EXCLUSIVE) $(OUT)/release/bench sip $(ARGS)
+
+bench-mix: setup-bench ## Rooms: members, loudest talkers, cost beside a relay, idle, alone on the machine (ARGS=…)
+	$(SHARED) $(CARGO) build --release --locked -p mediad -p bench
+	$(EXCLUSIVE) $(OUT)/release/bench mix $(ARGS)
 
 audit: ## Check dependencies for advisories, licences and sources (needs cargo-deny)
 	@$(CARGO) deny --version >/dev/null 2>&1 || { \

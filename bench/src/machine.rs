@@ -106,6 +106,15 @@ pub fn raise_open_files() -> u64 {
     soft
 }
 
+/// What a process's CPU clock shows, nanoseconds.
+///
+/// # Errors
+/// The process is gone.
+pub(crate) fn clock_ns(clock: ClockId) -> anyhow::Result<u64> {
+    let used = clock_gettime(clock).context("the server's CPU clock: did it die?")?;
+    Ok(used.tv_sec() as u64 * 1_000_000_000 + used.tv_nsec() as u64)
+}
+
 /// A process whose CPU and memory are read from outside.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed {
@@ -135,8 +144,7 @@ impl Observed {
     /// # Errors
     /// The process is gone.
     pub fn cpu_ns(&self) -> anyhow::Result<u64> {
-        let used = clock_gettime(self.clock).context("the server's CPU clock: did it die?")?;
-        Ok(used.tv_sec() as u64 * 1_000_000_000 + used.tv_nsec() as u64)
+        clock_ns(self.clock)
     }
 
     /// Resident memory, kB.

@@ -10,7 +10,7 @@ use bench::load::{self, Attack, Hostility, LoadSpec, Payload};
 use bench::machine::{self, Facts};
 use bench::peer::Media;
 use bench::report::{Results, SweepPoint};
-use bench::scenario::{Lab, Plan, Which, relay, sip};
+use bench::scenario::{Lab, Plan, Which, mix, relay, sip};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Load generator and benchmarks: mediad and rtpengine side by side.
@@ -27,6 +27,8 @@ enum Command {
     Relay(RelayArgs),
     /// Measure controller and media host together: registrations, calls with audio, memory.
     Sip(SipArgs),
+    /// Measure rooms: members, talkers, what a room costs beside a relay, idle rooms.
+    Mix(MixArgs),
     /// Drive one server with a given load and print what the sink saw.
     Load(LoadArgs),
     /// Draw the pictures of a result again.
@@ -93,6 +95,24 @@ struct SipArgs {
     #[arg(long)]
     quick: bool,
     /// Only these steps: register, plain, rate, memory.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where results go.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct MixArgs {
+    #[command(flatten)]
+    servers: Servers,
+    /// Rounds.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// One short round, to see that everything works; its figures mean little.
+    #[arg(long)]
+    quick: bool,
+    /// Only these steps: idle, fanout, g711, opus_members, opus_top3.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where results go.
@@ -179,6 +199,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Relay(args) => relay_command(args),
         Command::Sip(args) => sip_command(args),
+        Command::Mix(args) => mix_command(args),
         Command::Load(args) => load_command(&args),
         Command::Plot { json, out } => plot_command(&json, out),
     }
@@ -271,6 +292,19 @@ fn sip_command(args: SipArgs) -> anyhow::Result<()> {
         ..plan(&args.servers, true, false)?
     };
     conclude(&sip::run(plan, controld, facts)?, args.quick, &args.out)
+}
+
+fn mix_command(args: MixArgs) -> anyhow::Result<()> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut facts = Facts::read(root);
+    facts.conditions = prepare(&args.servers)?;
+    let plan = Plan {
+        rounds: if args.quick { 1 } else { args.rounds },
+        quick: args.quick,
+        only: args.only,
+        ..plan(&args.servers, true, false)?
+    };
+    conclude(&mix::run(plan, facts)?, args.quick, &args.out)
 }
 
 /// Prints the figures and, unless the run was a quick one, keeps them.

@@ -11,6 +11,7 @@
 mod attack;
 mod flow;
 mod live;
+pub mod members;
 mod pace;
 mod report;
 mod run;

@@ -1,5 +1,6 @@
 //! Our own `mediad`, driven over one gRPC control stream.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -109,6 +110,49 @@ impl Mediad {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Makes or edits the session called `session`; gives where each of its transports receives.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn apply(
+        &self,
+        session: &str,
+        request: api::ApplyRequest,
+    ) -> anyhow::Result<BTreeMap<String, SocketAddrV4>> {
+        let request = api::ApplyRequest {
+            session: session.into(),
+            owner: owner(),
+            ..request
+        };
+        let reply = self.runtime.block_on(async {
+            let mut media = MediaClient::new(connect(self.control_port).await?);
+            anyhow::Ok(media.apply(request).await?.into_inner())
+        })?;
+        let local = |transport: &api::TransportState| {
+            let address = transport.local.as_ref().context("a transport without address")?;
+            let ip: Ipv4Addr = address.ip.parse().context("not an IPv4 address")?;
+            let port = u16::try_from(address.port).context("not a port")?;
+            Ok((transport.id.clone(), SocketAddrV4::new(ip, port)))
+        };
+        reply.transports.iter().map(local).collect()
+    }
+
+    /// Ends the session called `session`.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn end(&self, session: &str) -> anyhow::Result<()> {
+        let request = api::DeleteRequest {
+            session: session.into(),
+            owner: owner(),
+        };
+        self.runtime.block_on(async {
+            let mut media = MediaClient::new(connect(self.control_port).await?);
+            media.delete(request).await?;
+            anyhow::Ok(())
+        })
     }
 
     /// What it says of itself: version and socket backend.

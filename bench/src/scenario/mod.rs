@@ -1,6 +1,7 @@
 //! Scenarios: what is run on which server, in which order, and which figure comes of it.
 
 mod capacity;
+pub mod mix;
 pub mod relay;
 pub mod sip;
 
@@ -125,7 +126,7 @@ impl Lab {
         }
     }
 
-    fn start_mediad(&self, latency_budget_us: Option<u64>) -> anyhow::Result<Mediad> {
+    pub(crate) fn start_mediad(&self, latency_budget_us: Option<u64>) -> anyhow::Result<Mediad> {
         Mediad::start(&mediad::Options {
             program: self
                 .plan

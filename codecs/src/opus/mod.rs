@@ -28,6 +28,12 @@ pub const FRAME_BYTES_MAX: usize = 1_275;
 /// Up to this many bytes say "nothing to hear": discontinuous transmission need not send them.
 const DTX_BYTES_MAX: usize = 2;
 
+/// The peer transmits discontinuously and says with this packet that there is nothing to hear (RFC 7587 §3.1.3).
+#[must_use]
+pub fn is_dtx(packet: &[u8]) -> bool {
+    packet.len() <= DTX_BYTES_MAX
+}
+
 /// What the encoder optimises for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Application {

@@ -373,6 +373,17 @@ pub enum Refusal {
     /// The host takes no new sessions.
     #[error("the host is draining and takes no new sessions; use another host")]
     Draining,
+    /// Every worker has as much to do as it can do in time.
+    #[error(
+        "the host is busy: its least busy worker uses {busy_percent} % of its core, and takes new sessions up to \
+         {max_percent} %; use another host, or end sessions of this one"
+    )]
+    Overloaded {
+        /// Share of its time that the least busy worker works.
+        busy_percent: u32,
+        /// The limit.
+        max_percent: u32,
+    },
     /// The host is full.
     #[error("the host carries {max} sessions, its limit (limits.sessions_max); use another host")]
     SessionsFull {
@@ -447,6 +458,7 @@ impl Refusal {
             | Self::RequestedPort { .. }
             | Self::Socket { .. }
             | Self::SessionsFull { .. }
+            | Self::Overloaded { .. }
             | Self::MailboxFull { .. } => Code::ResourceExhausted,
             Self::Recording { .. }
             | Self::NotOwner { .. }
@@ -500,9 +512,11 @@ impl Refusal {
             | Self::NotOwner { session, .. }
             | Self::StaleEpoch { session, .. }
             | Self::StaleRevision { session, .. } => format!("session:{session}"),
-            Self::BadId { .. } | Self::Draining | Self::SessionsFull { .. } | Self::MailboxFull { .. } => {
-                String::new()
-            }
+            Self::BadId { .. }
+            | Self::Draining
+            | Self::SessionsFull { .. }
+            | Self::Overloaded { .. }
+            | Self::MailboxFull { .. } => String::new(),
         }
     }
 }

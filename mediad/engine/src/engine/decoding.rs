@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use codecs::{
-    CodecKind, Decoder,
+    CodecKind, Decoder, opus,
     resample::{DriftResampler, Resampler},
 };
 
@@ -209,6 +209,7 @@ impl Decoding {
                         continue;
                     };
                     self.current = Some(format);
+                    let last = chain.kind == CodecKind::Opus && opus::is_dtx(payload);
                     let decoded = chain.decoder.decode(payload, &mut scratch.0).ok();
                     // A payload that only looked like one: its time passes as if it had been lost.
                     let decoded = decoded.unwrap_or_else(|| {
@@ -217,6 +218,10 @@ impl Decoding {
                         lost
                     });
                     self.add(decoded, scratch);
+                    // Nothing is sent until the peer speaks again: that is no loss to be concealed.
+                    if last && self.jitter.pause() {
+                        return;
+                    }
                 }
                 Next::Lost(ms, follower) => {
                     self.make_up(ms, Some(follower), scratch);

@@ -233,6 +233,17 @@ impl Jitter {
         self.held_us = samples * 1_000 / (rate_hz / 1_000);
     }
 
+    /// The peer said that it will be silent: unless something waits, what comes next begins anew. Whether it does.
+    pub(crate) fn pause(&mut self) -> bool {
+        if self.entries.iter().any(|entry| entry.ticks > 0) {
+            return false;
+        }
+        self.playing = false;
+        self.since = None;
+        self.owed = 0;
+        true
+    }
+
     /// What comes next on the stream's clock.
     pub(crate) fn next(&mut self) -> Next {
         loop {
@@ -474,6 +485,44 @@ mod tests {
         assert!(!jitter.is_idle());
         assert_eq!(play(&mut jitter, at(405)), None);
         assert_eq!(play(&mut jitter, at(425)), Some(20));
+    }
+
+    #[test]
+    fn an_announced_silence_is_no_loss_and_speech_after_it_begins_anew() {
+        let start = base();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut jitter = Jitter::new(120, 8);
+        push(&mut jitter, at(0), 0);
+        assert_eq!(play(&mut jitter, at(15)), Some(0));
+        assert!(jitter.pause() && jitter.is_idle());
+        assert_eq!(play(&mut jitter, at(35)), None, "nothing is made up");
+        // 400 ms later, with the timestamps to match.
+        push(&mut jitter, at(400), 20);
+        push(&mut jitter, at(420), 21);
+        assert_eq!(play(&mut jitter, at(415)), Some(20));
+        assert!(!jitter.pause(), "what waits is played");
+        assert_eq!(play(&mut jitter, at(435)), Some(21));
+    }
+
+    #[test]
+    fn a_burst_keeps_its_order_within_the_bound() {
+        let start = base();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut jitter = Jitter::new(100, 8);
+        push(&mut jitter, at(0), 0);
+        let mut heard: Vec<_> = (0..5)
+            .filter_map(|n| play(&mut jitter, at(15 + 20 * n)))
+            .collect();
+        // The network stood still; then all that was held back comes at once, the newest first.
+        for n in (1..12).rev() {
+            push(&mut jitter, at(110), n);
+        }
+        heard.extend((6..20).filter_map(|n| play(&mut jitter, at(15 + 20 * n))));
+        let played: Vec<u8> = heard.into_iter().filter(|n| *n != 255).collect();
+        assert!(played.is_sorted_by(|a, b| a < b), "{played:?}");
+        assert_eq!((played.first(), played.last()), (Some(&0), Some(&11)));
+        // No more than the bound and what a tick may hold was left to be played.
+        assert!(played.len() <= 1 + 6, "{played:?}");
     }
 
     #[test]

@@ -52,6 +52,7 @@ use self::{
 use crate::{
     command::{Command, EngineEvent, EventKind, ReplyToken, SessionKey, SessionReport},
     graph::Owner,
+    limits,
     refusal::Refusal,
     spec::{Family, Name},
 };
@@ -186,6 +187,18 @@ struct WorkerLoad {
     endpoints: usize,
     /// Share of its time the worker is busy, as told by [`Host::worker_busy`].
     busy: f32,
+    /// Endpoints it had when that was measured.
+    measured_endpoints: usize,
+}
+
+impl WorkerLoad {
+    /// How busy it is to be taken for: what came since the measurement is as much work as what was there.
+    fn expected_busy(&self) -> f32 {
+        if self.busy < limits::WORKER_BUSY_PROJECTED || self.endpoints <= self.measured_endpoints {
+            return self.busy;
+        }
+        self.busy * self.endpoints as f32 / self.measured_endpoints.max(1) as f32
+    }
 }
 
 impl Host {
@@ -238,7 +251,9 @@ impl Host {
 
     /// The share of its time a worker is busy, 0 to 1, measured by the caller about once a second.
     pub fn worker_busy(&mut self, worker: usize, busy: f32) {
-        self.workers[worker].busy = busy;
+        let load = &mut self.workers[worker];
+        load.busy = busy;
+        load.measured_endpoints = load.endpoints;
     }
 
     /// A controller opened its stream or asked for another lease (`None`: the default). Its sessions are owned again.

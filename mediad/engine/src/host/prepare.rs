@@ -449,28 +449,38 @@ impl Host {
                 max: self.config.sessions_max,
             });
         }
+        let worker = self.place(patch.near.as_ref())?;
         let (_, revived) = self.leases.renew(now.mono, &patch.owner.controller, None)?;
         if revived {
             self.owned_again(&patch.owner.controller);
         }
-        Ok(Target::Create {
-            worker: self.place(patch.near.as_ref()),
-        })
+        Ok(Target::Create { worker })
     }
 
     /// The core of the session asked for, else the least loaded one: by measured time in steps of a twentieth, then
-    /// by endpoints.
-    fn place(&self, near: Option<&Name>) -> usize {
-        if let Some(session) = near.and_then(|name| self.sessions.find(name)) {
-            return session.worker;
+    /// by endpoints. None that has no time left: those whose calls it carries must not hear of new ones.
+    fn place(&self, near: Option<&Name>) -> Result<usize, Refusal> {
+        let has_time = |worker: usize| self.workers[worker].expected_busy() < limits::WORKER_BUSY_MAX;
+        let near = near.and_then(|name| self.sessions.find(name));
+        if let Some(session) = near.filter(|session| has_time(session.worker)) {
+            return Ok(session.worker);
         }
         let load = |worker: &usize| {
             let load = &self.workers[*worker];
-            ((load.busy * 20.0) as u32, load.endpoints, load.sessions)
+            let busy = load.expected_busy();
+            ((busy * 20.0) as u32, load.endpoints, load.sessions)
         };
-        (0..self.workers.len())
+        let least = (0..self.workers.len())
             .min_by_key(load)
-            .expect("a host has at least one worker")
+            .expect("a host has at least one worker");
+        if has_time(least) {
+            return Ok(least);
+        }
+        let percent = |share: f32| (share * 100.0).round() as u32;
+        Err(Refusal::Overloaded {
+            busy_percent: percent(self.workers[least].expected_busy()),
+            max_percent: percent(limits::WORKER_BUSY_MAX),
+        })
     }
 
     fn options(&self, current: Option<SessionOptions>, patch: Option<&OptionsPatch>) -> SessionOptions {

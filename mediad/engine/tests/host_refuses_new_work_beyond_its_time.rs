@@ -1,0 +1,132 @@
+//! A host whose workers have no time left refuses new sessions, names its load and what to do, and takes them again at once.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test needs one instant and may fail where it stands"
+)]
+
+use std::time::{Instant, SystemTime};
+
+use media_engine::{
+    api,
+    host::{Host, HostConfig, Interface, InterfaceAddress},
+    refusal::{Code, Refusal},
+};
+use proto::mediad::v1 as pb;
+use rtp::time::Now;
+
+fn host(workers: usize, now: Now) -> Host {
+    let local = "127.0.0.1".parse().unwrap();
+    let interface = Interface {
+        name: "lan".into(),
+        addresses: vec![InterfaceAddress {
+            bind: local,
+            advertise: local,
+        }],
+        port_min: 10_000,
+        port_max: 10_999,
+        dscp: 0,
+    };
+    let config = HostConfig {
+        interfaces: vec![interface],
+        workers,
+        ..HostConfig::default()
+    };
+    Host::new(config, "boot", 1, now).unwrap()
+}
+
+/// A session with one endpoint, near another; the worker it is placed on.
+fn create(host: &mut Host, now: Now, session: &str, near: &str) -> Result<usize, Refusal> {
+    let format = pb::PayloadFormat {
+        codec: pb::Codec::Pcmu.into(),
+        ..pb::PayloadFormat::default()
+    };
+    let transport = pb::Transport {
+        id: "t".into(),
+        kind: Some(pb::transport::Kind::Udp(pb::UdpTransport::default())),
+    };
+    let endpoint = pb::Node {
+        id: "a".into(),
+        kind: Some(pb::node::Kind::Endpoint(pb::Endpoint {
+            transport: "t".into(),
+            formats: vec![format],
+            ..pb::Endpoint::default()
+        })),
+    };
+    let apply = pb::ApplyRequest {
+        session: session.into(),
+        owner: Some(pb::Owner {
+            controller: "c".into(),
+            epoch: 1,
+        }),
+        put_transports: vec![transport],
+        put_nodes: vec![endpoint],
+        placement: Some(pb::Placement {
+            near_session: near.into(),
+        }),
+        ..pb::ApplyRequest::default()
+    };
+    let prepared = host.prepare(now, api::apply(&apply).unwrap())?;
+    let worker = prepared.worker();
+    host.commit(now, prepared);
+    Ok(worker)
+}
+
+fn now() -> Now {
+    Now {
+        mono: Instant::now(),
+        wall: SystemTime::UNIX_EPOCH,
+    }
+}
+
+#[test]
+fn a_busy_host_refuses_and_recovers_with_the_next_measurement() {
+    let now = now();
+    let mut host = host(1, now);
+    create(&mut host, now, "first", "").unwrap();
+    host.worker_busy(0, 0.93);
+    let refusal = create(&mut host, now, "second", "").unwrap_err();
+    assert_eq!(refusal.code(), Code::ResourceExhausted);
+    let text = refusal.to_string();
+    assert!(
+        text.contains("93 %") && text.contains("90 %") && text.contains("another host"),
+        "{text}"
+    );
+    assert_eq!(host.status(now).sessions, 1, "nothing has happened");
+    // What is there is edited all the same.
+    create(&mut host, now, "first", "").unwrap();
+    host.worker_busy(0, 0.4);
+    create(&mut host, now, "second", "").unwrap();
+}
+
+#[test]
+fn what_came_since_the_measurement_counts_when_half_of_the_time_is_used() {
+    let now = now();
+    let mut host = host(1, now);
+    for n in 0..10 {
+        create(&mut host, now, &format!("idle-{n}"), "").unwrap();
+    }
+    host.worker_busy(0, 0.6);
+    // Ten endpoints are 60 %: five more are more than 90 %.
+    let taken = (0..20).take_while(|n| create(&mut host, now, &format!("new-{n}"), "").is_ok());
+    assert_eq!(taken.count(), 5);
+    // They turned out to be cheap.
+    host.worker_busy(0, 0.62);
+    create(&mut host, now, "another", "").unwrap();
+}
+
+#[test]
+fn a_session_goes_where_there_is_time_even_when_another_is_asked_for() {
+    let now = now();
+    let mut host = host(2, now);
+    let worker = create(&mut host, now, "first", "").unwrap();
+    host.worker_busy(worker, 0.95);
+    assert_eq!(create(&mut host, now, "second", "first").unwrap(), 1 - worker);
+    host.worker_busy(1 - worker, 0.95);
+    assert!(matches!(
+        create(&mut host, now, "third", "first"),
+        Err(Refusal::Overloaded { .. })
+    ));
+    host.worker_busy(worker, 0.3);
+    assert_eq!(create(&mut host, now, "third", "first").unwrap(), worker);
+}
