@@ -1,9 +1,16 @@
 //! A call: a caller and whoever is brought to it, with one media session.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Instant,
+};
 
 use serde::{Deserialize, Serialize};
-use sip::{header::NameAddr, message::StatusCode, stack::DialogKey};
+use sip::{
+    header::NameAddr,
+    message::{Header, StatusCode},
+    stack::DialogKey,
+};
 
 use crate::{
     controller::Displacement,
@@ -14,6 +21,7 @@ use crate::{
     pool::HostId,
     registrar::Binding,
     routing::Destination,
+    trunk::{TargetId, TrunkId},
 };
 
 /// A call's number here. Never reused.
@@ -282,6 +290,19 @@ pub(crate) struct Call {
     /// The media host does not have the prompt that should be played to who waits.
     pub(crate) lacks_prompt: bool,
     pub(crate) plan: MediaPlan,
+    /// The trunk it came from.
+    pub(crate) rx_trunk: Option<TrunkId>,
+    /// It is not counted for that trunk any more.
+    pub(crate) has_left_trunk: bool,
+    /// An operator asked for it.
+    pub(crate) by_operator: bool,
+    /// The trunk's target that it was sent to, and those to try after it.
+    pub(crate) way: Option<TargetId>,
+    pub(crate) ways: VecDeque<TargetId>,
+    /// That target said something.
+    pub(crate) heard: bool,
+    /// Fields of the caller's INVITE that trunks may have to be told.
+    pub(crate) said: Vec<Header>,
     /// Why it has no media host, and for how long it may have none.
     pub(crate) displaced: Option<Displacement>,
     /// Media hosts that did not take it.
@@ -313,7 +334,7 @@ impl Call {
             stage: Stage::Preparing,
             queue: match &destination {
                 Destination::Queue(queue) => Some(queue.clone()),
-                Destination::User(_) | Destination::Room(_) => None,
+                Destination::User(_) | Destination::Room(_) | Destination::Out(_) => None,
             },
             destination,
             from: caller.address.clone(),
@@ -335,6 +356,13 @@ impl Call {
             returned: None,
             lacks_prompt: false,
             plan,
+            rx_trunk: None,
+            has_left_trunk: false,
+            by_operator: false,
+            way: None,
+            ways: VecDeque::new(),
+            heard: false,
+            said: Vec::new(),
             displaced: None,
             refused_by: BTreeSet::new(),
             started,

@@ -14,6 +14,7 @@ use crate::{
     limits,
     pool::HostId,
     services::{Conferences, Music, Transfers},
+    trunk::{self, Dialplan, Trunk},
 };
 
 /// The settings of a [`Controller`](crate::Controller), as they stand in the file. Times are in seconds.
@@ -38,6 +39,10 @@ pub struct Config {
     pub accounts: Vec<Account>,
     /// Waiting lines. A queue is dialled by its name.
     pub queues: Vec<Queue>,
+    /// Other networks that calls come from and go to.
+    pub trunks: Vec<Trunk>,
+    /// What dialled numbers mean.
+    pub dialplan: Dialplan,
     /// Addresses whose calls are never challenged: carriers and proxies.
     pub trusted: Vec<IpAddr>,
     /// Callers that do not claim to be one of our accounts may call without a password. Default: no.
@@ -67,6 +72,8 @@ impl Default for Config {
             listeners: Vec::new(),
             accounts: Vec::new(),
             queues: Vec::new(),
+            trunks: Vec::new(),
+            dialplan: Dialplan::default(),
             trusted: Vec::new(),
             allow_anonymous_calls: false,
             registration: Registration::default(),
@@ -366,6 +373,8 @@ impl Config {
         self.check_queues()?;
         self.check_media()?;
         self.conferences.check()?;
+        let accounts = self.accounts.iter().map(|account| account.user.as_str());
+        trunk::config::check(&self.trunks, &self.dialplan, &accounts.collect())?;
         let bounds = &self.registration;
         if bounds.expires_min_s > bounds.expires_default_s || bounds.expires_default_s > bounds.expires_max_s
         {

@@ -128,6 +128,22 @@ pub enum RecordKind {
         /// True when nobody asked: it was not refreshed in time.
         expired: bool,
     },
+    /// A registration of ours with a trunk changed.
+    TrunkRegistration {
+        /// The trunk.
+        trunk: String,
+        /// 200, or the status it was refused with.
+        status: u16,
+    },
+    /// A trunk's target came or went.
+    TrunkTarget {
+        /// The trunk.
+        trunk: String,
+        /// Its URI.
+        target: String,
+        /// It answers.
+        up: bool,
+    },
     /// A media host came or went.
     MediaHost {
         /// Its name.

@@ -39,11 +39,12 @@ mod registrar;
 mod routing;
 mod saved;
 mod scene;
+pub mod trunk;
 
 pub use config::{Config, ConfigError};
 pub use controller::{
     AgentLive, CallLive, CallStage, ConferenceLive, Controller, Counters, Live, MediaInput, MemberLive, Now,
-    Output, QueueLive, RegistrationLive, SessionFound,
+    Output, QueueLive, RegistrationLive, SessionFound, TrunkLive,
 };
 pub use journal::{Record, RecordKind};
 pub use pool::{HostId, HostView};

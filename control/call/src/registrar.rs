@@ -42,6 +42,31 @@ pub(crate) struct Binding {
 }
 
 impl Binding {
+    /// A target of a trunk, which is called as a device is.
+    pub(crate) fn of_trunk(now: Instant, uri: Uri, transport: Transport, remote: SocketAddr) -> Self {
+        let any = if remote.is_ipv4() {
+            IpAddr::from([0; 4])
+        } else {
+            IpAddr::from([0; 16])
+        };
+        Self {
+            uri,
+            flow: Flow {
+                transport,
+                local: SocketAddr::new(any, 0),
+                remote,
+                id: sip::stack::FlowId(0),
+            },
+            id: 0,
+            instance: None,
+            call_id: Bytes::new(),
+            cseq: 0,
+            expires: now,
+            path: Vec::new(),
+            agent: String::new(),
+        }
+    }
+
     /// Where its requests go, first choice first.
     pub(crate) fn targets(&self) -> Vec<Target> {
         if let Some(first) = self.path.first() {
@@ -65,7 +90,7 @@ impl Binding {
     }
 }
 
-fn address_of(uri: &Uri) -> Option<Target> {
+pub(crate) fn address_of(uri: &Uri) -> Option<Target> {
     let ip = uri.host()?.as_ip()?;
     let named = uri.transport().and_then(|name| Transport::from_bytes(&name));
     let transport = named.unwrap_or(Transport::Udp);

@@ -17,6 +17,8 @@ pub(crate) enum Destination {
     Queue(Name),
     /// Whoever else dialled the same room.
     Room(Name),
+    /// A number that leads to trunks, one target after the other.
+    Out(Name),
 }
 
 /// The hosts that are ours, and what is dialled there.

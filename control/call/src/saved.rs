@@ -41,6 +41,11 @@ pub struct SavedCall {
     pub(crate) is_turned: bool,
     pub(crate) rounds: u32,
     pub(crate) rung: Vec<String>,
+    /// The trunk it came from, and the one it was sent to with the target's number.
+    #[serde(default)]
+    pub(crate) rx_trunk: Option<String>,
+    #[serde(default)]
+    pub(crate) way: Option<(String, usize)>,
     /// Its place in the queue.
     pub(crate) place: Option<SavedPlace>,
     pub(crate) media: SavedMedia,
@@ -63,6 +68,7 @@ pub(crate) enum SavedDestination {
     User(String),
     Queue(String),
     Room(String),
+    Out(String),
 }
 
 impl SavedDestination {
@@ -71,6 +77,7 @@ impl SavedDestination {
             Destination::User(user) => Self::User(user.to_string()),
             Destination::Queue(queue) => Self::Queue(queue.to_string()),
             Destination::Room(room) => Self::Room(room.to_string()),
+            Destination::Out(number) => Self::Out(number.to_string()),
         }
     }
 
@@ -79,6 +86,7 @@ impl SavedDestination {
             Self::User(user) => Destination::User(user.as_str().into()),
             Self::Queue(queue) => Destination::Queue(queue.as_str().into()),
             Self::Room(room) => Destination::Room(room.as_str().into()),
+            Self::Out(number) => Destination::Out(number.as_str().into()),
         }
     }
 }

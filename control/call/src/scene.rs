@@ -32,7 +32,7 @@ fn waiting(scene: &mut Scene, call: &Call, config: &Config) {
     }
     match call.destination {
         Destination::Queue(_) => music(scene, call, config, who),
-        Destination::User(_) | Destination::Room(_) => {
+        Destination::User(_) | Destination::Room(_) | Destination::Out(_) => {
             scene.play("ringback", config.music.ringback(), &who.endpoint)
         }
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use call_control::trunk::{Dialplan, Trunk};
 use call_control::{
     config::{Account, Agents, Calls, Listener, Media, Queue, Registration},
     services::{Conferences, Music},
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) conferences: Conferences,
     pub(crate) accounts: Vec<Account>,
     pub(crate) queues: Vec<Queue>,
+    pub(crate) trunks: Vec<Trunk>,
+    pub(crate) dialplan: Dialplan,
     pub(crate) log: Log,
 }
 
@@ -319,6 +322,8 @@ impl Config {
             listeners: bound.iter().map(listener).collect(),
             accounts: self.accounts.clone(),
             queues: self.queues.clone(),
+            trunks: self.trunks.clone(),
+            dialplan: self.dialplan.clone(),
             trusted: signalling.trusted.clone(),
             allow_anonymous_calls: signalling.allow_anonymous_calls,
             registration: self.registration,

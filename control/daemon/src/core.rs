@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use call_control::{Controller, Counters, Live, MediaInput, Now, Output, cdr::CallDetail};
+use call_control::{Controller, Counters, Live, MediaInput, Now, Output, TrunkLive, cdr::CallDetail};
 use proto::mediad::v1 as pb;
 use sip::{
     message::ParseError,
@@ -47,12 +47,25 @@ pub(crate) enum Question {
     Counters(oneshot::Sender<Counters>),
     /// What is going on.
     Live(oneshot::Sender<Live>),
+    /// Trunks as they are.
+    Trunks(oneshot::Sender<Vec<TrunkLive>>),
+    /// Something to be done, and whether it was.
+    Do(Action, oneshot::Sender<Result<(), String>>),
     /// The newest call details, newest first, this many at most.
     Details(usize, oneshot::Sender<Vec<CallDetail>>),
     /// Mute a member of a conference, or let it be heard again; false when there is none.
     Mute(String, bool, oneshot::Sender<bool>),
     /// End a call; false when there is none.
     End(String, oneshot::Sender<bool>),
+}
+
+/// What an operator asks for.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// An agent takes calls.
+    Ready(String),
+    /// An agent takes none, with the reason.
+    Pause(String, String),
 }
 
 /// The way to the core thread: bounded, and counted when full.
@@ -197,6 +210,8 @@ impl Core {
         match question {
             Question::Counters(to) => drop(to.send(self.controller.counters())),
             Question::Live(to) => drop(to.send(self.controller.live(now))),
+            Question::Trunks(to) => drop(to.send(self.controller.trunks_live())),
+            Question::Do(action, to) => drop(to.send(self.act(now, action))),
             Question::Details(count, to) => drop(to.send(self.journal.details(count))),
             Question::Mute(call, muted, to) => {
                 let _gone = to.send(self.controller.mute_member(now, &call, muted));
@@ -204,6 +219,14 @@ impl Core {
             Question::End(call, to) => {
                 let _gone = to.send(self.controller.end_call(now, &call, "ended by an operator"));
             }
+        }
+    }
+
+    fn act(&mut self, now: Now, action: Action) -> Result<(), String> {
+        let told = |error: call_control::domain::DomainError| error.to_string();
+        match action {
+            Action::Ready(agent) => self.controller.agent_ready(now, &agent).map_err(told),
+            Action::Pause(agent, reason) => self.controller.agent_pause(now, &agent, &reason).map_err(told),
         }
     }
 

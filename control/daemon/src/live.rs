@@ -1,6 +1,10 @@
 //! What is going on, as JSON.
 
-use call_control::{CallStage, Live, domain::AgentState};
+use call_control::{
+    CallStage, Live, TrunkLive,
+    domain::AgentState,
+    trunk::{Health, Registration},
+};
 use serde_json::{Value, json};
 
 pub(crate) fn agents(live: &Live) -> Value {
@@ -95,6 +99,36 @@ pub(crate) fn hosts(live: &Live) -> Value {
         })
     };
     live.hosts.iter().map(host).collect()
+}
+
+pub(crate) fn trunks(trunks: &[TrunkLive]) -> Value {
+    let health = |health: Health| match health {
+        Health::Unknown => "unknown",
+        Health::Up => "up",
+        Health::Down => "down",
+    };
+    let trunk = |trunk: &TrunkLive| {
+        let targets = trunk.targets.iter();
+        let targets: Vec<Value> = targets
+            .map(|(uri, state)| json!({ "uri": uri, "state": health(*state) }))
+            .collect();
+        json!({
+            "name": trunk.name,
+            "calls": trunk.calls,
+            "tx_calls": trunk.tx_calls,
+            "rx_calls": trunk.rx_calls,
+            "tx_failures": trunk.tx_failures,
+            "refused": trunk.refused,
+            "registration": match trunk.registration {
+                Registration::Off => json!("off"),
+                Registration::Trying => json!("trying"),
+                Registration::Registered => json!("registered"),
+                Registration::Refused(status) => json!(status),
+            },
+            "targets": targets,
+        })
+    };
+    trunks.iter().map(trunk).collect()
 }
 
 fn stage(stage: CallStage) -> &'static str {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    core::{Inputs, Question},
+    core::{Action, Inputs, Question},
     journal, limits, live, metrics,
     store::{DetailQuery, Sqlite, Store as _, StoreError, projector},
     transport,
@@ -74,6 +74,9 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), Str
             get(|pages| live_page(pages, live::registrations)),
         )
         .route("/v1/hosts", get(|pages| live_page(pages, live::hosts)))
+        .route("/v1/agents/{agent}/ready", post(agent_ready))
+        .route("/v1/agents/{agent}/pause", post(agent_pause))
+        .route("/v1/trunks", get(trunks_page))
         .route("/v1/cdrs", get(details_page))
         .route("/v1/statistics/queues", get(queue_hours_page))
         .route("/v1/statistics/agents", get(agent_spells_page))
@@ -90,6 +93,41 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), Str
 async fn live_page(State(pages): State<Pages>, part: fn(&Live) -> Value) -> Response {
     match pages.inputs.ask(Question::Live).await {
         Some(live) => Json(part(&live)).into_response(),
+        None => silent(),
+    }
+}
+
+async fn trunks_page(State(pages): State<Pages>) -> Response {
+    match pages.inputs.ask(Question::Trunks).await {
+        Some(trunks) => Json(live::trunks(&trunks)).into_response(),
+        None => silent(),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Why {
+    /// For people; in the agent's state.
+    reason: String,
+}
+
+async fn agent_ready(State(pages): State<Pages>, Path(agent): Path<String>) -> Response {
+    act(&pages, Action::Ready(agent)).await
+}
+
+async fn agent_pause(
+    State(pages): State<Pages>,
+    Path(agent): Path<String>,
+    Query(why): Query<Why>,
+) -> Response {
+    act(&pages, Action::Pause(agent, why.reason)).await
+}
+
+/// 204 when it was done; 404 with the reason when there is no such thing.
+async fn act(pages: &Pages, action: Action) -> Response {
+    match pages.inputs.ask(|to| Question::Do(action, to)).await {
+        Some(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Some(Err(reason)) => (StatusCode::NOT_FOUND, format!("{reason}\n")).into_response(),
         None => silent(),
     }
 }

@@ -54,6 +54,7 @@ impl Controller {
             return Err(unavailable("too many calls"));
         }
         let account = self.authorise(now, request, flow)?;
+        let trunk = self.trunk_of(flow.remote.ip(), account.as_ref());
         let uri = request.uri().map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
         let from = request
             .headers
@@ -64,8 +65,11 @@ impl Controller {
         let max_forwards = hops
             .checked_sub(1)
             .ok_or_else(|| refuse(StatusCode::TOO_MANY_HOPS))?;
-        let destination = self.routing.route(&uri, &self.registrar).map_err(refuse)?;
-        let mut caller = Leg::new(Invite::Received(txn), from.clone(), flow.remote.ip(), "caller");
+        let destination = self
+            .destination_of(&uri, trunk, account.as_ref())
+            .map_err(refuse)?;
+        let address = trunk.map_or_else(|| from.clone(), |trunk| self.caller_from(trunk, request, &from));
+        let mut caller = Leg::new(Invite::Received(txn), address, flow.remote.ip(), "caller");
         caller.dialog = Some(dialog);
         caller.user = account;
         caller.joined_unix_us = unix_us(now.wall);
@@ -76,7 +80,13 @@ impl Controller {
         if let Destination::Room(room) = &destination {
             return self.join_conference(now, room, (from, to), sip_call_id, caller, endpoint);
         }
-        let host = self.pool.take().ok_or_else(|| unavailable("no media host"))?;
+        self.limit(now, trunk)?;
+        let Some(host) = self.pool.take() else {
+            if let Some(trunk) = trunk {
+                self.trunks.get_mut(trunk).gauge.give_back();
+            }
+            return Err(unavailable("no media host"));
+        };
 
         self.last_call += 1;
         let id = CallId(self.last_call);
@@ -86,11 +96,11 @@ impl Controller {
         plan.put(&caller.endpoint, endpoint);
         let mut call = Call::new(name, destination, caller, plan, (now.mono, unix_us(now.wall)));
         call.from = from;
-        call.to = String::from_utf8_lossy(uri.as_bytes()).into_owned();
-        call.sip_call_id =
-            String::from_utf8_lossy(&request.headers.call_id().unwrap_or_default()).into_owned();
+        (call.to, call.sip_call_id) = (to, sip_call_id);
         call.max_forwards = max_forwards;
         call.check_at = now.mono + CHECK_EVERY;
+        call.rx_trunk = trunk;
+        call.said = self.said(request);
         self.begin(now, id, call, dialog);
         Ok(())
     }
@@ -123,6 +133,10 @@ impl Controller {
         flow: Flow,
     ) -> Result<Option<Name>, Box<Response>> {
         let refuse = |status| Box::new(Response::new(status));
+        if self.trunks.of_source(flow.remote.ip()).is_some() {
+            // Known by its address; whoever it says calls is none of our accounts.
+            return Ok(None);
+        }
         let from = request
             .headers
             .from()
@@ -139,6 +153,8 @@ impl Controller {
         }
         match self.registrar.authenticate(now, request) {
             Ok(user) if claimed.as_ref() == Some(&user) => Ok(claimed),
+            // A trunk brings callers of its own.
+            Ok(user) if self.trunks.of_account(&user).is_some() => Ok(Some(user)),
             // Nobody speaks in another's name.
             Ok(_) => Err(refuse(StatusCode::FORBIDDEN)),
             Err((response, wrong)) => {
@@ -182,6 +198,7 @@ impl Controller {
         }
         match call.destination.clone() {
             Destination::User(user) => self.start_round(now, id, user, None),
+            Destination::Out(number) => self.go_out(now, id, &number),
             Destination::Queue(queue) => self.enqueue(now, id, &queue, 0),
             Destination::Room(_) => {
                 let (status, reason) = (StatusCode::SERVER_INTERNAL_ERROR, "a room is no party of a call");
@@ -406,6 +423,7 @@ impl Controller {
         self.counters.calls_ended += 1;
         self.record(now, record);
         self.leave_domain(now, id);
+        self.leave_trunks(id);
         self.end_legs(now, id, status, reason);
         self.send_media(now, id);
     }

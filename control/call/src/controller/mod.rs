@@ -9,13 +9,16 @@ mod detail;
 mod early;
 mod live;
 mod media;
+mod outbound;
 mod relocate;
 mod restore;
 mod rounds;
 mod sip_events;
 mod transfer;
+mod trunk;
 mod within_dialog;
 
+pub use outbound::TrunkLive;
 use relocate::Displaced;
 pub(crate) use relocate::Displacement;
 use restore::Past;
@@ -43,6 +46,7 @@ use crate::{
     pool::{HostId, HostView, Pool},
     registrar::Registrar,
     routing::Routing,
+    trunk::{TargetId, TrunkId, Trunks},
 };
 
 /// The time, by both clocks, taken together.
@@ -312,6 +316,10 @@ enum Purpose {
     Branch(CallId),
     /// A session refresh.
     Refresh(CallId, Side),
+    /// Our registration with a trunk.
+    Registration(TrunkId),
+    /// Whether a trunk's target is there.
+    Probe(TargetId),
     /// Whether a party is still there; its dialog's end tells when it is not.
     Alive(CallId),
 }
@@ -328,6 +336,12 @@ enum Due {
     Replace(CallId),
     /// A party is to be told of another address.
     Tell(CallId),
+    /// A trunk wants our registration again.
+    Register(TrunkId),
+    /// A trunk's target is asked whether it is there.
+    Probe(TargetId),
+    /// A trunk's target should have said something.
+    Setup(CallId),
 }
 
 /// A command without reply.
@@ -380,6 +394,9 @@ pub struct Controller {
     rooms: BTreeMap<Name, CallId>,
     /// Members of conferences, by the number of their calls.
     members: BTreeMap<CallId, Member>,
+    trunks: Trunks,
+    /// Requests to trunks that hold our proof already.
+    tried: BTreeSet<ClientTxn>,
     by_dialog: BTreeMap<DialogKey, (CallId, Side)>,
     by_client: BTreeMap<ClientTxn, Purpose>,
     by_entry: BTreeMap<EntryId, CallId>,
@@ -428,6 +445,8 @@ impl Controller {
             conferences: BTreeMap::new(),
             rooms: BTreeMap::new(),
             members: BTreeMap::new(),
+            trunks: Trunks::new(&config.trunks, &config.dialplan),
+            tried: BTreeSet::new(),
             by_dialog: BTreeMap::new(),
             by_client: BTreeMap::new(),
             by_entry: BTreeMap::new(),
@@ -445,6 +464,7 @@ impl Controller {
             config,
         };
         controller.set_up_domain(now);
+        controller.start_trunks(now);
         Ok(controller)
     }
 
@@ -529,6 +549,9 @@ impl Controller {
                 Due::Reply(command) => self.reply_overdue(now, command),
                 Due::Replace(call) => self.replace(now, call),
                 Due::Tell(call) => self.tell_moved(now, call),
+                Due::Register(trunk) => self.register_with(now, trunk),
+                Due::Probe(target) => self.probe(now, target),
+                Due::Setup(call) => self.setup_overdue(now, call),
             }
         }
         self.advance(now);

@@ -33,6 +33,7 @@ use crate::{
         Octets, SavedAgreed, SavedCall, SavedDestination, SavedDialog, SavedEnd, SavedExchange, SavedInvite,
         SavedInvited, SavedLeg, SavedMedia, SavedPast, SavedPlace, without_keys,
     },
+    trunk::TargetId,
 };
 
 /// Added to our sequence numbers: requests that were sent after a dialog was recorded.
@@ -253,6 +254,10 @@ impl Controller {
             is_turned: call.is_turned,
             rounds: call.rounds,
             rung: call.rung.clone(),
+            rx_trunk: call.rx_trunk.map(|id| self.trunks.get(id).name.to_string()),
+            way: call
+                .way
+                .map(|way| (self.trunks.get(way.trunk).name.to_string(), way.target)),
             place: call
                 .entry
                 .and_then(|entry| self.domain.place(entry))
@@ -334,6 +339,7 @@ impl Controller {
         };
         self.counters.calls_started += 1;
         self.pool.adopt(call.plan.host());
+        self.trunks.adopt(call.rx_trunk, call.way);
         self.deadlines.insert((call.check_at, Due::Check(id)));
         self.calls.insert(id, call);
         if let Some(end) = past.end.or(state.ended.clone()) {
@@ -391,6 +397,7 @@ impl Controller {
         };
         call.ended = Some((then(now, end.at_unix_us), end));
         self.counters.calls_ended += 1;
+        self.leave_trunks(id);
         self.finish(now, id, &[]);
     }
 
@@ -448,6 +455,20 @@ impl Controller {
         call.answered_unix_us = saved.answered_unix_us;
         call.check_at = now.mono + CHECK_EVERY;
         call.rung.clone_from(&saved.rung);
+        call.rx_trunk = saved
+            .rx_trunk
+            .as_deref()
+            .and_then(|name| self.trunks.by_name(name));
+        let rings = matches!(saved.stage, Stage::Waiting | Stage::Ringing);
+        // One that rang is sent out again.
+        call.way = saved.way.as_ref().filter(|_| !rings).and_then(|(name, target)| {
+            let trunk = self.trunks.by_name(name)?;
+            let is_there = self.trunks.get(trunk).targets.len() > *target;
+            is_there.then_some(TargetId {
+                trunk,
+                target: *target,
+            })
+        });
         Some(call)
     }
 

@@ -209,7 +209,11 @@ impl Controller {
     }
 
     fn invite(&mut self, now: Now, id: CallId, user: &Name, endpoint: &str, binding: &Binding) {
-        let formats = self.formats_for(id, Some(user));
+        let way = self.calls.get(&id).and_then(|call| call.way);
+        let formats = match way {
+            Some(way) => self.formats_of_way(id, way),
+            None => self.formats_for(id, Some(user)),
+        };
         let session = self.new_session_id();
         let domain = self.config.domains.first().cloned().unwrap_or_default();
         let address = address_of(user, &domain).unwrap_or_else(|| NameAddr::new(binding.uri.clone()));
@@ -227,15 +231,21 @@ impl Controller {
             mid: None,
         };
         let offer = sdp::write_offer(&[media], &mut session);
-        let request = invite_request(call, &address, &domain, binding, &offer);
-        let sent = self.stack.request(now.mono, request, &binding.targets());
-        let Some(round) = call.round.as_mut() else {
+        let mut request = invite_request(call, &address, &domain, binding, &offer);
+        if let Some(way) = way {
+            self.dress(now, id, way, &mut request);
+        }
+        let trunk = way.and_then(|_| crate::registrar::address_of(&binding.uri));
+        let targets = trunk.map_or_else(|| binding.targets(), |target| vec![target]);
+        let sent = self.stack.request(now.mono, request, &targets);
+        let round = self.calls.get_mut(&id).and_then(|call| call.round.as_mut());
+        let Some(round) = round else {
             return;
         };
         match sent {
             Ok(txn) => {
                 let mut leg = Leg::new(Invite::Sent(txn), address, binding.peer(), endpoint);
-                leg.user = Some(user.clone());
+                leg.user = way.is_none().then(|| user.clone());
                 leg.session = Some(session);
                 leg.exchange = Exchange::Ours { offer };
                 round.branches.push(leg);
@@ -444,6 +454,7 @@ impl Controller {
                 };
                 let _lost: Race<()> = self.domain.decline(now.mono, offer, why);
             }
+            None if self.another_way(now, id, status) => return,
             None => {
                 let reason = "nobody took the call";
                 self.nobody_came(now, id, EndedBy::Callee, status, reason);
@@ -469,6 +480,12 @@ impl Controller {
             }
         }
         self.nobody_came(now, id, EndedBy::System, status, reason);
+    }
+
+    /// Nobody of this round is waited for any longer; it ends as if this had been the answer.
+    pub(super) fn give_up_round(&mut self, now: Now, id: CallId, reason: &Reason, status: StatusCode) {
+        self.cancel_branches(now, id, reason);
+        self.round_over(now, id, status);
     }
 
     /// Stops every phone that still rings and closes the round.

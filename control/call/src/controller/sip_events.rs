@@ -211,7 +211,10 @@ impl Controller {
     fn response(&mut self, now: Now, txn: ClientTxn, response: &Response, dialog: Option<DialogKey>) {
         let status = response.status;
         match self.by_client.get(&txn).copied() {
+            Some(Purpose::Registration(trunk)) => self.registration_answered(now, trunk, txn, response),
+            Some(Purpose::Probe(target)) => self.probe_answered(now, target, txn, response),
             Some(Purpose::Branch(id)) => {
+                self.heard(now, id);
                 if status.is_success() {
                     if let Some(dialog) = dialog {
                         self.branch_answered(now, id, txn, dialog, response);
@@ -241,7 +244,9 @@ impl Controller {
             self.replace_branch(id, txn, again);
             return;
         }
-        self.branch_refused(now, id, txn, response.status);
+        if !self.branch_challenged(now, id, txn, response) {
+            self.branch_refused(now, id, txn, response.status);
+        }
     }
 
     /// A 2xx that nobody waits for: another fork of an INVITE that has its answer.
@@ -258,6 +263,14 @@ impl Controller {
     fn no_response(&mut self, now: Now, txn: ClientTxn, status: StatusCode) {
         match self.by_client.get(&txn).copied() {
             Some(Purpose::Branch(id)) => self.branch_refused(now, id, txn, status),
+            Some(Purpose::Registration(trunk)) => {
+                self.by_client.remove(&txn);
+                self.registration_failed(now, trunk, status);
+            }
+            Some(Purpose::Probe(target)) => {
+                self.by_client.remove(&txn);
+                self.target_missed(now, target);
+            }
             Some(Purpose::Refresh(id, _) | Purpose::Alive(id)) => {
                 self.by_client.remove(&txn);
                 let silent = "a session refresh got no answer";

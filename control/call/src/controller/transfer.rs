@@ -149,6 +149,7 @@ impl Controller {
         call.destination = destination.clone();
         match destination {
             Destination::User(user) => self.start_round(now, id, user, None),
+            Destination::Out(number) => self.go_out(now, id, &number),
             Destination::Queue(queue) => {
                 call.queue = Some(queue.clone());
                 // The queue has it; who transferred it need not wait for an agent, and may be one.

@@ -27,6 +27,7 @@ mod members_of_a_conference_hear_the_others;
 mod nothing_is_stuck_whatever_happens;
 mod of_an_answer_and_a_cancel_that_cross_one_wins;
 mod the_next_agent_is_rung_when_one_does_not_take_the_call;
+mod trunks_lead_out_and_in;
 mod two_callers_share_one_agent;
 mod who_waits_hears_music;
 mod wrong_settings_are_named_with_their_remedy;

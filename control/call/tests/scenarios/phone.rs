@@ -34,6 +34,8 @@ pub enum Behaviour {
     Ring,
     /// This status.
     Refuse(StatusCode),
+    /// 407, and then as [`Behaviour::Answer`] for who proves itself.
+    Challenge(u64),
 }
 
 pub struct Phone {
@@ -62,6 +64,8 @@ pub struct Phone {
     pub cancelled: Vec<String>,
     pub password: &'static str,
     pub invite: Option<ClientTxn>,
+    /// REGISTERs that came, for one that is a carrier.
+    pub registers: Vec<Request>,
     /// The last INVITE that came.
     pub invited_by: Option<Request>,
     /// The dialog that ringing made.
@@ -106,6 +110,7 @@ impl Phone {
             cancelled: Vec::new(),
             password: "",
             invite: None,
+            registers: Vec::new(),
             invited_by: None,
             early: None,
             notified: Vec::new(),
@@ -348,6 +353,24 @@ impl Phone {
                     Method::Info => self.informed.push(body.into_owned()),
                     _ => {}
                 }
+                if request.method == Method::Register {
+                    self.registers.push(request.clone());
+                    let status = match request.headers.contains(HeaderName::Authorization) {
+                        true => StatusCode::OK,
+                        false => StatusCode::UNAUTHORIZED,
+                    };
+                    let mut response = Response::new(status);
+                    let challenge = "Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"";
+                    response
+                        .headers
+                        .push(HeaderName::WwwAuthenticate, challenge)
+                        .unwrap();
+                    let contact = request.headers.get(HeaderName::Contact).unwrap().to_vec();
+                    let granted = [&contact[..], b";expires=100"].concat();
+                    response.headers.push(HeaderName::Contact, granted).unwrap();
+                    let _gone = self.stack.respond(now, txn, response);
+                    return;
+                }
                 let status = match (&request.method, initial) {
                     (Method::Invite, true) => return self.invited(now, txn, request, dialog),
                     (Method::Invite, false) => return self.answer(now, txn, &request),
@@ -389,7 +412,22 @@ impl Phone {
             let _gone = self.stack.respond(now, txn, Response::new(StatusCode::BUSY_HERE));
             return;
         }
-        match self.behaviour {
+        let mut behaviour = self.behaviour;
+        if let Behaviour::Challenge(after_ms) = behaviour {
+            if !request.headers.contains(HeaderName::ProxyAuthorization) {
+                let mut response = Response::new(StatusCode::PROXY_AUTHENTICATION_REQUIRED);
+                let challenge = "Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"";
+                response
+                    .headers
+                    .push(HeaderName::ProxyAuthenticate, challenge)
+                    .unwrap();
+                let _gone = self.stack.respond(now, txn, response);
+                return;
+            }
+            behaviour = Behaviour::Answer(after_ms);
+        }
+        match behaviour {
+            Behaviour::Challenge(_) => {}
             Behaviour::Refuse(status) => drop(self.stack.respond(now, txn, Response::new(status))),
             Behaviour::Ring => {
                 self.dialog = dialog;

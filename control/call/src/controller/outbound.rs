@@ -1,0 +1,449 @@
+//! Calls to and from trunks: identified, limited, their numbers and header fields rewritten, and sent on to the next
+//! target when one does not take them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use sip::{
+    header::{NameAddr, Reason},
+    message::{Header, HeaderName, Request, Response, StatusCode},
+    stack::ClientTxn,
+    uri::{Host, Uri},
+};
+
+use super::{
+    Controller, Due, Now, Purpose,
+    trunk::{host_towards, target_of},
+};
+use crate::{
+    call::{Call, CallId, Round, Stage},
+    domain::Name,
+    journal::EndedBy,
+    media::Endpoint,
+    registrar::Binding,
+    routing::Destination,
+    trunk::{Health, Origin, TargetId, TrunkId, config::is_structural, numbers},
+};
+
+/// A trunk, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkLive {
+    /// Its name.
+    pub name: String,
+    /// Calls now, both ways.
+    pub calls: usize,
+    /// Calls sent there and received from there since the start.
+    pub tx_calls: u64,
+    /// See `tx_calls`.
+    pub rx_calls: u64,
+    /// Attempts that it did not take.
+    pub tx_failures: u64,
+    /// Calls that its limits refused.
+    pub refused: u64,
+    /// Where its registration stands.
+    pub registration: crate::trunk::Registration,
+    /// Its targets with their health.
+    pub targets: Vec<(String, Health)>,
+}
+
+impl Controller {
+    /// Trunks as they are.
+    pub fn trunks_live(&self) -> Vec<TrunkLive> {
+        let live = self.trunks.iter().map(|(_, trunk)| TrunkLive {
+            name: trunk.name.to_string(),
+            calls: trunk.gauge.calls(),
+            tx_calls: trunk.tx_calls,
+            rx_calls: trunk.rx_calls,
+            tx_failures: trunk.tx_failures,
+            refused: trunk.gauge.refused,
+            registration: trunk.registration.clone(),
+            targets: trunk
+                .targets
+                .iter()
+                .map(|target| {
+                    (
+                        String::from_utf8_lossy(target.uri.as_bytes()).into_owned(),
+                        target.health,
+                    )
+                })
+                .collect(),
+        });
+        live.collect()
+    }
+
+    /// The trunk a request comes from, by its source address or by the account it proved.
+    pub(super) fn trunk_of(&self, source: IpAddr, account: Option<&Name>) -> Option<TrunkId> {
+        let by_source = self.trunks.of_source(source);
+        by_source.or_else(|| self.trunks.of_account(account?))
+    }
+
+    /// Whether one call more may begin; counts it for its trunk.
+    pub(super) fn limit(&mut self, now: Now, trunk: Option<TrunkId>) -> Result<(), Box<Response>> {
+        let refuse = |reason: &str, wait_s: u64| {
+            let mut response = Response::new(StatusCode::SERVICE_UNAVAILABLE);
+            response.set_reason(&format!("Service Unavailable: {reason}"));
+            let _digits = response.headers.set(HeaderName::RetryAfter, wait_s.to_string());
+            Box::new(response)
+        };
+        self.trunks
+            .rate
+            .take(now.mono)
+            .map_err(|wait| refuse("too many calls a second", wait.as_secs() + 1))?;
+        let Some(id) = trunk else { return Ok(()) };
+        let trunk = self.trunks.get_mut(id);
+        trunk
+            .rx_rate
+            .take(now.mono)
+            .map_err(|wait| refuse("too many calls a second on this trunk", wait.as_secs() + 1))?;
+        trunk
+            .gauge
+            .take_untimed()
+            .map_err(|_| refuse("too many calls on this trunk", 5))?;
+        trunk.rx_calls += 1;
+        Ok(())
+    }
+
+    /// Where a dialled address leads: an account, a queue, or out.
+    pub(super) fn destination_of(
+        &self,
+        uri: &Uri,
+        trunk: Option<TrunkId>,
+        account: Option<&Name>,
+    ) -> Result<Destination, StatusCode> {
+        if trunk.is_none() && !self.routing.is_ours(uri) {
+            return Err(StatusCode::NOT_FOUND);
+        }
+        let user = uri.user_unescaped().ok_or(StatusCode::NOT_FOUND)?;
+        let user = std::str::from_utf8(&user).map_err(|_| StatusCode::NOT_FOUND)?;
+        let number = match trunk {
+            Some(trunk) => numbers::rewrite(&self.trunks.get(trunk).config.rx_called, &numbers::plain(user)),
+            None => self.trunks.dialled(user),
+        };
+        let here = if number == user && trunk.is_none() {
+            uri.clone()
+        } else {
+            Uri::sip(Some(&number), &self.own_host(), None)
+        };
+        match self.routing.route(&here, &self.registrar) {
+            Err(StatusCode::NOT_FOUND) if self.trunks.knows(&number) => {
+                let origin = origin_of(trunk, account.map(|name| &**name));
+                if self.trunks.ways(&number, origin).is_empty() {
+                    Err(StatusCode::FORBIDDEN)
+                } else {
+                    Ok(Destination::Out(number.as_str().into()))
+                }
+            }
+            other => other,
+        }
+    }
+
+    fn own_host(&self) -> Host {
+        let domain = self.config.domains.first().cloned().unwrap_or_default();
+        Host::parse(domain.into()).unwrap_or_else(|| Host::from(IpAddr::from([127, 0, 0, 1])))
+    }
+
+    /// What a call from a trunk is here: its caller's number rewritten, or asserted.
+    pub(super) fn caller_from(&self, trunk: TrunkId, request: &Request, from: &NameAddr) -> NameAddr {
+        let config = &self.trunks.get(trunk).config;
+        let asserted = request.headers.get(HeaderName::PAssertedIdentity);
+        let asserted = asserted
+            .filter(|_| config.identity.believe)
+            .and_then(|value| NameAddr::parse(&bytes::Bytes::copy_from_slice(value)).ok());
+        let said = asserted.as_ref().unwrap_or(from);
+        let Some(user) = said.uri.user_unescaped() else {
+            return from.clone();
+        };
+        let number = numbers::rewrite(
+            &config.rx_caller,
+            &numbers::plain(&String::from_utf8_lossy(&user)),
+        );
+        let address = NameAddr::new(Uri::sip(Some(&number), &self.own_host(), None));
+        match said.display() {
+            Some(name) => address.with_display(&String::from_utf8_lossy(&name)),
+            None => address,
+        }
+    }
+
+    /// Fields of a caller's INVITE that may have to be told to a trunk.
+    pub(super) fn said(&self, request: &Request) -> Vec<Header> {
+        let is_told = |name: &str| {
+            let copied =
+                |(_, trunk): (TrunkId, &crate::trunk::TrunkState)| is_named(&trunk.config.headers.copy, name);
+            name.eq_ignore_ascii_case("Privacy") || self.trunks.iter().any(copied)
+        };
+        let fields = request.headers.iter().filter(|field| {
+            let name = String::from_utf8_lossy(field.name_text());
+            !is_structural(&name) && is_told(&name)
+        });
+        fields.cloned().collect()
+    }
+
+    /// Sends a call out: to the first target that takes it.
+    pub(super) fn go_out(&mut self, now: Now, id: CallId, number: &Name) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let origin = match (call.rx_trunk, &call.caller.user) {
+            (None, None) if call.by_operator => Origin::Operator,
+            (trunk, user) => origin_of(trunk, user.as_deref()),
+        };
+        let ways = self.trunks.ways(number, origin);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.ways = ways.into();
+        }
+        self.next_way(now, id, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    /// The next target that has room. `status`: what is told when there is none.
+    fn next_way(&mut self, now: Now, id: CallId, status: StatusCode) {
+        loop {
+            let Some(call) = self.calls.get_mut(&id) else {
+                return;
+            };
+            let Some(way) = call.ways.pop_front() else {
+                self.nobody_came(now, id, EndedBy::Callee, status, "no trunk took the call");
+                return;
+            };
+            if self.trunks.take(now.mono, way).is_ok() {
+                self.start_way(now, id, way);
+                return;
+            }
+        }
+    }
+
+    fn start_way(&mut self, now: Now, id: CallId, way: TargetId) {
+        let formats = self.formats_of_way(id, way);
+        let uri = self.trunks.get(way.trunk).targets[way.target].uri.clone();
+        let target = target_of(&uri);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Destination::Out(number) = call.destination.clone() else {
+            return;
+        };
+        call.way = Some(way);
+        if !call.stage.on_offer() {
+            return;
+        }
+        call.rounds += 1;
+        call.withdraw_endpoints(None);
+        let endpoint = format!("callee-{}", call.rounds);
+        let remote = target.as_ref().map_or_else(
+            || SocketAddr::new(call.caller.peer, 5060),
+            sip::stack::Target::remote,
+        );
+        call.plan.put(&endpoint, Endpoint::offered(&formats, remote.ip()));
+        call.offered.push(endpoint.clone());
+        let transport = target.map_or(sip::stack::Transport::Udp, |target| target.transport());
+        let binding = Binding::of_trunk(now.mono, uri, transport, remote);
+        call.round = Some(Round {
+            user: number,
+            offer: None,
+            devices: vec![(endpoint, binding)],
+            branches: Vec::new(),
+            refusal: None,
+        });
+        self.send_media(now, id);
+    }
+
+    /// What is offered to a trunk.
+    pub(super) fn formats_of_way(&self, id: CallId, way: TargetId) -> Vec<sdp::Format> {
+        let mut formats = self.formats_for(id, None);
+        let codecs = &self.trunks.get(way.trunk).config.codecs;
+        if !codecs.is_empty() {
+            let rank = |format: &sdp::Format| {
+                let named = codecs
+                    .iter()
+                    .position(|name| name.eq_ignore_ascii_case(&format.codec.name));
+                named.or_else(|| format.codec.is_telephone_event().then_some(codecs.len()))
+            };
+            formats.retain(|format| rank(format).is_some());
+            formats.sort_by_key(|format| rank(format));
+        }
+        formats
+    }
+
+    /// Rewrites an INVITE for the trunk it goes to, and watches whether it is heard there.
+    pub(super) fn dress(&mut self, now: Now, id: CallId, way: TargetId, request: &mut Request) {
+        let patience = self.trunks.get(way.trunk).config.setup_timeout_s;
+        let setup = now.mono + std::time::Duration::from_secs(patience.max(1));
+        self.deadlines.insert((setup, Due::Setup(id)));
+        let own_host = self.own_host();
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.heard = false;
+        let trunk = self.trunks.get(way.trunk);
+        let config = &trunk.config;
+        let target = &trunk.targets[way.target].uri;
+        let Destination::Out(number) = &call.destination else {
+            return;
+        };
+        let called = numbers::rewrite(&config.tx_called, number);
+        let host = host_towards(&config.domain, target);
+        let mut fresh = Request::new(
+            request.method.clone(),
+            &with_user(target, &called).unwrap_or_else(|| target.clone()),
+        );
+        std::mem::swap(&mut fresh.headers, &mut request.headers);
+        std::mem::swap(&mut fresh.body, &mut request.body);
+        *request = fresh;
+        let caller = caller_number(call);
+        let caller = numbers::rewrite(&config.tx_caller, &caller);
+        let address = NameAddr::new(Uri::sip(Some(&caller), &host, None));
+        let address = match call.caller.address.display() {
+            Some(name) => address.with_display(&String::from_utf8_lossy(&name)),
+            None => address,
+        };
+        let wants_privacy = call
+            .said
+            .iter()
+            .any(|field| field.name() == HeaderName::Privacy && field.value() != b"none");
+        let headers = &mut request.headers;
+        if wants_privacy {
+            // RFC 3323 §4.1.1.3.
+            if let Ok(nobody) = Uri::parse(bytes::Bytes::from_static(b"sip:anonymous@anonymous.invalid")) {
+                headers.set_value(HeaderName::From, &NameAddr::new(nobody).with_display("Anonymous"));
+            }
+            let _text = headers.set(HeaderName::Privacy, "id");
+        } else {
+            headers.set_value(HeaderName::From, &address);
+        }
+        headers.set_value(
+            HeaderName::To,
+            &NameAddr::new(Uri::sip(Some(&called), &host, None)),
+        );
+        if config.identity.assert {
+            headers.set_value(HeaderName::PAssertedIdentity, &address);
+        }
+        if config.identity.diversion && call.rx_trunk.is_some() {
+            let mut diverted = NameAddr::new(Uri::sip(Some(number), &own_host, None));
+            diverted.params.set("reason", Some(b"unconditional"));
+            headers.push_value(HeaderName::Diversion, &diverted);
+        }
+        for field in &call.said {
+            if is_named(&config.headers.copy, &String::from_utf8_lossy(field.name_text())) {
+                headers.push_field(field.clone());
+            }
+        }
+        for (name, value) in &config.headers.set {
+            // Checked with the configuration; a name that is no token is passed over.
+            let _written = headers.set(name.as_str(), value);
+        }
+        for name in &config.headers.remove {
+            headers.remove(name.as_str());
+        }
+    }
+
+    /// A trunk's target said something: it is there.
+    pub(super) fn heard(&mut self, now: Now, id: CallId) {
+        let Some(call) = self
+            .calls
+            .get_mut(&id)
+            .filter(|call| call.way.is_some() && !call.heard)
+        else {
+            return;
+        };
+        call.heard = true;
+        if let Some(way) = call.way {
+            self.target_answered(now, way);
+        }
+    }
+
+    /// A target was given its time.
+    pub(super) fn setup_overdue(&mut self, now: Now, id: CallId) {
+        let waits = self
+            .calls
+            .get(&id)
+            .is_some_and(|call| call.stage == Stage::Ringing && call.way.is_some() && !call.heard);
+        if waits {
+            let reason = Reason::new("SIP", 408, "No answer from the trunk");
+            self.give_up_round(now, id, &reason, StatusCode::REQUEST_TIMEOUT);
+        }
+    }
+
+    /// The target does not take the call. True when another one is tried.
+    pub(super) fn another_way(&mut self, now: Now, id: CallId, status: StatusCode) -> bool {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return false;
+        };
+        let Some(way) = call.way.take() else { return false };
+        let was_heard = call.heard;
+        let has_more = !call.ways.is_empty();
+        self.trunks.give_back(way);
+        self.trunks.get_mut(way.trunk).tx_failures += 1;
+        if !was_heard && matches!(status.code(), 408 | 503) {
+            self.target_missed(now, way);
+        }
+        let advances = matches!(status.code(), 300..=399 | 401 | 403 | 407 | 408 | 500..=599);
+        if !has_more || !advances {
+            return false;
+        }
+        self.next_way(now, id, status);
+        true
+    }
+
+    /// The call is over: it counts no more.
+    pub(super) fn leave_trunks(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let (way, from) = (call.way.take(), call.rx_trunk.filter(|_| !call.has_left_trunk));
+        call.has_left_trunk = true;
+        if let Some(way) = way {
+            self.trunks.give_back(way);
+        }
+        if let Some(from) = from {
+            self.trunks.get_mut(from).gauge.give_back();
+        }
+    }
+
+    /// A trunk asks for our password.
+    pub(super) fn branch_challenged(
+        &mut self,
+        now: Now,
+        id: CallId,
+        txn: ClientTxn,
+        response: &Response,
+    ) -> bool {
+        let Some(way) = self.calls.get(&id).and_then(|call| call.way) else {
+            return false;
+        };
+        let Some(again) = self.answer_challenge(now, way.trunk, txn, response) else {
+            return false;
+        };
+        self.by_client.remove(&txn);
+        self.by_client.insert(again, Purpose::Branch(id));
+        self.replace_branch(id, txn, again);
+        true
+    }
+}
+
+fn origin_of(trunk: Option<TrunkId>, account: Option<&str>) -> Origin<'_> {
+    match (trunk, account) {
+        (Some(trunk), _) => Origin::Trunk(trunk),
+        (None, Some(account)) => Origin::Account(account),
+        (None, None) => Origin::Stranger,
+    }
+}
+
+fn caller_number(call: &Call) -> String {
+    let user = call.caller.address.uri.user_unescaped().unwrap_or_default();
+    String::from_utf8_lossy(&user).into_owned()
+}
+
+/// A name in a list, or one that begins as an entry with `*` says.
+fn is_named(list: &[String], name: &str) -> bool {
+    list.iter().any(|entry| match entry.strip_suffix('*') {
+        Some(start) => name
+            .get(..start.len())
+            .is_some_and(|begins| begins.eq_ignore_ascii_case(start)),
+        None => name.eq_ignore_ascii_case(entry),
+    })
+}
+
+/// The same address for another user.
+fn with_user(uri: &Uri, user: &str) -> Option<Uri> {
+    let mut with = Uri::sip(Some(user), uri.host()?, uri.port());
+    if let Some(transport) = uri.transport() {
+        with = with.with_param("transport", Some(&String::from_utf8_lossy(&transport)));
+    }
+    Some(with)
+}

@@ -1,0 +1,293 @@
+use call_control::{
+    Config,
+    trunk::{Health, Registration},
+};
+use sip::message::{HeaderName, StatusCode};
+
+use crate::{
+    phone::Behaviour,
+    world::{World, config},
+};
+
+/// Carol is the second phone; carriers are the third and fourth.
+fn with_trunks(trunks: &str) -> Config {
+    let both: Config = toml::from_str(&format!(
+        r#"
+        {trunks}
+        [dialplan]
+        rewrite = [{{ pattern = "00.", strip = 2, prefix = "+" }}]
+        routes = [{{ pattern = "+.", trunks = ["a", "b"] }}]
+        "#
+    ))
+    .unwrap();
+    Config {
+        trunks: both.trunks,
+        dialplan: both.dialplan,
+        allow_anonymous_calls: false,
+        ..config()
+    }
+}
+
+const PLAIN: &str = r#"
+    [[trunks]]
+    name = "a"
+    targets = [{ uri = "sip:10.0.1.3:5060" }]
+    sources = ["10.0.1.3"]
+    username = "us"
+    password = "secret"
+    probe_s = 0
+    calls_max = 1
+    tx_called = [{ pattern = "+.", strip = 1, prefix = "011" }]
+    tx_caller = [{ pattern = "alice", set = "+44207000001" }]
+    rx_called = [{ pattern = "+442070.", set = "support" }, { pattern = "carol", set = "carol" }]
+    rx_caller = [{ pattern = "0.", strip = 1, prefix = "+49" }]
+    identity = { assert = true }
+    headers = { set = { X-Site = "london" }, remove = ["User-Agent"] }
+    [[trunks]]
+    name = "b"
+    targets = [{ uri = "sip:10.0.1.4:5060" }]
+    probe_s = 0
+"#;
+
+struct Town {
+    world: World,
+    alice: usize,
+    a: usize,
+    b: usize,
+}
+
+fn town(trunks: &str) -> Town {
+    let mut world = World::with(with_trunks(trunks));
+    let alice = world.registered("alice", "wonder");
+    world.phone("carol");
+    let (a, b) = (world.phone("a"), world.phone("b"));
+    Town { world, alice, a, b }
+}
+
+fn call_out(town: &mut Town, to: &str) {
+    let now = town.world.now;
+    let alice = town.alice;
+    town.world.phones[alice].password = "wonder";
+    town.world.phones[alice].call(now, to, true);
+}
+
+#[test]
+fn a_user_calls_out_and_the_numbers_are_the_carriers() {
+    let mut town = town(PLAIN);
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    let invite = world.phones[town.a].invited_by.clone().unwrap();
+    let text = |name| String::from_utf8_lossy(invite.headers.get(name).unwrap_or_default()).into_owned();
+    assert_eq!(&invite.uri_text()[..], b"sip:01149301234@10.0.1.3:5060");
+    assert!(
+        text(HeaderName::From).contains("sip:+44207000001@10.0.1.3"),
+        "{}",
+        text(HeaderName::From)
+    );
+    assert!(text(HeaderName::PAssertedIdentity).contains("+44207000001"));
+    assert_eq!(invite.headers.get("X-Site"), Some(&b"london"[..]));
+    assert!(
+        text(HeaderName::Contact).contains("owner=n1"),
+        "topology hidden, owner told"
+    );
+    assert_eq!(world.controller.trunks_live()[0].calls, 1);
+    world.hang_up(town.a);
+    world.assert_nothing_left();
+    assert_eq!(world.controller.trunks_live()[0].calls, 0);
+    assert_eq!(world.detail().to, "sip:0049301234@example.com");
+}
+
+#[test]
+fn a_carrier_that_asks_for_the_password_gets_it() {
+    let mut town = town(PLAIN);
+    town.world.behave(town.a, Behaviour::Challenge(500));
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    let invite = world.phones[town.a].invited_by.clone().unwrap();
+    let proof =
+        String::from_utf8_lossy(invite.headers.get(HeaderName::ProxyAuthorization).unwrap()).into_owned();
+    assert!(
+        proof.contains("username=\"us\"") && proof.contains("realm=\"carrier\""),
+        "{proof}"
+    );
+    world.hang_up(town.alice);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn one_that_refuses_or_is_silent_is_passed_over() {
+    for dead in [false, true] {
+        let mut town = town(PLAIN);
+        let world = &mut town.world;
+        world.behave(town.a, Behaviour::Refuse(StatusCode::SERVER_INTERNAL_ERROR));
+        world.phones[town.a].dead = dead;
+        call_out(&mut town, "0049301234");
+        town.world.run_ms(8_000);
+        let world = &mut town.world;
+        assert!(world.heard().contains(&("alice", "b")), "{}", world.story());
+        assert_eq!(world.phones[town.alice].statuses.last(), Some(&200));
+        let live = world.controller.trunks_live();
+        assert_eq!((live[0].calls, live[0].tx_failures, live[1].calls), (0, 1, 1));
+        world.hang_up(town.b);
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn what_the_called_person_says_is_not_asked_of_another_carrier() {
+    let mut town = town(PLAIN);
+    town.world
+        .behave(town.a, Behaviour::Refuse(StatusCode::BUSY_HERE));
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    assert_eq!(
+        town.world.phones[town.alice].statuses.last(),
+        Some(&486),
+        "{}",
+        town.world.story()
+    );
+    assert_eq!(town.world.phones[town.b].rung, 0);
+    town.world.assert_nothing_left();
+}
+
+#[test]
+fn a_full_trunk_is_passed_over_and_a_full_way_in_refused() {
+    let mut town = town(PLAIN);
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    // The only call of trunk a is taken: its own next call is refused.
+    let now = town.world.now;
+    town.world.phones[town.a].dialog = None;
+    town.world.phones[town.a].call(now, "+442070999", true);
+    town.world.run_ms(1_000);
+    let refusal = town.world.phones[town.a].last_response.clone().unwrap();
+    assert_eq!(
+        refusal.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        town.world.story()
+    );
+    assert!(refusal.headers.contains(HeaderName::RetryAfter));
+    assert_eq!(town.world.controller.trunks_live()[0].refused, 1);
+    town.world.hang_up(town.alice);
+    town.world.assert_nothing_left();
+}
+
+#[test]
+fn a_carriers_call_is_known_by_its_address_and_led_to_the_queue() {
+    let mut town = town(PLAIN);
+    let now = town.world.now;
+    town.world.phones[town.a].call(now, "+442070999", true);
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    assert!(world.heard().contains(&("a", "alice")), "{}", world.story());
+    assert_eq!(world.controller.trunks_live()[0].rx_calls, 1);
+    world.hang_up(town.a);
+    world.run_ms(3_000);
+    assert_eq!(world.detail().queue.as_deref(), Some("support"));
+    // But it may not go out again at our cost, nor may strangers.
+    let now = world.now;
+    world.phones[town.a].call(now, "+3912345", true);
+    world.run_ms(1_000);
+    assert_eq!(
+        world.phones[town.a].statuses.last(),
+        Some(&403),
+        "{}",
+        world.story()
+    );
+    world.phones[town.b].call(now, "+3912345", true);
+    world.run_ms(1_000);
+    assert_eq!(
+        world.phones[town.b].statuses.last(),
+        Some(&401),
+        "{}",
+        world.story()
+    );
+    world.assert_nothing_left();
+}
+
+const REGISTERING: &str = r#"
+    [[trunks]]
+    name = "a"
+    targets = [{ uri = "sip:10.0.1.3:5060" }]
+    username = "us"
+    password = "secret"
+    domain = "carrier.example"
+    register_s = 300
+    probe_s = 10
+    [[trunks]]
+    name = "b"
+    targets = [{ uri = "sip:10.0.1.4:5060" }]
+    probe_s = 10
+"#;
+
+#[test]
+fn a_registration_is_kept_and_a_dead_target_is_known() {
+    let mut town = town(REGISTERING);
+    // The first attempts came before there was anybody.
+    town.world.run_ms(20_000);
+    let world = &mut town.world;
+    let live = world.controller.trunks_live();
+    assert_eq!(
+        live[0].registration,
+        Registration::Registered,
+        "{}",
+        world.story()
+    );
+    assert_eq!(live[0].targets[0].1, Health::Up);
+    let register = world.phones[town.a].registers.last().unwrap();
+    assert_eq!(&register.uri_text()[..], b"sip:carrier.example");
+    let contact = String::from_utf8_lossy(register.headers.get(HeaderName::Contact).unwrap()).into_owned();
+    assert!(contact.contains("sip:us@10.0.0.1:5060"), "{contact}");
+    let before = world.phones[town.a].registers.len();
+    world.run_ms(90_000);
+    assert!(
+        world.phones[town.a].registers.len() > before,
+        "granted for 100 s, refreshed before that"
+    );
+
+    world.phones[town.a].dead = true;
+    world.run_ms(120_000);
+    assert_eq!(
+        world.controller.trunks_live()[0].targets[0].1,
+        Health::Down,
+        "{}",
+        world.story()
+    );
+    let alice = town.alice;
+    let now = world.now;
+    world.phones[alice].register(now, "wonder", 300);
+    world.run_ms(100);
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(2_000);
+    let world = &mut town.world;
+    assert!(
+        world.heard().contains(&("alice", "b")),
+        "at once\n{}",
+        world.story()
+    );
+    world.hang_up(town.b);
+    world.phones[town.a].dead = false;
+    world.run_ms(60_000);
+    assert_eq!(world.controller.trunks_live()[0].targets[0].1, Health::Up);
+}
+
+#[test]
+fn a_call_over_a_trunk_survives_a_restart_and_is_counted() {
+    let mut town = town(PLAIN);
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    world.restart();
+    world.run_ms(1_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    assert_eq!(world.controller.trunks_live()[0].calls, 1);
+    world.hang_up(town.a);
+    world.run_ms(1_000);
+    assert_eq!(world.controller.trunks_live()[0].calls, 0);
+    assert_eq!(world.details().len(), 1);
+}
