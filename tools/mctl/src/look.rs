@@ -134,6 +134,10 @@ impl Show {
         streams(&description.endpoint_stats);
         say("");
         hearing(description);
+        if !description.taps.is_empty() {
+            say("");
+            taps(&description.taps);
+        }
     }
 
     pub(crate) fn explain(self, reply: &pb::ExplainReply) -> ExitCode {
@@ -365,8 +369,15 @@ fn transports(description: &pb::SessionDescription) {
         table.row([
             stats.transport.clone(),
             address(local.and_then(|local| local.local.as_ref())),
-            address(stats.remote.as_ref()),
-            reflect::short("SourceState", stats.source),
+            match link(description, &stats.transport) {
+                Some(link) => format!("{}/{}", link.peer_session, link.peer_transport),
+                None => address(stats.remote.as_ref()),
+            },
+            match link(description, &stats.transport) {
+                Some(_) if stats.linked => "linked".into(),
+                Some(_) => "open".into(),
+                None => reflect::short("SourceState", stats.source),
+            },
             stats.rx_packets.to_string(),
             stats.tx_packets.to_string(),
             drops.join(", "),
@@ -378,6 +389,15 @@ fn transports(description: &pb::SessionDescription) {
         ]);
     }
     table.print("no transports");
+}
+
+/// The link that a transport is, if it is one.
+fn link<'a>(description: &'a pb::SessionDescription, id: &str) -> Option<&'a pb::LinkTransport> {
+    let transport = description.transports.iter().find(|transport| transport.id == id);
+    match transport?.kind.as_ref()? {
+        pb::transport::Kind::Link(link) => Some(link),
+        pb::transport::Kind::Udp(_) => None,
+    }
 }
 
 fn streams(endpoints: &[pb::EndpointStats]) {
@@ -466,6 +486,22 @@ fn hearing(description: &pb::SessionDescription) {
         ]);
     }
     table.print("nobody listens");
+}
+
+/// What passed between taps and their programs.
+fn taps(taps: &[pb::TapStats]) {
+    let mut table = Table::new(&["tap", "program", ">heard", ">lost", ">played", ">waiting ms"]);
+    for tap in taps {
+        table.row([
+            tap.node.clone(),
+            if tap.attached { "attached" } else { "none" }.into(),
+            tap.heard_samples.to_string(),
+            tap.lost_samples.to_string(),
+            tap.played_samples.to_string(),
+            tap.waiting_ms.to_string(),
+        ]);
+    }
+    table.print("no taps");
 }
 
 /// One counted thing in `stats`.

@@ -51,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("demo", &["sip", "sdp", "rtp", "codecs"]),
     ("mctl", &["proto[grpc]"]),
+    ("tap", &["proto[grpc]"]),
     ("bench", &[ANY]),
 ];
 
@@ -99,7 +100,7 @@ const NOT_IN_CORES: &[&str] = &[
 const NOT_PURE: &[&str] = &["media-net", "noalloc", "tidy"];
 
 /// Crates that may hold a runtime; `proto` only behind its feature `grpc`.
-const RUNTIME_OWNERS: &[&str] = &["mediad", "controld", "mctl", "demo", "bench", "proto"];
+const RUNTIME_OWNERS: &[&str] = &["mediad", "controld", "mctl", "tap", "demo", "bench", "proto"];
 
 /// Compares each member's dependencies within the workspace with the table.
 pub(crate) fn check_arrows(metadata: &Metadata, tree: &Tree) -> Vec<Violation> {

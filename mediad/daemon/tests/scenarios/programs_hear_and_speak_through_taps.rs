@@ -120,11 +120,11 @@ async fn what_is_said_comes_back_from_an_echo() {
     program.say(Asked::Credit(10_000)).await;
     let (until, mut position, mut echoed) = (Instant::now() + PATIENCE, None, 0);
     while (echoed < 100 || alice.heard.len() < 100) && Instant::now() < until {
-        alice.say(at[0]);
         alice.listen();
-        // The program hears a frame each tick, whatever comes from alice.
+        // The program hears a frame each tick, whatever comes from alice: who speaks with each keeps time.
         match program.next().await.unwrap() {
             Told::Audio(audio) => {
+                alice.say(at[0]);
                 assert_eq!(audio.pcm.len(), 320, "20 ms at 8 kHz");
                 let expected = position.replace(audio.position + 160);
                 assert!(expected.is_none_or(|expected| expected == audio.position));
