@@ -195,7 +195,10 @@ impl Decoding {
 
     /// The packets that were not played yet, in the order of the stream.
     pub(crate) fn waiting(&self, each: impl FnMut(&Arrival, u8, &[u8])) {
-        self.jitter.waiting(each);
+        // What waits where nobody has listened for long is stale.
+        if !self.retired {
+            self.jitter.waiting(each);
+        }
     }
 
     /// Decodes, or makes up, until `samples` are ready or the stream paused.
