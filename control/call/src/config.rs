@@ -7,7 +7,10 @@ use std::{
 };
 
 use serde::Deserialize;
-use sip::{auth::Algorithm, stack::Transport};
+use sip::{
+    auth::{Algorithm, HashKind},
+    stack::Transport,
+};
 use thiserror::Error;
 
 use crate::{
@@ -26,7 +29,7 @@ pub struct Config {
     pub domains: Vec<String>,
     /// The realm of digest authentication. Empty (default): the first domain.
     pub realm: String,
-    /// Algorithms of digest authentication offered to phones, preferred first: `SHA-256`, `MD5`. Default: both. Some
+    /// Algorithms of digest authentication offered to phones, preferred first: `SHA-512-256`, `SHA-256`, `MD5`. Default: the latter two. Some
     /// older phones read one challenge only, or fail at an algorithm they do not know: for them `MD5` alone.
     pub digest: Vec<String>,
     /// The controller's name towards media hosts; the same across restarts.
@@ -106,7 +109,7 @@ pub struct Listener {
 pub struct Account {
     /// The user part of the address, and the digest user name.
     pub user: String,
-    /// The password; give this or `ha1_md5` and `ha1_sha256`.
+    /// The password; give this, or the hash for each algorithm in `digest`.
     #[serde(default)]
     pub password: Option<String>,
     /// H(user:realm:password) by MD5, in hexadecimal.
@@ -115,6 +118,9 @@ pub struct Account {
     /// The same by SHA-256.
     #[serde(default)]
     pub ha1_sha256: Option<String>,
+    /// The same by SHA-512-256.
+    #[serde(default)]
+    pub ha1_sha512_256: Option<String>,
     /// Devices registered at once. Default 5.
     #[serde(default = "devices_max")]
     pub devices_max: usize,
@@ -175,6 +181,14 @@ pub struct Registration {
     pub expires_max_s: u32,
     /// Given when the phone does not ask for a time.
     pub expires_default_s: u32,
+    /// Which devices are asked by OPTIONS whether they are still there.
+    pub keepalive: Keepalive,
+    /// How often they are asked.
+    pub keepalive_interval_s: u64,
+    /// After this many questions in a row without answer a device is registered no more.
+    pub keepalive_failures_max: u32,
+    /// Within this time phones with outbound flows must show life (Flow-Timer, RFC 5626 §4.4); 0: they are not told.
+    pub flow_timer_s: u32,
 }
 
 impl Default for Registration {
@@ -183,8 +197,25 @@ impl Default for Registration {
             expires_min_s: 60,
             expires_max_s: 3_600,
             expires_default_s: 300,
+            keepalive: Keepalive::Nat,
+            keepalive_interval_s: 30,
+            keepalive_failures_max: 3,
+            flow_timer_s: 120,
         }
     }
+}
+
+/// Which devices are asked whether they are still there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keepalive {
+    /// None.
+    Off,
+    /// Those that registered over UDP from behind a NAT.
+    #[default]
+    Nat,
+    /// All.
+    All,
 }
 
 /// Media hosts and what may be spoken.
@@ -385,6 +416,19 @@ impl Config {
             let problem = "expires_min_s, expires_default_s and expires_max_s must not fall";
             return Err(invalid("registration", &value, problem, "put them in order"));
         }
+        if bounds.keepalive_interval_s < 5 || bounds.keepalive_failures_max == 0 {
+            let value = format!(
+                "{} {}",
+                bounds.keepalive_interval_s, bounds.keepalive_failures_max
+            );
+            let problem = "keepalive_interval_s must be at least 5 and keepalive_failures_max at least 1";
+            return Err(invalid(
+                "registration",
+                &value,
+                problem,
+                "raise them, or set keepalive = \"off\"",
+            ));
+        }
         Ok(())
     }
 
@@ -409,11 +453,16 @@ impl Config {
         if self.digest.is_empty() {
             return Err(ConfigError::Empty {
                 key: "digest",
-                remedy: "name SHA-256, MD5 or both",
+                remedy: "name some of SHA-512-256, SHA-256, MD5",
             });
         }
         match self.digest.iter().find(|name| algorithm(name).is_none()) {
-            Some(name) => Err(invalid("digest", name, "unknown algorithm", "use SHA-256 or MD5")),
+            Some(name) => Err(invalid(
+                "digest",
+                name,
+                "unknown algorithm",
+                "use SHA-512-256, SHA-256 or MD5",
+            )),
             None => Ok(()),
         }
     }
@@ -433,13 +482,18 @@ impl Config {
                 });
             }
             let key = format!("accounts.{}", account.user);
-            let has_hashes = account.ha1_md5.is_some() && account.ha1_sha256.is_some();
+            let has_hash = |algorithm: &Algorithm| match algorithm.hash {
+                HashKind::Md5 => account.ha1_md5.is_some(),
+                HashKind::Sha256 => account.ha1_sha256.is_some(),
+                HashKind::Sha512_256 => account.ha1_sha512_256.is_some(),
+            };
+            let has_hashes = self.digest_algorithms().iter().all(has_hash);
             if account.password.is_none() && !has_hashes {
                 return Err(invalid(
                     &key,
                     "",
                     "no password",
-                    "give password, or ha1_md5 and ha1_sha256",
+                    "give password, or ha1_md5, ha1_sha256, ha1_sha512_256 for each algorithm in digest",
                 ));
             }
             if account.devices_max == 0 || account.devices_max > limits::BINDINGS_PER_USER_MAX {
@@ -535,9 +589,9 @@ impl Queue {
     }
 }
 
-/// Accounts are kept as hashes of these two only.
+/// Plain algorithms only: accounts are kept as hashes that know no session.
 fn algorithm(name: &str) -> Option<Algorithm> {
-    Algorithm::from_bytes(name.as_bytes()).filter(|found| [Algorithm::MD5, Algorithm::SHA256].contains(found))
+    Algorithm::from_bytes(name.as_bytes()).filter(|found| !found.session)
 }
 
 fn check_codecs(key: &str, names: &[String]) -> Result<(), ConfigError> {

@@ -116,6 +116,24 @@ pub enum RecordKind {
         path: Vec<String>,
         /// Where it came from: transport, address.
         source: String,
+        /// Our address that it came to.
+        #[serde(default)]
+        local: String,
+        /// The device (RFC 5626), empty when it did not say.
+        #[serde(default)]
+        instance: String,
+        /// Which of the device's flows it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reg_id: Option<u32>,
+        /// Call-ID of the REGISTER.
+        #[serde(default)]
+        call_id: String,
+        /// Its CSeq number.
+        #[serde(default)]
+        cseq: u32,
+        /// What the device calls itself.
+        #[serde(default)]
+        user_agent: String,
         /// When it ends, in microseconds since the Unix epoch.
         expires_unix_us: u64,
     },
@@ -125,7 +143,10 @@ pub enum RecordKind {
         user: String,
         /// Its Contact.
         contact: String,
-        /// True when nobody asked: it was not refreshed in time.
+        /// Which of the device's flows it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reg_id: Option<u32>,
+        /// True when nobody asked: it was not refreshed in time, its connection is gone, or it answers no more.
         expired: bool,
     },
     /// A registration of ours with a trunk changed.

@@ -4,11 +4,12 @@
 //! (`CONTROLD_MANAGEMENT__LISTEN=…`: section and key joined by two underscores), the file, the defaults below. A value
 //! that cannot be used is refused with its key and place; nothing is silently ignored.
 
+mod transport;
+
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use call_control::trunk::{Dialplan, Trunk};
@@ -20,6 +21,10 @@ use serde::Deserialize;
 use sip::stack::Transport;
 use thiserror::Error;
 
+use crate::transport::tls::Identities;
+
+pub(crate) use transport::{CertificateFiles, ClientCertificates, Dns, Signalling, Sources, Tls, Websocket};
+
 /// Prefix of the environment variables that override the file.
 pub(crate) const ENV_PREFIX: &str = "CONTROLD_";
 
@@ -28,6 +33,10 @@ pub(crate) const ENV_PREFIX: &str = "CONTROLD_";
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) signalling: Signalling,
+    pub(crate) tls: Tls,
+    pub(crate) websocket: Websocket,
+    pub(crate) sources: Sources,
+    pub(crate) dns: Dns,
     pub(crate) management: Management,
     pub(crate) media: Media,
     pub(crate) media_client: MediaClient,
@@ -45,24 +54,6 @@ pub(crate) struct Config {
     pub(crate) log: Log,
 }
 
-/// The SIP listeners and who we are on them.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Signalling {
-    pub(crate) domains: Vec<String>,
-    pub(crate) realm: String,
-    pub(crate) digest: Vec<String>,
-    pub(crate) udp: Vec<SocketAddr>,
-    pub(crate) tcp: Vec<SocketAddr>,
-    pub(crate) advertise: Option<IpAddr>,
-    pub(crate) owner_token: String,
-    pub(crate) trusted: Vec<IpAddr>,
-    pub(crate) allow_anonymous_calls: bool,
-    pub(crate) tcp_connections: usize,
-    pub(crate) tcp_connections_per_source: usize,
-    pub(crate) tcp_idle_s: u64,
-}
-
 /// The HTTP listener.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -76,13 +67,13 @@ pub(crate) struct Management {
 pub(crate) struct MediaClient {
     pub(crate) controller: String,
     pub(crate) lease_ms: u32,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<MediaTls>,
 }
 
 /// Certificates towards media hosts; PEM files.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Tls {
+pub(crate) struct MediaTls {
     pub(crate) ca: PathBuf,
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
@@ -121,26 +112,6 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-impl Default for Signalling {
-    fn default() -> Self {
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5060));
-        Self {
-            domains: vec!["127.0.0.1".into()],
-            realm: String::new(),
-            digest: call_control::Config::default().digest,
-            udp: vec![any],
-            tcp: vec![any],
-            advertise: None,
-            owner_token: String::new(),
-            trusted: Vec::new(),
-            allow_anonymous_calls: false,
-            tcp_connections: 10_000,
-            tcp_connections_per_source: 1_000,
-            tcp_idle_s: 900,
-        }
-    }
 }
 
 impl Default for Management {
@@ -224,6 +195,9 @@ pub(crate) enum ConfigError {
         /// What is wrong and what to do.
         message: String,
     },
+    /// A certificate or key cannot be used.
+    #[error("{0}")]
+    Certificate(String),
     /// What the controller itself refuses.
     #[error(transparent)]
     Controller(#[from] call_control::ConfigError),
@@ -305,6 +279,16 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads the files that the configuration names, so that a missing one is told before anything starts.
+    ///
+    /// # Errors
+    /// Names the setting and the file.
+    pub(crate) fn check_files(&self) -> Result<(), ConfigError> {
+        Identities::read(&self.tls)
+            .map(drop)
+            .map_err(ConfigError::Certificate)
+    }
+
     /// What the core is told, reachable at these sockets.
     pub(crate) fn controller(&self, bound: &[(Transport, SocketAddr)]) -> call_control::Config {
         let listener = |&(transport, local): &(Transport, SocketAddr)| Listener {
@@ -337,14 +321,18 @@ impl Config {
 
     /// Every address to bind.
     pub(crate) fn listeners(&self) -> Vec<(Transport, SocketAddr)> {
-        let udp = self.signalling.udp.iter().map(|addr| (Transport::Udp, *addr));
-        let tcp = self.signalling.tcp.iter().map(|addr| (Transport::Tcp, *addr));
-        udp.chain(tcp).collect()
-    }
-
-    /// How long a connection may stay silent.
-    pub(crate) fn tcp_idle(&self) -> Duration {
-        Duration::from_secs(self.signalling.tcp_idle_s)
+        let signalling = &self.signalling;
+        let all = [
+            (Transport::Udp, &signalling.udp),
+            (Transport::Tcp, &signalling.tcp),
+            (Transport::Tls, &signalling.tls),
+            (Transport::Ws, &signalling.ws),
+            (Transport::Wss, &signalling.wss),
+        ];
+        let of_kind = |(transport, addrs): (Transport, &Vec<SocketAddr>)| {
+            addrs.iter().map(|addr| (transport, *addr)).collect::<Vec<_>>()
+        };
+        all.into_iter().flat_map(of_kind).collect()
     }
 
     /// The address others reach us at when we listen on `local`: told by the operator, the domain when it is an
@@ -379,7 +367,8 @@ impl Config {
         if listeners.is_empty() {
             return Err(value(
                 "signalling.udp",
-                "and signalling.tcp are empty; name at least one address such as \"0.0.0.0:5060\"".into(),
+                "and .tcp, .tls, .ws, .wss are empty; name at least one address such as \"0.0.0.0:5060\""
+                    .into(),
             ));
         }
         if let Some((_, local)) = listeners
@@ -410,13 +399,9 @@ impl Config {
             2,
             10_000,
         )?;
-        within("signalling.tcp_idle_s", self.signalling.tcp_idle_s, 1, 86_400)?;
-        within(
-            "signalling.tcp_connections",
-            self.signalling.tcp_connections as u64,
-            1,
-            1_000_000,
-        )?;
+        self.signalling.check(&self.tls)?;
+        self.sources.check()?;
+        self.dns.check()?;
         self.check_hosts()?;
         self.controller(&listeners).check()?;
         Ok(())
@@ -529,10 +514,14 @@ mod tests {
             .collect();
         let mut told: Config = toml::from_str(&settings).unwrap();
         // Examples, for which there is no default.
-        assert_eq!(
-            told.accounts.len() + told.queues.len() + told.media.hosts.len(),
-            3
-        );
+        let examples = [
+            told.accounts.len(),
+            told.queues.len(),
+            told.media.hosts.len(),
+            told.tls.certificates.len(),
+        ];
+        assert_eq!(examples, [1; 4]);
+        told.tls.certificates = Vec::new();
         assert!(told.media_client.tls.is_some() && told.signalling.advertise.is_some());
         (told.accounts, told.queues, told.media.hosts) = Default::default();
         (told.media_client.tls, told.signalling.advertise) = (None, None);

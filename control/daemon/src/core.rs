@@ -17,11 +17,11 @@ use call_control::{Controller, Counters, Live, MediaInput, Now, Output, TrunkLiv
 use proto::mediad::v1 as pb;
 use sip::{
     message::ParseError,
-    stack::{Flow, Target, Transmit},
+    stack::{Flow, LookupId, Target, Transmit},
 };
 use tokio::{sync::oneshot, time::sleep};
 
-use crate::{journal::Journal, ladder, limits, media::Hosts, transport::Transports};
+use crate::{journal::Journal, ladder, limits, media::Hosts, resolver::Resolver, transport::Transports};
 
 /// What the core thread is told.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(crate) enum Input {
     Malformed(Flow, Box<ParseError>),
     /// A message could not be sent there, or the connection is gone.
     TransportError(Target),
+    /// Where a name leads.
+    Resolved(LookupId, Vec<Target>),
     /// Something from a media host.
     Media(MediaInput),
     /// A question from the management listener.
@@ -143,7 +145,10 @@ pub(crate) struct Core {
     pub(crate) controller: Controller,
     pub(crate) inputs: Receiver<Input>,
     pub(crate) journal: Journal,
+    /// Where answers of name servers come back to.
+    pub(crate) to_itself: Inputs,
     pub(crate) transports: Transports,
+    pub(crate) resolver: Resolver,
     pub(crate) hosts: Hosts,
     /// Told to stop: the calls have until then to end.
     pub(crate) stop_at: Option<Instant>,
@@ -199,6 +204,7 @@ impl Core {
             }
             Input::Malformed(flow, error) => self.controller.handle_malformed(now, flow, &error),
             Input::TransportError(target) => self.controller.handle_transport_error(now, &target),
+            Input::Resolved(id, targets) => self.controller.handle_lookup(now, id, targets),
             Input::Media(input) => self.controller.handle_media(now, input),
             Input::Ask(question) => self.answer(now, question),
             Input::Stop => self.end_calls(now),
@@ -241,6 +247,9 @@ impl Core {
                     Output::Record(record) => self.journal.push(&record),
                     Output::Transmit(transmit) => sends.push(Send::Message(transmit)),
                     Output::Media { host, command } => sends.push(Send::Command(host, command)),
+                    Output::Lookup(lookup) => self.resolver.ask(lookup, &self.to_itself),
+                    Output::Unreachable(target) => self.resolver.avoid(target),
+                    Output::WrongPassword(flow) => self.transports.wrong_password(flow.remote.ip()),
                 }
             }
             self.journal.write();

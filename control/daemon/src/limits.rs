@@ -17,6 +17,22 @@ pub(crate) const UDP_BUFFER_BYTES: usize = 4 << 20;
 pub(crate) const WRITES_PER_CONNECTION: usize = 256;
 /// Bytes asked of a connection in one read.
 pub(crate) const READ_BYTES: usize = 16 << 10;
+/// How long a peer may take for the handshakes of TLS and WebSocket.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Read buffer of one WebSocket connection, bytes.
+pub(crate) const WEBSOCKET_BUFFER_BYTES: usize = 4 << 10;
+/// Sources remembered. Full: those at rest are forgotten, then all that are not silenced.
+pub(crate) const SOURCES: usize = 65_536;
+/// How far into a message a scanner's name is looked for.
+pub(crate) const SCANNER_SEARCH_BYTES: usize = 2_048;
+/// Names looked up at once; more wait.
+pub(crate) const LOOKUPS: usize = 256;
+/// How long a name may take to be looked up, all its records together.
+pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(12);
+/// Targets of one name; more are left out.
+pub(crate) const TARGETS_PER_NAME: usize = 32;
+/// Targets that failed and are remembered; full, all are forgotten.
+pub(crate) const AVOIDED_TARGETS: usize = 4_096;
 /// How long a peer may take to accept a connection, and one write.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Commands that may wait for one media host. Full: the command is refused as unavailable.

@@ -21,6 +21,8 @@ mod management;
 mod media;
 mod metrics;
 mod process;
+mod reload;
+mod resolver;
 mod store;
 mod transport;
 
@@ -100,11 +102,13 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let loaded = args
-        .overrides()
-        .and_then(|overrides| Config::load(args.config.as_deref(), &overrides));
-    let config = match loaded {
-        Ok(config) => config,
+    let loaded = args.overrides().and_then(|overrides| {
+        let config = Config::load(args.config.as_deref(), &overrides)?;
+        config.check_files()?;
+        Ok((config, overrides))
+    });
+    let (config, overrides) = match loaded {
+        Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("controld: {error}");
             return ExitCode::from(EXIT_CONFIG);
@@ -117,8 +121,8 @@ fn main() -> ExitCode {
     if args.verify_journal {
         return verify_journal(&config);
     }
-    start_log(&config);
-    match process::run(config) {
+    let level = start_log(&config);
+    match process::run(config, reload::Source::new(args.config, overrides, level)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -140,14 +144,23 @@ fn verify_journal(config: &Config) -> ExitCode {
     }
 }
 
-fn start_log(config: &Config) {
-    let filter =
-        tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn,tower=warn", config.log.level));
+/// Starts logging; gives what changes the level later.
+fn start_log(config: &Config) -> reload::Level {
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(reload::filter(&config.log.level))
         .with_writer(std::io::stderr);
     match config.log.format {
-        LogFormat::Text => log.with_ansi(false).with_target(false).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => {
+            let log = log.with_ansi(false).with_target(false).with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |filter| handle.reload(filter).is_ok())
+        }
+        LogFormat::Json => {
+            let log = log.json().with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |filter| handle.reload(filter).is_ok())
+        }
     }
 }

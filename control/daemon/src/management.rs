@@ -1,10 +1,10 @@
 //! The management address: metrics, health, and what is going on as JSON, over plain HTTP.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -23,7 +23,7 @@ use crate::{
     core::{Action, Inputs, Question},
     journal, limits, live, metrics,
     store::{DetailQuery, Sqlite, Store as _, StoreError, projector},
-    transport,
+    transport::{self, guard::Guard},
 };
 
 /// What the pages are made from.
@@ -31,6 +31,7 @@ use crate::{
 pub(crate) struct Pages {
     pub(crate) inputs: Inputs,
     pub(crate) transport: Arc<transport::Counters>,
+    pub(crate) guard: Arc<Guard>,
     pub(crate) journal: Arc<journal::Shared>,
     pub(crate) store: StorePages,
     pub(crate) ending: watch::Receiver<bool>,
@@ -80,6 +81,8 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), Str
         .route("/v1/cdrs", get(details_page))
         .route("/v1/statistics/queues", get(queue_hours_page))
         .route("/v1/statistics/agents", get(agent_spells_page))
+        .route("/v1/sources", get(sources_page))
+        .route("/v1/sources/{source}", delete(forgive_source))
         .with_state(pages);
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
@@ -211,6 +214,30 @@ async fn agent_spells_page(State(pages): State<Pages>, Query(since): Query<Since
     }
 }
 
+/// Sources that meet silence, and why.
+async fn sources_page(State(pages): State<Pages>) -> Json<Value> {
+    let silenced = pages.guard.silenced(Instant::now());
+    let source = silenced.iter().map(|silenced| {
+        json!({
+            "source": silenced.source.to_string(),
+            "offence": silenced.offence.name(),
+            "left_s": silenced.left.as_secs(),
+            "refused": silenced.refused,
+        })
+    });
+    Json(source.collect())
+}
+
+/// Hears a source again.
+async fn forgive_source(State(pages): State<Pages>, Path(source): Path<IpAddr>) -> Response {
+    if pages.guard.forgive(Instant::now(), source) {
+        tracing::info!(%source, "a source is forgiven");
+        (StatusCode::OK, "heard again\n").into_response()
+    } else {
+        (StatusCode::NOT_FOUND, "this source is not silenced\n").into_response()
+    }
+}
+
 async fn metrics_page(State(pages): State<Pages>) -> Response {
     let Some(counters) = pages.inputs.ask(Question::Counters).await else {
         return silent();
@@ -223,6 +250,7 @@ async fn metrics_page(State(pages): State<Pages>) -> Response {
         live: &live,
         inputs: pages.inputs.counters(),
         transport: &pages.transport,
+        guard: &pages.guard,
         journal: &pages.journal,
         store: pages.store.counters.as_deref(),
     });

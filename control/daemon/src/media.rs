@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -29,6 +30,7 @@ use crate::{
     config,
     core::{Input, Inputs},
     limits,
+    resolver::Resolver,
 };
 
 /// Where commands for each host go; shared between the core thread and the tasks.
@@ -49,18 +51,20 @@ impl Hosts {
         hosts: &[MediaHost],
         client: &config::MediaClient,
         inputs: &Inputs,
+        resolver: &Resolver,
     ) -> Result<Self, String> {
         let tls = client.tls.as_ref().map(tls_config).transpose()?;
-        let mut endpoints = Vec::with_capacity(hosts.len());
         for host in hosts {
-            endpoints.push(endpoint(host, tls.clone())?);
+            endpoint(host, &host.address, tls.clone())?;
         }
         let queues = hosts.iter().map(|host| (host.name.clone(), Queue::default()));
         let queues = Arc::new(queues.collect::<BTreeMap<_, _>>());
-        for (host, endpoint) in hosts.iter().zip(endpoints) {
+        for host in hosts {
             let mut link = Link {
                 host: host.name.clone(),
-                endpoint,
+                configured: host.clone(),
+                tls: tls.clone(),
+                resolver: resolver.clone(),
                 hello: pb::Hello {
                     controller: client.controller.clone(),
                     lease_ms: client.lease_ms,
@@ -106,7 +110,7 @@ fn unavailable(id: u64, message: &str) -> pb::CommandReply {
     }
 }
 
-fn tls_config(tls: &config::Tls) -> Result<ClientTlsConfig, String> {
+fn tls_config(tls: &config::MediaTls) -> Result<ClientTlsConfig, String> {
     let read = |path: &std::path::PathBuf| {
         fs::read(path)
             .map_err(|error| format!("media_client.tls: {}: {error}; give a PEM file", path.display()))
@@ -117,9 +121,10 @@ fn tls_config(tls: &config::Tls) -> Result<ClientTlsConfig, String> {
         .identity(identity))
 }
 
-fn endpoint(host: &MediaHost, tls: Option<ClientTlsConfig>) -> Result<Endpoint, String> {
+/// The endpoint at an address, which is the host's own or one that its name leads to.
+fn endpoint(host: &MediaHost, address: &str, tls: Option<ClientTlsConfig>) -> Result<Endpoint, String> {
     let wrong = |error| format!("media.hosts.{}: \"{}\": {error}", host.name, host.address);
-    let endpoint = Endpoint::from_shared(host.address.clone())
+    let endpoint = Endpoint::from_shared(address.to_owned())
         .map_err(wrong)?
         .connect_timeout(limits::HELLO_TIMEOUT)
         .tcp_nodelay(true)
@@ -136,7 +141,9 @@ fn endpoint(host: &MediaHost, tls: Option<ClientTlsConfig>) -> Result<Endpoint, 
 /// One host's task.
 struct Link {
     host: HostId,
-    endpoint: Endpoint,
+    configured: MediaHost,
+    tls: Option<ClientTlsConfig>,
+    resolver: Resolver,
     hello: pb::Hello,
     inputs: Inputs,
     queues: Arc<BTreeMap<HostId, Queue>>,
@@ -187,13 +194,55 @@ impl Link {
         }
     }
 
+    /// A connection to the host's address, or to the first that answers of those its name leads to. The certificate is
+    /// checked for the name.
+    async fn connect(&self) -> Result<Channel, Ended> {
+        let host = &self.configured;
+        let mut failure = ended("its name leads nowhere");
+        for (address, name) in self.addresses().await {
+            let tls = match (self.tls.clone(), name) {
+                (Some(tls), Some(name)) => Some(tls.domain_name(name)),
+                (tls, _) => tls,
+            };
+            let endpoint = endpoint(host, &address, tls).map_err(|error| ended(&error))?;
+            match endpoint.connect().await {
+                Ok(channel) => return Ok(channel),
+                Err(error) => {
+                    let reason = root_cause(&error);
+                    let refused = reason.contains("refused");
+                    failure = Ended { reason, refused };
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    /// URLs to try, each with the name it came from.
+    async fn addresses(&self) -> Vec<(String, Option<String>)> {
+        let url = &self.configured.address;
+        let name = url.parse::<tonic::transport::Uri>().ok().and_then(|uri| {
+            let host = uri.host()?.to_owned();
+            let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+            (!is_address).then_some((host, uri.port_u16(), uri.scheme_str()?.to_owned()))
+        });
+        let Some((name, port, scheme)) = name else {
+            return vec![(url.clone(), None)];
+        };
+        let port = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
+        let found = self.resolver.addresses(&name).await.into_iter();
+        found
+            .map(|ip| {
+                (
+                    format!("{scheme}://{}", SocketAddr::new(ip, port)),
+                    Some(name.clone()),
+                )
+            })
+            .collect()
+    }
+
     /// One connection from its beginning to its end.
     async fn live(&mut self) -> Result<std::convert::Infallible, Ended> {
-        let channel = self.endpoint.connect().await.map_err(|error| {
-            let reason = root_cause(&error);
-            let refused = reason.contains("refused");
-            Ended { reason, refused }
-        })?;
+        let channel = self.connect().await?;
         check_health(channel.clone()).await?;
         let mut client = MediaClient::new(channel).max_decoding_message_size(16 << 20);
         let (requests, stream) = mpsc::channel(4);

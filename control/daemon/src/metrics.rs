@@ -8,7 +8,15 @@ use std::{
 use call_control::{Counters, Live};
 use sip::stack::{METHOD_NAMES, PerMethod};
 
-use crate::{core::InputCounters, journal, store::projector, transport};
+use crate::{
+    core::InputCounters,
+    journal,
+    store::projector,
+    transport::{
+        self,
+        guard::{Guard, Offence},
+    },
+};
 
 /// Where the figures stand.
 pub(crate) struct Sources<'a> {
@@ -16,6 +24,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) live: &'a Live,
     pub(crate) inputs: &'a InputCounters,
     pub(crate) transport: &'a transport::Counters,
+    pub(crate) guard: &'a Guard,
     pub(crate) journal: &'a journal::Shared,
     pub(crate) store: Option<&'a projector::Counters>,
 }
@@ -69,6 +78,11 @@ fn calls(page: &mut Page, counters: &Counters) {
             counters.media_commands,
         ),
         ("media_errors", "Commands that failed.", counters.media_errors),
+        (
+            "keepalives_missed",
+            "Keepalives that a registered device did not answer.",
+            counters.keepalives_missed,
+        ),
     ] {
         page.counter(&format!("controld_{name}_total"), help, count);
     }
@@ -197,6 +211,11 @@ fn sip_totals(page: &mut Page, stats: &sip::stack::Stats) {
             "Client transactions without a final response.",
             stats.timeouts,
         ),
+        (
+            "too_large_for_udp",
+            "Requests sent over TCP because they are too large for a datagram.",
+            stats.too_large_for_udp,
+        ),
     ] {
         page.counter(&format!("controld_sip_{name}_total"), help, count);
     }
@@ -212,6 +231,11 @@ fn sip_totals(page: &mut Page, stats: &sip::stack::Stats) {
             stats.server_transactions,
         ),
         ("dialogs", "Dialogs now.", stats.dialogs),
+        (
+            "lookups",
+            "Requests that wait for a name server now.",
+            stats.lookups,
+        ),
         ("timers", "Timers now.", stats.timers),
     ] {
         page.gauge(&format!("controld_sip_{name}"), help, count);
@@ -253,17 +277,20 @@ fn process(page: &mut Page, sources: &Sources<'_>) {
             "Datagrams the kernel did not send.",
             &transport.udp_send_failures,
         ),
-        ("tcp_accepted", "Connections accepted.", &transport.tcp_accepted),
-        ("tcp_opened", "Connections opened by us.", &transport.tcp_opened),
         (
-            "tcp_refused",
-            "Connections closed at once: too many.",
-            &transport.tcp_refused,
+            "udp_stun",
+            "STUN requests answered: keepalives of phones.",
+            &transport.udp_stun,
         ),
         (
-            "tcp_broken",
-            "Connections that ended with an error.",
-            &transport.tcp_broken,
+            "sources_refused",
+            "Messages and connections of silenced sources.",
+            &sources.guard.counters.refused,
+        ),
+        (
+            "sources_too_fast",
+            "Messages that came faster than one source may send: delayed, or dropped as datagrams.",
+            &sources.guard.counters.too_fast,
         ),
         ("journal_records", "Records written.", &journal.records),
         (
@@ -274,11 +301,56 @@ fn process(page: &mut Page, sources: &Sources<'_>) {
     ] {
         page.counter(&format!("controld_{name}_total"), help, count.load(Relaxed));
     }
-    page.gauge(
-        "controld_tcp_connections",
-        "Connections now.",
-        transport.tcp_connections.load(Relaxed),
-    );
+    connections(page, transport);
+    silenced(page, sources.guard);
+}
+
+fn connections(page: &mut Page, transport: &transport::Counters) {
+    for (kind, counters) in [
+        ("tcp", &transport.tcp),
+        ("tls", &transport.tls),
+        ("ws", &transport.ws),
+        ("wss", &transport.wss),
+    ] {
+        for (name, help, count) in [
+            ("accepted", "Connections accepted.", &counters.accepted),
+            ("opened", "Connections opened by us.", &counters.opened),
+            (
+                "refused",
+                "Connections closed at once: too many.",
+                &counters.refused,
+            ),
+            (
+                "broken",
+                "Connections that ended with an error.",
+                &counters.broken,
+            ),
+            (
+                "handshakes_failed",
+                "Connections that ended before their TLS or WebSocket handshake was through.",
+                &counters.handshakes_failed,
+            ),
+        ] {
+            page.counter(
+                &format!("controld_{kind}_{name}_total"),
+                help,
+                count.load(Relaxed),
+            );
+        }
+        let now = counters.connections.load(Relaxed);
+        page.gauge(&format!("controld_{kind}_connections"), "Connections now.", now);
+    }
+}
+
+fn silenced(page: &mut Page, guard: &Guard) {
+    let name = "controld_sources_silenced_total";
+    page.family(name, "counter", "Sources that were silenced, by their offence.");
+    for (offence, count) in [
+        (Offence::Scanner, &guard.counters.silenced_scanner),
+        (Offence::WrongPasswords, &guard.counters.silenced_passwords),
+    ] {
+        page.sample(name, &[("offence", offence.name())], count.load(Relaxed));
+    }
 }
 
 fn store(page: &mut Page, store: &projector::Counters) {

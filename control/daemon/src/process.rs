@@ -18,23 +18,27 @@ use crate::{
     limits,
     management::{self, Pages, StorePages},
     media::Hosts,
+    reload::Source,
+    resolver::Resolver,
     store::{Sqlite, projector::Projector},
-    transport::Sockets,
+    transport::{Sockets, guard::Guard, tls::Identities},
 };
 
 /// Runs the controller until a signal or a failure.
 ///
 /// # Errors
 /// What could not be started, or what failed.
-pub(crate) fn run(config: Config) -> Result<(), String> {
+pub(crate) fn run(config: Config, source: Source) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("tokio runtime: {error}"))?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, source))
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(mut config: Config, source: Source) -> Result<(), String> {
+    let identities = Arc::new(Identities::read(&config.tls)?);
+    let guard = Arc::new(Guard::new(config.sources.clone()));
     // Listeners first: a taken port must not cost the time of everything else.
     let sockets = Sockets::bind(&config)?;
     let bound = sockets.bound();
@@ -54,20 +58,29 @@ async fn serve(config: Config) -> Result<(), String> {
 
     let (inputs, from_all) = Inputs::new();
     let (end, ending) = watch::channel(false);
-    let transports = sockets.start(&config, &inputs, &ending)?;
+    let seed = seed()?;
+    let resolver = Resolver::new(
+        &config.dns,
+        &bound,
+        u64::from_be_bytes(seed[..8].try_into().unwrap_or_default()),
+    )?;
+    let transports = sockets.start(&config, &inputs, &ending, &guard, &identities)?;
     let transport = transports.counters();
-    let hosts = Hosts::start(&config.media.hosts, &config.media_client, &inputs)?;
+    let hosts = Hosts::start(&config.media.hosts, &config.media_client, &inputs, &resolver)?;
     let core = start_core(Core {
         controller,
         inputs: from_all,
         journal,
+        to_itself: inputs.clone(),
         transports,
+        resolver,
         hosts,
         stop_at: None,
     })?;
     let pages = Pages {
         inputs: inputs.clone(),
         transport,
+        guard: Arc::clone(&guard),
         journal: journal_shared,
         store,
         ending,
@@ -75,7 +88,8 @@ async fn serve(config: Config) -> Result<(), String> {
     let pages = tokio::spawn(management::serve(http, pages));
     tracing::info!(bound = ?bound, %http_addr, domains = ?config.signalling.domains, "ready");
     announce(&bound, http_addr);
-    let ended = until_the_end(core, pages, &inputs, end).await;
+    let reload = || source.reload(&mut config, &guard, &identities);
+    let ended = until_the_end(core, pages, &inputs, end, reload).await;
     // Last: it carries what was written until now.
     drop(projector);
     tracing::info!("stopped");
@@ -118,14 +132,19 @@ async fn until_the_end(
     mut pages: JoinHandle<Result<(), String>>,
     inputs: &Inputs,
     end: watch::Sender<bool>,
+    mut reload: impl FnMut(),
 ) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signal handler: {error}"));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let reason = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-        _ = &mut core.ended => return Err("the core thread panicked".into()),
-        served = &mut pages => return served.unwrap_or_else(|error| Err(error.to_string())),
+    let mut hangup = listen(SignalKind::hangup())?;
+    let reason = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            _ = hangup.recv() => reload(),
+            _ = &mut core.ended => return Err("the core thread panicked".into()),
+            served = &mut pages => return served.unwrap_or_else(|error| Err(error.to_string())),
+        }
     };
     tracing::info!(reason, "ending all calls");
     let patience = limits::SHUTDOWN_CALLS * 2;

@@ -158,7 +158,9 @@ impl Controller {
             // Nobody speaks in another's name.
             Ok(_) => Err(refuse(StatusCode::FORBIDDEN)),
             Err((response, wrong)) => {
-                self.counters.authentication_failures += u64::from(wrong);
+                if wrong {
+                    self.wrong_password(flow);
+                }
                 Err(Box::new(response))
             }
         }

@@ -10,6 +10,7 @@ mod early;
 mod live;
 mod media;
 mod outbound;
+mod reach;
 mod relocate;
 mod restore;
 mod rounds;
@@ -32,7 +33,7 @@ use bytes::Bytes;
 use proto::mediad::v1 as pb;
 use sip::{
     message::{Method, ParseError},
-    stack::{ClientTxn, DialogKey, Flow, Identity, Stack, StackConfig, Target, Transmit},
+    stack::{ClientTxn, DialogKey, Flow, Identity, Lookup, Stack, StackConfig, Target, Transmit},
 };
 
 use crate::{
@@ -122,6 +123,12 @@ pub enum Output {
         /// The command.
         command: pb::Command,
     },
+    /// Ask name servers; the answer comes back through [`Controller::handle_lookup`].
+    Lookup(Lookup),
+    /// A target did not answer, or could not be reached: prefer others for a while.
+    Unreachable(Target),
+    /// Somebody who came this way gave a wrong password.
+    WrongPassword(Flow),
 }
 
 /// What is going on, for people and dashboards.
@@ -283,6 +290,8 @@ pub struct Counters {
     pub registrations_accepted: u64,
     /// Registrations and calls refused for a wrong password.
     pub authentication_failures: u64,
+    /// Keepalives that a registered device did not answer.
+    pub keepalives_missed: u64,
     /// Devices registered now.
     pub bindings: usize,
     /// Commands sent to media hosts.
@@ -322,6 +331,8 @@ enum Purpose {
     Probe(TargetId),
     /// Whether a party is still there; its dialog's end tells when it is not.
     Alive(CallId),
+    /// A keepalive to a registered device.
+    Ping(u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -408,6 +419,7 @@ pub struct Controller {
 
     /// What the journal told, until it is gone on from.
     past: Past,
+    wrong_passwords: VecDeque<Flow>,
     records: VecDeque<Record>,
     commands: VecDeque<(HostId, pb::Command)>,
     last_call: u64,
@@ -455,6 +467,7 @@ impl Controller {
             deadlines: BTreeSet::new(),
             agent_states: BTreeMap::new(),
             past: Past::default(),
+            wrong_passwords: VecDeque::new(),
             records: VecDeque::new(),
             commands: VecDeque::new(),
             last_call: 0,
@@ -507,12 +520,6 @@ impl Controller {
         self.advance(now);
     }
 
-    /// Sending to `target` failed, or its connection is gone.
-    pub fn handle_transport_error(&mut self, now: Now, target: &Target) {
-        self.stack.handle_transport_error(now.mono, target);
-        self.advance(now);
-    }
-
     /// Something from a media host.
     pub fn handle_media(&mut self, now: Now, input: MediaInput) {
         match input {
@@ -538,9 +545,8 @@ impl Controller {
         for user in self.registrar.handle_timeout(now.mono, &mut records) {
             self.presence_changed(now, &user);
         }
-        for record in records {
-            self.record(now, record);
-        }
+        self.record_all(now, records);
+        self.ping_devices(now);
         while let Some((_, due)) = self.deadlines.first().filter(|(at, _)| *at <= now.mono).copied() {
             self.deadlines.pop_first();
             match due {
@@ -577,7 +583,10 @@ impl Controller {
         if let Some((host, command)) = self.commands.pop_front() {
             return Some(Output::Media { host, command });
         }
-        self.stack.poll_transmit().map(Output::Transmit)
+        if let Some(transmit) = self.stack.poll_transmit() {
+            return Some(Output::Transmit(transmit));
+        }
+        self.poll_reach()
     }
 
     /// An agent takes calls from now on.
@@ -663,6 +672,12 @@ impl Controller {
         });
     }
 
+    fn record_all(&mut self, now: Now, kinds: Vec<RecordKind>) {
+        for kind in kinds {
+            self.record(now, kind);
+        }
+    }
+
     fn call_mut(&mut self, id: CallId) -> Option<&mut Call> {
         self.calls.get_mut(&id)
     }
@@ -708,7 +723,8 @@ fn stack_config(config: &Config) -> StackConfig {
         Method::Refer,
         Method::Notify,
     ];
-    stack.extensions = vec!["100rel", "timer", "replaces", "norefersub", "path"];
+    stack.extensions = vec!["100rel", "timer", "replaces", "norefersub", "path", "outbound"];
+    stack.resolves_names = true;
     stack.tel = false;
     // An INVITE may wait for as long as its queue lets it.
     let longest = config

@@ -7,7 +7,7 @@
 //! [`Calls`](crate::calls::Calls) tell which calls may have.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     time::{Duration, Instant},
 };
@@ -28,7 +28,6 @@ use crate::{
     leg::{Exchange, Invite, Leg, LegState},
     media::{Endpoint, MediaPlan},
     pool::HostId,
-    registrar::source_of,
     saved::{
         Octets, SavedAgreed, SavedCall, SavedDestination, SavedDialog, SavedEnd, SavedExchange, SavedInvite,
         SavedInvited, SavedLeg, SavedMedia, SavedPast, SavedPlace, without_keys,
@@ -42,8 +41,8 @@ const CSEQ_MARGIN: u32 = 100;
 /// What stood at the end of the journal.
 #[derive(Debug, Default)]
 pub(super) struct Past {
-    /// [`RecordKind::Registered`] of each device, by account and Contact.
-    pub(super) registrations: BTreeMap<(String, String), RecordKind>,
+    /// [`RecordKind::Registered`] of each device, by account, Contact and flow.
+    pub(super) registrations: BTreeMap<(String, String, Option<u32>), RecordKind>,
     agents: BTreeMap<String, PastAgent>,
     calls: BTreeMap<String, PastCall>,
 }
@@ -68,13 +67,19 @@ impl Past {
             RecordKind::Registered {
                 ref user,
                 ref contact,
+                reg_id,
                 ..
             } => {
-                let device = (user.clone(), contact.clone());
+                let device = (user.clone(), contact.clone(), reg_id);
                 self.registrations.insert(device, kind);
             }
-            RecordKind::Unregistered { user, contact, .. } => {
-                self.registrations.remove(&(user, contact));
+            RecordKind::Unregistered {
+                user,
+                contact,
+                reg_id,
+                ..
+            } => {
+                self.registrations.remove(&(user, contact, reg_id));
             }
             RecordKind::AgentState {
                 agent,
@@ -124,7 +129,9 @@ impl Controller {
 
     /// Goes on from what was replayed. Before any other input.
     pub fn resume(&mut self, now: Now) {
-        let past = std::mem::take(&mut self.past);
+        let mut past = std::mem::take(&mut self.past);
+        let registrations = std::mem::take(&mut past.registrations);
+        let registered = self.restore_registrations(now, registrations.into_values().collect());
         let numbers = past.calls.keys().filter_map(|name| CallId::of_name(name));
         self.last_call = numbers.map(|id| id.0).max().unwrap_or(0).max(self.last_call);
         for (name, agent) in &past.agents {
@@ -142,6 +149,9 @@ impl Controller {
                 self.agent_states.insert(name.as_str().into(), state);
             }
             let user = Name::from(name.as_str());
+            self.presence_changed(now, &user);
+        }
+        for user in registered {
             self.presence_changed(now, &user);
         }
         self.domain.restored(now.mono);
@@ -177,17 +187,22 @@ impl Controller {
     }
 
     fn registrations_standing(&self, now: Now) -> impl Iterator<Item = RecordKind> {
-        self.registrar.all().map(move |(user, binding)| {
-            let left = binding.expires.saturating_duration_since(now.mono);
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            RecordKind::Registered {
-                user: user.to_string(),
-                contact: text(binding.uri.as_bytes()),
-                path: binding.path.iter().map(|hop| text(hop.uri.as_bytes())).collect(),
-                source: source_of(binding.flow),
-                expires_unix_us: unix_us(now.wall + left),
-            }
-        })
+        let all = self.registrar.all();
+        all.map(move |(user, binding)| binding.record(user, now))
+    }
+
+    /// Devices that can still be reached are registered as before. Gives their users.
+    fn restore_registrations(&mut self, now: Now, mut registrations: Vec<RecordKind>) -> BTreeSet<Name> {
+        // The one that was heard last comes last, as when they registered.
+        registrations.sort_by_key(|kind| match kind {
+            RecordKind::Registered { expires_unix_us, .. } => *expires_unix_us,
+            _ => 0,
+        });
+        let mut users = BTreeSet::new();
+        for kind in &registrations {
+            users.extend(self.registrar.restore(now, kind));
+        }
+        users
     }
 
     /// Keeps what is needed to answer this caller from another process.

@@ -4,7 +4,7 @@ use sdp::{LocalSession, OfferedMedia, assign_payload_types};
 use sip::{
     header::{NameAddr, Reason},
     message::{Header, HeaderName, Method, Request, Response, StatusCode},
-    stack::{ClientTxn, DialogKey},
+    stack::{ClientTxn, DialogKey, Hop},
     uri::{Host, Uri},
 };
 use std::time::Duration;
@@ -127,7 +127,7 @@ impl Controller {
 
     /// Makes room for a user's answer at the media host; the phones ring once there is a port to offer.
     pub(super) fn start_round(&mut self, now: Now, id: CallId, user: Name, offer: Option<OfferId>) {
-        let bindings = self.registrar.bindings(&user).to_vec();
+        let bindings = self.registrar.devices(&user);
         let formats = self.formats_for(id, Some(&user));
         let Some(call) = self.calls.get_mut(&id) else {
             return;
@@ -235,9 +235,11 @@ impl Controller {
         if let Some(way) = way {
             self.dress(now, id, way, &mut request);
         }
-        let trunk = way.and_then(|_| crate::registrar::address_of(&binding.uri));
-        let targets = trunk.map_or_else(|| binding.targets(), |target| vec![target]);
-        let sent = self.stack.request(now.mono, request, &targets);
+        let hops = match way {
+            Some(_) => Hop::of_uri(&binding.uri).into_iter().collect(),
+            None => binding.hops(),
+        };
+        let sent = self.stack.request_to(now.mono, request, hops);
         let round = self.calls.get_mut(&id).and_then(|call| call.round.as_mut());
         let Some(round) = round else {
             return;

@@ -100,15 +100,15 @@ impl Controller {
         let user = match self.registrar.authenticate(now, request) {
             Ok(user) => user,
             Err((response, wrong)) => {
-                self.counters.authentication_failures += u64::from(wrong);
+                if wrong {
+                    self.wrong_password(flow);
+                }
                 self.respond(now, txn, response);
                 return;
             }
         };
         let done = self.registrar.register(now, &user, request, flow, &self.routing);
-        for record in done.records {
-            self.record(now, record);
-        }
+        self.record_all(now, done.records);
         self.counters.registrations_accepted += u64::from(done.response.status.is_success());
         self.respond(now, txn, done.response);
         if let Some(user) = done.user {
@@ -231,6 +231,7 @@ impl Controller {
             }
             Some(Purpose::Alive(_)) if status.is_final() => drop(self.by_client.remove(&txn)),
             Some(Purpose::Refresh(..) | Purpose::Alive(_)) => {}
+            Some(Purpose::Ping(id)) => self.pinged(now, txn, id, response),
             None => self.stray_response(now, response, dialog),
         }
     }
@@ -283,6 +284,10 @@ impl Controller {
                     status,
                     "a session refresh got no answer",
                 );
+            }
+            Some(Purpose::Ping(id)) => {
+                self.by_client.remove(&txn);
+                self.ping_missed(now, id);
             }
             None => {}
         }

@@ -186,7 +186,9 @@ fn a_path_is_kept_and_used() {
 
 #[test]
 fn a_phone_behind_a_nat_is_reached_where_it_was_heard() {
-    let mut world = World::new();
+    let mut config = crate::world::config();
+    config.registration.keepalive = call_control::config::Keepalive::Off;
+    let mut world = World::with(config);
     let alice = world.phone("alice");
     let now = world.now;
     world.phones[alice].register_as(now, "wonder", "<sip:alice@192.168.1.7:5062>");

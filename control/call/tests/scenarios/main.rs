@@ -12,6 +12,7 @@ mod world;
 mod a_call_is_transferred;
 mod a_call_without_offer_is_connected_by_its_ack;
 mod a_caller_who_gives_up_frees_the_agent;
+mod a_device_is_reached_by_its_flows;
 mod a_digit_sent_by_info_reaches_the_other_party;
 mod a_lost_media_host_ends_its_calls;
 mod a_party_on_hold_is_not_heard;

@@ -198,6 +198,7 @@ impl World {
                         self.put(5, Packet::ToPhone(to, transmit.bytes));
                     }
                 }
+                Output::Lookup(_) | Output::Unreachable(_) | Output::WrongPassword(_) => {}
                 Output::Media { host, command } => {
                     if host.as_str() == "m1" {
                         self.put(1, Packet::ToMedia(command));

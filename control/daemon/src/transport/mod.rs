@@ -3,16 +3,23 @@
 //! Datagrams are sent by the core thread itself: a socket takes one without waiting, and handing it to another thread
 //! would cost more than sending it. Connections have a task each.
 
-mod tcp;
+mod connection;
+pub(crate) mod guard;
+mod listener;
+mod streams;
+mod stun;
+pub(crate) mod tls;
 mod udp;
+mod websocket;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use sip::stack::{Target, Transmit, Transport};
@@ -22,6 +29,8 @@ use crate::{
     config::Config,
     core::{Bound, Inputs},
 };
+use guard::Guard;
+use tls::Identities;
 
 /// What befell datagrams and connections.
 #[derive(Debug, Default)]
@@ -29,26 +38,51 @@ pub(crate) struct Counters {
     pub(crate) udp_received: AtomicU64,
     pub(crate) udp_sent: AtomicU64,
     pub(crate) udp_keepalives: AtomicU64,
+    pub(crate) udp_stun: AtomicU64,
     pub(crate) udp_strange: AtomicU64,
     pub(crate) udp_send_failures: AtomicU64,
-    pub(crate) tcp_accepted: AtomicU64,
-    pub(crate) tcp_opened: AtomicU64,
-    pub(crate) tcp_refused: AtomicU64,
-    pub(crate) tcp_broken: AtomicU64,
-    pub(crate) tcp_connections: AtomicU64,
+    pub(crate) tcp: Connections,
+    pub(crate) tls: Connections,
+    pub(crate) ws: Connections,
+    pub(crate) wss: Connections,
+}
+
+/// What befell the connections of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) opened: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) broken: AtomicU64,
+    pub(crate) handshakes_failed: AtomicU64,
+    /// Now.
+    pub(crate) connections: AtomicU64,
+}
+
+impl Counters {
+    /// Those of a kind of connection; datagrams have none.
+    fn of(&self, transport: Transport) -> &Connections {
+        match transport {
+            Transport::Udp | Transport::Tcp => &self.tcp,
+            Transport::Tls => &self.tls,
+            Transport::Ws => &self.ws,
+            Transport::Wss => &self.wss,
+        }
+    }
 }
 
 /// Everything that is bound; nothing is read yet.
 pub(crate) struct Sockets {
     udp: Vec<udp::Socket>,
-    tcp: Vec<tcp::Listener>,
+    listeners: Vec<listener::Listener>,
 }
 
 /// The sending side.
 pub(crate) struct Transports {
     udp: Vec<udp::Sender>,
-    streams: tcp::Streams,
+    streams: streams::Streams,
     counters: Arc<Counters>,
+    guard: Arc<Guard>,
 }
 
 impl Sockets {
@@ -57,23 +91,25 @@ impl Sockets {
     /// # Errors
     /// Names port, setting and remedy.
     pub(crate) fn bind(config: &Config) -> Result<Self, String> {
-        let udp = config.signalling.udp.iter().map(|addr| {
-            udp::Socket::bind(*addr).map_err(|error| bind_failed("udp", "signalling.udp", *addr, &error))
-        });
-        let tcp = config.signalling.tcp.iter().map(|addr| {
-            tcp::Listener::bind(*addr).map_err(|error| bind_failed("tcp", "signalling.tcp", *addr, &error))
-        });
-        Ok(Self {
-            udp: udp.collect::<Result<_, _>>()?,
-            tcp: tcp.collect::<Result<_, _>>()?,
-        })
+        let (mut udp, mut listeners) = (Vec::new(), Vec::new());
+        for (transport, addr) in config.listeners() {
+            let bound = match transport {
+                Transport::Udp => udp::Socket::bind(addr).map(|socket| udp.push(socket)),
+                _ => listener::Listener::bind(transport, addr).map(|listener| listeners.push(listener)),
+            };
+            let protocol = if transport == Transport::Udp { "udp" } else { "tcp" };
+            let setting = format!("signalling.{}", transport.uri_token());
+            bound.map_err(|error| bind_failed(protocol, &setting, addr, &error))?;
+        }
+        Ok(Self { udp, listeners })
     }
 
     /// The addresses bound, ports filled in.
     pub(crate) fn bound(&self) -> Bound {
         let udp = self.udp.iter().map(|socket| (Transport::Udp, socket.local()));
-        let tcp = self.tcp.iter().map(|listener| (Transport::Tcp, listener.local()));
-        udp.chain(tcp).collect()
+        let listeners = self.listeners.iter();
+        let streams = listeners.map(|listener| (listener.transport(), listener.local()));
+        udp.chain(streams).collect()
     }
 
     /// Starts reading, until `ending` says so.
@@ -85,28 +121,33 @@ impl Sockets {
         config: &Config,
         inputs: &Inputs,
         ending: &watch::Receiver<bool>,
+        guard: &Arc<Guard>,
+        identities: &Arc<Identities>,
     ) -> Result<Transports, String> {
         let counters = Arc::new(Counters::default());
-        let senders = self
-            .udp
-            .iter()
-            .enumerate()
-            .map(|(index, socket)| socket.sender(index));
+        let senders = self.udp.iter().map(udp::Socket::sender);
         let senders = senders
             .collect::<io::Result<_>>()
             .map_err(|error| format!("signalling.udp: {error}"))?;
-        for (index, socket) in self.udp.into_iter().enumerate() {
-            let reading = socket.read(index, inputs.clone(), Arc::clone(&counters));
+        for socket in self.udp {
+            let reading = socket.read(inputs.clone(), Arc::clone(&counters), Arc::clone(guard));
             tokio::spawn(until(ending.clone(), reading));
         }
-        let streams = tcp::Streams::new(config, inputs.clone(), Arc::clone(&counters));
-        for listener in self.tcp {
+        let streams = streams::Streams::new(
+            config,
+            inputs.clone(),
+            Arc::clone(&counters),
+            Arc::clone(guard),
+            Arc::clone(identities),
+        );
+        for listener in self.listeners {
             tokio::spawn(until(ending.clone(), listener.accept(streams.clone())));
         }
         Ok(Transports {
             udp: senders,
             streams,
             counters,
+            guard: Arc::clone(guard),
         })
     }
 }
@@ -125,26 +166,29 @@ impl Transports {
             .any(|target| self.send_to(target, transmit))
     }
 
-    fn send_to(&self, target: &Target, transmit: &Transmit) -> bool {
-        match target.transport() {
-            Transport::Udp => {
-                let fits = |sender: &&udp::Sender| sender.fits(target);
-                let Some(sender) = self.udp.iter().find(fits) else {
-                    return false;
-                };
-                let sent = sender.send(&transmit.bytes, target.remote());
-                let counter = if sent {
-                    &self.counters.udp_sent
-                } else {
-                    &self.counters.udp_send_failures
-                };
-                counter.fetch_add(1, Relaxed);
-                sent
-            }
-            Transport::Tcp => self.streams.send(target, transmit.bytes.clone()),
-            // Configuration offers no listener of these kinds yet, so nothing of ours leads there.
-            Transport::Tls | Transport::Ws | Transport::Wss => false,
+    /// A wrong password came from there. Who guesses for too long is silenced, and loses its connections.
+    pub(crate) fn wrong_password(&self, source: IpAddr) {
+        if self.guard.wrong_password(Instant::now(), source) {
+            self.streams.close(source);
         }
+    }
+
+    fn send_to(&self, target: &Target, transmit: &Transmit) -> bool {
+        if target.transport() != Transport::Udp {
+            return self.streams.send(target, transmit.bytes.clone());
+        }
+        let fits = |sender: &&udp::Sender| sender.fits(target);
+        let Some(sender) = self.udp.iter().find(fits) else {
+            return false;
+        };
+        let sent = sender.send(&transmit.bytes, target.remote());
+        let counter = if sent {
+            &self.counters.udp_sent
+        } else {
+            &self.counters.udp_send_failures
+        };
+        counter.fetch_add(1, Relaxed);
+        sent
     }
 }
 

@@ -4,13 +4,18 @@ use std::{
     io,
     net::{SocketAddr, UdpSocket},
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use sip::stack::{Flow, FlowId, Target, Transport};
 use socket2::{Domain, Protocol, Type};
 
-use super::Counters;
+use super::{
+    Counters,
+    guard::{Guard, Verdict},
+    stun,
+};
 use crate::{
     core::{Input, Inputs},
     limits,
@@ -26,7 +31,6 @@ pub(super) struct Socket {
 pub(super) struct Sender {
     socket: UdpSocket,
     local: SocketAddr,
-    id: FlowId,
 }
 
 impl Socket {
@@ -50,17 +54,16 @@ impl Socket {
         self.local
     }
 
-    pub(super) fn sender(&self, index: usize) -> io::Result<Sender> {
+    pub(super) fn sender(&self) -> io::Result<Sender> {
         Ok(Sender {
             socket: self.socket.try_clone()?,
             local: self.local,
-            id: flow_id(index),
         })
     }
 
     /// Reads until the core thread is gone.
-    pub(super) async fn read(self, index: usize, inputs: Inputs, counters: Arc<Counters>) {
-        let (local, id) = (self.local, flow_id(index));
+    pub(super) async fn read(self, inputs: Inputs, counters: Arc<Counters>, guard: Arc<Guard>) {
+        let local = self.local;
         let socket = match tokio::net::UdpSocket::from_std(self.socket) {
             Ok(socket) => socket,
             Err(error) => return tracing::error!(%local, %error, "cannot read datagrams"),
@@ -78,13 +81,23 @@ impl Socket {
                 let datagram = &buffer[..length];
                 match kind_of(datagram) {
                     Kind::Keepalive => drop(counters.udp_keepalives.fetch_add(1, Relaxed)),
-                    Kind::Strange => drop(counters.udp_strange.fetch_add(1, Relaxed)),
+                    Kind::Strange => match stun::answer(datagram, remote) {
+                        Some(answer) if !guard.refuses(Instant::now(), remote.ip()) => {
+                            counters.udp_stun.fetch_add(1, Relaxed);
+                            // Lost is lost: the phone asks again.
+                            let _ = socket.try_send_to(&answer, remote);
+                        }
+                        _ => drop(counters.udp_strange.fetch_add(1, Relaxed)),
+                    },
                     Kind::Sip => {
+                        if guard.admit(Instant::now(), remote.ip(), datagram) != Verdict::Pass {
+                            continue;
+                        }
                         let flow = Flow {
                             transport: Transport::Udp,
                             local,
                             remote,
-                            id,
+                            id: FLOW,
                         };
                         let input = Input::Message(flow, Bytes::copy_from_slice(datagram));
                         if inputs.offer(input).is_err() {
@@ -102,7 +115,8 @@ impl Sender {
     /// This socket can send there.
     pub(super) fn fits(&self, target: &Target) -> bool {
         match target {
-            Target::Flow(flow) => flow.id == self.id,
+            // By its address: a flow may be one that another process journalled.
+            Target::Flow(flow) => flow.local == self.local,
             Target::Address { remote, .. } => remote.is_ipv4() == self.local.is_ipv4(),
         }
     }
@@ -116,10 +130,9 @@ impl Sender {
     }
 }
 
-/// UDP sockets are numbered from 0, connections from [`tcp::FIRST_ID`](super::tcp::FIRST_ID).
-fn flow_id(index: usize) -> FlowId {
-    FlowId(index as u64)
-}
+/// Of every UDP flow: its socket is known by its address, and connections are numbered from
+/// [`streams::FIRST_ID`](super::streams::FIRST_ID).
+const FLOW: FlowId = FlowId(0);
 
 #[derive(Debug, PartialEq)]
 enum Kind {

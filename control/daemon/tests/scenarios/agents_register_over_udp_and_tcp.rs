@@ -1,33 +1,6 @@
 use std::io::Write as _;
 
-use sip::{
-    auth::{ClientSession, Ha1, choose_challenge},
-    limits::Limits,
-    message::{HeaderName, Message, Request, parse_datagram},
-};
-
-use crate::support::{Controld, read_answer, receive, request, tcp, udp};
-
-/// The request again, with what the challenge asks for.
-fn authorised(text: &str, challenge: &str) -> String {
-    let parse = |text: &str| parse_datagram(text.as_bytes().to_vec().into(), &Limits::DEFAULT).unwrap();
-    let Message::Response(challenge) = parse(challenge) else {
-        panic!()
-    };
-    let Message::Request(mut again) = parse(text) else {
-        panic!()
-    };
-    let challenge = choose_challenge(&challenge.headers.www_authenticate().unwrap()).unwrap();
-    let ha1 = Ha1::from_password(challenge.hash, b"alice", &challenge.realm, b"secret");
-    let mut session = ClientSession::new(challenge, "alice", ha1, "0123456789abcdef").unwrap();
-    let credentials = session.credentials(&again);
-    again.headers.push_value(HeaderName::Authorization, &credentials);
-    text_of(&again)
-}
-
-fn text_of(request: &Request) -> String {
-    String::from_utf8(request.to_bytes().to_vec()).unwrap()
-}
+use crate::support::{Controld, authorised, read_answer, receive, request, tcp, udp};
 
 #[test]
 fn both_bindings_stand_and_the_journal_has_them() {

@@ -6,12 +6,19 @@
     reason = "a test fails by panicking, and owns sockets and processes"
 )]
 
+mod certificates;
+mod name_server;
 mod support;
 
 mod a_broken_stream_is_answered_and_closed;
+mod a_scanner_meets_silence;
 mod a_taken_port_is_named;
 mod agents_register_over_udp_and_tcp;
+mod browsers_are_served_over_websockets;
 mod it_ends_cleanly_and_says_who_it_is;
 mod keepalives_are_answered_and_garbage_harms_nobody;
+mod names_lead_to_proxies;
+mod phones_are_served_over_tls;
+mod registrations_survive_a_restart;
 mod too_many_connections_of_one_source_are_closed;
 mod without_a_media_host_it_is_not_ready;

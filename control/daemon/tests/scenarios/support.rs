@@ -9,10 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sip::{
+    auth::{ClientSession, Ha1, choose_challenge},
+    limits::Limits,
+    message::{HeaderName, Message, Request, parse_datagram},
+};
+
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Controld {
     child: Child,
+    ready: String,
+    place: PathBuf,
+    leaves_files: bool,
     pub(crate) udp: SocketAddr,
     pub(crate) tcp: SocketAddr,
     pub(crate) http: SocketAddr,
@@ -42,6 +51,18 @@ impl Controld {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Relaxed);
         let place = std::env::temp_dir().join(format!("controld-test-{}-{number}", std::process::id()));
+        Self::launch(place, more)
+    }
+
+    /// Ends it as a power failure would, and starts another one on the same journal.
+    pub(crate) fn restart(&mut self, more: &[&str]) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.leaves_files = true;
+        *self = Self::launch(self.place.clone(), more);
+    }
+
+    fn launch(place: PathBuf, more: &[&str]) -> Self {
         let (config, journal) = (place.with_extension("toml"), place.with_extension("journal"));
         let text = "[[accounts]]\nuser = 'alice'\npassword = 'secret'\n[[queues]]\nname = 'support'\nagents = ['alice']\n";
         std::fs::write(&config, text).unwrap();
@@ -59,26 +80,52 @@ impl Controld {
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
-        std::fs::remove_file(config).unwrap();
-        let address = |key: &str| {
-            let at = line.find(key).unwrap_or_else(|| panic!("no {key} in {line:?}")) + key.len();
-            let end = line[at..].find([' ', ',', '\n']).unwrap() + at;
-            line[at..end].parse().unwrap()
-        };
         Self {
-            udp: address("udp:"),
-            tcp: address("tcp:"),
-            http: address("management="),
+            udp: address(&line, "udp:"),
+            tcp: address(&line, "tcp:"),
+            http: address(&line, "management="),
+            ready: line,
+            place,
+            leaves_files: false,
             child,
             journal,
         }
     }
 
+    /// What `--check-config` says against these settings; it must say something.
+    pub(crate) fn check(more: &[String]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_controld"));
+        command.arg("--check-config").args(arguments("/nowhere".as_ref()));
+        for set in more {
+            command.args(["--set", set]);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(78), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Where it listens for another transport: `tls`, `ws`, `wss`.
+    pub(crate) fn at(&self, transport: &str) -> SocketAddr {
+        address(&self.ready, &format!(",{transport}:"))
+    }
+
+    /// SIGHUP.
+    pub(crate) fn reload(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-HUP", &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Status and body of a page.
     pub(crate) fn page(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path)
+    }
+
+    /// Status and body of the answer to any method.
+    pub(crate) fn ask(&self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.http).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.0\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -132,7 +179,25 @@ impl Drop for Controld {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.journal);
+        if !self.leaves_files {
+            let _ = std::fs::remove_dir_all(&self.journal);
+            let _ = std::fs::remove_file(self.place.with_extension("toml"));
+        }
+    }
+}
+
+fn address(line: &str, key: &str) -> SocketAddr {
+    let at = line.find(key).unwrap_or_else(|| panic!("no {key} in {line:?}")) + key.len();
+    let end = line[at..].find([' ', ',', '\n']).unwrap() + at;
+    line[at..end].parse().unwrap()
+}
+
+/// Waits until something is so.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::yield_now();
     }
 }
 
@@ -158,7 +223,7 @@ pub(crate) fn request(method: &str, transport: &str, local: SocketAddr, number: 
 }
 
 /// One answer from a stream, without body.
-pub(crate) fn read_answer(stream: &mut TcpStream) -> String {
+pub(crate) fn read_answer(stream: &mut impl std::io::Read) -> String {
     let mut text = Vec::new();
     let mut byte = [0];
     while !text.ends_with(b"\r\n\r\n") {
@@ -173,4 +238,30 @@ pub(crate) fn receive(socket: &UdpSocket) -> String {
     let mut buffer = [0; 4_096];
     let length = socket.recv(&mut buffer).unwrap();
     String::from_utf8(buffer[..length].to_vec()).unwrap()
+}
+
+/// The request again, with what the challenge asks for.
+pub(crate) fn authorised(text: &str, challenge: &str) -> String {
+    proved(text, challenge, "secret")
+}
+
+/// The same with a password of one's own.
+pub(crate) fn proved(text: &str, challenge: &str, password: &str) -> String {
+    let parse = |text: &str| parse_datagram(text.as_bytes().to_vec().into(), &Limits::DEFAULT).unwrap();
+    let Message::Response(challenge) = parse(challenge) else {
+        panic!()
+    };
+    let Message::Request(mut again) = parse(text) else {
+        panic!()
+    };
+    let challenge = choose_challenge(&challenge.headers.www_authenticate().unwrap()).unwrap();
+    let ha1 = Ha1::from_password(challenge.hash, b"alice", &challenge.realm, password.as_bytes());
+    let mut session = ClientSession::new(challenge, "alice", ha1, "0123456789abcdef").unwrap();
+    let credentials = session.credentials(&again);
+    again.headers.push_value(HeaderName::Authorization, &credentials);
+    text_of(&again)
+}
+
+fn text_of(request: &Request) -> String {
+    String::from_utf8(request.to_bytes().to_vec()).unwrap()
 }

@@ -139,6 +139,9 @@ impl Stack {
         if !is_new {
             self.stats.retransmissions_received += 1;
         }
+        if asks_for_next && is_new {
+            self.note_failed(id);
+        }
         if can_fail_over && is_new {
             self.fail_over(now, id, Some((actions, response)));
         } else {
@@ -499,9 +502,10 @@ impl Stack {
     }
 
     pub(super) fn client_timer(&mut self, now: Instant, id: u64, timer: ClientTimer) {
-        if timer == ClientTimer::Lookup {
-            self.lookup_overdue(now, id);
-            return;
+        match timer {
+            ClientTimer::Lookup => return self.lookup_overdue(now, id),
+            ClientTimer::Machine(Timer::B | Timer::F) => self.note_failed(id),
+            ClientTimer::Machine(_) | ClientTimer::Ring | ClientTimer::CancelWait => {}
         }
         let Some(client) = self.clients.get_mut(&id) else {
             return;
@@ -547,10 +551,16 @@ impl Stack {
             ClientMachine::NonInvite(machine) => machine.on_transport_error(),
         };
         let fails = actions.iter().any(|action| action == Action::TransportFailed);
-        if fails && !client.hops.is_empty() && !client.is_cancelled() {
+        let goes_on = fails && !client.hops.is_empty() && !client.is_cancelled();
+        if !goes_on {
+            client.machine = machine;
+        }
+        if fails {
+            self.note_failed(id);
+        }
+        if goes_on {
             self.fail_over(now, id, None);
         } else {
-            client.machine = machine;
             self.run_client(now, id, actions, None);
         }
     }

@@ -156,6 +156,17 @@ impl Stack {
         Ok(())
     }
 
+    /// An address failed: whoever looks names up may prefer others. Dropped when nobody takes them.
+    pub(super) fn note_failed(&mut self, id: u64) {
+        let target = self.clients.get(&id).map(|client| client.target.clone());
+        if let Some(target @ Target::Address { .. }) = target
+            && self.config.resolves_names
+            && self.failed_targets.len() < LOOKUP_COUNT_MAX
+        {
+            self.failed_targets.push_back(target);
+        }
+    }
+
     fn take_parked(&mut self, id: u64) -> Option<Parked> {
         self.timers.stop(Due::Client(id, ClientTimer::Lookup));
         self.parked.remove(&id)

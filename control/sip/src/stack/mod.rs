@@ -87,6 +87,7 @@ pub struct Stack {
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
     lookups: VecDeque<Lookup>,
+    failed_targets: VecDeque<Target>,
     stats: Stats,
 }
 
@@ -170,6 +171,7 @@ impl Stack {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             lookups: VecDeque::new(),
+            failed_targets: VecDeque::new(),
             stats: Stats::default(),
         }
     }
@@ -255,6 +257,12 @@ impl Stack {
     /// [`Stack::handle_lookup`].
     pub fn poll_lookup(&mut self) -> Option<Lookup> {
         self.lookups.pop_front()
+    }
+
+    /// The next address that a request could not be sent to, that did not answer, or that answered 503. None ever with
+    /// [`StackConfig::resolves_names`] off.
+    pub fn poll_failed_target(&mut self) -> Option<Target> {
+        self.failed_targets.pop_front()
     }
 
     /// Counters and table sizes.

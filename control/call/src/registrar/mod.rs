@@ -1,18 +1,18 @@
 //! Accounts, digest authentication, and where users' devices are.
 
+mod binding;
+mod keepalive;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use sip::{
     auth::{AttemptError, DigestServer, Ha1, HashKind, NonceKey, ServerConfig, Verification},
     header::{Contact, NameAddr},
     message::{HeaderName, Request, Response, StatusCode},
-    stack::{Flow, Target, Transport},
-    uri::Uri,
+    stack::{Flow, FlowId, Transport},
 };
 
 use crate::{
@@ -23,85 +23,14 @@ use crate::{
     limits,
     routing::Routing,
 };
-
-/// A registered device.
-#[derive(Debug, Clone)]
-pub(crate) struct Binding {
-    id: u64,
-    /// Its Contact: the Request-URI of what is sent to it.
-    pub(crate) uri: Uri,
-    instance: Option<(Bytes, Option<u32>)>,
-    call_id: Bytes,
-    cseq: u32,
-    pub(crate) expires: Instant,
-    /// Route values for what is sent to it (RFC 3327).
-    pub(crate) path: Vec<NameAddr>,
-    pub(crate) flow: Flow,
-    /// User-Agent.
-    pub(crate) agent: String,
-}
-
-impl Binding {
-    /// A target of a trunk, which is called as a device is.
-    pub(crate) fn of_trunk(now: Instant, uri: Uri, transport: Transport, remote: SocketAddr) -> Self {
-        let any = if remote.is_ipv4() {
-            IpAddr::from([0; 4])
-        } else {
-            IpAddr::from([0; 16])
-        };
-        Self {
-            uri,
-            flow: Flow {
-                transport,
-                local: SocketAddr::new(any, 0),
-                remote,
-                id: sip::stack::FlowId(0),
-            },
-            id: 0,
-            instance: None,
-            call_id: Bytes::new(),
-            cseq: 0,
-            expires: now,
-            path: Vec::new(),
-            agent: String::new(),
-        }
-    }
-
-    /// Where its requests go, first choice first.
-    pub(crate) fn targets(&self) -> Vec<Target> {
-        if let Some(first) = self.path.first() {
-            return vec![address_of(&first.uri).unwrap_or(Target::Flow(self.flow))];
-        }
-        // A connection, or the source address (RFC 3581 §4), is the only way back behind a NAT. Without one the phone
-        // is also where it says (RFC 3261 §18.1.1): it may have closed the connection it registered over.
-        let flow = Target::Flow(self.flow);
-        let reached = address_of(&self.uri).filter(|target| target.remote().ip() == self.flow.remote.ip());
-        match (self.flow.transport, reached) {
-            (Transport::Udp, Some(target)) => vec![target],
-            (Transport::Tcp, Some(target)) if target.transport() == Transport::Tcp => vec![flow, target],
-            _ => vec![flow],
-        }
-    }
-
-    /// Whom its requests reach first: the phone, or the proxy before it.
-    pub(crate) fn peer(&self) -> IpAddr {
-        let via = self.path.first().and_then(|first| address_of(&first.uri));
-        via.map_or(self.flow.remote.ip(), |target| target.remote().ip())
-    }
-}
-
-pub(crate) fn address_of(uri: &Uri) -> Option<Target> {
-    let ip = uri.host()?.as_ip()?;
-    let named = uri.transport().and_then(|name| Transport::from_bytes(&name));
-    let transport = named.unwrap_or(Transport::Udp);
-    let port = uri.port().unwrap_or(transport.default_port());
-    Some(Target::address(transport, SocketAddr::new(ip, port)))
-}
+use binding::Identity;
+pub(crate) use binding::{Binding, address_of, source_of};
 
 #[derive(Debug)]
 struct StoredAccount {
     md5: Ha1,
     sha256: Ha1,
+    sha512_256: Ha1,
     devices_max: usize,
 }
 
@@ -124,6 +53,12 @@ pub(crate) struct Registrar {
     bounds: Registration,
     bindings: BTreeMap<Name, Vec<Binding>>,
     deadlines: BTreeSet<(Instant, Name, u64)>,
+    /// Users whose registrations came over a connection.
+    by_connection: BTreeSet<(FlowId, Name)>,
+    /// Who is asked next whether it is still there.
+    pings: BTreeSet<(Instant, Name, u64)>,
+    /// Whose answer is awaited.
+    pinged: BTreeMap<u64, Name>,
     last_id: u64,
 }
 
@@ -148,6 +83,7 @@ impl Registrar {
             password: Some(random.to_owned()),
             ha1_md5: None,
             ha1_sha256: None,
+            ha1_sha512_256: None,
             devices_max: 1,
             codecs: Vec::new(),
         };
@@ -158,6 +94,9 @@ impl Registrar {
             bounds: config.registration,
             bindings: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            by_connection: BTreeSet::new(),
+            pings: BTreeSet::new(),
+            pinged: BTreeMap::new(),
             last_id: 0,
         })
     }
@@ -169,6 +108,24 @@ impl Registrar {
 
     pub(crate) fn bindings(&self, user: &str) -> &[Binding] {
         self.bindings.get(user).map_or(&[], Vec::as_slice)
+    }
+
+    /// What rings when a user is called: each device by its newest flow, its other flows behind it (RFC 5626 §5.3).
+    pub(crate) fn devices(&self, user: &str) -> Vec<Binding> {
+        let mut devices: Vec<Binding> = Vec::new();
+        for binding in self.bindings(user).iter().rev() {
+            let same =
+                |device: &&mut Binding| binding.reg_id.is_some() && device.instance == binding.instance;
+            match devices.iter_mut().find(same) {
+                // Another proxy needs another Route, which one request cannot have: such a flow takes over once
+                // this one is known to have failed.
+                Some(device) if device.path == binding.path => device.others.extend(binding.own_hops()),
+                Some(_) => {}
+                None => devices.push(binding.clone()),
+            }
+        }
+        devices.reverse();
+        devices
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (&Name, &Binding)> {
@@ -198,7 +155,8 @@ impl Registrar {
         let account = found.map_or(&self.nobody, |(_, account)| account);
         let ha1 = match attempt.hash {
             HashKind::Md5 => &account.md5,
-            HashKind::Sha256 | HashKind::Sha512_256 => &account.sha256,
+            HashKind::Sha256 => &account.sha256,
+            HashKind::Sha512_256 => &account.sha512_256,
         };
         let verified = self.digest.verify(wall, request, &attempt, ha1);
         match (found.map(|(name, _)| name.clone()), verified) {
@@ -255,11 +213,23 @@ impl Registrar {
                 };
             }
         };
+        let outbound = uses_flows(request, &contacts);
+        if outbound && !first_hop_keeps_flows(request) {
+            return refuse(StatusCode::FIRST_HOP_LACKS_OUTBOUND_SUPPORT);
+        }
         let mut records = Vec::new();
         match wanted {
             Wanted::Nothing => {}
             Wanted::RemoveAll => self.remove_where(user, &mut records, |_| true),
             Wanted::Put(wanted) => {
+                let contact =
+                    |(address, seconds): (NameAddr, u32)| (Identity::of(&address, outbound), seconds);
+                let wanted: Vec<_> = wanted.into_iter().map(contact).collect();
+                // RFC 5626 §6: a flow has one Contact.
+                let flows = wanted.iter().filter(|(contact, _)| contact.reg_id.is_some());
+                if flows.count() > 1 {
+                    return refuse(StatusCode::BAD_REQUEST);
+                }
                 if self.is_out_of_order(user, request, &wanted) {
                     return refuse(StatusCode::SERVER_INTERNAL_ERROR);
                 }
@@ -267,7 +237,7 @@ impl Registrar {
             }
         }
         Registered {
-            response: self.accepted(now, user, request),
+            response: self.accepted(now, user, request, outbound),
             records,
             user: Some(user.clone()),
         }
@@ -314,12 +284,12 @@ impl Registrar {
     }
 
     /// RFC 3261 §10.3 step 7: a request that was overtaken by a later one of the same device changes nothing.
-    fn is_out_of_order(&self, user: &str, request: &Request, wanted: &[(NameAddr, u32)]) -> bool {
+    fn is_out_of_order(&self, user: &str, request: &Request, wanted: &[(Identity, u32)]) -> bool {
         let (Ok(call_id), Ok(cseq)) = (request.headers.call_id(), request.headers.cseq()) else {
             return true;
         };
         let overtaken = |binding: &Binding| binding.call_id == call_id && binding.cseq >= cseq.number;
-        let concerned = |binding: &&Binding| wanted.iter().any(|(address, _)| is_same(binding, address));
+        let concerned = |binding: &&Binding| wanted.iter().any(|(contact, _)| binding.is_same(contact));
         self.bindings(user).iter().filter(concerned).any(overtaken)
     }
 
@@ -329,17 +299,23 @@ impl Registrar {
         user: &Name,
         request: &Request,
         flow: Flow,
-        wanted: Vec<(NameAddr, u32)>,
+        wanted: Vec<(Identity, u32)>,
         records: &mut Vec<RecordKind>,
     ) {
-        let path = request.headers.paths().unwrap_or_default();
-        let text = |name| String::from_utf8_lossy(request.headers.get(name).unwrap_or_default()).into_owned();
-        for (address, seconds) in wanted {
+        let headers = &request.headers;
+        let agent = String::from_utf8_lossy(headers.get(HeaderName::UserAgent).unwrap_or_default());
+        let path = headers.paths().unwrap_or_default();
+        for (contact, seconds) in wanted {
             if seconds == 0 {
-                self.remove_where(user, records, |binding| is_same(binding, &address));
+                self.remove_where(user, records, |binding| binding.is_same(&contact));
                 continue;
             }
-            self.drop_quietly(user, |binding| is_same(binding, &address));
+            for replaced in self.drop_quietly(user, |binding| binding.is_same(&contact)) {
+                // A record of the same Contact and flow takes the old one's place by itself.
+                if !replaced.uri.matches(&contact.uri) || replaced.reg_id != contact.reg_id {
+                    records.push(unregistered(user, &replaced, false));
+                }
+            }
             let most = self.accounts.get(user).map_or(1, |account| account.devices_max);
             // The device that was heard longest ago makes room: most likely it is this one before it restarted.
             while self.bindings(user).len() >= most {
@@ -350,41 +326,92 @@ impl Registrar {
                     .map(|binding| binding.id);
                 self.remove_where(user, records, |binding| Some(binding.id) == oldest);
             }
-            self.last_id += 1;
-            let expires = now.mono + Duration::from_secs(seconds.into());
-            records.push(RecordKind::Registered {
-                user: user.to_string(),
-                contact: String::from_utf8_lossy(address.uri.as_bytes()).into_owned(),
-                path: path
-                    .iter()
-                    .map(|hop| String::from_utf8_lossy(hop.uri.as_bytes()).into_owned())
-                    .collect(),
-                source: source_of(flow),
-                expires_unix_us: unix_us(now.wall) + u64::from(seconds) * 1_000_000,
-            });
-            self.deadlines.insert((expires, user.clone(), self.last_id));
             let binding = Binding {
-                id: self.last_id,
-                instance: instance_of(&address),
-                uri: address.uri.without_headers(),
-                call_id: request.headers.call_id().unwrap_or_default(),
-                cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
-                expires,
+                id: 0,
+                uri: contact.uri.without_headers(),
+                instance: contact.instance,
+                reg_id: contact.reg_id,
+                call_id: headers.call_id().unwrap_or_default(),
+                cseq: headers.cseq().map_or(0, |cseq| cseq.number),
+                expires: now.mono + Duration::from_secs(seconds.into()),
                 path: path.clone(),
                 flow,
-                agent: text(HeaderName::UserAgent),
+                has_flow: true,
+                agent: agent.clone().into_owned(),
+                missed: 0,
+                others: Vec::new(),
             };
-            self.bindings.entry(user.clone()).or_default().push(binding);
+            records.push(binding.record(user, now));
+            self.insert(now, user, binding);
         }
     }
 
-    fn accepted(&self, now: Now, user: &str, request: &Request) -> Response {
+    fn insert(&mut self, now: Now, user: &Name, mut binding: Binding) {
+        self.last_id += 1;
+        binding.id = self.last_id;
+        self.deadlines.insert((binding.expires, user.clone(), binding.id));
+        if binding.has_flow && binding.flow.transport != Transport::Udp {
+            self.by_connection.insert((binding.flow.id, user.clone()));
+        }
+        self.plan_ping(now.mono, user, &binding);
+        self.bindings.entry(user.clone()).or_default().push(binding);
+    }
+
+    /// A device that was registered before this process began. Gives its user; `None` when it is registered no more, or
+    /// cannot be reached now.
+    pub(crate) fn restore(&mut self, now: Now, kind: &RecordKind) -> Option<Name> {
+        let (user, binding) = Binding::of_record(kind, now)?;
+        let account = self.accounts.get(&user)?;
+        if self.bindings(&user).len() >= account.devices_max || binding.own_hops().is_empty() {
+            return None;
+        }
+        self.insert(now, &user, binding);
+        Some(user)
+    }
+
+    /// A connection is gone. Devices that only it led to are registered no more: their next flow, if they have one,
+    /// takes over. Gives the users who lost one.
+    pub(crate) fn connection_gone(&mut self, flow: Flow, records: &mut Vec<RecordKind>) -> Vec<Name> {
+        let first = (flow.id, Name::from(""));
+        let of_flow = self
+            .by_connection
+            .range(first..)
+            .take_while(|(id, _)| *id == flow.id);
+        let users: Vec<Name> = of_flow.map(|(_, user)| user.clone()).collect();
+        for user in &users {
+            self.by_connection.remove(&(flow.id, user.clone()));
+            for binding in self.bindings.get_mut(user).into_iter().flatten() {
+                binding.has_flow &= binding.flow.id != flow.id || binding.flow.transport == Transport::Udp;
+            }
+            for binding in self.drop_quietly(user, |binding| binding.own_hops().is_empty()) {
+                records.push(unregistered(user, &binding, true));
+            }
+        }
+        users
+    }
+
+    fn accepted(&self, now: Now, user: &str, request: &Request, outbound: bool) -> Response {
         let mut response = Response::new(StatusCode::OK);
         for binding in self.bindings(user) {
             let left = binding.expires.saturating_duration_since(now.mono).as_secs();
             let mut contact = NameAddr::new(binding.uri.clone());
+            if let Some(instance) = &binding.instance {
+                let quoted = [b"\"", &instance[..], b"\""].concat();
+                contact.params.set("+sip.instance", Some(&quoted));
+            }
+            if let Some(reg_id) = binding.reg_id {
+                contact.params.set("reg-id", Some(reg_id.to_string().as_bytes()));
+            }
             contact.params.set("expires", Some(left.to_string().as_bytes()));
             response.headers.push_value(HeaderName::Contact, &contact);
+        }
+        if outbound {
+            // RFC 5626 §6: so that the phone knows that its flows are kept apart; §4.4: and how often to show life.
+            let _token = response.headers.set(HeaderName::Require, "outbound");
+            if self.bounds.flow_timer_s > 0 {
+                let seconds = self.bounds.flow_timer_s.to_string();
+                let _digits = response.headers.set(HeaderName::FlowTimer, seconds);
+            }
         }
         // RFC 3327 §5.3.
         for hop in request.headers.paths().unwrap_or_default() {
@@ -408,6 +435,7 @@ impl Registrar {
         for binding in &removed {
             self.deadlines
                 .remove(&(binding.expires, user.clone(), binding.id));
+            self.pinged.remove(&binding.id);
         }
         removed
     }
@@ -419,7 +447,8 @@ impl Registrar {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, ..)| *at)
+        let next = [self.deadlines.first(), self.pings.first()];
+        next.into_iter().flatten().map(|(at, ..)| *at).min()
     }
 
     /// Drops bindings that were not refreshed; gives the users that lost one.
@@ -445,24 +474,26 @@ fn unregistered(user: &Name, binding: &Binding, expired: bool) -> RecordKind {
     RecordKind::Unregistered {
         user: user.to_string(),
         contact: String::from_utf8_lossy(binding.uri.as_bytes()).into_owned(),
+        reg_id: binding.reg_id,
         expired,
     }
 }
 
-/// Transport and address, for people.
-pub(crate) fn source_of(flow: Flow) -> String {
-    format!("{}:{}", flow.transport.uri_token(), flow.remote)
+/// RFC 5626 §6: a registration with instance and flow number, from a phone that says that it knows outbound flows.
+fn uses_flows(request: &Request, contacts: &[Contact]) -> bool {
+    let knows = |tags: Result<sip::header::OptionTags, _>| tags.is_ok_and(|tags| tags.contains("outbound"));
+    let names_flow = |address: &NameAddr| address.instance().is_some() && address.reg_id().is_some();
+    let headers = &request.headers;
+    contacts.iter().filter_map(Contact::address).any(names_flow)
+        && (knows(headers.supported()) || knows(headers.require()))
 }
 
-/// RFC 5626 §6: a device that names its instance is the same one wherever it is.
-fn instance_of(address: &NameAddr) -> Option<(Bytes, Option<u32>)> {
-    let instance = address.instance()?;
-    Some((Bytes::copy_from_slice(&instance), address.reg_id()))
-}
-
-fn is_same(binding: &Binding, address: &NameAddr) -> bool {
-    let instance = instance_of(address);
-    (instance.is_some() && binding.instance == instance) || binding.uri.matches(&address.uri)
+/// RFC 5626 §6: the phone's own connection ends here, or at a proxy that says that it keeps flows.
+fn first_hop_keeps_flows(request: &Request) -> bool {
+    let headers = &request.headers;
+    let is_direct = headers.vias().is_ok_and(|vias| vias.len() == 1);
+    let keeps = |hop: &NameAddr| hop.uri.params().contains("ob");
+    is_direct || headers.paths().is_ok_and(|path| path.iter().any(keeps))
 }
 
 fn store(account: &Account, realm: &str) -> Result<StoredAccount, ConfigError> {
@@ -486,6 +517,7 @@ fn store(account: &Account, realm: &str) -> Result<StoredAccount, ConfigError> {
     Ok(StoredAccount {
         md5: hash(HashKind::Md5, &account.ha1_md5, "ha1_md5")?,
         sha256: hash(HashKind::Sha256, &account.ha1_sha256, "ha1_sha256")?,
+        sha512_256: hash(HashKind::Sha512_256, &account.ha1_sha512_256, "ha1_sha512_256")?,
         devices_max: account.devices_max,
     })
 }
