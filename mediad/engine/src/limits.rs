@@ -42,7 +42,7 @@ pub const RECORDING_RING_BYTES_WIDE: usize = 256 << 10;
 /// Legs of one recording. Those beyond are not recorded.
 pub const RECORDING_LEGS_MAX: usize = 64;
 /// Packets of one leg that wait for their time. The oldest goes, and is counted as late.
-pub const RECORDING_PACKETS_WAITING_MAX: usize = 512;
+pub const RECORDING_PACKETS_WAITING_MAX: usize = 2_048;
 /// Samples of a recording that are placed and not final, in ms. What is placed further ahead is cut.
 pub const RECORDING_AHEAD_MS_MAX: usize = 400;
 /// Pauses, and gaps, that are listed. More are joined to the last one.

@@ -79,9 +79,16 @@ impl Archive {
     fn take_up(&self, place: &Place) {
         let sidecar = match place.read() {
             Ok(sidecar) => sidecar,
+            Err(why) if place.audio("wav").exists() || place.audio("opus").exists() => {
+                // Its mark stays: somebody may mend it.
+                self.counters.errors.fetch_add(1, Relaxed);
+                tracing::error!(why, "a recording was left whose sidecar cannot be understood");
+                return;
+            }
             Err(why) => {
-                // The host died between the mark and the sidecar: there is no audio either.
-                tracing::warn!(why, "a recording without a sidecar was left; its mark is removed");
+                // The host died while it made the files, before the one for audio.
+                tracing::warn!(why, "a recording that never began was left; its mark is removed");
+                let _ = fs::remove_file(place.sidecar());
                 let _ = fs::remove_file(place.mark());
                 return;
             }
