@@ -11,7 +11,7 @@ use crate::{
         LEFT_HZ, RIGHT_HZ, Recorded, change, files, finalised, recorder, shelf, sidecar, start, stop, watch,
         wav, with_recorder,
     },
-    support::{Daemon, call, error, owner, share},
+    support::{Daemon, PATIENCE, call, error, owner, share},
 };
 
 #[tokio::test]
@@ -105,7 +105,15 @@ async fn recorded(backend: &str) {
         told.path.ends_with(".1.opus") && (900..8_000).contains(&told.duration_ms),
         "{told:?}"
     );
-    let (_, page) = daemon.page("/metrics");
+    // It is counted right after it was told.
+    let since = std::time::Instant::now();
+    let page = loop {
+        let (_, page) = daemon.page("/metrics");
+        if page.lines().any(|line| line == "mediad_recordings 0") || since.elapsed() > PATIENCE {
+            break page;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
     for line in [
         "mediad_recordings 0",
         "mediad_recordings_ended_total{how=\"finalised\"} 2",

@@ -58,9 +58,9 @@ async fn and_what_is_not_carried_out() {
         .list(pb::FileListRequest::default())
         .await
         .unwrap_err();
-    assert_eq!(refused.code(), Code::Unimplemented);
+    assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(
-        error(&refused).message.contains("Files.List"),
+        error(&refused).message.contains("FILE_KIND_PROMPT"),
         "{}",
         refused.message()
     );
