@@ -14,9 +14,12 @@ mod site;
 mod voice;
 
 mod a_queued_caller_hears_its_echo;
+mod an_agent_transfers_a_call;
 mod an_agent_with_baresip_is_heard;
 mod calls_end_in_every_way_they_can;
 mod calls_go_through_kamailio;
+mod members_of_a_conference_hear_each_other;
 mod phones_register_with_digest_over_udp_and_tcp;
 mod requests_outside_calls_get_their_answers;
 mod tones_cross_between_two_users;
+mod who_waits_hears_music;

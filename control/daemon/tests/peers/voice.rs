@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::program::wait_for;
+
 /// Samples in 20 ms.
 const FRAME: usize = 160;
 
@@ -123,6 +125,15 @@ impl Voice {
             ear.join().unwrap();
         }
         (sent, self.heard.lock().unwrap().packets)
+    }
+
+    /// The next 1.6 s that it hears, after a moment in which what was on the way arrives.
+    pub(crate) fn listen(&self) -> Vec<i16> {
+        let begin = self.heard.lock().unwrap().samples.len() + 3_200;
+        wait_for("1.6 s of audio", || {
+            let heard = self.heard.lock().unwrap();
+            heard.samples.get(begin..begin + 12_800).map(<[i16]>::to_vec)
+        })
     }
 
     /// Everything came from there, as the law agreed on, and held this tone and none of the others.
