@@ -5,6 +5,7 @@ use std::{
     time::Instant,
 };
 
+use proto::mediad::v1::EndpointStats;
 use serde::{Deserialize, Serialize};
 use sip::{
     header::NameAddr,
@@ -251,6 +252,27 @@ fn rank(status: StatusCode) -> u16 {
     }
 }
 
+/// A call that is recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    /// The audio is masked: somebody says the number of a card.
+    pub(crate) is_paused: bool,
+    /// Where the file is, once the media host has finished it.
+    pub(crate) path: Option<String>,
+    /// The call is over and counted, and waits for the file.
+    pub(crate) counted: Option<Vec<EndpointStats>>,
+}
+
+impl Recorded {
+    /// As it was before a restart.
+    pub(crate) fn again(is_paused: bool) -> Self {
+        Self {
+            is_paused,
+            ..Self::default()
+        }
+    }
+}
+
 /// A call.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -275,6 +297,7 @@ pub(crate) struct Call {
     pub(crate) callee: Option<Leg>,
     /// The endpoint of a phone that is heard before it answers.
     pub(crate) early: Option<String>,
+    pub(crate) recorded: Option<Recorded>,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) newcomer: Option<Newcomer>,
     /// Who was in it and left.
@@ -347,6 +370,7 @@ impl Call {
             offered: Vec::new(),
             callee: None,
             early: None,
+            recorded: None,
             transfer: None,
             newcomer: None,
             past: Vec::new(),

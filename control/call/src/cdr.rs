@@ -50,6 +50,9 @@ pub struct CallDetail {
     pub caller_media: Option<MediaDetail>,
     /// The stream of who answered.
     pub callee_media: Option<MediaDetail>,
+    /// Where its media host has the recording, if it was recorded.
+    #[serde(default)]
+    pub recording: Option<String>,
     /// Everybody who was in the call, in the order they came: two, and more when it was transferred.
     #[serde(default)]
     pub legs: Vec<LegDetail>,

@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::{
     limits,
     pool::HostId,
-    services::{Conferences, Music, Transfers},
+    services::{Conferences, Music, Recording, Transfers},
     trunk::{self, Dialplan, Trunk},
 };
 
@@ -62,6 +62,8 @@ pub struct Config {
     pub music: Music,
     /// Meetings.
     pub conferences: Conferences,
+    /// Recordings.
+    pub recording: Recording,
 }
 
 impl Default for Config {
@@ -85,6 +87,7 @@ impl Default for Config {
             agents: Agents::default(),
             music: Music::default(),
             conferences: Conferences::default(),
+            recording: Recording::default(),
         }
     }
 }
@@ -156,6 +159,9 @@ pub struct Queue {
     /// The prompt its callers hear while they wait. Empty (default): that of `music`.
     #[serde(default)]
     pub music: String,
+    /// Its calls are recorded from the answer of an agent on. Default: no.
+    #[serde(default)]
+    pub record: bool,
 }
 
 fn ring_timeout() -> u64 {

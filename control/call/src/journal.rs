@@ -81,6 +81,17 @@ pub enum RecordKind {
         /// 200, or why not: then they are as before.
         status: u16,
     },
+    /// The recording of a call is a file now, or there is none.
+    Recorded {
+        /// The call.
+        call: String,
+        /// Where the media host has it; empty when there is none.
+        path: String,
+        /// Its length.
+        duration_ms: u64,
+        /// What is wrong with it, for people; empty when nothing is.
+        problem: String,
+    },
     /// The call is over; its detail follows when the media host has counted.
     CallEnded {
         /// The call.

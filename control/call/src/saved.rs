@@ -39,6 +39,9 @@ pub struct SavedCall {
     pub(crate) others: Vec<SavedDialog>,
     pub(crate) past: Vec<SavedPast>,
     pub(crate) is_turned: bool,
+    /// It is recorded; true: paused.
+    #[serde(default)]
+    pub(crate) recorded: Option<bool>,
     pub(crate) rounds: u32,
     pub(crate) rung: Vec<String>,
     /// The trunk it came from, and the one it was sent to with the target's number.

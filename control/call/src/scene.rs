@@ -1,5 +1,7 @@
 //! Who hears whom in a call, as its state says.
 
+use proto::mediad::v1 as pb;
+
 use crate::{
     call::{Call, Stage},
     config::Config,
@@ -16,6 +18,7 @@ pub(crate) fn scene(call: &Call, config: &Config) -> Scene {
         Stage::Waiting | Stage::Offering | Stage::Ringing => waiting(&mut scene, call, config),
         Stage::Connecting | Stage::AwaitingAnswer | Stage::Talking => talking(&mut scene, call, config),
     }
+    record(&mut scene, call, config);
     scene
 }
 
@@ -73,4 +76,32 @@ fn music(scene: &mut Scene, call: &Call, config: &Config, to: &Leg) {
         config.music.player(queue.map_or("", |queue| &queue.music))
     };
     scene.play("music", player, &to.endpoint);
+}
+
+/// Once begun, a recording goes on to the end of the call, whoever is in it: who called left, who serves right.
+fn record(scene: &mut Scene, call: &Call, config: &Config) {
+    let Some(recorded) = call.recorded.as_ref().filter(|_| call.stage != Stage::Ended) else {
+        return;
+    };
+    let recorder = pb::Recorder {
+        recording: call.name.clone(),
+        call: call.name.clone(),
+        segment: 1,
+        format: config.recording.format().into(),
+        paused: recorded.is_paused,
+        ..pb::Recorder::default()
+    };
+    let agreed = |leg: &&Leg| leg.media.is_some();
+    let caller = Some(&call.caller).filter(agreed).map(|leg| leg.endpoint.as_str());
+    let callee = call
+        .callee
+        .as_ref()
+        .filter(agreed)
+        .map(|leg| leg.endpoint.as_str());
+    let channels = if call.is_turned {
+        [callee, caller]
+    } else {
+        [caller, callee]
+    };
+    scene.record("recording", recorder, channels);
 }

@@ -1,4 +1,6 @@
-//! Settings of what is offered around a call: music, transfers and conferences.
+//! Settings of what is offered around a call: music, transfers, conferences and recordings.
+
+use std::time::Duration;
 
 use proto::mediad::v1 as pb;
 use serde::Deserialize;
@@ -137,5 +139,50 @@ impl Conferences {
             ));
         }
         Ok(())
+    }
+}
+
+/// What recordings are written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordingFormat {
+    /// Stereo: caller left, who serves it right.
+    WavStereo,
+    /// Both in one channel.
+    WavMono,
+    /// Both in one channel, compressed.
+    OggOpus,
+}
+
+/// Recordings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recording {
+    /// Default: `wav_stereo`.
+    pub format: RecordingFormat,
+    /// A recording is told of once its call ended; the call's detail waits for that so long. Default 5.
+    pub wait_s: u64,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            format: RecordingFormat::WavStereo,
+            wait_s: 5,
+        }
+    }
+}
+
+impl Recording {
+    pub(crate) fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait_s)
+    }
+
+    pub(crate) fn format(&self) -> pb::RecordingFormat {
+        match self.format {
+            RecordingFormat::WavStereo => pb::RecordingFormat::WavStereo,
+            RecordingFormat::WavMono => pb::RecordingFormat::WavMono,
+            RecordingFormat::OggOpus => pb::RecordingFormat::OggOpus,
+        }
     }
 }

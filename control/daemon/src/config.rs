@@ -15,7 +15,7 @@ use std::{
 use call_control::trunk::{Dialplan, Trunk};
 use call_control::{
     config::{Account, Agents, Calls, Listener, Media, Queue, Registration},
-    services::{Conferences, Music},
+    services::{Conferences, Music, Recording},
 };
 use serde::Deserialize;
 use sip::stack::Transport;
@@ -47,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) agents: Agents,
     pub(crate) music: Music,
     pub(crate) conferences: Conferences,
+    pub(crate) recording: Recording,
     pub(crate) accounts: Vec<Account>,
     pub(crate) queues: Vec<Queue>,
     pub(crate) trunks: Vec<Trunk>,
@@ -316,6 +317,7 @@ impl Config {
             agents: self.agents,
             music: self.music.clone(),
             conferences: self.conferences.clone(),
+            recording: self.recording,
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) enum Question {
     Details(usize, oneshot::Sender<Vec<CallDetail>>),
     /// Mute a member of a conference, or let it be heard again; false when there is none.
     Mute(String, bool, oneshot::Sender<bool>),
+    /// Record a call (`None`), mask its recording or go on with it; false when there is none.
+    Record(String, Option<bool>, oneshot::Sender<bool>),
     /// End a call; false when there is none.
     End(String, oneshot::Sender<bool>),
 }
@@ -221,6 +223,13 @@ impl Core {
             Question::Details(count, to) => drop(to.send(self.journal.details(count))),
             Question::Mute(call, muted, to) => {
                 let _gone = to.send(self.controller.mute_member(now, &call, muted));
+            }
+            Question::Record(call, paused, to) => {
+                let done = match paused {
+                    None => self.controller.record_call(now, &call),
+                    Some(paused) => self.controller.pause_recording(now, &call, paused),
+                };
+                let _gone = to.send(done);
             }
             Question::End(call, to) => {
                 let _gone = to.send(self.controller.end_call(now, &call, "ended by an operator"));

@@ -63,6 +63,15 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), Str
         .route("/v1/calls", get(|pages| live_page(pages, live::calls)))
         .route("/v1/calls/{call}", delete(end_call))
         .route(
+            "/v1/calls/{call}/recording",
+            post(|pages, path| record(pages, path, None)),
+        )
+        .route(
+            "/v1/calls/{call}/recording/pause",
+            post(|pages, path| record(pages, path, Some(true)))
+                .delete(|pages, path| record(pages, path, Some(false))),
+        )
+        .route(
             "/v1/conferences",
             get(|pages| live_page(pages, live::conferences)),
         )
@@ -272,6 +281,12 @@ async fn mute(State(pages): State<Pages>, Path(call): Path<String>, muted: bool)
 /// Ends a call, or puts a member out of a conference.
 async fn end_call(State(pages): State<Pages>, Path(call): Path<String>) -> Response {
     done(pages.inputs.ask(|to| Question::End(call, to)).await, "call")
+}
+
+/// Begins to record a call; masks what is said from now on (card numbers); ends that.
+async fn record(State(pages): State<Pages>, Path(call): Path<String>, paused: Option<bool>) -> Response {
+    let asked = pages.inputs.ask(|to| Question::Record(call, paused, to));
+    done(asked.await, "recording")
 }
 
 fn done(answer: Option<bool>, what: &str) -> Response {

@@ -134,7 +134,7 @@ impl Story<'_> {
             self.detail["talk_ms"].as_f64().unwrap_or_default() / 1e3
         );
         println!(
-            "{:<11} {:<9} {:>4.0} ms {:>5.1} s {:<5} {:>11} {:>11} {:>18} {:>18} {:>9}  {:<20} not yet",
+            "{:<11} {:<9} {:>4.0} ms {:>5.1} s {:<5} {:>11} {:>11} {:>18} {:>18} {:>9}  {:<20} {}",
             self.customer.name,
             self.agent.name,
             self.asked.set_up_ms,
@@ -146,6 +146,7 @@ impl Story<'_> {
             hears(self.served, self.customer.hz),
             format!("{:.2}/{:.2}", self.asked.mos, self.served.mos),
             record,
+            self.detail["recording"].as_str().unwrap_or("none"),
         );
     }
 

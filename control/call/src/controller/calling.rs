@@ -499,6 +499,9 @@ impl Controller {
 
     /// Everything is over and counted: the detail record is written and the call forgotten.
     pub(super) fn finish(&mut self, now: Now, id: CallId, stats: &[pb::EndpointStats]) {
+        if self.awaits_recording(now, id, stats) {
+            return;
+        }
         let Some(call) = self.calls.remove(&id) else {
             return;
         };

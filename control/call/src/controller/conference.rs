@@ -674,6 +674,7 @@ fn detail(conference: &Conference, member: &Member, stats: &[pb::EndpointStats])
         callee_codec: String::new(),
         caller_media: media,
         callee_media: None,
+        recording: None,
         legs: vec![leg],
     }
 }

@@ -62,6 +62,7 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
         callee_codec: callee.map_or_else(String::new, |party| party.codec.clone()),
         caller_media: caller.and_then(media),
         callee_media: callee.and_then(media),
+        recording: call.recorded.as_ref().and_then(|recorded| recorded.path.clone()),
         legs: legs.collect(),
     }
 }
@@ -97,6 +98,7 @@ pub(super) fn bare(
         callee_codec: String::new(),
         caller_media: None,
         callee_media: None,
+        recording: None,
         legs: Vec::new(),
     }
 }

@@ -163,6 +163,10 @@ impl Controller {
             self.send_media(now, id);
             return;
         }
+        if subject == "node:recording" && call.recorded.is_some() && call.stage != Stage::Ended {
+            self.recording_refused(now, id, message);
+            return;
+        }
         let stage = call.stage;
         // What was taken over cannot be brought into order.
         let is_unruly = call.plan.is_found();
@@ -234,6 +238,10 @@ impl Controller {
     }
 
     pub(super) fn media_event(&mut self, now: Now, host: &HostId, event: &pb::Event) {
+        if let Some(pb::event::Kind::RecordingFinalised(done)) = &event.kind {
+            self.recording_finished(now, done);
+            return;
+        }
         let Some(id) = CallId::of_name(&event.session) else {
             return;
         };

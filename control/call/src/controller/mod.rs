@@ -11,6 +11,7 @@ mod live;
 mod media;
 mod outbound;
 mod reach;
+mod recording;
 mod relocate;
 mod restore;
 mod rounds;
@@ -353,6 +354,8 @@ enum Due {
     Probe(TargetId),
     /// A trunk's target should have said something.
     Setup(CallId),
+    /// A call that is over waited long enough for its recording.
+    Recording(CallId),
 }
 
 /// A command without reply.
@@ -558,6 +561,7 @@ impl Controller {
                 Due::Register(trunk) => self.register_with(now, trunk),
                 Due::Probe(target) => self.probe(now, target),
                 Due::Setup(call) => self.setup_overdue(now, call),
+                Due::Recording(call) => self.recording_overdue(now, call),
             }
         }
         self.advance(now);

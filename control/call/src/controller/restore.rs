@@ -22,7 +22,7 @@ use sip::{
 
 use super::{CHECK_EVERY, Controller, Due, Now, Purpose, live, unix_us};
 use crate::{
-    call::{Call, CallId, End, Past as Left, Side, Stage},
+    call::{Call, CallId, End, Past as Left, Recorded, Side, Stage},
     domain::{Name, Standing},
     journal::{EndedBy, Record, RecordKind},
     leg::{Exchange, Invite, Leg, LegState},
@@ -267,6 +267,7 @@ impl Controller {
             others: others.collect(),
             past: past.collect(),
             is_turned: call.is_turned,
+            recorded: call.recorded.as_ref().map(|recorded| recorded.is_paused),
             rounds: call.rounds,
             rung: call.rung.clone(),
             rx_trunk: call.rx_trunk.map(|id| self.trunks.get(id).name.to_string()),
@@ -466,6 +467,7 @@ impl Controller {
         call.callee = callee;
         call.past = saved.past.iter().filter_map(left).collect();
         call.is_turned = saved.is_turned;
+        call.recorded = saved.recorded.map(Recorded::again);
         call.answered = saved.answered_unix_us.map(|at| then(now, at));
         call.answered_unix_us = saved.answered_unix_us;
         call.check_at = now.mono + CHECK_EVERY;

@@ -350,6 +350,7 @@ impl Controller {
         call.early = None;
         call.callee = Some(callee);
         self.follow_callee(id);
+        self.record_if_wanted(id);
         self.moved_here(now, id);
         self.by_dialog.insert(dialog, (id, Side::Callee));
         self.cancel_round(

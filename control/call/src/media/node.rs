@@ -14,6 +14,7 @@ pub(crate) enum Node {
     Endpoint(Endpoint),
     Room(pb::Room),
     Player(pb::Player),
+    Recorder(pb::Recorder),
 }
 
 impl Node {
@@ -26,6 +27,7 @@ impl Node {
             Self::Endpoint(endpoint) => endpoint.kind(name),
             Self::Room(room) => pb::node::Kind::Room(*room),
             Self::Player(player) => pb::node::Kind::Player(player.clone()),
+            Self::Recorder(recorder) => pb::node::Kind::Recorder(recorder.clone()),
         };
         pb::Node {
             id: name.to_owned(),
@@ -83,6 +85,24 @@ impl Scene {
 
     pub(crate) fn room(&mut self, name: &str, room: pb::Room) {
         self.nodes.insert(name.to_owned(), Node::Room(room));
+    }
+
+    /// Writes what its parties say, one to each channel.
+    pub(crate) fn record(&mut self, name: &str, recorder: pb::Recorder, channels: [Option<&str>; 2]) {
+        self.nodes.insert(name.to_owned(), Node::Recorder(recorder));
+        for (channel, from) in channels.into_iter().enumerate() {
+            if let Some(from) = from {
+                let channel = channel as u32;
+                self.edge(
+                    from,
+                    name,
+                    Edge {
+                        channel,
+                        ..Edge::default()
+                    },
+                );
+            }
+        }
     }
 
     /// `to` hears what a player plays.

@@ -19,6 +19,7 @@ mod a_party_on_hold_is_not_heard;
 mod a_phone_is_heard_before_it_answers;
 mod a_phone_registers_with_its_password_only;
 mod a_queued_caller_is_answered_and_both_hear_each_other;
+mod a_queues_calls_are_recorded;
 mod a_registered_user_is_called_on_all_devices;
 mod a_talking_call_is_watched;
 mod calls_survive_a_restart;

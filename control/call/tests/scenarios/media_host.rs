@@ -59,6 +59,8 @@ pub struct MediaHost {
     pub fail: Option<&'static str>,
     /// It takes commands and says nothing.
     pub silent: bool,
+    /// It knows no recorders.
+    pub no_recorders: bool,
     /// Prompts it has.
     pub prompts: Vec<&'static str>,
     next_port: u16,
@@ -73,6 +75,7 @@ impl MediaHost {
             acts: Vec::new(),
             fail: None,
             silent: false,
+            no_recorders: false,
             prompts: Vec::new(),
             next_port: 20_000,
             ports_are_free: true,
@@ -150,6 +153,17 @@ impl MediaHost {
             let mut prompts = prompts.into_iter();
             prompts.any(|prompt| !self.prompts.contains(&prompt.as_str()))
         });
+        let recorder = request
+            .put_nodes
+            .iter()
+            .find(|node| matches!(node.kind, Some(pb::node::Kind::Recorder(_))));
+        if let Some(node) = recorder.filter(|_| self.no_recorders) {
+            return Some(pb::Error {
+                code: 12,
+                message: "no recorders here".to_owned(),
+                subject: format!("node:{}", node.id),
+            });
+        }
         missing.next().map(|(node, _)| pb::Error {
             code: 5,
             message: "no such prompt".to_owned(),
@@ -317,6 +331,20 @@ impl MediaHost {
             }
         }
         heard_at
+    }
+
+    /// What recorders hear: who, by node, in which channel.
+    pub fn recorded(&self) -> Vec<(String, u32)> {
+        let mut recorded = Vec::new();
+        for session in self.sessions.values() {
+            let into = session
+                .edges
+                .iter()
+                .filter(|((_, to), _)| matches!(session.nodes[to], pb::node::Kind::Recorder(_)));
+            recorded.extend(into.map(|((from, _), edge)| (from.clone(), edge.channel)));
+        }
+        recorded.sort_by_key(|(_, channel)| *channel);
+        recorded
     }
 
     /// What players play to who receives there: `tone:NAME` or `prompt:NAME`.
