@@ -23,7 +23,7 @@ export CARGO
 SHARED := tools/lock.sh shared
 EXCLUSIVE := tools/lock.sh exclusive
 
-.PHONY: help setup setup-build setup-test setup-bench build demo lint check test bench-relay bench-sip bench-mix audit fuzz
+.PHONY: help setup setup-build setup-test setup-bench build demo lint check test bench-relay bench-sip bench-mix bench-transcode audit fuzz
 
 help: ## List the targets (default)
 	@echo 'usage: make <target>'
@@ -69,6 +69,10 @@ bench-sip: setup-bench ## Registrations, calls with audio, memory, alone on the 
 bench-mix: setup-bench ## Rooms: members, loudest talkers, cost beside a relay, idle, alone on the machine (ARGS=…)
 	$(SHARED) $(CARGO) build --release --locked -p mediad -p bench
 	$(EXCLUSIVE) $(OUT)/release/bench mix $(ARGS)
+
+bench-transcode: setup-bench ## Compare SRTP and Opus with rtpengine, alone on the machine (ARGS=…)
+	$(SHARED) $(CARGO) build --release --locked -p mediad -p bench
+	$(EXCLUSIVE) $(OUT)/release/bench transcode $(ARGS)
 
 audit: ## Check dependencies for advisories, licences and sources (needs cargo-deny)
 	@$(CARGO) deny --version >/dev/null 2>&1 || { \

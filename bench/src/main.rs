@@ -10,7 +10,7 @@ use bench::load::{self, Attack, Hostility, LoadSpec, Payload};
 use bench::machine::{self, Facts};
 use bench::peer::Media;
 use bench::report::{Results, SweepPoint};
-use bench::scenario::{Lab, Plan, Which, mix, relay, sip};
+use bench::scenario::{Lab, Plan, Which, mix, relay, sip, transcode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Load generator and benchmarks: mediad and rtpengine side by side.
@@ -29,6 +29,8 @@ enum Command {
     Sip(SipArgs),
     /// Measure rooms: members, talkers, what a room costs beside a relay, idle rooms.
     Mix(MixArgs),
+    /// Measure conversion: RTP to SRTP and back, PCMU to Opus and back.
+    Transcode(RelayArgs),
     /// Drive one server with a given load and print what the sink saw.
     Load(LoadArgs),
     /// Draw the pictures of a result again.
@@ -70,7 +72,8 @@ struct RelayArgs {
     /// One short round, to see that everything works; its figures mean little.
     #[arg(long)]
     quick: bool,
-    /// Only these steps: 100kpps, saturated, delay, memory, setup, pcmu_pcma, sweep.
+    /// Only these steps: of relay 100kpps, saturated, delay, memory, setup, pcmu_pcma, sweep; of transcode srtp,
+    /// srtp_memory, pcmu_opus.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Measure one server alone.
@@ -197,7 +200,8 @@ enum Hostile {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Relay(args) => relay_command(args),
+        Command::Relay(args) => compare(args, relay::run),
+        Command::Transcode(args) => compare(args, transcode::run),
         Command::Sip(args) => sip_command(args),
         Command::Mix(args) => mix_command(args),
         Command::Load(args) => load_command(&args),
@@ -255,7 +259,7 @@ fn plan(servers: &Servers, ours: bool, peer: bool) -> anyhow::Result<Plan> {
     })
 }
 
-fn relay_command(args: RelayArgs) -> anyhow::Result<()> {
+fn compare(args: RelayArgs, run: fn(Plan, Facts) -> anyhow::Result<Results>) -> anyhow::Result<()> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut facts = Facts::read(root);
     facts.conditions = prepare(&args.servers)?;
@@ -269,7 +273,7 @@ fn relay_command(args: RelayArgs) -> anyhow::Result<()> {
             args.alone != Some(Target::Mediad),
         )?
     };
-    conclude(&relay::run(plan, facts)?, args.quick, &args.out)
+    conclude(&run(plan, facts)?, args.quick, &args.out)
 }
 
 fn sip_command(args: SipArgs) -> anyhow::Result<()> {

@@ -97,6 +97,7 @@ fn through(fault: Fault, port: u16, payload: Payload) -> LoadReport {
         .map(|[a, b]| Call {
             a: address(a),
             b: address(b),
+            srtp: None,
         })
         .collect();
     let ends = [sides.address(0, 0), sides.address(0, 1)];

@@ -67,7 +67,7 @@ impl Attacker {
             let to = self.targets[self.sent as usize % self.targets.len()];
             let mut packet = [0u8; PACKET_BYTES];
             let length = compose(self.attack.kind, self.sent, now_ns, &mut self.random, &mut packet);
-            *self.socket.stage(to, length) = packet;
+            self.socket.stage(to, length)[..PACKET_BYTES].copy_from_slice(&packet);
             self.sent += 1;
         }
         self.socket.flush()?;

@@ -1,5 +1,7 @@
 //! State of one direction of one call: what was sent, and what its sink saw.
 
+use std::rc::Rc;
+
 use nix::sys::socket::SockaddrIn;
 
 use super::stamp::Stamp;
@@ -16,6 +18,11 @@ pub(super) struct TxFlow {
     pub(super) sent: u32,
     pub(super) first_seq: u16,
     pub(super) first_timestamp: u32,
+    pub(super) ticks: u32,
+    /// Encrypts what is sent.
+    pub(super) seal: Option<Box<srtp::Outbound>>,
+    /// What Opus legs say, over and over.
+    pub(super) frames: Rc<[Box<[u8]>]>,
 }
 
 /// How a received packet relates to those before it.
@@ -38,12 +45,19 @@ pub(super) struct RxFlow {
     pub(super) victim: bool,
     /// Bytes of audio kept for the tone's judge.
     pub(super) heard: Vec<u8>,
+    /// Where each Opus packet in `heard` ends.
+    pub(super) ends: Vec<usize>,
+    /// Arrival of the packet before, in tone mode.
+    pub(super) last_ns: u64,
+    /// Decrypts what arrives.
+    pub(super) open: Option<Box<srtp::Inbound>>,
 }
 
 impl RxFlow {
-    pub(super) fn new(victim: bool) -> RxFlow {
+    pub(super) fn new(victim: bool, open: Option<Box<srtp::Inbound>>) -> RxFlow {
         RxFlow {
             victim,
+            open,
             ..RxFlow::default()
         }
     }

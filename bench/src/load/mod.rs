@@ -40,6 +40,17 @@ pub struct Call {
     pub a: SocketAddrV4,
     /// The server's address for leg B.
     pub b: SocketAddrV4,
+    /// Leg B speaks SRTP, AES_CM_128_HMAC_SHA1_80.
+    pub srtp: Option<SrtpKeys>,
+}
+
+/// Master key and salt for each direction of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SrtpKeys {
+    /// What the leg sends with.
+    pub to_server: [u8; 30],
+    /// What the server sends with.
+    pub from_server: [u8; 30],
 }
 
 /// What the legs say.
@@ -60,15 +71,28 @@ pub enum Codec {
     Pcmu,
     /// PCMA, payload type 8.
     Pcma,
+    /// Opus at 8 kHz, complexity 5, 24 kbit/s, payload type 96. Says tones only: a stamp does not survive.
+    Opus,
 }
 
 impl Codec {
-    /// Static payload type (RFC 3551 §6).
+    /// Payload type: static (RFC 3551 §6), or ours.
     #[must_use]
     pub fn payload_type(self) -> u8 {
         match self {
             Codec::Pcmu => 0,
             Codec::Pcma => 8,
+            Codec::Opus => 96,
+        }
+    }
+
+    /// RTP ticks of a packet.
+    #[must_use]
+    pub fn ticks(self) -> u32 {
+        match self {
+            Codec::Pcmu | Codec::Pcma => 160,
+            // RFC 7587 §4.1: always 48 kHz.
+            Codec::Opus => 960,
         }
     }
 }

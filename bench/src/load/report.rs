@@ -52,6 +52,10 @@ pub struct LoadReport {
     pub tones_silent: usize,
     /// One-way delay, microseconds.
     pub delay_us: Quantiles,
+    /// By how much more than 20 ms a packet came after the one before, in tone mode, microseconds.
+    pub gap_late_us: Quantiles,
+    /// SRTP packets that were not authentic.
+    pub unauthentic: u64,
     /// How late the generator itself sent, microseconds.
     pub lateness_us: Quantiles,
     /// Schedule given up because the generator was held back, milliseconds.
@@ -108,7 +112,8 @@ impl LoadReport {
     pub fn line(&self) -> String {
         format!(
             "{} calls, {:.0} pps: cpu {:.2} us/pkt ({:.2} core), delay p50 {:.0} p99 {:.0} p99.9 {:.0} us, loss {:.3} %, \
-             reordered {}, duplicate {}, foreign {}, sequence breaks {}, late p99 {:.0} us, forgiven {:.0} ms",
+             reordered {}, duplicate {}, foreign {}, sequence breaks {}, gap late p99 {:.0} us, late p99 {:.0} us, \
+             forgiven {:.0} ms",
             self.calls,
             self.arrived_pps(),
             self.cpu_us_per_packet(),
@@ -119,8 +124,9 @@ impl LoadReport {
             self.loss() * 100.0,
             self.reordered,
             self.duplicates,
-            self.foreign + self.unknown_source,
+            self.foreign + self.unknown_source + self.unauthentic,
             self.sequence_breaks,
+            self.gap_late_us.p99,
             self.lateness_us.p99,
             self.forgiven_ms,
         )

@@ -1,11 +1,14 @@
 //! The generator's loop.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use nix::sys::socket::SockaddrIn;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
+use srtp::{Inbound, MasterKey, Outbound, Suite};
 
 use super::attack::Attacker;
 use super::flow::{Arrival, RxFlow, TxFlow};
@@ -13,9 +16,12 @@ use super::pace::{Schedule, Seeded};
 use super::report::{LoadReport, Quantiles, nanosecond_histogram};
 use super::sides::Sides;
 use super::socket::{BATCH, Received};
-use super::stamp::{Encoding, HEADER_BYTES, PACKET_BYTES, PAYLOAD_BYTES, Stamp, read_header, write_header};
+use super::stamp::{
+    Encoding, HEADER_BYTES, PACKET_BYTES, PAYLOAD_BYTES, SLOT_BYTES, Stamp, TRAILER_BYTES, read_header,
+    write_header,
+};
 use super::tone::{self, Heard};
-use super::{LoadSpec, Payload};
+use super::{Codec, LoadSpec, Payload, SrtpKeys};
 use crate::machine::{self, GENERATOR_CORE, GENERATOR_PRIORITY, Raised};
 
 /// Lateness beyond which the schedule moves instead of being caught up.
@@ -35,6 +41,8 @@ const EVENT_PAYLOAD_TYPE: u8 = 101;
 const RTCP_TURNS: u32 = 256;
 /// Audio kept per flow for the judge: half a second.
 const HEARD_BYTES: usize = 4000;
+/// What a packet says takes this long.
+const FRAME_NS: u64 = 20_000_000;
 
 /// Runs the load on the calling thread, pinned, and under `SCHED_FIFO` meanwhile where that is permitted.
 ///
@@ -89,9 +97,47 @@ struct Sink {
     events: bool,
     window: std::ops::Range<u64>,
     delay: Histogram<u64>,
+    gap_late: Histogram<u64>,
+    codecs: [Codec; 2],
+    /// For contexts that ask for a time.
+    began: Instant,
     arrived: u64,
     delivered: u64,
     report: LoadReport,
+}
+
+/// Frames of Opus legs, made once for each tone.
+#[derive(Default)]
+struct Frames {
+    none: Option<Rc<[Box<[u8]>]>>,
+    by_hz: BTreeMap<u32, Rc<[Box<[u8]>]>>,
+}
+
+impl Frames {
+    fn of(&mut self, codec: Codec, flow: u32) -> anyhow::Result<Rc<[Box<[u8]>]>> {
+        if codec != Codec::Opus {
+            return Ok(self.none.get_or_insert_with(|| Rc::from([])).clone());
+        }
+        let hz = tone::tone_hz(flow);
+        if let Some(frames) = self.by_hz.get(&hz) {
+            return Ok(frames.clone());
+        }
+        let frames: Rc<[Box<[u8]>]> = tone::opus_frames(flow)?.into();
+        self.by_hz.insert(hz, frames.clone());
+        Ok(frames)
+    }
+}
+
+fn master(key_salt: &[u8; 30]) -> MasterKey {
+    MasterKey::new(Suite::AesCm128HmacSha1_80, key_salt).expect("30 bytes are this suite's")
+}
+
+fn seal(keys: &SrtpKeys) -> Box<Outbound> {
+    Box::new(Outbound::new(&master(&keys.to_server)))
+}
+
+fn open(keys: &SrtpKeys) -> Box<Inbound> {
+    Box::new(Inbound::new(&master(&keys.from_server)))
 }
 
 /// How stamps are written, or each flow's tone.
@@ -105,10 +151,24 @@ fn payload_of(spec: &LoadSpec, flows: usize) -> anyhow::Result<(Option<Encoding>
                 calls <= 1000,
                 "tone mode keeps audio of each leg: at most 1000 calls, not {calls}"
             );
+            // An Opus leg says frames instead.
             let tone = |flow: usize| tone::tone_frame(flow as u32, spec.codecs[flow % 2]);
             (None, (0..flows).map(tone).collect())
         }
     })
+}
+
+/// The receiving half of every flow.
+fn receiving(spec: &LoadSpec, flows: usize) -> Vec<RxFlow> {
+    let targets = spec.attack.as_ref().map_or(&[][..], |attack| &attack.targets);
+    let receive = |flow: usize| {
+        let call = &spec.calls[flow / 2];
+        let is_victim = targets.contains(&call.a) || targets.contains(&call.b);
+        // Flow 2n is said by A and heard by B.
+        let keys = call.srtp.filter(|_| flow.is_multiple_of(2));
+        RxFlow::new(is_victim, keys.map(|keys| open(&keys)))
+    };
+    (0..flows).map(receive).collect()
 }
 
 impl<'a> Generator<'a> {
@@ -118,6 +178,7 @@ impl<'a> Generator<'a> {
         let mut random = Seeded::new(spec.seed ^ start);
         let mut tx = Vec::with_capacity(flows);
         let mut flow_by_port = vec![None; 1 << 16];
+        let mut frames = Frames::default();
         for (index, call) in spec.calls.iter().enumerate() {
             for (side, to) in [call.a, call.b].into_iter().enumerate() {
                 let rtcp = std::net::SocketAddrV4::new(*to.ip(), to.port() + 1);
@@ -130,6 +191,9 @@ impl<'a> Generator<'a> {
                     sent: 0,
                     first_seq: random.next() as u16,
                     first_timestamp: random.next() as u32,
+                    ticks: spec.codecs[side].ticks(),
+                    seal: call.srtp.filter(|_| side == 1).map(|keys| seal(&keys)),
+                    frames: frames.of(spec.codecs[side], (2 * index + side) as u32)?,
                 });
             }
             // What A says leaves the server from B's port, and the other way round.
@@ -138,18 +202,13 @@ impl<'a> Generator<'a> {
             flow_by_port[usize::from(call.a.port())] = Some(((2 * index + 1) as u16, hears(0)));
         }
         let (encoding, tones) = payload_of(spec, flows)?;
-        let targets = spec.attack.as_ref().map_or(&[][..], |attack| &attack.targets);
-        let victims = |flow: usize| {
-            let call = &spec.calls[flow / 2];
-            targets.contains(&call.a) || targets.contains(&call.b)
-        };
         let window_start = start + spec.warm.as_nanos() as u64;
         Ok(Generator {
             sides,
             tx,
             tones,
             sink: Sink {
-                rx: (0..flows).map(|flow| RxFlow::new(victims(flow))).collect(),
+                rx: receiving(spec, flows),
                 flow_by_port: (!spec.direct).then_some(flow_by_port),
                 // Never 0xffff, the tag of a spoofed stamp.
                 tag: (random.next() as u32 & 0x7fff) << 16,
@@ -157,6 +216,9 @@ impl<'a> Generator<'a> {
                 events: spec.events,
                 window: window_start..window_start + spec.window.as_nanos() as u64,
                 delay: nanosecond_histogram(),
+                gap_late: nanosecond_histogram(),
+                codecs: spec.codecs,
+                began: Instant::now(),
                 arrived: 0,
                 delivered: 0,
                 report: LoadReport::default(),
@@ -258,9 +320,8 @@ impl<'a> Generator<'a> {
         self.victims_sent += u64::from(self.sink.rx[index].victim);
         let phase = (n + 97 * index as u32) % REPEAT_PACKETS;
         let seq = flow.first_seq.wrapping_add(n as u16);
-        let timestamp = flow
-            .first_timestamp
-            .wrapping_add(n.wrapping_mul(PAYLOAD_BYTES as u32));
+        let timestamp = flow.first_timestamp.wrapping_add(n.wrapping_mul(flow.ticks));
+        let trailer = if flow.seal.is_some() { TRAILER_BYTES } else { 0 };
         let socket = &mut self.sides.rtp[flow.socket_index];
         if self.spec.events && phase < EVENT_PACKETS {
             let event_start = timestamp.wrapping_sub(phase * PAYLOAD_BYTES as u32);
@@ -275,10 +336,15 @@ impl<'a> Generator<'a> {
             );
             packet[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&event_payload(index, phase));
             self.events_sent += 1;
-        } else {
-            let packet = socket.stage(flow.to, PACKET_BYTES);
+        } else if !flow.frames.is_empty() {
+            let frame = &flow.frames[n as usize % flow.frames.len()];
+            let packet = socket.stage(flow.to, HEADER_BYTES + frame.len());
             write_header(packet, flow.payload_type, n == 0, seq, timestamp, flow.ssrc);
-            let payload: &mut [u8; PAYLOAD_BYTES] = (&mut packet[HEADER_BYTES..])
+            packet[HEADER_BYTES..HEADER_BYTES + frame.len()].copy_from_slice(frame);
+        } else {
+            let packet = socket.stage(flow.to, PACKET_BYTES + trailer);
+            write_header(packet, flow.payload_type, n == 0, seq, timestamp, flow.ssrc);
+            let payload: &mut [u8; PAYLOAD_BYTES] = (&mut packet[HEADER_BYTES..PACKET_BYTES])
                 .try_into()
                 .expect("a packet is a header and a payload");
             match self.sink.encoding {
@@ -291,6 +357,10 @@ impl<'a> Generator<'a> {
                     stamp.write(encoding, payload);
                 }
                 None => *payload = self.tones[index],
+            }
+            if let Some(seal) = &mut flow.seal {
+                seal.protect_rtp(packet, PACKET_BYTES)
+                    .context("protecting a packet of the generator")?;
             }
         }
         if self.spec.rtcp && phase == REPEAT_PACKETS / 2 {
@@ -306,7 +376,7 @@ impl<'a> Generator<'a> {
     fn receive_all(&mut self) -> anyhow::Result<usize> {
         let mut count = 0;
         for (index, socket) in self.sides.rtp.iter_mut().enumerate() {
-            count += socket.receive(|datagram| self.sink.take(index as u16, &datagram))?;
+            count += socket.receive(|mut datagram| self.sink.take(index as u16, &mut datagram))?;
         }
         self.turns = self.turns.wrapping_add(1);
         if self.turns.is_multiple_of(RTCP_TURNS) {
@@ -340,12 +410,24 @@ impl<'a> Generator<'a> {
         report.delivered = self.sink.delivered;
         report.refused = self.refused;
         report.delay_us = Quantiles::of(&self.sink.delay);
+        report.gap_late_us = Quantiles::of(&self.sink.gap_late);
         report.lateness_us = Quantiles::of(&self.lateness);
         if self.spec.payload == Payload::Tone {
             for (index, flow) in self.sink.rx.iter().enumerate() {
                 // Flow 2n is said by A and heard by B.
-                let decode = tone::decoder(self.spec.codecs[1 - index % 2]);
-                let samples: Vec<i16> = flow.heard.iter().map(|byte| decode(*byte)).collect();
+                let codec = self.spec.codecs[1 - index % 2];
+                let samples = match codec {
+                    Codec::Opus => {
+                        let from = std::iter::once(&0).chain(&flow.ends);
+                        let packets = from.zip(&flow.ends).map(|(from, to)| &flow.heard[*from..*to]);
+                        // What is no Opus is no tone either.
+                        tone::opus_samples(packets).unwrap_or_default()
+                    }
+                    Codec::Pcmu | Codec::Pcma => {
+                        let decode = tone::decoder(codec);
+                        flow.heard.iter().map(|byte| decode(*byte)).collect()
+                    }
+                };
                 match tone::judge(&samples, index as u32) {
                     Heard::Partner => report.tones_right += 1,
                     Heard::Other => report.tones_wrong += 1,
@@ -360,7 +442,7 @@ impl<'a> Generator<'a> {
 impl Sink {
     /// Judges one datagram that came to a side's socket.
     #[inline]
-    fn take(&mut self, socket_index: u16, datagram: &Received<'_>) {
+    fn take(&mut self, socket_index: u16, datagram: &mut Received<'_>) {
         let expected = match &self.flow_by_port {
             Some(flows) => flows[usize::from(datagram.from_port)],
             None => self.stamped_flow(socket_index, datagram.bytes),
@@ -369,12 +451,24 @@ impl Sink {
             self.report.unknown_source += 1;
             return;
         };
-        let Some(header) = read_header(datagram.bytes).filter(|_| socket_index == socket_expected) else {
+        let mut length = datagram.bytes.len();
+        if let Some(open) = &mut self.rx[usize::from(expected)].open {
+            // RTCP that is muxed is not looked at.
+            match open.unprotect_rtp(self.began, datagram.bytes) {
+                Ok(clear) => length = clear,
+                Err(_) => {
+                    self.report.unauthentic += 1;
+                    return;
+                }
+            }
+        }
+        let Some(header) = read_header(&datagram.bytes[..length]).filter(|_| socket_index == socket_expected)
+        else {
             self.report.foreign += 1;
             return;
         };
         self.arrived += 1;
-        let payload = &datagram.bytes[header.payload_at..];
+        let payload = &datagram.bytes[header.payload_at..length];
         if self.events && header.payload_type == EVENT_PAYLOAD_TYPE {
             self.take_event(expected, payload, datagram.at_ns);
             return;
@@ -425,9 +519,23 @@ impl Sink {
     }
 
     fn take_tone(&mut self, expected: u16, payload: &[u8], at_ns: u64) {
-        let heard = &mut self.rx[usize::from(expected)].heard;
+        let flow = &mut self.rx[usize::from(expected)];
+        let before = std::mem::replace(&mut flow.last_ns, at_ns);
+        let heard = &mut flow.heard;
         if self.window.contains(&at_ns) {
             self.delivered += 1;
+            if self.window.contains(&before) {
+                self.gap_late
+                    .saturating_record(at_ns.saturating_sub(before + FRAME_NS));
+            }
+            if self.codecs[1 - usize::from(expected) % 2] == Codec::Opus {
+                // Whole packets only; half a second of them.
+                if flow.ends.len() < HEARD_BYTES / PAYLOAD_BYTES {
+                    heard.extend_from_slice(payload);
+                    flow.ends.push(heard.len());
+                }
+                return;
+            }
             let room = HEARD_BYTES - heard.len().min(HEARD_BYTES);
             heard.extend_from_slice(&payload[..payload.len().min(room)]);
         }
@@ -459,7 +567,7 @@ fn event_payload(flow_index: usize, phase: u32) -> [u8; 4] {
 /// A sender report without report blocks (RFC 3550 §6.4.1) and an empty SDES CNAME chunk after it (§6.1 wants both).
 const SENDER_REPORT_BYTES: usize = 28 + 16;
 
-fn write_sender_report(packet: &mut [u8; PACKET_BYTES], ssrc: u32, timestamp: u32, sent: u32) {
+fn write_sender_report(packet: &mut [u8; SLOT_BYTES], ssrc: u32, timestamp: u32, sent: u32) {
     packet[..4].copy_from_slice(&[0x80, 200, 0, 6]);
     packet[4..8].copy_from_slice(&ssrc.to_be_bytes());
     // NTP era 0 begins 2 208 988 800 s before the Unix epoch.

@@ -55,6 +55,7 @@ impl Sides {
             .map(|index| Call {
                 a: self.address(index, 1),
                 b: self.address(index, 0),
+                srtp: None,
             })
             .collect()
     }

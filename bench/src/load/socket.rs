@@ -11,7 +11,7 @@ use nix::sys::socket::{
     recvmmsg, sendmmsg, setsockopt, socket, sockopt,
 };
 
-use super::stamp::PACKET_BYTES;
+use super::stamp::SLOT_BYTES;
 
 /// Datagrams per system call.
 pub(super) const BATCH: usize = 32;
@@ -33,7 +33,7 @@ pub(super) struct Socket {
 #[derive(Debug)]
 struct TxBatch {
     headers: MultiHeaders<SockaddrIn>,
-    packets: Box<[[u8; PACKET_BYTES]; BATCH]>,
+    packets: Box<[[u8; SLOT_BYTES]; BATCH]>,
     lengths: [usize; BATCH],
     addresses: [Option<SockaddrIn>; BATCH],
     count: usize,
@@ -43,7 +43,7 @@ struct TxBatch {
 #[derive(Debug)]
 pub(super) struct Received<'a> {
     /// The datagram's bytes (at most 256 are kept).
-    pub bytes: &'a [u8],
+    pub bytes: &'a mut [u8],
     /// UDP port it came from.
     pub from_port: u16,
     /// Kernel's arrival time (`SO_TIMESTAMPNS`), nanoseconds since the epoch; 0 if the kernel gave none.
@@ -75,7 +75,7 @@ impl Socket {
             address,
             tx: TxBatch {
                 headers: MultiHeaders::preallocate(BATCH, None),
-                packets: Box::new([[0; PACKET_BYTES]; BATCH]),
+                packets: Box::new([[0; SLOT_BYTES]; BATCH]),
                 lengths: [0; BATCH],
                 addresses: [None; BATCH],
                 count: 0,
@@ -93,7 +93,7 @@ impl Socket {
 
     /// The next free packet of the batch; send with [`Socket::flush`] when [`Socket::is_full`].
     #[inline]
-    pub(super) fn stage(&mut self, to: SockaddrIn, length: usize) -> &mut [u8; PACKET_BYTES] {
+    pub(super) fn stage(&mut self, to: SockaddrIn, length: usize) -> &mut [u8; SLOT_BYTES] {
         let slot = self.tx.count;
         self.tx.count += 1;
         self.tx.addresses[slot] = Some(to);
@@ -148,7 +148,9 @@ impl Socket {
             Err(errno) => return Err(errno).with_context(|| format!("receive on {}", self.address)),
         };
         let mut count = 0;
-        for message in messages {
+        // What the messages say of lengths and senders is taken out before their bytes are handed on to be written to.
+        let mut told = [(0_usize, 0_u16, 0_u64); BATCH];
+        for (message, told) in messages.zip(&mut told) {
             count += 1;
             let at_ns = match message.cmsgs().ok().and_then(|mut all| all.next()) {
                 Some(ControlMessageOwned::ScmTimestampns(at)) => {
@@ -157,13 +159,14 @@ impl Socket {
                 _ => 0,
             };
             let from_port = message.address.map_or(0, |from| from.port());
-            if let Some(bytes) = message.iovs().next() {
-                sink(Received {
-                    bytes,
-                    from_port,
-                    at_ns,
-                });
-            }
+            *told = (message.bytes, from_port, at_ns);
+        }
+        for (buffer, (length, from_port, at_ns)) in self.rx.iter_mut().zip(told).take(count) {
+            sink(Received {
+                bytes: &mut buffer[..length.min(RX_BYTES)],
+                from_port,
+                at_ns,
+            });
         }
         Ok(count)
     }

@@ -11,6 +11,10 @@ pub const PAYLOAD_BYTES: usize = 160;
 pub const HEADER_BYTES: usize = 12;
 /// Bytes of a whole generated datagram.
 pub const PACKET_BYTES: usize = HEADER_BYTES + PAYLOAD_BYTES;
+/// What SRTP adds to it.
+pub const TRAILER_BYTES: usize = 10;
+/// Room for a packet of any kind.
+pub const SLOT_BYTES: usize = PACKET_BYTES + TRAILER_BYTES;
 
 const MAGIC: u32 = 0x5254_5042;
 const STAMP_BYTES: usize = 20;

@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 
 use super::process::ServerProcess;
 use super::{Churn, IN_FLIGHT, Media, Server};
-use crate::load::{Call, Sides};
+use crate::load::{Call, Sides, SrtpKeys};
 use crate::machine::{Observed, SERVER_CORE};
 
 /// Where and how `mediad` is started.
@@ -182,7 +182,7 @@ impl Server for Mediad {
             let apply = |id| api::command::Kind::Apply(session(id, media, sides));
             control
                 .converse(ids, apply, |id, result| {
-                    calls[(id - first_id) as usize] = Some(applied(id, result)?);
+                    calls[(id - first_id) as usize] = Some(applied(id, media, result)?);
                     Ok(None)
                 })
                 .await
@@ -213,7 +213,7 @@ impl Server for Mediad {
                         return Ok(None);
                     }
                     // Both ports must really be there.
-                    applied(id, result).map(|_| Some(deletion(id)))
+                    applied(id, Media::Relay, result).map(|_| Some(deletion(id)))
                 })
                 .await?;
             Ok(Churn {
@@ -350,6 +350,17 @@ fn session(id: u32, media: Media, sides: &Sides) -> api::ApplyRequest {
                 ip: remote.ip().to_string(),
                 port: u32::from(remote.port()),
             }),
+            security: media.key(id).filter(|_| side == 1).map(|key| {
+                api::udp_transport::Security::Sdes(api::SdesSecurity {
+                    suites: vec![api::SrtpSuite::AesCm128HmacSha180.into()],
+                    remote: Some(api::SdesKey {
+                        suite: api::SrtpSuite::AesCm128HmacSha180.into(),
+                        key_salt: key.to_vec(),
+                        tag: 1,
+                    }),
+                    ..api::SdesSecurity::default()
+                })
+            }),
             ..api::UdpTransport::default()
         };
         let transport = api::Transport {
@@ -399,7 +410,9 @@ fn formats(media: Media, side: usize) -> Vec<api::PayloadFormat> {
             channels: 2,
             ..format(96, api::Codec::Opus)
         }],
-        (Media::Relay | Media::PcmuPcma | Media::PcmuOpus, _) => vec![format(0, api::Codec::Pcmu)],
+        (Media::Relay | Media::PcmuPcma | Media::PcmuOpus | Media::RelaySrtp, _) => {
+            vec![format(0, api::Codec::Pcmu)]
+        }
     }
 }
 
@@ -418,7 +431,7 @@ fn refused(id: u32, result: &api::command_reply::Result) -> anyhow::Result<()> {
 }
 
 /// The addresses the legs send to.
-fn applied(id: u32, result: api::command_reply::Result) -> anyhow::Result<Call> {
+fn applied(id: u32, media: Media, result: api::command_reply::Result) -> anyhow::Result<Call> {
     refused(id, &result)?;
     let api::command_reply::Result::Apply(reply) = result else {
         anyhow::bail!("session {id}: not a reply to Apply")
@@ -434,8 +447,24 @@ fn applied(id: u32, result: api::command_reply::Result) -> anyhow::Result<Call> 
             u16::try_from(address.port).context("not a port")?,
         ))
     };
+    let srtp = match media.key(id) {
+        None => None,
+        Some(to_server) => {
+            let told = reply
+                .transports
+                .iter()
+                .flat_map(|transport| &transport.local_sdes)
+                .next();
+            let told = told.context("no SRTP key for leg B")?;
+            Some(SrtpKeys {
+                to_server,
+                from_server: told.key_salt[..].try_into().context("not a key of this suite")?,
+            })
+        }
+    };
     Ok(Call {
         a: local("a")?,
         b: local("b")?,
+        srtp,
     })
 }

@@ -25,16 +25,26 @@ pub enum Media {
     PcmuPcma,
     /// PCMU on leg A, Opus on leg B.
     PcmuOpus,
+    /// PCMU on both legs, SRTP (AES_CM_128_HMAC_SHA1_80) on leg B.
+    RelaySrtp,
 }
 
 impl Media {
-    /// What each side sends; Opus frames are not generated yet, so such calls can be set up but not driven.
+    /// What each side sends.
     #[must_use]
     pub fn codecs(self) -> [Codec; 2] {
         match self {
-            Media::Relay | Media::RelayEvents | Media::PcmuOpus => [Codec::Pcmu, Codec::Pcmu],
+            Media::Relay | Media::RelayEvents | Media::RelaySrtp => [Codec::Pcmu, Codec::Pcmu],
             Media::PcmuPcma => [Codec::Pcmu, Codec::Pcma],
+            Media::PcmuOpus => [Codec::Pcmu, Codec::Opus],
         }
+    }
+
+    /// Leg B's own SRTP key and salt in the call numbered `id`, if it has one.
+    #[must_use]
+    pub fn key(self, id: u32) -> Option<[u8; 30]> {
+        let byte = |at: usize| (id >> (8 * (at % 4))) as u8 ^ at as u8;
+        (self == Media::RelaySrtp).then(|| std::array::from_fn(byte))
     }
 }
 

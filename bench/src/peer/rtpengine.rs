@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 
 use super::bencode::Value;
 use super::ng::{Dialogue, NgClient};
 use super::process::ServerProcess;
 use super::{Churn, IN_FLIGHT, Media, Server};
-use crate::load::{Call, Sides};
+use crate::load::{Call, Sides, SrtpKeys};
 use crate::machine::Observed;
 
 /// Where and how rtpengine is started.
@@ -105,6 +107,13 @@ impl Server for Rtpengine {
                 Ok(Call {
                     a: call.a.context("no address for leg A")?,
                     b: call.b.context("no address for leg B")?,
+                    srtp: match media.key(call.id) {
+                        None => None,
+                        Some(to_server) => Some(SrtpKeys {
+                            to_server,
+                            from_server: call.crypto.as_ref().context("no SRTP key for leg B")?.key,
+                        }),
+                    },
                 })
             })
             .collect()
@@ -135,6 +144,14 @@ struct CallDialogue {
     step: Step,
     a: Option<SocketAddrV4>,
     b: Option<SocketAddrV4>,
+    /// The key it sends to leg B with.
+    crypto: Option<Crypto>,
+}
+
+/// A crypto attribute (RFC 4568 §9.1).
+struct Crypto {
+    tag: u32,
+    key: [u8; 30],
 }
 
 enum Step {
@@ -155,6 +172,7 @@ impl CallDialogue {
             step: Step::Start,
             a: None,
             b: None,
+            crypto: None,
         }
     }
 
@@ -164,7 +182,7 @@ impl CallDialogue {
             ("call-id", Value::text(call_id(self.id))),
             ("from-tag", Value::text("a")),
             ("received-from", Value::texts(&["IP4", "127.0.0.1"])),
-            ("sdp", Value::text(sdp(self.addresses[0], PCMU, self.media))),
+            ("sdp", Value::text(sdp(self.addresses[0], PCMU, self.media, None))),
         ];
         let convert = |to: &str| {
             Value::dictionary([
@@ -175,14 +193,19 @@ impl CallDialogue {
         match self.media {
             Media::Relay | Media::RelayEvents => {}
             Media::PcmuPcma => pairs.push(("codec", convert("PCMA"))),
-            Media::PcmuOpus => pairs.push(("codec", convert("opus"))),
+            Media::PcmuOpus => pairs.push(("codec", convert(OPUS_CODER))),
+            Media::RelaySrtp => pairs.extend([
+                ("transport-protocol", Value::text("RTP/SAVP")),
+                ("DTLS", Value::text("off")),
+                ("ICE", Value::text("remove")),
+            ]),
         }
         Value::dictionary(pairs)
     }
 
     fn answer(&self) -> Value {
         let format = match self.media {
-            Media::Relay | Media::RelayEvents => PCMU,
+            Media::Relay | Media::RelayEvents | Media::RelaySrtp => PCMU,
             Media::PcmuPcma => PCMA,
             Media::PcmuOpus => OPUS,
         };
@@ -192,9 +215,45 @@ impl CallDialogue {
             ("from-tag", Value::text("a")),
             ("to-tag", Value::text("b")),
             ("received-from", Value::texts(&["IP4", "127.0.0.1"])),
-            ("sdp", Value::text(sdp(self.addresses[1], format, self.media))),
+            (
+                "sdp",
+                Value::text(sdp(
+                    self.addresses[1],
+                    format,
+                    self.media,
+                    self.accepted().as_deref(),
+                )),
+            ),
         ])
     }
+}
+
+impl CallDialogue {
+    /// The crypto attribute that answers the one offered.
+    fn accepted(&self) -> Option<String> {
+        let (crypto, key) = (self.crypto.as_ref()?, self.media.key(self.id)?);
+        Some(format!(
+            "a=crypto:{} {CM_80} inline:{}\r\n",
+            crypto.tag,
+            BASE64.encode(key)
+        ))
+    }
+}
+
+/// The suite that is measured.
+const CM_80: &str = "AES_CM_128_HMAC_SHA1_80";
+
+/// The attribute that offers it.
+fn offered_crypto(sdp: &[u8]) -> Option<Crypto> {
+    let text = std::str::from_utf8(sdp).ok()?;
+    text.lines().find_map(|line| {
+        let mut words = line.strip_prefix("a=crypto:")?.split_whitespace();
+        let tag = words.next()?.parse().ok()?;
+        words.next().filter(|suite| *suite == CM_80)?;
+        let inline = words.next()?.strip_prefix("inline:")?.split('|').next()?;
+        let key = BASE64.decode(inline).ok()?.try_into().ok()?;
+        Some(Crypto { tag, key })
+    })
 }
 
 impl Dialogue for CallDialogue {
@@ -215,6 +274,7 @@ impl Dialogue for CallDialogue {
             Step::Offered => {
                 // The SDP towards B carries the address B sends to.
                 self.b = Some(address()?);
+                self.crypto = reply.and_then(|reply| offered_crypto(reply.bytes_at("sdp")?));
                 self.step = Step::Answered;
                 Ok(Some(self.answer()))
             }
@@ -264,17 +324,21 @@ type Format = (&'static str, &'static str);
 const PCMU: Format = ("0", "PCMU/8000");
 const PCMA: Format = ("8", "PCMA/8000");
 const OPUS: Format = ("96", "opus/48000/2");
+/// The coder asked for: mono at 24 kbit/s, as ours.
+const OPUS_CODER: &str = "opus/48000/1/24000";
 
-fn sdp(address: SocketAddrV4, (payload_type, rtpmap): Format, media: Media) -> String {
+fn sdp(address: SocketAddrV4, (payload_type, rtpmap): Format, media: Media, crypto: Option<&str>) -> String {
     let (more, events) = match media {
         Media::RelayEvents => (" 101", "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n"),
-        Media::Relay | Media::PcmuPcma | Media::PcmuOpus => ("", ""),
+        Media::Relay | Media::PcmuPcma | Media::PcmuOpus | Media::RelaySrtp => ("", ""),
     };
     format!(
-        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP {payload_type}{more}\r\n\
-         a=rtpmap:{payload_type} {rtpmap}\r\n{events}a=ptime:20\r\na=sendrecv\r\n",
+        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} {profile} {payload_type}{more}\r\n\
+         a=rtpmap:{payload_type} {rtpmap}\r\n{events}{crypto}a=ptime:20\r\na=sendrecv\r\n",
         ip = address.ip(),
         port = address.port(),
+        profile = if crypto.is_some() { "RTP/SAVP" } else { "RTP/AVP" },
+        crypto = crypto.unwrap_or_default(),
     )
 }
 
@@ -303,7 +367,7 @@ mod tests {
     fn the_media_address_is_found_or_the_sdp_refused() {
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4000);
         assert_eq!(
-            media_address(sdp(address, PCMU, Media::Relay).as_bytes()),
+            media_address(sdp(address, PCMU, Media::Relay, None).as_bytes()),
             Some(address)
         );
         assert_eq!(media_address(b"v=0\r\nm=audio 4000 RTP/AVP 0\r\n"), None);

@@ -57,7 +57,7 @@ fn fits(lab: &mut Lab, which: Which, calls: u32, quick: bool) -> anyhow::Result<
 }
 
 /// The largest count that fits, to within the factor `step`; 0 when not even a tenth of `start` does.
-fn search(
+pub(super) fn search(
     last: Option<u32>,
     start: u32,
     step: f64,

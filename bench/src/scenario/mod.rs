@@ -4,6 +4,7 @@ mod capacity;
 pub mod mix;
 pub mod relay;
 pub mod sip;
+pub mod transcode;
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
@@ -240,15 +241,23 @@ impl Lab {
     /// # Errors
     /// A leg heard something else or nothing.
     pub fn check_audio(&mut self, which: Which, media: Media) -> anyhow::Result<()> {
+        self.check_audio_of(which, media, CHECK_CALLS)
+    }
+
+    /// As [`check_audio`](Self::check_audio), with fewer calls or more.
+    ///
+    /// # Errors
+    /// A leg heard something else or nothing.
+    pub fn check_audio_of(&mut self, which: Which, media: Media, calls: u32) -> anyhow::Result<()> {
         let spec = LoadSpec {
             payload: load::Payload::Tone,
             ..LoadSpec::new(Vec::new())
         };
-        let report = self.measure("audio", which, media, CHECK_CALLS, &spec)?;
+        let report = self.measure("audio", which, media, calls, &spec)?;
         anyhow::ensure!(
-            report.tones_right == 2 * CHECK_CALLS as usize && report.foreign + report.unknown_source == 0,
+            report.tones_right == 2 * calls as usize && report.foreign + report.unknown_source == 0,
             "{which:?}, {media:?}: of {} legs {} heard their partner, {} something else, {} nothing; {} strange packets",
-            2 * CHECK_CALLS,
+            2 * calls,
             report.tones_right,
             report.tones_wrong,
             report.tones_silent,
