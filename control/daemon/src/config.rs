@@ -526,6 +526,7 @@ mod tests {
         told.tls.certificates = Vec::new();
         assert!(told.media_client.tls.is_some() && told.signalling.advertise.is_some());
         (told.accounts, told.queues, told.media.hosts) = Default::default();
+        (told.trunks, told.dialplan) = Default::default();
         (told.media_client.tls, told.signalling.advertise) = (None, None);
         assert_eq!(told, Config::default());
     }
