@@ -28,6 +28,9 @@ const RIGHT: Placing = Placing {
 const WAY: Duration = Duration::from_millis(30);
 const FRAME: Duration = Duration::from_millis(20);
 
+/// A packet under way: when it arrives, its place in the stream, its payload.
+type Sent = (Duration, (u64, u64, u32), Vec<u8>);
+
 /// A recording, its file, and the time.
 struct Desk {
     start: Instant,
@@ -320,7 +323,7 @@ fn losses_and_disorder_move_nothing() {
     let mut desk = Desk::wav_stereo();
     let mut party = Party::new(LEFT, 0.0);
     let mut chance = Chance(8);
-    let mut on_the_way: Vec<(Duration, (u64, u64, u32), Vec<u8>)> = Vec::new();
+    let mut on_the_way: Vec<Sent> = Vec::new();
     let mut lost = 0;
     for _ in 0..3_000 {
         let (from, place, payload) = party.next();
@@ -516,7 +519,7 @@ fn a_click_is_in_its_place_at_every_rate() {
             if count == 50 {
                 // Two ms of a burst.
                 for (n, sample) in pcm[..hz as usize / 500].iter_mut().enumerate() {
-                    *sample = if n * 1_000 / hz as usize % 2 == 0 {
+                    *sample = if (n * 1_000 / hz as usize).is_multiple_of(2) {
                         12_000
                     } else {
                         -12_000
@@ -720,7 +723,7 @@ proptest! {
     fn whatever_happens_the_time_is_kept(mishaps in proptest::collection::vec((10_u64..150, mishap()), 0..12)) {
         let mut desk = Desk::wav_stereo();
         let mut party = Party::new(LEFT, 0.0);
-        let mut packets: Vec<(Duration, (u64, u64, u32), Vec<u8>)> = Vec::new();
+        let mut packets: Vec<Sent> = Vec::new();
         let mut pauses = Vec::new();
         for (after, mishap) in mishaps {
             let mut delay = Duration::ZERO;

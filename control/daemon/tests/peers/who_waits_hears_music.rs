@@ -48,7 +48,8 @@ fn until_an_agent_answers() {
     caller.assert_done();
     agent.assert_done();
     assert_eq!(caller.received("INVITE"), 0);
-    (voice.end(), agent_voice.end());
+    voice.end();
+    agent_voice.end();
     let call = site.only_call();
     assert_eq!(
         (&call["answered_by"], &call["status"]),

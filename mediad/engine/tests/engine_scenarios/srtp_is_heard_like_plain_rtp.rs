@@ -99,7 +99,7 @@ fn until_the_key_is_known_nothing_goes_and_nothing_comes() {
     let mut world = World::new();
     let mut graph = Graph::call();
     let mut b = Cipher::new(graph.party("b"), suite);
-    let known = std::mem::replace(&mut graph.party("b").sdes, Some(sdes(suite, None)));
+    let known = graph.party("b").sdes.replace(sdes(suite, None));
     let sending = graph.party("b").sending.take();
     world.commit(SESSION, &graph);
     let (mut from_a, mut from_b) = (Speaker::new(0xA), Speaker::new(0xB));
