@@ -30,32 +30,121 @@ pub enum FileError {
     },
 }
 
+/// Converts a mono recording piece by piece; the output has its duration, without delay.
+pub struct Converter {
+    /// Unset where the two rates are one.
+    fft: Option<Fft<f32>>,
+    from_hz: u64,
+    to_hz: u64,
+    /// Waits until there is enough for a step.
+    input: Vec<f32>,
+    output: Vec<f32>,
+    /// Samples still to come out that only the filter's delay makes.
+    delay: usize,
+    taken: u64,
+    given: u64,
+}
+
+impl Converter {
+    /// A converter from one rate to another.
+    ///
+    /// # Errors
+    /// [`FileError`] for rates that make no sense.
+    pub fn new(from_hz: u32, to_hz: u32) -> Result<Self, FileError> {
+        if let Some(&hz) = [from_hz, to_hz].iter().find(|hz| !RATES_HZ.contains(hz)) {
+            return Err(FileError::SampleRate { hz });
+        }
+        let failed = |reason: String| FileError::Conversion {
+            from_hz,
+            to_hz,
+            reason,
+        };
+        let made = (from_hz != to_hz)
+            .then(|| Fft::<f32>::new(from_hz as usize, to_hz as usize, CHUNK, 1, FixedSync::Both));
+        let fft = made.transpose().map_err(|error| failed(error.to_string()))?;
+        Ok(Self {
+            delay: fft.as_ref().map_or(0, |fft| fft.output_delay()),
+            output: vec![0.0; fft.as_ref().map_or(0, |fft| fft.output_frames_max())],
+            fft,
+            from_hz: from_hz.into(),
+            to_hz: to_hz.into(),
+            input: Vec::new(),
+            taken: 0,
+            given: 0,
+        })
+    }
+
+    /// Takes the next samples in and adds to `out` what comes of them.
+    pub fn push(&mut self, pcm: &[i16], out: &mut Vec<i16>) {
+        self.taken += pcm.len() as u64;
+        let Some(fft) = &mut self.fft else {
+            out.extend_from_slice(pcm);
+            return;
+        };
+        self.input.extend(pcm.iter().map(|&sample| f32::from(sample)));
+        let step = fft.input_frames_next();
+        let whole = self.input.len() / step * step;
+        for piece in self.input[..whole].chunks_exact(step) {
+            let input = InterleavedSlice::new(piece, 1, step).expect("one channel of a step");
+            let room = self.output.len();
+            let mut output = InterleavedSlice::new_mut(&mut self.output, 1, room).expect("one channel");
+            let (_, written) = fft
+                .process_into_buffer(&input, &mut output, None)
+                .expect("a step in, and room for the most that comes out");
+            let skipped = self.delay.min(written);
+            self.delay -= skipped;
+            // `as` saturates.
+            out.extend(
+                self.output[skipped..written]
+                    .iter()
+                    .map(|sample| sample.round() as i16),
+            );
+            self.given += (written - skipped) as u64;
+        }
+        self.input.drain(..whole);
+    }
+
+    /// There is no more: adds the rest to `out` and is as new.
+    pub fn finish(&mut self, out: &mut Vec<i16>) {
+        if self.fft.is_some() {
+            let (taken, wanted) = (self.taken, (self.taken * self.to_hz).div_ceil(self.from_hz));
+            while self.given < wanted {
+                self.push(&[0; CHUNK], out);
+            }
+            let beyond = usize::try_from(self.given - wanted).unwrap_or(usize::MAX);
+            out.truncate(out.len().saturating_sub(beyond));
+            debug_assert!(self.taken >= taken);
+        }
+        self.reset();
+    }
+
+    /// Forgets what was heard.
+    pub fn reset(&mut self) {
+        if let Some(fft) = &mut self.fft {
+            fft.reset();
+            self.delay = fft.output_delay();
+        }
+        self.input.clear();
+        (self.taken, self.given) = (0, 0);
+    }
+}
+
+impl std::fmt::Debug for Converter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Converter({} Hz to {} Hz)", self.from_hz, self.to_hz)
+    }
+}
+
 /// Converts a whole mono recording; the output has its duration, without delay.
 ///
 /// # Errors
 /// [`FileError`] for rates that make no sense; the samples themselves are never a reason.
 pub fn convert(pcm: &[i16], from_hz: u32, to_hz: u32) -> Result<Vec<i16>, FileError> {
-    if let Some(&hz) = [from_hz, to_hz].iter().find(|hz| !RATES_HZ.contains(hz)) {
-        return Err(FileError::SampleRate { hz });
-    }
-    if from_hz == to_hz || pcm.is_empty() {
-        return Ok(pcm.to_vec());
-    }
-    let failed = |reason: String| FileError::Conversion {
-        from_hz,
-        to_hz,
-        reason,
-    };
-    let mut converter = Fft::<f32>::new(from_hz as usize, to_hz as usize, CHUNK, 1, FixedSync::Both)
-        .map_err(|error| failed(error.to_string()))?;
-    let input: Vec<f32> = pcm.iter().map(|&sample| f32::from(sample)).collect();
-    let adapter = InterleavedSlice::new(&input, 1, input.len()).map_err(|error| failed(error.to_string()))?;
-    let output = converter
-        .process_all(&adapter, input.len(), None)
-        .map_err(|error| failed(error.to_string()))?
-        .take_data();
-    // `as` saturates.
-    Ok(output.into_iter().map(|sample| sample.round() as i16).collect())
+    let mut converter = Converter::new(from_hz, to_hz)?;
+    let mut out = Vec::new();
+    converter.push(pcm, &mut out);
+    converter.finish(&mut out);
+    Ok(out)
 }
 
 #[cfg(test)]

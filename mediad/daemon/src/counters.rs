@@ -43,6 +43,7 @@ pub(crate) struct Figures {
     pub(crate) cpu_ns: u64,
     pub(crate) events_lost: u64,
     pub(crate) register_failures: u64,
+    pub(crate) late_prompt_ticks: u64,
     pub(crate) tick_lateness: Lateness,
     pub(crate) deadline_lateness: Lateness,
 }
@@ -117,7 +118,7 @@ impl From<&Histogram> for Lateness {
 /// The published side of [`Figures`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    scalars: [AtomicU64; 11],
+    scalars: [AtomicU64; 12],
     drops: [AtomicU64; DropReason::COUNT],
     tx_drops: [AtomicU64; TX_DROP_REASONS.len()],
     wakes: [AtomicU64; WAKE_REASONS.len()],
@@ -146,6 +147,7 @@ impl Counters {
             figures.cpu_ns,
             figures.events_lost,
             figures.register_failures,
+            figures.late_prompt_ticks,
         ];
         store(&self.scalars, &scalars);
         store(&self.drops, &figures.drops);
@@ -174,6 +176,7 @@ impl Counters {
             cpu_ns,
             events_lost,
             register_failures,
+            late_prompt_ticks,
         ] = load(&self.scalars);
         Figures {
             rx_packets,
@@ -190,6 +193,7 @@ impl Counters {
             cpu_ns,
             events_lost,
             register_failures,
+            late_prompt_ticks,
             tick_lateness: self.tick.read(),
             deadline_lateness: self.deadline.read(),
         }
@@ -270,6 +274,7 @@ mod tests {
         let mut figures = Figures {
             rx_packets: 1,
             register_failures: 11,
+            late_prompt_ticks: 12,
             sockets: 8,
             ..Figures::default()
         };

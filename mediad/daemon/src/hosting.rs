@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -22,7 +21,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     doorbell::Doorbell,
-    limits, prompts,
+    limits,
+    prompts::Prompts,
     recordings::{Opened, Recordings},
     requests::{Answer, HostLine, Request, refused},
     seats::Seats,
@@ -42,7 +42,7 @@ pub(crate) struct Hosting {
     /// RTP ports on which packets of an earlier life arrived, until when they are left alone.
     noisy: HashSet<SocketAddr>,
     noisy_until: Instant,
-    prompts: PathBuf,
+    prompts: Prompts,
     seats: Arc<Seats>,
     recordings: Recordings,
     pending: BTreeMap<ReplyToken, Pending>,
@@ -63,8 +63,7 @@ pub(crate) struct Parts {
     pub(crate) latest: watch::Sender<u64>,
     pub(crate) noisy: HashSet<SocketAddr>,
     pub(crate) quarantine: Duration,
-    /// Where prompts are; empty: nowhere.
-    pub(crate) prompts: PathBuf,
+    pub(crate) prompts: Prompts,
     /// Programs at taps.
     pub(crate) seats: Arc<Seats>,
     pub(crate) recordings: Recordings,
@@ -359,10 +358,7 @@ impl Hosting {
     fn apply(&mut self, now: Now, request: &pb::ApplyRequest) -> Result<pb::ApplyReply, Refusal> {
         let patch = api::apply(request)?;
         let mut prepared = self.host.prepare(now, patch)?;
-        let prompts = &self.prompts;
-        let loaded = self
-            .host
-            .load_prompts(&mut prepared, |name, known| prompts::load(prompts, name, known));
+        let loaded = self.host.load_prompts(&mut prepared, &mut self.prompts);
         let mut opened: Vec<Opened> = Vec::new();
         let recordings = &self.recordings;
         let ready = loaded.and_then(|()| {

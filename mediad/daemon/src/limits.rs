@@ -119,5 +119,15 @@ pub(crate) const FETCH_BYTES: usize = 64 << 10;
 /// See [`FETCH_BYTES`].
 pub(crate) const FETCH_PARTS_AHEAD: usize = 4;
 
-/// Bytes of a prompt's file. Larger: the upload, or the Apply, is refused.
+/// Bytes of a prompt's file. Larger: the upload is refused.
 pub(crate) const PROMPT_BYTES_MAX: u64 = 128 << 20;
+
+/// Prompts up to this length are decoded once and kept; longer ones are read while they play.
+pub(crate) const PROMPT_WHOLE_MS_MAX: u64 = 20_000;
+/// Bytes of prompts that are kept decoded. Those not used for longest go first, those that play never: if nothing can go,
+/// the next one is read while it plays.
+pub(crate) const PROMPT_CACHE_BYTES_MAX: usize = 128 << 20;
+/// Files whose head is remembered. The one not asked for longest is forgotten.
+pub(crate) const PROMPTS_KNOWN_MAX: usize = 10_000;
+/// Files that are read while they play, at once. More: the Apply is refused.
+pub(crate) const STREAMS_MAX: usize = 1_000;

@@ -293,6 +293,13 @@ fn rounds(page: &mut Page, workers: &[Figures]) {
         workers,
         |f| f.register_failures,
     );
+    page.per_worker(
+        "mediad_late_prompt_ticks_total",
+        "counter",
+        "Ticks of 20 ms in which a player was silent because its file had not been read in time.",
+        workers,
+        |f| f.late_prompt_ticks,
+    );
     let tick = "How much later than its tick a worker woke.";
     page.histogram("mediad_tick_lateness_seconds", tick, workers, |f| {
         &f.tick_lateness

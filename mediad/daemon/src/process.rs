@@ -33,6 +33,7 @@ use crate::{
     limits, liveness,
     management::{self, Pages},
     notify::Notifier,
+    prompts::{Prompts, Reading},
     recordings::{Recordings, Threads},
     reload::{self, Reloader, Reloads, Source},
     requests::{HostLine, Request},
@@ -267,6 +268,7 @@ fn start_hosting(
             "these ports rest first: packets of an earlier life arrive there, or somebody has them"
         );
     }
+    let reading = Reading::start().map_err(|error| format!("prompt thread: {error}"))?;
     let parts = Parts {
         host: host.map_err(|error| error.to_string())?,
         team: Team::new(handles, config.io.sockets_max),
@@ -275,7 +277,7 @@ fn start_hosting(
         latest: wired.latest,
         noisy,
         quarantine: Duration::from_millis(config.media.quarantine_ms),
-        prompts: config.media.prompts.clone(),
+        prompts: Prompts::new(config.media.prompts.clone(), reading),
         seats: wired.seats,
         recordings: wired.recordings,
     };

@@ -354,6 +354,7 @@ impl Worker {
         figures.sockets = self.net.socket_count() as u64;
         figures.events_lost = self.events_lost + self.turn.engine.lost_events();
         figures.register_failures = self.register_failures;
+        figures.late_prompt_ticks = self.turn.engine.totals().late_prompt_ticks;
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
         figures.cpu_ns = cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64;
         self.shared.counters.publish(&figures);

@@ -214,6 +214,8 @@ fn main() {
         repeat: Some(1),
         gain_db: 0.0,
         paused: false,
+        barge_in: None,
+        shared_group: None,
     });
     for _ in 0..2 {
         measure(

@@ -74,6 +74,30 @@ pub enum Command {
     Link(LinkId, Option<LinkPeer>),
     /// Sends telephone-events to an endpoint's peer, in order, after what is still being sent.
     SendDigits(SessionKey, Name, Box<[SendDigit]>),
+    /// Moves a player to a place in one of its items, also one that had come to its end.
+    Seek {
+        /// Which session.
+        session: SessionKey,
+        /// Which player.
+        node: Name,
+        /// Index of the item.
+        item: usize,
+        /// How far into it.
+        position_ms: u32,
+    },
+    /// A player throws away what it still has to play.
+    Flush(SessionKey, Name),
+    /// Gathers digits of an endpoint's peer; ends in [`EventKind::DigitsCollected`].
+    Collect {
+        /// Which session.
+        session: SessionKey,
+        /// Which endpoint.
+        node: Name,
+        /// The caller's id, given back with the result.
+        request: Name,
+        /// What is wanted.
+        wish: CollectWish,
+    },
 }
 
 /// One edit of a session, complete: the new graph and what new transports and endpoints need.
@@ -91,8 +115,8 @@ pub struct Commit {
     pub links: Vec<TransportLink>,
     /// Streams of the endpoints that are new in `spec`.
     pub streams: Vec<EndpointStream>,
-    /// Every prompt that a player of `spec` plays.
-    pub prompts: Vec<Arc<Prompt>>,
+    /// One for each player of `spec` that plays prompts.
+    pub prompts: Vec<PlayerPrompts>,
     /// Where recorders of `spec` that are new, or have a new file, write to.
     pub recordings: Vec<RecorderFeed>,
     /// The rings of every tap of `spec`.
@@ -120,20 +144,53 @@ pub struct SendingKey {
     pub key: Arc<MasterKey>,
 }
 
+/// What a player needs beside its spec.
+#[derive(Debug)]
+pub struct PlayerPrompts {
+    /// Which player.
+    pub node: Name,
+    /// One for each of its items that is a prompt, in their order.
+    pub prompts: Box<[Arc<Prompt>]>,
+    /// For items whose prompt is streamed and that the player does not have yet: the item's index, and its stream.
+    pub streams: Vec<(usize, Box<dyn SampleStream>)>,
+}
+
 /// A prompt, ready to be played.
 #[derive(PartialEq, Eq)]
 pub struct Prompt {
     /// Its name in the prompt directory.
     pub name: Name,
-    /// Its samples at 8 kHz.
-    pub pcm_8k: Box<[i16]>,
-    /// Its samples at 16 kHz.
-    pub pcm_16k: Box<[i16]>,
+    /// Differs whenever the file does.
+    pub version: u64,
+    /// The rate at which nothing of it is lost.
+    pub native_hz: u32,
+    /// Its samples.
+    pub sound: PromptSound,
+}
+
+/// Where the samples of a prompt are.
+#[derive(PartialEq, Eq)]
+pub enum PromptSound {
+    /// In memory, at one rate.
+    Whole {
+        /// 8 000, 16 000 or 48 000.
+        rate_hz: u32,
+        /// All of them.
+        pcm: Box<[i16]>,
+    },
+    /// In the file, which is read while it plays.
+    Streamed,
 }
 
 impl std::fmt::Debug for Prompt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Prompt({:?}, {} ms)", self.name, self.pcm_8k.len() / 8)
+        match &self.sound {
+            PromptSound::Whole { rate_hz, pcm } => {
+                let ms = pcm.len() as u64 * 1_000 / u64::from(*rate_hz);
+                write!(f, "Prompt({:?}, {ms} ms at {rate_hz} Hz)", self.name)
+            }
+            PromptSound::Streamed => write!(f, "Prompt({:?}, streamed)", self.name),
+        }
     }
 }
 
@@ -144,6 +201,41 @@ pub struct RecorderFeed {
     pub node: Name,
     /// The way to the file thread.
     pub feed: RecordingFeed,
+}
+
+/// Samples that somebody else reads from a file, ahead of when they are played. Called on the tick: nothing here waits,
+/// allocates or calls the system.
+pub trait SampleStream: Send + std::fmt::Debug {
+    /// The rate of its samples: 8 000, 16 000 or 48 000.
+    fn rate_hz(&self) -> u32;
+
+    /// Takes the samples that come next.
+    fn read(&mut self, pcm: &mut [i16]) -> StreamRead;
+
+    /// Goes on at this sample as soon as it is there.
+    fn seek(&mut self, sample: u64);
+}
+
+/// What a stream gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamRead {
+    /// Samples written.
+    pub samples: usize,
+    /// Why they are not more.
+    pub state: StreamState,
+}
+
+/// See [`StreamRead`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamState {
+    /// All that was asked for.
+    Ready,
+    /// More is to come, and is not there yet.
+    Late,
+    /// These were the last. What is read next is the beginning again.
+    End,
+    /// The file cannot be read any further.
+    Broken,
 }
 
 /// The sockets of one transport.
@@ -190,6 +282,77 @@ pub struct SendDigit {
     pub volume: u8,
 }
 
+/// Which digits are gathered, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectWish {
+    /// So many are enough: with fewer, a terminator is passed over.
+    pub digits_min: u8,
+    /// So many are all: 1 to [`CollectedDigits::MAX`].
+    pub digits_max: u8,
+    /// Digits that end it and do not belong to it: bit n for event n.
+    pub terminators: u16,
+    /// How long the first may take; 0: for ever.
+    pub first_digit_ms: u32,
+    /// How long each of the others may take; 0: for ever.
+    pub inter_digit_ms: u32,
+}
+
+/// Digits that were gathered, as numbers of RFC 4733.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectedDigits {
+    count: u8,
+    events: [u8; Self::MAX],
+}
+
+impl CollectedDigits {
+    /// No more are gathered at once.
+    pub const MAX: usize = 64;
+
+    /// In the order they came.
+    pub fn events(&self) -> &[u8] {
+        &self.events[..usize::from(self.count)]
+    }
+
+    /// Adds one, if there is room.
+    pub(crate) fn push(&mut self, event: u8) {
+        if let Some(free) = self.events.get_mut(usize::from(self.count)) {
+            *free = event;
+            self.count += 1;
+        }
+    }
+}
+
+impl Default for CollectedDigits {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            events: [0; Self::MAX],
+        }
+    }
+}
+
+/// Why gathering came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CollectEnd {
+    /// As many as wanted, or time ran out on what was enough.
+    Complete,
+    /// A digit that ends it.
+    Terminator,
+    /// Time ran out.
+    Timeout,
+    /// Another collection took its place, or the endpoint is gone.
+    Cancelled,
+}
+
+/// How a digit was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigitSource {
+    /// RFC 4733.
+    TelephoneEvent,
+    /// A tone in the audio.
+    Inband,
+}
+
 /// What an engine answers.
 #[derive(Debug)]
 pub enum Reply {
@@ -215,15 +378,19 @@ pub struct EngineEvent {
 /// Kinds of events an engine raises.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventKind {
-    /// A telephone-event began.
+    /// A digit began.
     DigitStarted {
         /// RFC 4733 event number, 0-16.
         event: u8,
+        /// How it was heard.
+        source: DigitSource,
     },
-    /// A telephone-event ended.
+    /// A digit ended.
     DigitEnded {
         /// RFC 4733 event number, 0-16.
         event: u8,
+        /// How it was heard.
+        source: DigitSource,
         /// Its length.
         duration_ms: u32,
         /// All end packets were lost.
@@ -275,10 +442,32 @@ pub enum EventKind {
         /// From the first to the last sound.
         duration_ms: u64,
     },
-    /// A player has played its items.
-    PlayFinished,
+    /// Gathering digits came to its end.
+    DigitsCollected {
+        /// The caller's id of the act.
+        request: Name,
+        /// What was gathered.
+        digits: Box<CollectedDigits>,
+        /// Why it ended.
+        end: CollectEnd,
+    },
+    /// A player plays no more.
+    PlayFinished(PlayEnd),
     /// An orphaned session is silent; the host decides what becomes of it.
     Silent,
+}
+
+/// Why a player came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlayEnd {
+    /// It has played its items.
+    End,
+    /// Somebody pressed a key or spoke.
+    BargeIn,
+    /// It was taken away, was given something else to play, or was flushed.
+    Removed,
+    /// A file could not be read any further.
+    Error,
 }
 
 /// Why a datagram was dropped. The order is that of the contract.

@@ -99,6 +99,7 @@ pub fn next(
     };
     check_counts(&patch.session, &spec)?;
     check_endpoints(&spec, &patch.remove_transports)?;
+    check_players(&spec)?;
     check_edges(&spec)?;
     Ok(spec)
 }
@@ -268,6 +269,25 @@ fn check_formats(node: &Name, formats: &[PayloadFormat], field: &'static str) ->
             node: node.clone(),
             field,
         });
+    }
+    Ok(())
+}
+
+/// Whoever interrupts a player is there.
+fn check_players(spec: &SessionSpec) -> Result<(), Refusal> {
+    for node in &spec.nodes {
+        let by = node.player().and_then(|player| player.barge_in.as_ref());
+        if let Some(by) = by
+            && !matches!(
+                spec.node(&by.node).map(|node| &node.kind),
+                Some(NodeKind::Endpoint(_))
+            )
+        {
+            return Err(Refusal::BargeIn {
+                node: node.id.clone(),
+                by: by.node.clone(),
+            });
+        }
     }
     Ok(())
 }

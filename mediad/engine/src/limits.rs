@@ -26,10 +26,6 @@ pub const LINKS_MAX: usize = 65_536;
 pub const SEND_DIGITS_MAX: usize = 64;
 /// Bytes of a prompt's name. Longer: the Apply is refused.
 pub const PROMPT_NAME_BYTES_MAX: usize = 255;
-/// Length of a prompt. Longer: the Apply is refused.
-pub const PROMPT_MS_MAX: u64 = 600_000;
-/// Samples of prompts that are kept decoded. Those not used for longest are forgotten and read again when needed.
-pub const PROMPT_CACHE_SAMPLES_MAX: usize = 64 << 20;
 /// Talkers of a room that mixes only the loudest. More: the Apply is refused.
 pub const TOP_TALKERS_MAX: u32 = 64;
 /// Items of one player. More: the Apply is refused.

@@ -199,11 +199,37 @@ pub enum Refusal {
         reason: String,
     },
     /// Digits for what is no endpoint.
-    #[error("node:{0}: digits are sent to endpoints only")]
+    #[error("node:{0}: digits are sent to endpoints, and gathered from them, only")]
     NotEndpoint(Name),
     /// A program for what is no tap.
     #[error("node:{0}: programs attach to taps only")]
     NotTap(Name),
+    /// Play control for what is no player.
+    #[error("node:{0}: only players are moved and flushed")]
+    NotPlayer(Name),
+    /// One of many listeners would change what all hear.
+    #[error(
+        "node:{0}: it shares its sound with players of other sessions; leave out shared_group to move, flush or interrupt it"
+    )]
+    SharedPlayer(Name),
+    /// An item that the player does not have.
+    #[error("node:{node}: there is no item {item}; it has {items}, counted from 0")]
+    NoSuchItem {
+        /// The player.
+        node: Name,
+        /// The item asked for.
+        item: usize,
+        /// How many there are.
+        items: usize,
+    },
+    /// Nobody could interrupt the player.
+    #[error("node:{node}: barge_in.node {by:?} is no endpoint of the session; name one that is")]
+    BargeIn {
+        /// The player.
+        node: Name,
+        /// Who was to interrupt it.
+        by: Name,
+    },
     /// Something to be removed is not there.
     #[error("{subject} does not exist in the session, so it cannot be removed")]
     NothingToRemove {
@@ -443,6 +469,10 @@ impl Refusal {
             | Self::Prompt { .. }
             | Self::NotEndpoint(_)
             | Self::NotTap(_)
+            | Self::NotPlayer(_)
+            | Self::SharedPlayer(_)
+            | Self::NoSuchItem { .. }
+            | Self::BargeIn { .. }
             | Self::TransportInUse { .. }
             | Self::TransportFixed { .. }
             | Self::LinkCircle { .. }
@@ -489,6 +519,10 @@ impl Refusal {
             | Self::Prompt { node, .. }
             | Self::Recording { node, .. }
             | Self::NotTap(node)
+            | Self::NotPlayer(node)
+            | Self::SharedPlayer(node)
+            | Self::NoSuchItem { node, .. }
+            | Self::BargeIn { node, .. }
             | Self::NotEndpoint(node) => format!("node:{node}"),
             Self::EdgeEndMissing { from, to, .. }
             | Self::PlayerHears { from, to }

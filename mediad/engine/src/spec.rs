@@ -226,6 +226,16 @@ impl NodeSpec {
     }
 }
 
+impl NodeSpec {
+    /// The player, if it is one.
+    pub fn player(&self) -> Option<&PlayerSpec> {
+        match &self.kind {
+            NodeKind::Player(player) => Some(player),
+            NodeKind::Endpoint(_) | NodeKind::Room(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => None,
+        }
+    }
+}
+
 /// Kinds of nodes the engine carries out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeKind {
@@ -270,6 +280,39 @@ pub struct PlayerSpec {
     pub gain_db: f64,
     /// Silent, and where it is.
     pub paused: bool,
+    /// Who stops it.
+    pub barge_in: Option<BargeIn>,
+    /// Players with the same group, items, repeats and gain are one, whatever session they are in.
+    pub shared_group: Option<Name>,
+}
+
+impl PlayerSpec {
+    /// What plays for this player plays for that one as well.
+    pub fn shares_with(&self, other: &Self) -> bool {
+        self.shared_group.is_some()
+            && self.shared_group == other.shared_group
+            && self.items == other.items
+            && self.repeat == other.repeat
+            && self.gain_db == other.gain_db
+    }
+
+    /// Some of its items are files.
+    pub fn plays_prompts(&self) -> bool {
+        let mut items = self.items.iter();
+        items.any(|item| matches!(item.source, PlaySource::Prompt(_)))
+    }
+
+    /// It goes on as `before` went: the same items, and perhaps more after them.
+    pub fn continues(&self, before: &Self) -> bool {
+        self.items.starts_with(&before.items) && self.shared_group == before.shared_group
+    }
+}
+
+/// What makes a player stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BargeIn {
+    /// A digit of this endpoint's peer.
+    pub node: Name,
 }
 
 /// One thing to play.

@@ -226,14 +226,15 @@ impl Judge {
         event: &EngineEvent,
     ) -> Result<(), String> {
         let (code, started) = match &event.kind {
-            EventKind::DigitStarted { event } => (*event, true),
+            EventKind::DigitStarted { event, .. } => (*event, true),
             EventKind::DigitEnded { event, .. } => (*event, false),
             EventKind::MediaStarted { .. }
             | EventKind::MediaTimeout { .. }
             | EventKind::SourceLearned { .. }
             | EventKind::PeerBye { .. }
             | EventKind::QualityChanged { .. }
-            | EventKind::PlayFinished
+            | EventKind::PlayFinished(_)
+            | EventKind::DigitsCollected { .. }
             | EventKind::TalkStarted
             | EventKind::TalkStopped { .. }
             | EventKind::Silent => return Ok(()),

@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("srtp", &["rtp"]),
     ("webrtc", &[]),
     ("codecs", &[]),
+    ("sound", &["codecs"]),
     ("media-engine", &["rtp", "srtp", "webrtc", "codecs", "proto"]),
     ("media-net", &[]),
     (
@@ -22,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "webrtc",
             "codecs",
             "rtp",
+            "sound",
             "proto[grpc]",
         ],
     ),
@@ -66,6 +68,7 @@ const CORES: &[&str] = &[
     "srtp",
     "webrtc",
     "codecs",
+    "sound",
     "media-engine",
     "sip",
     "sdp",

@@ -8,10 +8,10 @@ use crate::support::{
     Daemon, PATIENCE, Party, call, converse, edge, error, next_event, owner, ports, scratch, share,
 };
 
-/// A WAV file of 8 kHz: a tone of 700 Hz, for 600 ms.
-fn prompt() -> Vec<u8> {
-    let mut sine = codecs::tone::Oscillator::new(700.0, 8_000);
-    let samples: Vec<u8> = (0..4_800)
+/// A WAV file of 8 kHz: a tone, for `ms`.
+fn prompt(hz: f64, ms: u32) -> Vec<u8> {
+    let mut sine = codecs::tone::Oscillator::new(hz, 8_000);
+    let samples: Vec<u8> = (0..8 * ms)
         .flat_map(|_| ((sine.next_value() * 8_000.0) as i16).to_le_bytes())
         .collect();
     let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
@@ -56,7 +56,7 @@ fn listen(party: &mut Party, packets: usize) {
 async fn rings(backend: &str) {
     let directory = scratch(&format!("prompts-{backend}"));
     std::fs::create_dir_all(&directory).unwrap();
-    std::fs::write(directory.join("hello.wav"), prompt()).unwrap();
+    std::fs::write(directory.join("hello.wav"), prompt(700.0, 600)).unwrap();
     let setting = format!("media.prompts={}", directory.display());
     let daemon = Daemon::start(&[&format!("io.backend={backend}"), &setting]);
     let mut media = daemon.media().await;
@@ -108,11 +108,40 @@ async fn rings(backend: &str) {
     let ended = next_event(&mut watch, |kind| matches!(kind, Kind::PlayFinished(_))).await;
     assert!(matches!(ended.kind, Some(Kind::PlayFinished(_))));
 
+    // Replaced on disk, longer than what is kept in memory, and moved to its second half.
+    std::fs::write(directory.join("hello.wav"), prompt(1_300.0, 30_000)).unwrap();
+    let mut longer = plays(Source::Prompt("hello.wav".into()));
+    longer.put_nodes[0].id = "long".into();
+    longer.remove_nodes = vec!["player".into()];
+    longer.put_edges = vec![edge("long", "a")];
+    let before = alice.heard.len();
+    media.apply(longer).await.unwrap();
+    listen(&mut alice, before + 30);
+    let samples = alice.samples();
+    let heard = share(&samples[samples.len() - 1_600..], 1_300.0);
+    assert!(heard > 0.98, "{heard}");
+    let act = |request: &str, act| pb::ActRequest {
+        session: "s".into(),
+        owner: owner(1),
+        node: "long".into(),
+        request: request.into(),
+        act: Some(act),
+    };
+    let seek = |item, position_ms| pb::act_request::Act::Seek(pb::Seek { item, position_ms });
+    let refused = media.act(act("far", seek(1, 0))).await.unwrap_err();
+    assert!(error(&refused).message.contains("there is no item 1"));
+    media.act(act("there", seek(0, 29_500))).await.unwrap();
+    let ended = next_event(&mut watch, |kind| matches!(kind, Kind::PlayFinished(_))).await;
+    let Some(Kind::PlayFinished(end)) = ended.kind else {
+        unreachable!("waited for")
+    };
+    assert_eq!(end.reason(), pb::PlayFinishReason::End);
+
     let answer = pb::ApplyRequest {
         session: "s".into(),
         owner: owner(1),
         put_edges: vec![edge("b", "a")],
-        remove_nodes: vec!["player".into()],
+        remove_nodes: vec!["long".into()],
         ..Default::default()
     };
     media.apply(answer).await.unwrap();

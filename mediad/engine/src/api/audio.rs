@@ -2,11 +2,11 @@
 
 use proto::mediad::v1 as pb;
 
-use super::request::{out_of_range, unimplemented};
+use super::request::{id as name, out_of_range, unimplemented};
 use crate::{
     limits,
     refusal::Refusal,
-    spec::{CallProgress, Country, Name, PlayItem, PlaySource, PlayerSpec},
+    spec::{BargeIn, CallProgress, Country, Name, PlayItem, PlaySource, PlayerSpec},
 };
 
 /// Every tone, by its name in the contract.
@@ -28,11 +28,13 @@ const TONES: [(&str, Country, CallProgress); 13] = [
 
 /// A player with every value checked; whether its prompts are there is the host's to find out.
 pub(super) fn player(id: &Name, subject: &str, given: &pb::Player) -> Result<PlayerSpec, Refusal> {
-    if given.barge_in.is_some() {
-        return unimplemented(subject.into(), "barge-in");
-    }
-    if !given.shared_group.is_empty() {
-        return unimplemented(subject.into(), "a shared group of players");
+    let barge_in = given.barge_in.as_ref().map(|given| barge_in(id, given));
+    let shared_group = match given.shared_group.as_str() {
+        "" => None,
+        group => Some(name("player.shared_group", group, limits::NODE_ID_BYTES_MAX)?),
+    };
+    if barge_in.is_some() && shared_group.is_some() {
+        return Err(Refusal::SharedPlayer(id.clone()));
     }
     if !given.gain_db.is_finite() || !(-60.0..=20.0).contains(&given.gain_db) {
         return out_of_range(subject, "gain_db", given.gain_db, "-60 to 20");
@@ -72,6 +74,24 @@ pub(super) fn player(id: &Name, subject: &str, given: &pb::Player) -> Result<Pla
         },
         gain_db: given.gain_db,
         paused: given.paused,
+        barge_in: barge_in.transpose()?,
+        shared_group,
+    })
+}
+
+/// Whether the endpoint is there is seen in the whole graph.
+fn barge_in(id: &Name, given: &pb::BargeIn) -> Result<BargeIn, Refusal> {
+    if given.on_speech {
+        return unimplemented(format!("node:{id}"), "barge-in on speech");
+    }
+    if !given.on_digit {
+        return Err(Refusal::Missing {
+            subject: format!("node:{id}"),
+            field: "barge_in.on_digit",
+        });
+    }
+    Ok(BargeIn {
+        node: name("barge_in.node", &given.node, limits::NODE_ID_BYTES_MAX)?,
     })
 }
 
@@ -138,7 +158,11 @@ pub(super) fn described(spec: &PlayerSpec) -> pb::Player {
         repeat: Some(spec.repeat.unwrap_or(0)),
         gain_db: spec.gain_db,
         paused: spec.paused,
-        barge_in: None,
-        shared_group: String::new(),
+        barge_in: spec.barge_in.as_ref().map(|barge_in| pb::BargeIn {
+            node: barge_in.node.to_string(),
+            on_digit: true,
+            on_speech: false,
+        }),
+        shared_group: spec.shared_group.as_deref().unwrap_or_default().into(),
     }
 }

@@ -7,8 +7,8 @@ use proto::mediad::v1 as pb;
 use super::{address, audio, recording, unix_us};
 use crate::{
     command::{
-        DropReason, EndpointReport, EventKind, PlanKind, PlanReport, SessionReport, SourceState,
-        StreamReport, TransportReport,
+        CollectEnd, CollectedDigits, DigitSource, DropReason, EndpointReport, EventKind, PlanKind,
+        PlanReport, PlayEnd, SessionReport, SourceState, StreamReport, TransportReport,
     },
     explain::{Code, Finding, Severity},
     host::{
@@ -498,20 +498,20 @@ fn event_kind(kind: &Happening) -> Option<pb::event::Kind> {
 
 fn engine_event_kind(kind: &EventKind) -> Option<pb::event::Kind> {
     use pb::event::Kind;
-    let telephone_event = pb::DigitSource::TelephoneEvent.into();
     Some(match kind {
-        EventKind::DigitStarted { event } => Kind::DigitStarted(pb::DigitStarted {
+        EventKind::DigitStarted { event, source } => Kind::DigitStarted(pb::DigitStarted {
             digit: digit(*event),
-            source: telephone_event,
+            source: digit_source(*source).into(),
         }),
         EventKind::DigitEnded {
             event,
+            source,
             duration_ms,
             inferred,
         } => Kind::DigitEnded(pb::DigitEnded {
             digit: digit(*event),
             duration_ms: *duration_ms,
-            source: telephone_event,
+            source: digit_source(*source).into(),
             inferred: *inferred,
         }),
         EventKind::MediaStarted {
@@ -548,9 +548,8 @@ fn engine_event_kind(kind: &EventKind) -> Option<pb::event::Kind> {
             mos: f64::from(*mos) / 100.0,
             previous_mos: f64::from(*previous) / 100.0,
         }),
-        EventKind::PlayFinished => Kind::PlayFinished(pb::PlayFinished {
-            reason: pb::PlayFinishReason::End.into(),
-        }),
+        EventKind::DigitsCollected { request, digits, end } => collected(request, digits, *end),
+        EventKind::PlayFinished(end) => played(*end),
         EventKind::TalkStarted => Kind::TalkStarted(pb::TalkStarted {}),
         EventKind::TalkStopped { duration_ms } => Kind::TalkStopped(pb::TalkStopped {
             duration_ms: *duration_ms,
@@ -558,6 +557,39 @@ fn engine_event_kind(kind: &EventKind) -> Option<pb::event::Kind> {
         // Between engine and host only.
         EventKind::Silent => return None,
     })
+}
+
+fn collected(request: &str, digits: &CollectedDigits, end: CollectEnd) -> pb::event::Kind {
+    let reason = match end {
+        CollectEnd::Complete => pb::CollectEndReason::Complete,
+        CollectEnd::Terminator => pb::CollectEndReason::Terminator,
+        CollectEnd::Timeout => pb::CollectEndReason::Timeout,
+        CollectEnd::Cancelled => pb::CollectEndReason::Cancelled,
+    };
+    pb::event::Kind::DigitsCollected(pb::DigitsCollected {
+        request: request.into(),
+        digits: digits.events().iter().map(|event| digit(*event)).collect(),
+        reason: reason.into(),
+    })
+}
+
+fn played(end: PlayEnd) -> pb::event::Kind {
+    let reason = match end {
+        PlayEnd::End => pb::PlayFinishReason::End,
+        PlayEnd::BargeIn => pb::PlayFinishReason::BargeIn,
+        PlayEnd::Removed => pb::PlayFinishReason::Removed,
+        PlayEnd::Error => pb::PlayFinishReason::Error,
+    };
+    pb::event::Kind::PlayFinished(pb::PlayFinished {
+        reason: reason.into(),
+    })
+}
+
+fn digit_source(source: DigitSource) -> pb::DigitSource {
+    match source {
+        DigitSource::TelephoneEvent => pb::DigitSource::TelephoneEvent,
+        DigitSource::Inband => pb::DigitSource::Inband,
+    }
 }
 
 /// RFC 4733 §3.2.

@@ -7,9 +7,9 @@ use rtp::units::{ClockRate, PayloadType, Ssrc};
 
 use super::{audio, recording};
 use crate::{
-    command::SendDigit,
+    command::{CollectWish, CollectedDigits, SendDigit},
     graph::{OptionsPatch, Owner, Patch},
-    host::{Act, SendDigits},
+    host::{Act, ActKind},
     limits,
     refusal::Refusal,
     spec::{
@@ -69,10 +69,13 @@ pub fn act(request: &pb::ActRequest) -> Result<Act, Refusal> {
     let node = id("node", &request.node, limits::NODE_ID_BYTES_MAX)?;
     let subject = format!("node:{node}");
     let kind = match &request.act {
-        Some(pb::act_request::Act::SendDigits(digits)) => send_digits(&subject, digits)?,
-        Some(pb::act_request::Act::CollectDigits(_)) => return unimplemented(subject, "collecting digits"),
-        Some(pb::act_request::Act::Seek(_)) => return unimplemented(subject, "seeking in a player"),
-        Some(pb::act_request::Act::Flush(_)) => return unimplemented(subject, "flushing a player or tap"),
+        Some(pb::act_request::Act::SendDigits(digits)) => ActKind::SendDigits(send_digits(&subject, digits)?),
+        Some(pb::act_request::Act::CollectDigits(digits)) => ActKind::Collect(collect(&subject, digits)?),
+        Some(pb::act_request::Act::Seek(seek)) => ActKind::Seek {
+            item: seek.item as usize,
+            position_ms: seek.position_ms,
+        },
+        Some(pb::act_request::Act::Flush(_)) => ActKind::Flush,
         None => {
             return Err(Refusal::Missing {
                 subject,
@@ -571,7 +574,7 @@ fn edge_end(given: &str) -> Result<Name, Refusal> {
     id("node", given, limits::NODE_ID_BYTES_MAX)
 }
 
-fn send_digits(subject: &str, given: &pb::SendDigits) -> Result<SendDigits, Refusal> {
+fn send_digits(subject: &str, given: &pb::SendDigits) -> Result<Box<[SendDigit]>, Refusal> {
     if given.digits.is_empty() {
         return Err(Refusal::Missing {
             subject: subject.into(),
@@ -625,9 +628,36 @@ fn send_digits(subject: &str, given: &pb::SendDigits) -> Result<SendDigits, Refu
             volume,
         })
     };
-    Ok(SendDigits(
-        given.digits.chars().map(digit).collect::<Result<_, _>>()?,
-    ))
+    given.digits.chars().map(digit).collect()
+}
+
+fn collect(subject: &str, given: &pb::CollectDigits) -> Result<CollectWish, Refusal> {
+    let max = match given.digits_max {
+        0 => CollectedDigits::MAX as u32,
+        max => max,
+    };
+    if max as usize > CollectedDigits::MAX {
+        return out_of_range(subject, "collect_digits.digits_max", max, "0 to 64; 0 is 64");
+    }
+    if given.digits_min > max {
+        let allowed = "at most digits_max";
+        return out_of_range(subject, "collect_digits.digits_min", given.digits_min, allowed);
+    }
+    let mut terminators = 0;
+    for digit in given.terminators.chars() {
+        let Some(event) = event_number(digit) else {
+            let allowed = "digits of 0-9 * # A-D";
+            return out_of_range(subject, "collect_digits.terminators", digit, allowed);
+        };
+        terminators |= 1 << event;
+    }
+    Ok(CollectWish {
+        digits_min: given.digits_min as u8,
+        digits_max: max as u8,
+        terminators,
+        first_digit_ms: given.first_digit_timeout_ms,
+        inter_digit_ms: given.inter_digit_timeout_ms,
+    })
 }
 
 /// Length of "," between digits.

@@ -11,6 +11,7 @@ use super::{
     endpoint_timer,
     mixer::{Mixer, Parts},
     plan::{self, Mapping, Plan},
+    playing::Player,
     recorders::{self, Recorder},
     session_timer,
     slab::Key,
@@ -19,8 +20,8 @@ use super::{
 };
 use crate::{
     command::{
-        Commit, EndpointStream, PlanKind, SessionKey, SessionReport, SocketId, TransportLink,
-        TransportSockets,
+        CollectEnd, Commit, EndpointStream, PlanKind, PlayerPrompts, SessionKey, SessionReport, SocketId,
+        TransportLink, TransportSockets,
     },
     spec::{NodeKind, NodeSpec, SessionSpec, TransportSpec},
 };
@@ -37,6 +38,8 @@ pub(crate) struct Session {
     /// What is done on the tick, for plans that decode.
     pub(crate) mixer: Option<Box<Mixer>>,
     pub(crate) recorders: Vec<Recorder>,
+    /// In the order of the spec's nodes.
+    pub(crate) players: Vec<Player>,
     pub(crate) plans: Box<[(PlanKind, Option<u32>)]>,
     created: Instant,
     /// The owner's lease expired.
@@ -80,7 +83,7 @@ impl Engine {
             mut sockets,
             mut links,
             mut streams,
-            prompts,
+            mut prompts,
             recordings,
             taps,
             mut keys,
@@ -129,11 +132,11 @@ impl Engine {
         let parts = Parts {
             spec: &spec,
             endpoints: &endpoints,
-            prompts: &prompts,
             rings: &taps,
             departed,
+            left: Vec::new(),
         };
-        let plans = self.install(now, key, parts, tx);
+        let plans = self.install(now, key, parts, &mut prompts, tx);
         if let Some(session) = self.sessions.get_mut(key) {
             session.transports = transports;
             session.plans = plans;
@@ -160,6 +163,7 @@ impl Engine {
             endpoints: Box::default(),
             mixer: None,
             recorders: Vec::new(),
+            players: Vec::new(),
             plans: Box::default(),
             created: now.mono,
             orphaned: false,
@@ -306,6 +310,7 @@ impl Engine {
         self.say_goodbye(now, key, reason, tx);
         self.wheel.disarm(endpoint_timer(key));
         self.end_digit(now, key);
+        self.end_collection(now, key, CollectEnd::Cancelled);
         let endpoint = self.endpoints.remove(key)?;
         if let Some(transport) = self.transports.get_mut(endpoint.transport) {
             transport.count_sent(endpoint.egress.sent_by_transport());
@@ -372,10 +377,19 @@ impl Engine {
         &mut self,
         now: Now,
         session: Key,
-        parts: Parts<'_>,
+        mut parts: Parts<'_>,
+        prompts: &mut [PlayerPrompts],
         tx: &mut impl Egress,
     ) -> Box<[(PlanKind, Option<u32>)]> {
-        let plan::Compiled { plans, mix } = plan::compile(parts.spec);
+        let plan::Compiled { plans, mix } = {
+            let native_hz = |node: u32| {
+                let node = &parts.spec.nodes[node as usize].id;
+                let given = prompts.iter().find(|given| given.node == *node);
+                let natives = given.into_iter().flat_map(|given| given.prompts.iter());
+                natives.map(|prompt| prompt.native_hz).max().unwrap_or(0)
+            };
+            plan::compile(parts.spec, &native_hz)
+        };
         let endpoints = parts.endpoints;
         let mut hops: Vec<(Vec<Key>, Vec<Mapping>)> = vec![(Vec::new(), Vec::new()); endpoints.len()];
         for (plan, key) in plans.iter().zip(endpoints) {
@@ -409,6 +423,8 @@ impl Engine {
                 source.ingress.mappings = mappings.into();
             }
         }
+        let rate_hz = mix.as_ref().map(|mix| mix.rate_hz);
+        parts.left = self.put_players(now, session, parts.spec, rate_hz, prompts);
         self.install_mixer(now, session, mix, parts);
         plans.iter().map(|plan| (plan.kind, plan.source)).collect()
     }
@@ -432,6 +448,7 @@ impl Engine {
         for transport in &transports {
             self.remove_transport(*transport);
         }
+        self.remove_players(key);
         self.wheel.disarm(session_timer(key));
         if let Some(session) = self.sessions.remove(key) {
             recorders::close(now, &session.recorders);

@@ -11,6 +11,7 @@ use rtp::{
 
 use super::{
     Egress, Engine,
+    collect::{Collected, Collecting},
     dialling::{Dialling, Step, Wish},
     endpoint::Endpoint,
     endpoint_timer, links, plan,
@@ -18,7 +19,7 @@ use super::{
     wheel::Wake,
 };
 use crate::{
-    command::{DropReason, EventKind, SendDigit, SessionKey},
+    command::{CollectEnd, CollectWish, DropReason, EventKind, SendDigit, SessionKey},
     spec::{Codec, EndpointSpec, Name},
 };
 
@@ -84,8 +85,12 @@ impl Engine {
         let mut ended = Ended::default();
         // A digit out of a link was told where it came into the host.
         let linked = links::is_link(egress.socket);
+        let mut begun = None;
         hearing.on_packet(now, header, clock, payload, |kind| {
             ended.note(&kind);
+            if let EventKind::DigitStarted { event, .. } = &kind {
+                begun = Some(*event);
+            }
             if !linked {
                 outbox.event(session.handle, Some(&node.id), now.wall, kind);
             }
@@ -96,6 +101,9 @@ impl Engine {
             && armed.is_none_or(|armed| armed > due)
         {
             self.wheel.arm(endpoint_timer(key), due, now.mono, Wake::Digit);
+        }
+        if let Some(event) = begun {
+            self.on_digit(now, key, event);
         }
         self.pass_digits(now, key, &ended);
     }
@@ -176,6 +184,70 @@ impl Engine {
         }
     }
 
+    /// Gathers digits of `node` from now on, in the place of what is gathered there.
+    pub(super) fn collect(
+        &mut self,
+        now: Now,
+        handle: SessionKey,
+        node: &Name,
+        request: Name,
+        wish: CollectWish,
+    ) {
+        let Some(key) = self.endpoint_called(handle, node) else {
+            return;
+        };
+        self.end_collection(now, key, CollectEnd::Cancelled);
+        if let Some(endpoint) = self.endpoints.get_mut(key) {
+            endpoint.collecting = Some(Collecting::new(request, wish, now.mono));
+        }
+        self.arm(now.mono, key);
+    }
+
+    /// A digit of `key` began: players stop for it, and it may be one of those that are gathered.
+    fn on_digit(&mut self, now: Now, key: Key, event: u8) {
+        let Some(endpoint) = self.endpoints.get_mut(key) else {
+            return;
+        };
+        let collecting = endpoint.collecting.as_mut();
+        let end = collecting.and_then(|collecting| collecting.on_digit(now.mono, event));
+        let (session, node) = (endpoint.session, endpoint.node.clone());
+        match end {
+            Some(end) => self.end_collection(now, key, end),
+            None => self.arm(now.mono, key),
+        }
+        self.interrupt(now, session, &node.id);
+    }
+
+    pub(super) fn check_collection(&mut self, now: Now, key: Key) {
+        let endpoint = self.endpoints.get(key);
+        let collecting = endpoint.and_then(|endpoint| endpoint.collecting.as_ref());
+        if let Some(end) = collecting.and_then(|collecting| collecting.on_timeout(now.mono)) {
+            self.end_collection(now, key, end);
+        }
+    }
+
+    /// Tells what was gathered, if anything was being.
+    pub(super) fn end_collection(&mut self, now: Now, key: Key, end: CollectEnd) {
+        let Some(endpoint) = self.endpoints.get_mut(key) else {
+            return;
+        };
+        let Some(collecting) = endpoint.collecting.take() else {
+            return;
+        };
+        let Collected { request, digits, end } = collecting.end(end);
+        if let Some(session) = self.sessions.get(endpoint.session) {
+            let kind = EventKind::DigitsCollected { request, digits, end };
+            self.outbox
+                .event(session.handle, Some(&endpoint.node.id), now.wall, kind);
+        }
+    }
+
+    fn endpoint_called(&self, handle: SessionKey, node: &Name) -> Option<Key> {
+        let session = self.sessions.get(*self.keys.get(&handle)?)?;
+        let at = session.spec.nodes.binary_search_by(|n| n.id.cmp(node)).ok()?;
+        session.endpoints.get(at).copied()
+    }
+
     /// A digit whose source went away has ended.
     pub(super) fn end_digit(&mut self, now: Now, key: Key) {
         let Some(Endpoint {
@@ -201,11 +273,7 @@ impl Engine {
     }
 
     pub(super) fn send_digits(&mut self, now: Now, handle: SessionKey, node: &Name, digits: &[SendDigit]) {
-        let session = self.keys.get(&handle).and_then(|key| self.sessions.get(*key));
-        let Some(key) = session.and_then(|session| {
-            let at = session.spec.nodes.binary_search_by(|n| n.id.cmp(node)).ok()?;
-            session.endpoints.get(at).copied()
-        }) else {
+        let Some(key) = self.endpoint_called(handle, node) else {
             return;
         };
         let Some(endpoint) = self.endpoints.get_mut(key) else {

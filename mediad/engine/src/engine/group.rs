@@ -7,6 +7,7 @@ use super::{
     encoding::Encoding,
     mixer::Source,
     plan,
+    shared::SharedPlayers,
     slab::Key,
     sum::{Own, Sum},
 };
@@ -23,10 +24,23 @@ pub(crate) struct Group {
     pub(crate) format: plan::Format,
     pub(crate) terms: Box<[Term]>,
     pub(crate) encoding: Option<Encoding>,
+    common: Option<Common>,
     limiter: Limiter,
     /// What it heard in the latest ticks, where encoders need that to begin in the middle.
     recent: Box<[i16]>,
     pub(crate) listeners: Box<[Listener]>,
+}
+
+/// A player that many sessions hear, as part of what a group hears: while it is all of it, what was encoded for the others
+/// is sent to these as well.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Common {
+    /// Its source.
+    pub(crate) source: u32,
+    /// Its place among the shared players.
+    pub(crate) slot: usize,
+    /// Its encoder for listeners like these.
+    pub(crate) encoding: usize,
 }
 
 /// Part of what a group hears.
@@ -128,7 +142,7 @@ impl Group {
         plan: &plan::Group,
         terms: Vec<Term>,
         listeners: Vec<Listener>,
-        encoding: Option<Encoding>,
+        (encoding, common): (Option<Encoding>, Option<Common>),
         samples: usize,
     ) -> Self {
         let has_speakers = listeners.iter().any(|listener| listener.encoding.is_some());
@@ -139,6 +153,7 @@ impl Group {
             format: (plan.format.clone(), plan.ptime_ms),
             terms: terms.into(),
             encoding,
+            common,
             limiter: Limiter::new(),
             listeners: listeners.into(),
         }
@@ -146,6 +161,30 @@ impl Group {
 
     /// Encodes what every listener hears in this tick and gives it to `send`.
     pub(crate) fn encode(
+        &mut self,
+        sources: &[Source],
+        sums: &[Sum],
+        work: &mut Work,
+        (shared, number): (&mut SharedPlayers, u64),
+        send: &mut impl FnMut(Outgoing<'_>),
+    ) {
+        advance(&mut self.terms, work);
+        match self.common.filter(|common| is_all(&self.terms, common.source)) {
+            Some(common) => shared.payloads(common.slot, common.encoding, number, |ticks, payload| {
+                self.listeners.iter().for_each(|listener| {
+                    send(Outgoing {
+                        listener: listener.endpoint,
+                        format: &self.format.0,
+                        ticks,
+                        payload,
+                    });
+                });
+            }),
+            None => self.encode_own(sources, sums, work, send),
+        }
+    }
+
+    fn encode_own(
         &mut self,
         sources: &[Source],
         sums: &[Sum],
@@ -159,11 +198,11 @@ impl Group {
             limiter,
             recent,
             listeners,
+            ..
         } = self
         else {
             return;
         };
-        advance(terms, work);
         let ticks = shared.ticks(*ptime_ms);
         // A packet may be longer or shorter than a tick: encoders that wait for it to be full are fed always.
         let limit = if shared.is_stateless() { 0 } else { SPEAKING_TICKS };
@@ -211,6 +250,12 @@ impl Group {
             }
         }
     }
+}
+
+/// In this tick `source` is all that is heard, as it is.
+fn is_all(terms: &[Term], source: u32) -> bool {
+    let mut live = terms.iter().filter(|term| !term.ramp.is_muted());
+    matches!((live.next(), live.next()), (Some(term), None) if term.of == TermOf::Source(source) && term.ramp.is_unity())
 }
 
 /// A tick begins.

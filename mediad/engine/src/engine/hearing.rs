@@ -9,7 +9,10 @@ use rtp::{
     units::ClockRate,
 };
 
-use crate::{command::EventKind, limits};
+use crate::{
+    command::{DigitSource, EventKind},
+    limits,
+};
 
 /// Highest event number that is a DTMF key or flash (RFC 4733 §3.2).
 const DIGIT_EVENT_MAX: u8 = 16;
@@ -116,7 +119,8 @@ impl Hearing {
                 *told = allowance.take(now.mono);
                 if *told {
                     *count = count.saturating_add(1);
-                    tell(EventKind::DigitStarted { event });
+                    let source = DigitSource::TelephoneEvent;
+                    tell(EventKind::DigitStarted { event, source });
                 }
             }
             Observation::Ended {
@@ -130,6 +134,7 @@ impl Hearing {
                     let duration_ms = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
                     tell(EventKind::DigitEnded {
                         event,
+                        source: DigitSource::TelephoneEvent,
                         duration_ms,
                         inferred: cause != EndCause::EndPacket,
                     });

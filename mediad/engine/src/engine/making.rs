@@ -1,24 +1,26 @@
 //! How a mixer is made out of a plan and the mixer before it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use codecs::mix::{Limiter, gain_from_db};
 
 use super::{
     decoding::Decoding,
     encoding::Encoding,
-    group::{Group, Listener, Term, TermOf},
+    group::{Common, Group, Listener, Term, TermOf},
     mixer::{Feed, Mixer, Parts, Source, Tap},
     observer::Observer,
     plan::{self, Mix},
     playback::Playback,
+    playing::Player,
+    shared::SharedPlayers,
     slab::Key,
     sum::{Input, Sum},
     tapping::Tapping,
     tick::TICK_MS,
 };
 use crate::{
-    command::{Prompt, TapRings},
+    command::TapRings,
     spec::{Name, NodeKind, RoomSpec, SessionSpec},
 };
 
@@ -27,7 +29,9 @@ pub(crate) struct Maker<'a> {
     mix: &'a Mix,
     spec: &'a SessionSpec,
     endpoints: &'a [Key],
+    players: &'a [Player],
     departed: Vec<(Key, Box<Decoding>)>,
+    left: Vec<(Name, Box<Playback>)>,
     samples: usize,
     past: Past,
     sources: Vec<Source>,
@@ -60,19 +64,21 @@ struct Past {
 }
 
 impl<'a> Maker<'a> {
-    pub(crate) fn new(mix: &'a Mix, parts: Parts<'a>, before: Option<Mixer>) -> Self {
+    pub(crate) fn new(mix: &'a Mix, parts: Parts<'a>, players: &'a [Player], before: Option<Mixer>) -> Self {
         let Parts {
             spec,
             endpoints,
-            prompts,
             rings,
             departed,
+            left,
         } = parts;
         let mut maker = Self {
             mix,
             spec,
             endpoints,
+            players,
             departed,
+            left,
             samples: (mix.rate_hz / 1_000 * TICK_MS) as usize,
             past: Past::of(before, mix.rate_hz),
             sources: Vec::with_capacity(mix.sources.len()),
@@ -85,7 +91,7 @@ impl<'a> Maker<'a> {
             maker.tappings.extend(tapping.map(|tapping| (tap, tapping)));
         }
         for at in 0..mix.sources.len() {
-            let source = maker.source(at, prompts);
+            let source = maker.source(at);
             maker.source_of.insert(source.node.id.clone(), at as u32);
             maker.sources.push(source);
         }
@@ -140,32 +146,20 @@ impl<'a> Maker<'a> {
         tappings.into_iter().map(tap).collect()
     }
 
-    fn source(&mut self, at: usize, prompts: &[Arc<Prompt>]) -> Source {
+    fn player_of(&self, node: &Name) -> Option<Feed> {
+        let at = self.players.iter().position(|player| player.node().id == *node)?;
+        Some(Feed::Player(at as u32))
+    }
+
+    fn source(&mut self, at: usize) -> Source {
         let node = self.mix.sources[at];
         let spec = &self.spec.nodes[node as usize];
         let before = self.past.sources.remove(&spec.id);
-        let (loudness, watched, playback) = match before {
-            Some(Source {
-                loudness,
-                observer,
-                feed: Feed::Player(playback),
-                ..
-            }) => (loudness, observer, Some(playback)),
-            Some(Source {
-                loudness, observer, ..
-            }) => (loudness, observer, None),
-            None => (0.0, None, None),
-        };
+        let (loudness, watched) = before.map_or((0.0, None), |before| (before.loudness, before.observer));
         let feed = match self.endpoints.get(node as usize).filter(|key| **key != Key::NONE) {
             Some(key) => Feed::Endpoint(*key),
             None if matches!(spec.kind, NodeKind::Tap(_)) => self.tap_of(&spec.id).unwrap_or(Feed::None),
-            None => {
-                let new = Playback::new(spec.clone(), prompts.into(), self.mix.rate_hz);
-                Feed::Player(Box::new(match playback {
-                    Some(before) => new.resume(&before),
-                    None => new,
-                }))
-            }
+            None => self.player_of(&spec.id).unwrap_or(Feed::None),
         };
         let watches = &self.mix.watches;
         let watch = watches
@@ -196,6 +190,13 @@ impl<'a> Maker<'a> {
         source.observer = None;
         if let Feed::Tap(_) = source.feed {
             source.feed = self.tap_of(node)?;
+        }
+        if let Feed::Player(_) = source.feed {
+            let left = self.left.iter().position(|(left, _)| left == node);
+            source.feed = match left {
+                Some(at) => Feed::Left(self.left.swap_remove(at).1),
+                None => self.player_of(node)?,
+            };
         }
         if let Feed::Endpoint(key) = source.feed
             && let Some(at) = self.departed.iter().position(|(departed, _)| *departed == key)
@@ -267,7 +268,7 @@ impl<'a> Maker<'a> {
 
     /// The groups of the plan. Listeners of one that heard something else before glide from there, apart from the others
     /// until the next edit.
-    pub(crate) fn groups(&mut self) -> Box<[Group]> {
+    pub(crate) fn groups(&mut self, shared: &mut SharedPlayers) -> Box<[Group]> {
         let mut groups = Vec::with_capacity(self.mix.groups.len());
         for plan in &self.mix.groups {
             let mut by_past: BTreeMap<Option<BTreeMap<Heard, i32>>, Vec<&plan::Listener>> = BTreeMap::new();
@@ -282,7 +283,7 @@ impl<'a> Maker<'a> {
             }
             for (past, listeners) in by_past {
                 let terms = self.terms(&plan.terms, past);
-                groups.push(self.group(plan, terms, &listeners));
+                groups.push(self.group(plan, terms, &listeners, shared));
             }
         }
         groups.into()
@@ -315,7 +316,32 @@ impl<'a> Maker<'a> {
         terms
     }
 
-    fn group(&mut self, plan: &plan::Group, terms: Vec<Term>, listeners: &[&plan::Listener]) -> Group {
+    /// Where the player plays that a group is to hear and nothing else, as it is, if many sessions hear it.
+    fn common_of(&self, plan: &plan::Group, shared: &mut SharedPlayers) -> Option<Common> {
+        let [plan::Term::Source(source, 0.0)] = plan.terms[..] else {
+            return None;
+        };
+        let Feed::Player(at) = self.sources[source as usize].feed else {
+            return None;
+        };
+        let slot = self.players.get(at as usize)?.shared()?;
+        Some(Common {
+            source,
+            slot,
+            encoding: shared.expect_encoding(slot, plan)?,
+        })
+    }
+
+    fn group(
+        &mut self,
+        plan: &plan::Group,
+        terms: Vec<Term>,
+        listeners: &[&plan::Listener],
+        shared: &mut SharedPlayers,
+    ) -> Group {
+        let common = self.common_of(plan, shared);
+        // Who hears nothing else from the first tick on needs no encoder of its own.
+        let only_common = common.is_some() && matches!(&terms[..], [term] if term.gain.is_unity());
         let format = (plan.format.clone(), plan.ptime_ms);
         let groups = listeners
             .iter()
@@ -333,9 +359,12 @@ impl<'a> Maker<'a> {
             })
             .max_by_key(|(_, count)| *count);
         let kept = known.and_then(|(group, _)| self.past.shared.remove(&group));
-        let encoding = kept
-            .map(|(_, encoding)| encoding)
-            .or_else(|| Encoding::new(plan, self.mix.rate_hz));
+        let encoding = match only_common {
+            true => None,
+            false => kept
+                .map(|(_, encoding)| encoding)
+                .or_else(|| Encoding::new(plan, self.mix.rate_hz)),
+        };
         let has_memory = encoding.as_ref().is_some_and(|encoding| !encoding.is_stateless());
         let listeners = listeners
             .iter()
@@ -354,7 +383,7 @@ impl<'a> Maker<'a> {
                 Listener::new(endpoint, own, encoding.flatten())
             })
             .collect();
-        Group::new(plan, terms, listeners, encoding, self.samples)
+        Group::new(plan, terms, listeners, (encoding, common), self.samples)
     }
 
     /// Its own voice in what it hears: as planned, and where it fades.

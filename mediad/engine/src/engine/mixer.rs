@@ -19,13 +19,15 @@ use super::{
     observer::Observer,
     plan::Mix,
     playback::{Playback, Played},
+    playing::Player,
+    shared::SharedPlayers,
     slab::{Key, Slab},
     sum::Sum,
     tapping::Tapping,
     tick::TICK_MS,
 };
 use crate::{
-    command::{EventKind, Prompt, TapRings},
+    command::{EventKind, TapRings},
     recording::{Placing, RecordingFeed},
     spec::{Name, NodeSpec, SessionSpec},
 };
@@ -92,10 +94,30 @@ pub(crate) struct Tap {
 pub(crate) struct Parts<'a> {
     pub(crate) spec: &'a SessionSpec,
     pub(crate) endpoints: &'a [Key],
-    pub(crate) prompts: &'a [Arc<Prompt>],
     pub(crate) rings: &'a [TapRings],
     /// Of endpoints that are gone.
     pub(crate) departed: Vec<(Key, Box<Decoding>)>,
+    /// Of players that are gone.
+    pub(crate) left: Vec<(Name, Box<Playback>)>,
+}
+
+/// A tick of a session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Instant,
+    /// The tick's number, the same in all sessions.
+    pub(crate) number: u64,
+    /// Ticks left out before it.
+    pub(crate) missed: u32,
+}
+
+/// What the sources of a tick are taken from.
+pub(crate) struct Speakers<'a> {
+    pub(crate) endpoints: &'a mut Slab<Endpoint>,
+    /// The session's.
+    pub(crate) players: &'a mut [Player],
+    pub(crate) shared: &'a mut SharedPlayers,
+    pub(crate) scratch: &'a mut Scratch,
 }
 
 /// A node that is heard by somebody, or watched.
@@ -122,8 +144,10 @@ pub(crate) enum Feed {
     Endpoint(Key),
     /// What an endpoint that is gone left.
     Departed(Box<Decoding>),
-    /// A player.
-    Player(Box<Playback>),
+    /// A player, by its place among those of the session.
+    Player(u32),
+    /// What a player that is gone left.
+    Left(Box<Playback>),
     /// A tap, by its index in the mixer's.
     Tap(u32),
     /// Nothing: a tap whose program cannot be reached.
@@ -132,14 +156,20 @@ pub(crate) enum Feed {
 
 impl Mixer {
     /// What `mix` asks for, going on from `before`.
-    pub(crate) fn new(mix: &Mix, parts: Parts<'_>, before: Option<Self>) -> Self {
+    pub(crate) fn new(
+        mix: &Mix,
+        parts: Parts<'_>,
+        players: &[Player],
+        shared: &mut SharedPlayers,
+        before: Option<Self>,
+    ) -> Self {
         let rate_hz = mix.rate_hz;
         let samples = (rate_hz / 1_000 * TICK_MS) as usize;
         let (phase, next_tick, asleep) = before.as_ref().map_or((0, 0, true), |before| {
             (before.phase, before.next_tick, before.asleep)
         });
-        let mut maker = Maker::new(mix, parts, before);
-        let groups = maker.groups();
+        let mut maker = Maker::new(mix, parts, players, before);
+        let groups = maker.groups(shared);
         let taps = maker.taps();
         let (sources, sums) = maker.finish();
         Self {
@@ -158,28 +188,28 @@ impl Mixer {
         }
     }
 
-    /// Takes the next tick of every source; tells of players that came to their end, and of who talks.
+    /// Takes the next tick of every source; tells of players that came to their end, and of who talks. Gives how many
+    /// players had to wait for their file.
     pub(crate) fn gather(
         &mut self,
-        now: Instant,
-        missed: u32,
-        endpoints: &mut Slab<Endpoint>,
-        scratch: &mut Scratch,
+        moment: Moment,
+        mut speakers: Speakers<'_>,
         mut tell: impl FnMut(&Name, EventKind),
-    ) {
-        let mut idle = true;
+    ) -> u32 {
+        let (mut idle, mut late) = (true, 0);
         for tap in &mut self.taps {
             tap.tapping.pull();
             idle &= tap.tapping.is_idle();
         }
         for source in &mut self.sources {
             if source.ghost && !self.fading {
-                source.retire(endpoints);
+                source.retire(speakers.endpoints);
                 continue;
             }
-            let (sounds, is_idle) = source.take_tick(now, missed, endpoints, &self.taps, scratch, &mut tell);
-            idle &= is_idle;
-            source.heard = sounds && !mix::is_silent(&source.frame, FLOOR);
+            let taken = source.take_tick(moment, self.rate_hz, &mut speakers, &self.taps, &mut tell);
+            idle &= taken.idle;
+            late += u32::from(taken.late);
+            source.heard = taken.sounds && !mix::is_silent(&source.frame, FLOOR);
             if source.ranked {
                 let power = match source.heard {
                     true => level::energy(&source.frame) as f32 / source.frame.len() as f32,
@@ -196,10 +226,16 @@ impl Mixer {
             sum.add_up(&self.sources);
         }
         self.fading = false;
+        late
     }
 
-    /// Encodes what every listener hears and gives it to `send`.
-    pub(crate) fn encode(&mut self, mut send: impl FnMut(Outgoing<'_>)) {
+    /// Encodes what every listener hears in tick `number` and gives it to `send`.
+    pub(crate) fn encode(
+        &mut self,
+        number: u64,
+        shared: &mut SharedPlayers,
+        mut send: impl FnMut(Outgoing<'_>),
+    ) {
         let Self {
             groups,
             sources,
@@ -208,7 +244,7 @@ impl Mixer {
             ..
         } = self;
         for group in groups {
-            group.encode(sources, sums, work, &mut send);
+            group.encode(sources, sums, work, (shared, number), &mut send);
         }
     }
 
@@ -259,7 +295,7 @@ impl Mixer {
     pub(crate) fn decoded(&self) -> impl Iterator<Item = Key> {
         self.sources.iter().filter_map(|source| match source.feed {
             Feed::Endpoint(key) => Some(key),
-            Feed::Departed(_) | Feed::Player(_) | Feed::Tap(_) | Feed::None => None,
+            Feed::Departed(_) | Feed::Player(_) | Feed::Left(_) | Feed::Tap(_) | Feed::None => None,
         })
     }
 
@@ -275,17 +311,43 @@ impl Mixer {
     }
 }
 
+/// A tick of a source.
+struct Taken {
+    /// There is something in it.
+    sounds: bool,
+    /// Nothing will come of itself.
+    idle: bool,
+    /// Its file had not been read in time.
+    late: bool,
+}
+
+impl Taken {
+    fn of(sounds: bool, idle: bool) -> Self {
+        Self {
+            sounds,
+            idle,
+            late: false,
+        }
+    }
+}
+
 impl Source {
-    /// The next tick in its frame: whether there is anything, and whether nothing will come of itself.
+    /// The next tick in its frame.
     fn take_tick(
         &mut self,
-        now: Instant,
-        missed: u32,
-        endpoints: &mut Slab<Endpoint>,
+        moment: Moment,
+        rate_hz: u32,
+        speakers: &mut Speakers<'_>,
         taps: &[Tap],
-        scratch: &mut Scratch,
         tell: &mut impl FnMut(&Name, EventKind),
-    ) -> (bool, bool) {
+    ) -> Taken {
+        let Moment { now, number, missed } = moment;
+        let Speakers {
+            endpoints,
+            players,
+            shared,
+            scratch,
+        } = speakers;
         let decoding = match &mut self.feed {
             Feed::Endpoint(key) => {
                 let endpoint = endpoints.get_mut(*key);
@@ -295,27 +357,38 @@ impl Source {
             Feed::Tap(at) => {
                 let tapping = &taps[*at as usize].tapping;
                 self.frame.copy_from_slice(&tapping.spoken);
-                return (tapping.speaks, true);
+                return Taken::of(tapping.speaks, true);
             }
             Feed::None => None,
-            Feed::Player(playback) => {
-                let played = playback.play(&mut self.frame);
+            Feed::Left(playback) => {
                 // Who fades was taken out: its end is nobody's.
-                if played == Played::Finished && !self.ghost {
-                    tell(&self.node.id, EventKind::PlayFinished);
-                }
-                return (played != Played::Nothing, playback.is_idle());
+                let played = playback.play(&mut self.frame);
+                return Taken::of(played != Played::Nothing, playback.is_idle());
             }
+            Feed::Player(at) => match players.get_mut(*at as usize) {
+                Some(player) => {
+                    let played = player.play(number, rate_hz, shared, &mut self.frame);
+                    if let Played::Finished(end) = played {
+                        tell(&self.node.id, EventKind::PlayFinished(end));
+                    }
+                    return Taken {
+                        sounds: played != Played::Nothing,
+                        idle: player.is_idle(shared),
+                        late: played == Played::Late,
+                    };
+                }
+                None => None,
+            },
         };
         let Some(decoding) = decoding else {
             self.frame.fill(0);
-            return (false, true);
+            return Taken::of(false, true);
         };
         if missed > 0 {
             decoding.miss(missed);
         }
         let sounds = decoding.pull(now, &mut self.frame, scratch);
-        (sounds, decoding.is_idle())
+        Taken::of(sounds, decoding.is_idle())
     }
 
     /// It has faded: its packets are not looked at any more.

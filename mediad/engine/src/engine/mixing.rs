@@ -12,7 +12,7 @@ use super::{
     group::Outgoing,
     line::Stride,
     media::forward,
-    mixer::{Mixer, Parts},
+    mixer::{Mixer, Moment, Parts, Speakers},
     plan::{Mapping, Mix},
     slab::Key,
     tick::TICK_MS,
@@ -35,17 +35,30 @@ impl Engine {
             return;
         };
         let handle = session.handle;
+        let mut players = std::mem::take(&mut session.players);
         let missed = u32::try_from(number - mixer.next_tick)
             .unwrap_or(u32::MAX)
             .min(50);
         mixer.next_tick = number + 1;
         let outbox = &mut self.outbox;
-        mixer.gather(now.mono, missed, &mut self.endpoints, scratch, |node, kind| {
+        let moment = Moment {
+            now: now.mono,
+            number,
+            missed,
+        };
+        let speakers = Speakers {
+            endpoints: &mut self.endpoints,
+            players: &mut players,
+            shared: &mut self.shared,
+            scratch,
+        };
+        let late = mixer.gather(moment, speakers, |node, kind| {
             outbox.event(handle, Some(node), now.wall, kind);
         });
+        self.totals.late_prompt_ticks += u64::from(late);
         let endpoints = &mut self.endpoints;
         let (transports, totals) = (&mut self.transports, &mut self.totals);
-        mixer.encode(|outgoing| {
+        mixer.encode(number, &mut self.shared, |outgoing| {
             let Some(listener) = endpoints.get_mut(outgoing.listener) else {
                 return;
             };
@@ -65,6 +78,7 @@ impl Engine {
         }
         if let Some(session) = self.sessions.get_mut(key) {
             session.mixer = Some(mixer);
+            session.players = players;
         }
     }
 
@@ -115,7 +129,13 @@ impl Engine {
         };
         let is_new = before.is_none();
         let branches = self.mix_branches(key, parts.spec, &mix.branches);
-        let mut mixer = Mixer::new(&mix, parts, before.map(|before| *before));
+        let players = self
+            .sessions
+            .get_mut(key)
+            .map(|session| std::mem::take(&mut session.players));
+        let players = players.unwrap_or_default();
+        let before = before.map(|before| *before);
+        let mut mixer = Mixer::new(&mix, parts, &players, &mut self.shared, before);
         mixer.branches = branches;
         self.decode(endpoints, Some(&mixer));
         if is_new {
@@ -126,6 +146,7 @@ impl Engine {
         };
         let listeners: Vec<Key> = mixer.listeners().collect();
         session.mixer = Some(Box::new(mixer));
+        session.players = players;
         for listener in listeners {
             self.expect_digits(listener);
         }

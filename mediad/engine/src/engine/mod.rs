@@ -17,6 +17,7 @@
 //! are negotiated for one RTP session and end at it (RFC 7667 §3.6 calls this a back-to-back RTP session). RTCP ends here as well;
 //! feedback of video (NACK, PLI) is not carried across yet.
 
+mod collect;
 mod commit;
 mod decoding;
 mod dialling;
@@ -37,11 +38,13 @@ mod outbox;
 mod participant;
 pub(crate) mod plan;
 mod playback;
+mod playing;
 mod random;
 mod recorders;
 mod report;
 mod rtcp;
 mod security;
+mod shared;
 mod slab;
 mod source;
 mod sum;
@@ -64,6 +67,7 @@ use self::{
     links::{Links, Rounds},
     outbox::Outbox,
     random::Random,
+    shared::SharedPlayers,
     slab::{Key, Slab},
     source::Probation,
     tick::Ticks,
@@ -116,6 +120,8 @@ pub struct Totals {
     pub tx_bytes: u64,
     /// Drops by [`DropReason`].
     pub drops: [u64; DropReason::COUNT],
+    /// Ticks of players whose file was not read in time: what they played was silence.
+    pub late_prompt_ticks: u64,
     /// Sessions now.
     pub sessions: u32,
     /// Endpoints now.
@@ -149,6 +155,7 @@ pub struct Engine {
     rounds: Option<Box<Rounds>>,
     wheel: Wheel,
     ticks: Ticks,
+    shared: SharedPlayers,
     /// From the first session that decodes on.
     scratch: Option<Scratch>,
     outbox: Outbox,
@@ -176,6 +183,7 @@ impl Engine {
             rounds: None,
             wheel: Wheel::new(),
             ticks: Ticks::new(),
+            shared: SharedPlayers::default(),
             scratch: None,
             outbox: Outbox::new(),
             tapped: false,
@@ -214,6 +222,19 @@ impl Engine {
             }
             Command::Orphaned(session, orphaned) => self.set_orphaned(now, session, orphaned),
             Command::SendDigits(session, node, digits) => self.send_digits(now, session, &node, &digits),
+            Command::Seek {
+                session,
+                node,
+                item,
+                position_ms,
+            } => self.seek(now, session, &node, item, position_ms),
+            Command::Collect {
+                session,
+                node,
+                request,
+                wish,
+            } => self.collect(now, session, &node, request, wish),
+            Command::Flush(session, node) => self.flush(now, session, &node),
         }
         self.carry(now, &mut exits, 0);
         self.close_exits(exits);

@@ -11,9 +11,7 @@ use codecs::CodecKind;
 
 use crate::{
     command::PlanKind,
-    spec::{
-        Codec, EdgeSpec, EndpointSpec, NodeKind, PayloadFormat, PlaySource, RoomSpec, SessionSpec, TapSpec,
-    },
+    spec::{Codec, EdgeSpec, EndpointSpec, NodeKind, PayloadFormat, RoomSpec, SessionSpec, TapSpec},
 };
 
 /// What happens to a payload on its way.
@@ -166,9 +164,26 @@ pub(crate) struct Compiled {
     pub(crate) mix: Option<Box<Mix>>,
 }
 
+/// The rate at which nothing of the prompts of a player is lost, by the index of its node; 0 where there are none.
+pub(crate) type NativeHz<'a> = &'a dyn Fn(u32) -> u32;
+
+/// The lowest rate of mixes at which nothing is lost of what has `native_hz`.
+pub(crate) fn rate_over(native_hz: u32) -> u32 {
+    match native_hz {
+        ..=8_000 => 8_000,
+        8_001..=16_000 => 16_000,
+        16_001.. => 48_000,
+    }
+}
+
+/// The rate at which `spec` is mixed, if anything of it is.
+pub(crate) fn mix_rate(spec: &SessionSpec, native_hz: NativeHz<'_>) -> Option<u32> {
+    compile(spec, native_hz).mix.map(|mix| mix.rate_hz)
+}
+
 /// The plan of every node of `spec`, in its order.
-pub(crate) fn compile(spec: &SessionSpec) -> Compiled {
-    let mut compiler = Compiler::new(spec);
+pub(crate) fn compile(spec: &SessionSpec, native_hz: NativeHz<'_>) -> Compiled {
+    let mut compiler = Compiler::new(spec, native_hz);
     let plans = (0..spec.nodes.len() as u32)
         .map(|node| compiler.plan(node))
         .collect();
@@ -194,6 +209,7 @@ struct Way {
 
 struct Compiler<'a> {
     spec: &'a SessionSpec,
+    native_hz: NativeHz<'a>,
     /// What comes into each node by edges that are not muted; in the order of the speakers.
     into: Vec<Vec<Way>>,
     mix: Mix,
@@ -202,7 +218,7 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(spec: &'a SessionSpec) -> Self {
+    fn new(spec: &'a SessionSpec, native_hz: NativeHz<'a>) -> Self {
         let mut into = vec![Vec::new(); spec.nodes.len()];
         // Muted edges keep their place and carry nothing.
         for edge in spec.edges.iter().filter(|edge| !edge.muted) {
@@ -215,6 +231,7 @@ impl<'a> Compiler<'a> {
         }
         Self {
             spec,
+            native_hz,
             into,
             mix: Mix {
                 rate_hz: 0,
@@ -396,13 +413,7 @@ impl<'a> Compiler<'a> {
                 let rates = endpoint.receive.iter().filter_map(codec_kind);
                 rates.map(CodecKind::sample_rate_hz).max().unwrap_or(8_000)
             }
-            NodeKind::Player(player) => {
-                let has_prompt = player.items.iter().any(|item| match item.source {
-                    PlaySource::Prompt(_) => true,
-                    PlaySource::Tone(..) | PlaySource::Silence(_) => false,
-                });
-                if has_prompt { 16_000 } else { 8_000 }
-            }
+            NodeKind::Player(_) => rate_over((self.native_hz)(node)),
             NodeKind::Tap(tap) => tap.sample_rate_hz,
             NodeKind::Room(_) | NodeKind::Recorder(_) => 8_000,
         }
@@ -449,11 +460,7 @@ impl<'a> Compiler<'a> {
         {
             return None;
         }
-        self.mix.rate_hz = match self.mix.rate_hz {
-            ..=8_000 => 8_000,
-            8_001..=16_000 => 16_000,
-            16_001.. => 48_000,
-        };
+        self.mix.rate_hz = rate_over(self.mix.rate_hz);
         Some(Box::new(self.mix))
     }
 }
@@ -542,7 +549,12 @@ pub(crate) fn passes_digits(spec: &SessionSpec, from: &str, to: &str) -> bool {
 
 /// The highest sampling rate of what a recorder hears; `None` when nobody speaks to it.
 pub(crate) fn recorded_rate(spec: &SessionSpec, recorder: &str) -> Option<u32> {
-    let compiler = Compiler::new(spec);
+    // A recording is of calls: what is played to them is kept as wideband, whatever its file is.
+    let native_hz = |node: u32| match spec.nodes[node as usize].player() {
+        Some(player) if player.plays_prompts() => 16_000,
+        Some(_) | None => 0,
+    };
+    let compiler = Compiler::new(spec, &native_hz);
     let node = position(spec, recorder)?;
     let rate = |way: &Way| match spec.nodes[way.from as usize].kind {
         NodeKind::Room(_) => {

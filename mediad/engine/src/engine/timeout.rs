@@ -32,6 +32,7 @@ impl Engine {
 
     fn check_endpoint(&mut self, now: Now, key: Key, tx: &mut impl Egress) {
         self.check_received_digit(now, key);
+        self.check_collection(now, key);
         self.check_media(now, key);
         let Some(endpoint) = self.endpoints.get(key) else {
             return;

@@ -6,11 +6,11 @@ use rtp::time::Now;
 
 use super::Host;
 use crate::{
-    command::{Command, SendDigit},
+    command::{CollectWish, Command, SendDigit},
     graph::Owner,
     limits,
     refusal::Refusal,
-    spec::{Name, NodeKind},
+    spec::{Name, NodeKind, NodeSpec},
 };
 
 /// Something to do once to a node.
@@ -25,12 +25,26 @@ pub struct Act {
     /// The caller's id of this act.
     pub request: Name,
     /// What.
-    pub kind: SendDigits,
+    pub kind: ActKind,
 }
 
-/// Digits to send to an endpoint's peer, in order.
+/// What is done.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SendDigits(pub Box<[SendDigit]>);
+pub enum ActKind {
+    /// Digits are sent to an endpoint's peer, in order.
+    SendDigits(Box<[SendDigit]>),
+    /// Digits of an endpoint's peer are gathered.
+    Collect(CollectWish),
+    /// A player moves to a place in one of its items.
+    Seek {
+        /// Index of the item.
+        item: usize,
+        /// How far into it.
+        position_ms: u32,
+    },
+    /// A player throws away what it still has to play.
+    Flush,
+}
 
 /// What became of an act.
 #[derive(Debug)]
@@ -66,25 +80,66 @@ impl Host {
     pub fn act(&mut self, now: Now, act: Act) -> Result<ActOutcome, Refusal> {
         self.check_owner(now, &act.session, &act.owner)?;
         let entry = self.sessions.by_name_mut(&act.session)?;
-        match entry.spec.node(&act.node).map(|node| &node.kind) {
-            Some(NodeKind::Endpoint(_)) => {}
-            Some(NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_)) => {
-                return Err(Refusal::NotEndpoint(act.node));
-            }
-            None => {
-                return Err(Refusal::UnknownNode {
-                    session: act.session,
-                    node: act.node,
-                });
-            }
-        }
+        let Some(node) = entry.spec.node(&act.node) else {
+            return Err(Refusal::UnknownNode {
+                session: act.session,
+                node: act.node,
+            });
+        };
+        check(node, &act.kind)?;
         if !entry.acts.remember(&act.request) {
             return Ok(ActOutcome::Repeated);
         }
-        let SendDigits(digits) = act.kind;
-        Ok(ActOutcome::Order(
-            entry.worker,
-            Command::SendDigits(entry.key, act.node, digits),
-        ))
+        let (session, node) = (entry.key, act.node);
+        let command = match act.kind {
+            ActKind::SendDigits(digits) => Command::SendDigits(session, node, digits),
+            ActKind::Collect(wish) => Command::Collect {
+                session,
+                node,
+                request: act.request,
+                wish,
+            },
+            ActKind::Seek { item, position_ms } => Command::Seek {
+                session,
+                node,
+                item,
+                position_ms,
+            },
+            ActKind::Flush => Command::Flush(session, node),
+        };
+        Ok(ActOutcome::Order(entry.worker, command))
+    }
+}
+
+/// The node is one to which this can be done.
+fn check(node: &NodeSpec, act: &ActKind) -> Result<(), Refusal> {
+    let player = || match &node.kind {
+        NodeKind::Player(player) if player.shared_group.is_some() => {
+            Err(Refusal::SharedPlayer(node.id.clone()))
+        }
+        NodeKind::Player(player) => Ok(player),
+        NodeKind::Endpoint(_) | NodeKind::Room(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => {
+            Err(Refusal::NotPlayer(node.id.clone()))
+        }
+    };
+    match act {
+        ActKind::SendDigits(_) | ActKind::Collect(_) => match &node.kind {
+            NodeKind::Endpoint(_) => Ok(()),
+            NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => {
+                Err(Refusal::NotEndpoint(node.id.clone()))
+            }
+        },
+        ActKind::Seek { item, .. } => {
+            let items = player()?.items.len();
+            if *item < items {
+                return Ok(());
+            }
+            Err(Refusal::NoSuchItem {
+                node: node.id.clone(),
+                item: *item,
+                items,
+            })
+        }
+        ActKind::Flush => player().map(drop),
     }
 }

@@ -18,7 +18,6 @@ mod reload;
 mod session;
 mod status;
 mod taps;
-mod wav;
 
 use std::{
     collections::BTreeMap,
@@ -30,11 +29,11 @@ use rtp::{time::Now, units::Ssrc};
 use thiserror::Error;
 
 pub use self::{
-    acts::{Act, ActOutcome, SendDigits},
+    acts::{Act, ActKind, ActOutcome},
     events::{EndReason, Event, Events, Happening},
     keys::{LocalKey, NoRandomness, SecretRandom},
     prepare::{Applied, Committed, LocalAddress, PortWant, Prepared},
-    prompts::PromptFile,
+    prompts::Library,
     recordings::{RecordingOutcome, RecordingWant},
     reload::Tuning,
     session::{Described, Summary},
@@ -46,7 +45,6 @@ use self::{
     lease::Leases,
     links::Links,
     ports::Ports,
-    prompts::Prompts,
     session::{Session, Sessions},
 };
 use crate::{
@@ -174,7 +172,6 @@ pub struct Host {
     links: Links,
     leases: Leases,
     events: EventRing,
-    prompts: Prompts,
     workers: Vec<WorkerLoad>,
     draining: bool,
     orders: std::collections::VecDeque<(usize, Command)>,
@@ -230,7 +227,6 @@ impl Host {
             links: Links::default(),
             leases: Leases::new(config.lease),
             events: EventRing::new(config.events_keep),
-            prompts: Prompts::default(),
             workers: vec![WorkerLoad::default(); config.workers],
             draining: false,
             orders: std::collections::VecDeque::new(),

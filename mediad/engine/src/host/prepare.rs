@@ -18,7 +18,7 @@ use super::{
     taps,
 };
 use crate::{
-    command::{Commit, EndpointStream, Prompt, RecorderFeed, SessionKey, TransportLink},
+    command::{Commit, EndpointStream, PlayerPrompts, RecorderFeed, SessionKey, TransportLink},
     graph::{self, OptionsPatch, Patch},
     limits,
     refusal::Refusal,
@@ -34,7 +34,7 @@ pub struct Prepared {
     wants: Vec<PortWant>,
     locals: Vec<Local>,
     keys: Vec<TransportKeys>,
-    prompts: Vec<Arc<Prompt>>,
+    prompts: Vec<PlayerPrompts>,
     recordings: Vec<RecorderFeed>,
     target: Target,
 }
@@ -80,7 +80,7 @@ impl Prepared {
         self.recordings = recordings;
     }
 
-    pub(super) fn give_prompts(&mut self, prompts: Vec<Arc<Prompt>>) {
+    pub(super) fn give_prompts(&mut self, prompts: Vec<PlayerPrompts>) {
         self.prompts = prompts;
     }
 }
@@ -238,9 +238,8 @@ impl Host {
     /// Carries the edit out. Ports of transports that are gone go into quarantine.
     pub fn commit(&mut self, now: Now, prepared: Prepared) -> Committed {
         let worker = prepared.worker();
-        let given = |name: &Name| prepared.prompts.iter().any(|prompt| prompt.name == *name);
         assert!(
-            prompts::wanted(&prepared.spec).all(|(_, name)| given(name)),
+            prompts::is_complete(&prepared.spec, &prepared.prompts),
             "prompts are loaded before the commit"
         );
         let before = prepared.session().and_then(|key| self.sessions.by_key(key));
@@ -284,7 +283,7 @@ impl Host {
             local: locals,
             keys: keys.clone(),
             streams: streams.clone(),
-            prompts: prompts.clone(),
+            prompts: given(&prompts),
             taps: taps::rings(&spec, Vec::new()),
             cname,
             labels: labels.into_boxed_slice(),
@@ -354,7 +353,7 @@ impl Host {
             session.spec = if graph_changed { spec.clone() } else { old };
             session.local = locals;
             session.keys.clone_from(&keys);
-            session.prompts = prompts.clone();
+            session.prompts = given(&prompts);
             session.streams = streams;
             session.taps = taps::rings(&spec, std::mem::take(&mut session.taps));
             session.revision += u64::from(graph_changed || labels_changed);
@@ -662,6 +661,12 @@ impl Host {
             rtcp: local.rtcp_port.map(|port| SocketAddr::new(ip, port)),
         }
     }
+}
+
+/// What the session remembers of its players' prompts.
+fn given(prompts: &[PlayerPrompts]) -> Vec<prompts::Given> {
+    let of_player = |given: &PlayerPrompts| (given.node.clone(), given.prompts.clone());
+    prompts.iter().map(of_player).collect()
 }
 
 /// The transport keeps its port: it was there before, was not removed in the same breath, and is there after.

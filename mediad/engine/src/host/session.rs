@@ -7,12 +7,18 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::{EndReason, LocalAddress, acts::ActReplies, keys::TransportKeys, taps::TapReport};
+use super::{
+    EndReason, LocalAddress,
+    acts::ActReplies,
+    keys::TransportKeys,
+    prompts::{self, Given},
+    taps::TapReport,
+};
 use crate::{
-    command::{EndpointStream, Prompt, SessionKey, SessionReport, TapRings},
+    command::{EndpointStream, SessionKey, SessionReport, TapRings},
     graph::Owner,
     refusal::Refusal,
-    spec::{Name, SessionSpec},
+    spec::{Name, PlayerSpec, SessionSpec},
 };
 
 #[derive(Debug)]
@@ -31,7 +37,7 @@ pub(super) struct Session {
     /// In the order of the spec's endpoints.
     pub(super) streams: Vec<EndpointStream>,
     /// What its players play.
-    pub(super) prompts: Vec<Arc<Prompt>>,
+    pub(super) prompts: Vec<Given>,
     /// The rings of its taps.
     pub(super) taps: Vec<TapRings>,
     pub(super) cname: Name,
@@ -115,6 +121,8 @@ pub(super) struct Sessions {
     ending: BTreeMap<SessionKey, (Session, EndReason)>,
     /// When orphans end whatever happens.
     caps: BTreeSet<(Instant, SessionKey)>,
+    /// Shared players of the sessions in service: on which worker, and by how many.
+    shared: Vec<(usize, PlayerSpec, usize)>,
 }
 
 impl Sessions {
@@ -149,7 +157,36 @@ impl Sessions {
         self.by_key.get(&key)
     }
 
+    /// A session in service on `worker` plays the same as `player`.
+    pub(super) fn is_shared(&self, worker: usize, player: &PlayerSpec) -> bool {
+        let mut shared = self.shared.iter();
+        shared.any(|(on, other, _)| *on == worker && player.shares_with(other))
+    }
+
+    fn count_shared(&mut self, worker: usize, spec: &SessionSpec) {
+        for player in prompts::shared(spec) {
+            let same =
+                |(on, other, _): &&mut (usize, PlayerSpec, usize)| *on == worker && player.shares_with(other);
+            match self.shared.iter_mut().find(same) {
+                Some((_, _, count)) => *count += 1,
+                None => self.shared.push((worker, player.clone(), 1)),
+            }
+        }
+    }
+
+    fn uncount_shared(&mut self, worker: usize, spec: &SessionSpec) {
+        for player in prompts::shared(spec) {
+            for (on, other, count) in &mut self.shared {
+                if *on == worker && player.shares_with(other) {
+                    *count -= 1;
+                }
+            }
+        }
+        self.shared.retain(|(_, _, count)| *count > 0);
+    }
+
     pub(super) fn insert(&mut self, session: Session) {
+        self.count_shared(session.worker, &session.spec);
         self.names.insert(session.name.clone(), session.key);
         self.by_key.insert(session.key, session);
     }
@@ -180,6 +217,7 @@ impl Sessions {
         self.names.remove(&session.name);
         self.drop_cap(&session);
         let worker = session.worker;
+        self.uncount_shared(worker, &session.spec);
         self.ending.insert(key, (session, reason));
         Some(worker)
     }
@@ -244,7 +282,9 @@ impl Sessions {
         let before = session
             .orphaned_at
             .map(|at| (at + session.spec.options.orphan_max, key));
+        let spec_before = session.spec.clone();
         edit(session);
+        let (worker, spec_after) = (session.worker, session.spec.clone());
         let after = session
             .orphaned_at
             .map(|at| (at + session.spec.options.orphan_max, key));
@@ -252,6 +292,8 @@ impl Sessions {
             self.caps.remove(&before);
         }
         self.caps.extend(after);
+        self.count_shared(worker, &spec_after);
+        self.uncount_shared(worker, &spec_before);
     }
 
     fn drop_cap(&mut self, session: &Session) {

@@ -2,13 +2,13 @@
 
 use codecs::CodecKind;
 use media_engine::{
-    command::{EventKind, PlanKind, Prompt},
+    command::{EventKind, PlanKind, PlayEnd},
     spec::{CallProgress, Codec, Country, NodeKind, PlaySource},
 };
 
 use crate::{
     tones::{Ear, LOUD, Voice, talk},
-    world::{Graph, SESSION, World, format, pcma, player},
+    world::{Graph, SESSION, World, format, pcma, player, prompt},
 };
 
 const KINDS: &[(u8, CodecKind)] = &[(0, CodecKind::Pcmu), (8, CodecKind::Pcma)];
@@ -56,31 +56,25 @@ fn ringback_gives_way_to_the_call_on_one_line() {
         PlanKind::Relay
     );
 
-    // And back: the player begins anew.
+    // And back: the player goes on where it was, 400 ms before its pause.
     graph.hear(&[("ring", "a"), ("ring", "b")]);
     graph.party("b").send = vec![pcma()];
     world.commit(SESSION, &graph);
-    talk(&mut world, &mut [&mut a, &mut b], 600);
+    talk(&mut world, &mut [&mut a, &mut b], 360);
     let sent = world.sent_rtp();
-    ear_a.hear(&sent, 0, KINDS);
-    ear_b.hear(&sent, 1, KINDS);
-    ear_a.hears("a", &tones, &[(RING_HZ, ring_level())]);
-    ear_b.hears("b", &tones, &[(RING_HZ, ring_level())]);
+    for (number, ear) in [(0, &mut ear_a), (1, &mut ear_b)] {
+        ear.hear(&sent, number, KINDS);
+        ear.pcm.drain(..ear.pcm.len() - 2_400);
+        ear.hears("each", &tones, &[(RING_HZ, ring_level())]);
+    }
 }
 
 #[test]
 fn a_prompt_is_heard_by_every_codec_and_ends_on_time() {
-    let sine = |hz: u32| -> Box<[i16]> {
-        let mut sine = codecs::tone::Oscillator::new(600.0, hz);
-        (0..hz)
-            .map(|_| (f64::from(sine.next_value()) * LOUD) as i16)
-            .collect()
-    };
-    let prompt = Prompt {
-        name: "hello.wav".into(),
-        pcm_8k: sine(8_000),
-        pcm_16k: sine(16_000),
-    };
+    let mut sine = codecs::tone::Oscillator::new(600.0, 16_000);
+    let sine: Vec<i16> = (0..16_000)
+        .map(|_| (f64::from(sine.next_value()) * LOUD) as i16)
+        .collect();
     for (codec, kind, hz) in [
         (pcma(), CodecKind::Pcma, 8_000),
         (format(8, Codec::G722, 8_000), CodecKind::G722, 16_000),
@@ -93,11 +87,7 @@ fn a_prompt_is_heard_by_every_codec_and_ends_on_time() {
         ),
     ] {
         let mut world = World::new();
-        world.prompts = vec![std::sync::Arc::new(Prompt {
-            name: prompt.name.clone(),
-            pcm_8k: prompt.pcm_8k.clone(),
-            pcm_16k: prompt.pcm_16k.clone(),
-        })];
+        world.prompts = vec![prompt("hello.wav", 16_000, sine.clone())];
         let mut graph = Graph::call();
         graph.party("b").send = vec![codec];
         graph
@@ -111,7 +101,11 @@ fn a_prompt_is_heard_by_every_codec_and_ends_on_time() {
         ear.hear(&world.sent_rtp(), 1, &[(8, kind)]);
         ear.hears("b", &[600.0, 1_200.0], &[(600.0, LOUD)]);
         world.pass_ms(100);
-        assert_eq!(world.event_kinds(), [EventKind::PlayFinished], "{hz} Hz");
+        assert_eq!(
+            world.event_kinds(),
+            [EventKind::PlayFinished(PlayEnd::End)],
+            "{hz} Hz"
+        );
     }
 }
 
@@ -147,7 +141,7 @@ fn a_player_ends_once_and_one_that_is_paused_goes_on_where_it_was() {
     world.pass_ms(380);
     assert_eq!(world.event_kinds(), []);
     world.pass_ms(60);
-    assert_eq!(world.event_kinds(), [EventKind::PlayFinished]);
+    assert_eq!(world.event_kinds(), [EventKind::PlayFinished(PlayEnd::End)]);
     world.pass_ms(5_000);
     assert_eq!(world.event_kinds(), []);
     assert!(

@@ -1,5 +1,5 @@
 use crate::world::{Graph, Party, SESSION, Sent, Speaker, World, events, pcmu, peer, rtp, rtp_socket};
-use media_engine::command::{Command, DropReason, EventKind, SendDigit};
+use media_engine::command::{Command, DigitSource, DropReason, EventKind, SendDigit};
 use rtp::{event::TelephoneEvent, header::RtpHeader};
 
 /// The packets of one key press of 100 ms: five updates and three ends, all with the timestamp of the start.
@@ -37,9 +37,13 @@ fn digits(world: &mut World) -> Vec<EventKind> {
 
 fn whole(event: u8) -> [EventKind; 2] {
     [
-        EventKind::DigitStarted { event },
+        EventKind::DigitStarted {
+            event,
+            source: DigitSource::TelephoneEvent,
+        },
         EventKind::DigitEnded {
             event,
+            source: DigitSource::TelephoneEvent,
             duration_ms: 100,
             inferred: false,
         },
@@ -103,10 +107,17 @@ fn a_digit_whose_ends_are_lost_is_ended_by_time() {
         world.receive(rtp_socket(0), peer(0), packet);
         world.pass_ms(20);
     }
-    assert_eq!(digits(&mut world), [EventKind::DigitStarted { event: 7 }]);
+    assert_eq!(
+        digits(&mut world),
+        [EventKind::DigitStarted {
+            event: 7,
+            source: DigitSource::TelephoneEvent
+        }]
+    );
     world.pass_ms(250);
     let ended = EventKind::DigitEnded {
         event: 7,
+        source: DigitSource::TelephoneEvent,
         duration_ms: 60,
         inferred: true,
     };

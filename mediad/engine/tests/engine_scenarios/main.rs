@@ -4,6 +4,7 @@ mod cipher;
 mod tones;
 mod world;
 
+mod a_player_plays_what_it_is_told;
 mod a_relay_keeps_one_line_both_ways;
 mod a_room_is_heard_by_all_but_the_speaker;
 mod a_source_fans_out_to_many_listeners;
@@ -17,6 +18,7 @@ mod edits_at_random_are_seamless;
 mod garbage_is_counted_and_harms_nobody;
 mod hold_lets_nothing_through_its_direction;
 mod links_join_sessions;
+mod music_is_played_once_for_all_who_hold;
 mod only_the_loudest_are_heard;
 mod options_change_for_a_running_session;
 mod payload_types_and_laws_are_rewritten;

@@ -8,9 +8,9 @@ use std::{
 
 use media_engine::{
     command::{
-        Command, Commit, DropReason, EndpointReport, EndpointStream, EngineEvent, EventKind, LinkId, Prompt,
-        RecorderFeed, Reply, ReplyToken, SendingKey, SessionKey, SessionReport, SocketId, TapRings,
-        TransportLink, TransportReport, TransportSockets,
+        Command, Commit, DropReason, EndpointReport, EndpointStream, EngineEvent, EventKind, LinkId,
+        PlayerPrompts, Prompt, PromptSound, RecorderFeed, Reply, ReplyToken, SampleStream, SendingKey,
+        SessionKey, SessionReport, SocketId, TapRings, TransportLink, TransportReport, TransportSockets,
     },
     engine::{Egress, Engine, EngineConfig},
     spec::{
@@ -81,12 +81,14 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) now: Now,
     pub(crate) wire: Wire,
-    /// Given with every commit.
+    /// Given with every commit to the players that play them.
     pub(crate) prompts: Vec<Arc<Prompt>>,
     /// Given with the next commit.
     pub(crate) recordings: Vec<RecorderFeed>,
     /// Given with every commit.
     pub(crate) taps: Vec<TapRings>,
+    /// Given with the next commit: player, index of its item, stream.
+    pub(crate) streams: Vec<(&'static str, usize, Box<dyn SampleStream>)>,
     tokens: u64,
 }
 
@@ -112,6 +114,7 @@ impl World {
             prompts: Vec::new(),
             recordings: Vec::new(),
             taps: Vec::new(),
+            streams: Vec::new(),
             tokens: 0,
         }
     }
@@ -128,13 +131,38 @@ impl World {
             sockets,
             streams,
             links: graph.links(before.as_ref()),
-            prompts: self.prompts.clone(),
+            prompts: self.prompts_for(graph),
             recordings: std::mem::take(&mut self.recordings),
             taps: self.taps.clone(),
             keys: graph.keys(),
         };
         self.engine
             .handle_command(self.now, Command::Commit(Box::new(commit)), &mut self.wire);
+    }
+
+    /// The prompts that the players of `graph` play, of those the world has.
+    fn prompts_for(&mut self, graph: &Graph) -> Vec<PlayerPrompts> {
+        let players = graph
+            .others
+            .iter()
+            .filter_map(|node| Some((node, node.player()?)));
+        let given = players.map(|(node, player)| {
+            let named = player.items.iter().filter_map(|item| match &item.source {
+                PlaySource::Prompt(name) => self.prompts.iter().find(|prompt| prompt.name == *name),
+                PlaySource::Tone(..) | PlaySource::Silence(_) => None,
+            });
+            PlayerPrompts {
+                node: node.id.clone(),
+                prompts: named.cloned().collect(),
+                streams: Vec::new(),
+            }
+        });
+        let mut given: Vec<_> = given.collect();
+        for (node, index, stream) in self.streams.drain(..) {
+            let of_node = given.iter_mut().find(|given| *given.node == *node);
+            of_node.expect("a player").streams.push((index, stream));
+        }
+        given
     }
 
     pub(crate) fn command(&mut self, command: Command) {
@@ -366,8 +394,23 @@ pub(crate) fn player(id: &str, items: &[PlaySource]) -> NodeSpec {
             repeat: Some(1),
             gain_db: 0.0,
             paused: false,
+            barge_in: None,
+            shared_group: None,
         }),
     }
+}
+
+/// A prompt of which all is known.
+pub(crate) fn prompt(name: &str, rate_hz: u32, pcm: Vec<i16>) -> Arc<Prompt> {
+    Arc::new(Prompt {
+        name: name.into(),
+        version: 1,
+        native_hz: rate_hz,
+        sound: PromptSound::Whole {
+            rate_hz,
+            pcm: pcm.into(),
+        },
+    })
 }
 
 impl Graph {
