@@ -203,7 +203,7 @@ impl LiveAudio {
         let packet = socket.stage(flow.to, PACKET_BYTES);
         let timestamp = n.wrapping_mul(PAYLOAD_BYTES as u32);
         write_header(packet, 0, n == 0, n as u16, timestamp, flow.serial);
-        let payload = (&mut packet[HEADER_BYTES..])
+        let payload = (&mut packet[HEADER_BYTES..PACKET_BYTES])
             .try_into()
             .expect("a packet is a header and a payload");
         let stamp = Stamp {

@@ -163,7 +163,6 @@ fn listens(request: &mut pb::ApplyRequest, codec: pb::Codec) {
     request.put_transports = vec![pb::Transport {
         id: "t".into(),
         kind: Some(pb::transport::Kind::Udp(pb::UdpTransport::default())),
-        ..Default::default()
     }];
     request.put_nodes.push(pb::Node {
         id: "e".into(),
