@@ -7,9 +7,13 @@ use crate::{
     spec::Name,
 };
 
-/// A collection that is going on. Digits do not allocate.
+/// Where an endpoint gathers. It stays when a collection ends, for the packet that ends it must not free anything.
+#[derive(Debug, Default)]
+pub(crate) struct Collecting(Option<Running>);
+
+/// A collection that is going on.
 #[derive(Debug)]
-pub(crate) struct Collecting {
+struct Running {
     request: Name,
     wish: CollectWish,
     /// Given away with the result.
@@ -26,53 +30,60 @@ pub(crate) struct Collected {
 }
 
 impl Collecting {
-    pub(crate) fn new(request: Name, wish: CollectWish, now: Instant) -> Self {
-        Self {
+    /// Begins a collection. May allocate.
+    pub(crate) fn begin(&mut self, request: Name, wish: CollectWish, now: Instant) {
+        self.0 = Some(Running {
             request,
             due: wait(now, wish.first_digit_ms),
             wish,
             digits: Box::default(),
-        }
+        });
     }
 
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.due
+        self.0.as_ref()?.due
     }
 
     /// A digit began; the reason when it was the last.
     pub(crate) fn on_digit(&mut self, now: Instant, event: u8) -> Option<CollectEnd> {
+        let running = self.0.as_mut()?;
         if event > 15 {
             // The hook is no digit.
             return None;
         }
-        self.due = wait(now, self.wish.inter_digit_ms);
-        if self.wish.terminators & 1 << event != 0 {
-            let enough = self.digits.events().len() >= usize::from(self.wish.digits_min);
-            return enough.then_some(CollectEnd::Terminator);
+        running.due = wait(now, running.wish.inter_digit_ms);
+        if running.wish.terminators & 1 << event != 0 {
+            return running.is_enough().then_some(CollectEnd::Terminator);
         }
-        self.digits.push(event);
-        let full = self.digits.events().len() >= usize::from(self.wish.digits_max);
+        running.digits.push(event);
+        let full = running.count() >= usize::from(running.wish.digits_max);
         full.then_some(CollectEnd::Complete)
     }
 
     /// Time passed; the reason when it was too long.
     pub(crate) fn on_timeout(&self, now: Instant) -> Option<CollectEnd> {
-        self.due.filter(|due| *due <= now)?;
-        let count = self.digits.events().len();
-        let enough = self.wish.digits_min > 0 && count >= usize::from(self.wish.digits_min);
-        Some(if enough {
-            CollectEnd::Complete
-        } else {
-            CollectEnd::Timeout
+        let running = self.0.as_ref()?;
+        running.due.filter(|due| *due <= now)?;
+        Some(match running.wish.digits_min > 0 && running.is_enough() {
+            true => CollectEnd::Complete,
+            false => CollectEnd::Timeout,
         })
     }
 
-    pub(crate) fn end(self, end: CollectEnd) -> Collected {
-        Collected {
-            request: self.request,
-            digits: self.digits,
-            end,
-        }
+    /// Ends what is going on.
+    pub(crate) fn end(&mut self, end: CollectEnd) -> Option<Collected> {
+        let Running { request, digits, .. } = self.0.take()?;
+        Some(Collected { request, digits, end })
+    }
+}
+
+impl Running {
+    fn count(&self) -> usize {
+        self.digits.events().len()
+    }
+
+    fn is_enough(&self) -> bool {
+        self.count() >= usize::from(self.wish.digits_min)
     }
 }
 

@@ -11,7 +11,6 @@ use super::{
     endpoint_timer,
     mixer::{Mixer, Parts},
     plan::{self, Mapping, Plan},
-    playing::Player,
     recorders::{self, Recorder},
     session_timer,
     slab::Key,
@@ -38,8 +37,6 @@ pub(crate) struct Session {
     /// What is done on the tick, for plans that decode.
     pub(crate) mixer: Option<Box<Mixer>>,
     pub(crate) recorders: Vec<Recorder>,
-    /// In the order of the spec's nodes.
-    pub(crate) players: Vec<Player>,
     pub(crate) plans: Box<[(PlanKind, Option<u32>)]>,
     created: Instant,
     /// The owner's lease expired.
@@ -163,7 +160,6 @@ impl Engine {
             endpoints: Box::default(),
             mixer: None,
             recorders: Vec::new(),
-            players: Vec::new(),
             plans: Box::default(),
             created: now.mono,
             orphaned: false,
@@ -311,6 +307,7 @@ impl Engine {
         self.wheel.disarm(endpoint_timer(key));
         self.end_digit(now, key);
         self.end_collection(now, key, CollectEnd::Cancelled);
+        self.collections.remove(&key);
         let endpoint = self.endpoints.remove(key)?;
         if let Some(transport) = self.transports.get_mut(endpoint.transport) {
             transport.count_sent(endpoint.egress.sent_by_transport());

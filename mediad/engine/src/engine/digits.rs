@@ -11,7 +11,7 @@ use rtp::{
 
 use super::{
     Egress, Engine,
-    collect::{Collected, Collecting},
+    collect::Collected,
     dialling::{Dialling, Step, Wish},
     endpoint::Endpoint,
     endpoint_timer, links, plan,
@@ -197,18 +197,17 @@ impl Engine {
             return;
         };
         self.end_collection(now, key, CollectEnd::Cancelled);
-        if let Some(endpoint) = self.endpoints.get_mut(key) {
-            endpoint.collecting = Some(Collecting::new(request, wish, now.mono));
-        }
+        let collecting = self.collections.entry(key).or_default();
+        collecting.begin(request, wish, now.mono);
         self.arm(now.mono, key);
     }
 
     /// A digit of `key` began: players stop for it, and it may be one of those that are gathered.
     fn on_digit(&mut self, now: Now, key: Key, event: u8) {
-        let Some(endpoint) = self.endpoints.get_mut(key) else {
+        let Some(endpoint) = self.endpoints.get(key) else {
             return;
         };
-        let collecting = endpoint.collecting.as_mut();
+        let collecting = self.collections.get_mut(&key);
         let end = collecting.and_then(|collecting| collecting.on_digit(now.mono, event));
         let (session, node) = (endpoint.session, endpoint.node.clone());
         match end {
@@ -219,8 +218,7 @@ impl Engine {
     }
 
     pub(super) fn check_collection(&mut self, now: Now, key: Key) {
-        let endpoint = self.endpoints.get(key);
-        let collecting = endpoint.and_then(|endpoint| endpoint.collecting.as_ref());
+        let collecting = self.collections.get(&key);
         if let Some(end) = collecting.and_then(|collecting| collecting.on_timeout(now.mono)) {
             self.end_collection(now, key, end);
         }
@@ -228,13 +226,14 @@ impl Engine {
 
     /// Tells what was gathered, if anything was being.
     pub(super) fn end_collection(&mut self, now: Now, key: Key, end: CollectEnd) {
-        let Some(endpoint) = self.endpoints.get_mut(key) else {
+        let Some(endpoint) = self.endpoints.get(key) else {
             return;
         };
-        let Some(collecting) = endpoint.collecting.take() else {
+        let collecting = self.collections.get_mut(&key);
+        let Some(Collected { request, digits, end }) = collecting.and_then(|collecting| collecting.end(end))
+        else {
             return;
         };
-        let Collected { request, digits, end } = collecting.end(end);
         if let Some(session) = self.sessions.get(endpoint.session) {
             let kind = EventKind::DigitsCollected { request, digits, end };
             self.outbox

@@ -15,7 +15,6 @@ use srtp::Outbound;
 
 use super::{
     Totals,
-    collect::Collecting,
     decoding::Decoding,
     dialling::Dialling,
     digits,
@@ -44,7 +43,6 @@ pub(crate) struct Endpoint {
     pub(crate) egress: Egress,
     pub(crate) hearing: Hearing,
     pub(crate) dialling: Option<Box<Dialling>>,
-    pub(crate) collecting: Option<Collecting>,
     pub(crate) transport: Key,
     pub(crate) session: Key,
     pub(crate) media_timeout: Duration,
@@ -355,7 +353,6 @@ impl Endpoint {
             },
             hearing: Hearing::new(),
             dialling: None,
-            collecting: None,
             transport: identity.transport,
             session: identity.session,
             media_timeout,
@@ -408,13 +405,11 @@ impl Endpoint {
     pub(crate) fn next_due(&self) -> Option<(Instant, Wake)> {
         let digit_rx = self.hearing.due();
         let digit_tx = self.dialling.as_ref().and_then(|dialling| dialling.due());
-        let collecting = self.collecting.as_ref().and_then(|collecting| collecting.due());
         let expects = self.ingress.receives && !self.ingress.timed_out && !self.is_linked();
         let silence = expects.then(|| self.ingress.silent_since() + self.media_timeout);
         [
             (digit_rx, Wake::Digit),
             (digit_tx, Wake::Digit),
-            (collecting, Wake::Digit),
             (silence, Wake::Media),
             (self.participant.due(), Wake::Rtcp),
         ]

@@ -35,7 +35,6 @@ impl Engine {
             return;
         };
         let handle = session.handle;
-        let mut players = std::mem::take(&mut session.players);
         let missed = u32::try_from(number - mixer.next_tick)
             .unwrap_or(u32::MAX)
             .min(50);
@@ -48,7 +47,7 @@ impl Engine {
         };
         let speakers = Speakers {
             endpoints: &mut self.endpoints,
-            players: &mut players,
+            players: self.players.get_mut(&key).map_or(&mut [], Vec::as_mut_slice),
             shared: &mut self.shared,
             scratch,
         };
@@ -78,7 +77,6 @@ impl Engine {
         }
         if let Some(session) = self.sessions.get_mut(key) {
             session.mixer = Some(mixer);
-            session.players = players;
         }
     }
 
@@ -129,13 +127,9 @@ impl Engine {
         };
         let is_new = before.is_none();
         let branches = self.mix_branches(key, parts.spec, &mix.branches);
-        let players = self
-            .sessions
-            .get_mut(key)
-            .map(|session| std::mem::take(&mut session.players));
-        let players = players.unwrap_or_default();
+        let players = self.players.get(&key).map_or(&[][..], Vec::as_slice);
         let before = before.map(|before| *before);
-        let mut mixer = Mixer::new(&mix, parts, &players, &mut self.shared, before);
+        let mut mixer = Mixer::new(&mix, parts, players, &mut self.shared, before);
         mixer.branches = branches;
         self.decode(endpoints, Some(&mixer));
         if is_new {
@@ -146,7 +140,6 @@ impl Engine {
         };
         let listeners: Vec<Key> = mixer.listeners().collect();
         session.mixer = Some(Box::new(mixer));
-        session.players = players;
         for listener in listeners {
             self.expect_digits(listener);
         }

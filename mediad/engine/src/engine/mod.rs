@@ -60,12 +60,14 @@ use rtp::time::Now;
 
 pub use self::wheel::Wake;
 use self::{
+    collect::Collecting,
     commit::Session,
     decoding::Scratch,
     endpoint::Endpoint,
     line::StreamId,
     links::{Links, Rounds},
     outbox::Outbox,
+    playing::Player,
     random::Random,
     shared::SharedPlayers,
     slab::{Key, Slab},
@@ -156,6 +158,10 @@ pub struct Engine {
     wheel: Wheel,
     ticks: Ticks,
     shared: SharedPlayers,
+    /// Of the sessions that have any, in the order of their nodes.
+    players: BTreeMap<Key, Vec<Player>>,
+    /// Of the endpoints that gathered digits at some time; few do.
+    collections: BTreeMap<Key, Collecting>,
     /// From the first session that decodes on.
     scratch: Option<Scratch>,
     outbox: Outbox,
@@ -184,6 +190,8 @@ impl Engine {
             wheel: Wheel::new(),
             ticks: Ticks::new(),
             shared: SharedPlayers::default(),
+            players: BTreeMap::new(),
+            collections: BTreeMap::new(),
             scratch: None,
             outbox: Outbox::new(),
             tapped: false,
@@ -308,6 +316,11 @@ impl Engine {
     /// Arm the timer of `endpoint` for its next deadline.
     fn arm(&mut self, now: Instant, endpoint: Key) {
         let due = self.endpoints.get(endpoint).and_then(Endpoint::next_due);
+        let collecting = self.collections.get(&endpoint).and_then(Collecting::due);
+        let due = due
+            .into_iter()
+            .chain(collecting.map(|at| (at, Wake::Digit)))
+            .min();
         match due {
             Some((at, wake)) => self.wheel.arm(endpoint_timer(endpoint), at, now, wake),
             None => self.wheel.disarm(endpoint_timer(endpoint)),

@@ -99,10 +99,10 @@ impl Engine {
         rate_hz: Option<u32>,
         prompts: &mut [PlayerPrompts],
     ) -> Vec<(Name, Box<Playback>)> {
-        let Some(session) = self.sessions.get_mut(key) else {
+        let Some(session) = self.sessions.get(key) else {
             return Vec::new();
         };
-        let mut before = std::mem::take(&mut session.players);
+        let mut before = self.players.remove(&key).unwrap_or_default();
         let mut players = Vec::new();
         for node in spec.nodes.iter().filter(|node| node.player().is_some()) {
             let was = before.iter().position(|player| player.node().id == node.id);
@@ -130,16 +130,15 @@ impl Engine {
                 Player::Shared { slot, .. } => self.shared.leave(slot),
             }
         }
-        session.players = players;
+        if !players.is_empty() {
+            self.players.insert(key, players);
+        }
         left
     }
 
     /// A session's players end with it.
     pub(super) fn remove_players(&mut self, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        for player in std::mem::take(&mut session.players) {
+        for player in self.players.remove(&key).unwrap_or_default() {
             if let Player::Shared { slot, .. } = player {
                 self.shared.leave(slot);
             }
@@ -164,10 +163,10 @@ impl Engine {
 
     /// Stops the players of a session that a digit of `node` interrupts.
     pub(super) fn interrupt(&mut self, now: Now, key: Key, node: &Name) {
-        let Some(session) = self.sessions.get_mut(key) else {
+        let (Some(session), Some(players)) = (self.sessions.get(key), self.players.get_mut(&key)) else {
             return;
         };
-        for player in &mut session.players {
+        for player in players {
             let Player::Own(playback) = player else { continue };
             let stops = playback.node.player().and_then(|player| player.barge_in.as_ref());
             let stops = stops.is_some_and(|barge_in| barge_in.node == *node);
@@ -181,7 +180,7 @@ impl Engine {
 
     fn playback(&mut self, handle: SessionKey, node: &Name) -> Option<(Key, &mut Playback)> {
         let key = *self.keys.get(&handle)?;
-        let players = &mut self.sessions.get_mut(key)?.players;
+        let players = self.players.get_mut(&key)?;
         players.iter_mut().find_map(|player| match player {
             Player::Own(playback) if playback.node.id == *node => Some((key, &mut **playback)),
             Player::Own(_) | Player::Shared { .. } => None,

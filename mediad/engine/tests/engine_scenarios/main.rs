@@ -13,6 +13,7 @@ mod a_tone_is_played_to_its_listeners_only;
 mod an_edit_changes_only_what_it_names;
 mod clocks_that_drift_are_followed;
 mod codecs_that_differ_are_transcoded;
+mod digits_are_gathered_as_asked;
 mod digits_are_heard_once_and_passed_on;
 mod edits_at_random_are_seamless;
 mod garbage_is_counted_and_harms_nobody;
