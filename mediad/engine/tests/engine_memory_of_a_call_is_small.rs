@@ -9,10 +9,10 @@ use std::sync::Arc;
 use world::{Graph, World};
 
 const CALLS: u32 = 4_000;
-const BYTES_MAX: u64 = 13 * 256;
+const BYTES_MAX: u64 = 3 * 1024;
 
 #[test]
-fn a_call_takes_little_more_than_three_kibibytes() {
+fn a_call_takes_at_most_three_kibibytes() {
     let mut world = World::new();
     let call = Graph::call();
     // The graph itself is shared with the host and not the engine's.

@@ -218,7 +218,7 @@ const MISTAKES_OF_VALUES: &[Mistake] = &[
     ("silence of no length", |r| r.put_nodes.push(player(|p| p.items.push(item(Source::SilenceMs(0)))))),
     ("65 items", |r| r.put_nodes.push(player(|p| p.items = vec![item(Source::SilenceMs(10)); 65]))),
     ("a player at 40 dB", |r| r.put_nodes.push(player(|p| { p.items.push(item(Source::SilenceMs(10))); p.gain_db = 40.0 }))),
-    ("barge-in", |r| r.put_nodes.push(player(|p| p.barge_in = Some(Default::default())))),
+    ("barge-in", |r| r.put_nodes.push(player(|p| { p.items.push(item(Source::SilenceMs(10))); p.barge_in = Some(Default::default()) }))),
     ("barge-in by nobody there", |r| r.put_nodes.push(player(|p| { p.items.push(item(Source::SilenceMs(10))); p.barge_in = Some(pb::BargeIn { node: "x".into(), on_digit: true, on_speech: false }) }))),
     ("barge-in on what is shared", |r| r.put_nodes.push(player(|p| { p.shared_group = "moh".into(); p.barge_in = Some(pb::BargeIn { node: "a".into(), on_digit: true, on_speech: false }) }))),
     ("a prompt outside", |r| r.put_nodes.push(player(|p| p.items.push(item(Source::Prompt("../secret.wav".into())))))),
