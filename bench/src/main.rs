@@ -62,16 +62,48 @@ struct Servers {
     shared_network: bool,
 }
 
+/// What every scenario is told.
 #[derive(Args)]
-struct RelayArgs {
+struct Run {
     #[command(flatten)]
     servers: Servers,
-    /// Rounds.
-    #[arg(long, default_value_t = 5)]
-    rounds: u32,
+    /// Rounds; default: 5 beside a peer, 3 alone.
+    #[arg(long)]
+    rounds: Option<u32>,
     /// One short round, to see that everything works; its figures mean little.
     #[arg(long)]
     quick: bool,
+    /// Where results go.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
+    out: PathBuf,
+}
+
+impl Run {
+    /// Takes the machine into the state that measuring wants; the plan for it, and the facts so far.
+    fn prepare(
+        &self,
+        only: Vec<String>,
+        rounds: u32,
+        ours: bool,
+        peer: bool,
+    ) -> anyhow::Result<(Plan, Facts)> {
+        let mut facts = Facts::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")));
+        facts.conditions = prepare(&self.servers)?;
+        let rounds = self.rounds.unwrap_or(rounds);
+        let plan = Plan {
+            rounds: if self.quick { 1 } else { rounds },
+            quick: self.quick,
+            only,
+            ..plan(&self.servers, ours, peer)?
+        };
+        Ok((plan, facts))
+    }
+}
+
+#[derive(Args)]
+struct RelayArgs {
+    #[command(flatten)]
+    run: Run,
     /// Only these steps: of relay 100kpps, saturated, delay, memory, setup, pcmu_pcma, sweep; of transcode srtp,
     /// srtp_memory, pcmu_opus.
     #[arg(long, value_delimiter = ',')]
@@ -79,48 +111,27 @@ struct RelayArgs {
     /// Measure one server alone.
     #[arg(long, value_enum)]
     alone: Option<Target>,
-    /// Where results go.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
-    out: PathBuf,
 }
 
 #[derive(Args)]
 struct SipArgs {
     #[command(flatten)]
-    servers: Servers,
+    run: Run,
     /// The controld program; default: the one built beside this program.
     #[arg(long)]
     controld: Option<PathBuf>,
-    /// Rounds.
-    #[arg(long, default_value_t = 3)]
-    rounds: u32,
-    /// One short round, to see that everything works; its figures mean little.
-    #[arg(long)]
-    quick: bool,
     /// Only these steps: register, plain, rate, memory.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Where results go.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
-    out: PathBuf,
 }
 
 #[derive(Args)]
 struct MixArgs {
     #[command(flatten)]
-    servers: Servers,
-    /// Rounds.
-    #[arg(long, default_value_t = 3)]
-    rounds: u32,
-    /// One short round, to see that everything works; its figures mean little.
-    #[arg(long)]
-    quick: bool,
+    run: Run,
     /// Only these steps: idle, fanout, g711, opus_members, opus_top3.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Where results go.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
-    out: PathBuf,
 }
 
 #[derive(Args)]
@@ -260,26 +271,15 @@ fn plan(servers: &Servers, ours: bool, peer: bool) -> anyhow::Result<Plan> {
 }
 
 fn compare(args: RelayArgs, run: fn(Plan, Facts) -> anyhow::Result<Results>) -> anyhow::Result<()> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut facts = Facts::read(root);
-    facts.conditions = prepare(&args.servers)?;
-    let plan = Plan {
-        rounds: if args.quick { 1 } else { args.rounds },
-        quick: args.quick,
-        only: args.only,
-        ..plan(
-            &args.servers,
-            args.alone != Some(Target::Rtpengine),
-            args.alone != Some(Target::Mediad),
-        )?
-    };
-    conclude(&run(plan, facts)?, args.quick, &args.out)
+    let (ours, peer) = (
+        args.alone != Some(Target::Rtpengine),
+        args.alone != Some(Target::Mediad),
+    );
+    let (plan, facts) = args.run.prepare(args.only, 5, ours, peer)?;
+    conclude(&run(plan, facts)?, &args.run)
 }
 
 fn sip_command(args: SipArgs) -> anyhow::Result<()> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut facts = Facts::read(root);
-    facts.conditions = prepare(&args.servers)?;
     let controld = match args.controld {
         Some(program) => program,
         None => std::env::current_exe()?.with_file_name("controld"),
@@ -289,41 +289,28 @@ fn sip_command(args: SipArgs) -> anyhow::Result<()> {
         "{} is missing; build it (cargo build --release -p controld) or name it with --controld",
         controld.display()
     );
-    let plan = Plan {
-        rounds: if args.quick { 1 } else { args.rounds },
-        quick: args.quick,
-        only: args.only,
-        ..plan(&args.servers, true, false)?
-    };
-    conclude(&sip::run(plan, controld, facts)?, args.quick, &args.out)
+    let (plan, facts) = args.run.prepare(args.only, 3, true, false)?;
+    conclude(&sip::run(plan, controld, facts)?, &args.run)
 }
 
 fn mix_command(args: MixArgs) -> anyhow::Result<()> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut facts = Facts::read(root);
-    facts.conditions = prepare(&args.servers)?;
-    let plan = Plan {
-        rounds: if args.quick { 1 } else { args.rounds },
-        quick: args.quick,
-        only: args.only,
-        ..plan(&args.servers, true, false)?
-    };
-    conclude(&mix::run(plan, facts)?, args.quick, &args.out)
+    let (plan, facts) = args.run.prepare(args.only, 3, true, false)?;
+    conclude(&mix::run(plan, facts)?, &args.run)
 }
 
 /// Prints the figures and, unless the run was a quick one, keeps them.
-fn conclude(results: &Results, quick: bool, out: &std::path::Path) -> anyhow::Result<()> {
+fn conclude(results: &Results, run: &Run) -> anyhow::Result<()> {
     for figure in &results.figures {
         println!("{}", figure.line());
         if !figure.remarks.is_empty() {
             println!("  {}", figure.remark());
         }
     }
-    if quick {
+    if run.quick {
         eprintln!("a quick run keeps no results");
         return Ok(());
     }
-    keep(results, out)
+    keep(results, &run.out)
 }
 
 fn keep(results: &Results, out: &std::path::Path) -> anyhow::Result<()> {

@@ -29,6 +29,31 @@ use tonic::{Streaming, transport::Channel};
 /// Audio messages the host may send ahead of us: what a pause of our own may cost in time.
 const AHEAD: u32 = 50;
 
+/// Which tap, as a program is told on its command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Place {
+    /// The media host's control address.
+    #[arg(
+        long,
+        env = "MCTL_HOST",
+        default_value = "127.0.0.1:8700",
+        value_name = "ADDR"
+    )]
+    pub host: String,
+    /// The session.
+    #[arg(long)]
+    pub session: String,
+    /// The tap's node.
+    #[arg(long)]
+    pub tap: String,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.session, self.tap)
+    }
+}
+
 /// What comes from the tap.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {

@@ -7,38 +7,21 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use tap::{Heard, Line};
+use tap::{Heard, Line, Place};
 
 /// Say back what a tap hears.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Args {
-    /// The media host's control address.
-    #[arg(
-        long,
-        env = "MCTL_HOST",
-        default_value = "127.0.0.1:8700",
-        value_name = "ADDR"
-    )]
-    host: String,
-    /// The session.
-    #[arg(long)]
-    session: String,
-    /// The tap's node.
-    #[arg(long)]
-    tap: String,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let mut line = Line::open(&args.host, &args.session, &args.tap).await?;
-    println!(
-        "echoing {}/{} at {} Hz",
-        args.session,
-        args.tap,
-        line.sample_rate_hz()
-    );
+    let mut line = Line::open(&args.place.host, &args.place.session, &args.place.tap).await?;
+    println!("echoing {} at {} Hz", args.place, line.sample_rate_hz());
     let (mut heard, mut unsaid) = (0u64, 0u64);
     let ended = loop {
         let next = tokio::select! {

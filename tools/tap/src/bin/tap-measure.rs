@@ -10,26 +10,14 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use tap::{Heard, Line, amplitude, level_db};
+use tap::{Heard, Line, Place, amplitude, level_db};
 
 /// Measure what a tap hears.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Args {
-    /// The media host's control address.
-    #[arg(
-        long,
-        env = "MCTL_HOST",
-        default_value = "127.0.0.1:8700",
-        value_name = "ADDR"
-    )]
-    host: String,
-    /// The session.
-    #[arg(long)]
-    session: String,
-    /// The tap's node.
-    #[arg(long)]
-    tap: String,
+    #[command(flatten)]
+    place: Place,
     /// Tones to look for, Hz.
     #[arg(long)]
     tone: Vec<f64>,
@@ -49,9 +37,9 @@ const PIP_MS: u32 = 60;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let mut line = Line::open(&args.host, &args.session, &args.tap).await?;
+    let mut line = Line::open(&args.place.host, &args.place.session, &args.place.tap).await?;
     let hz = line.sample_rate_hz();
-    println!("measuring {}/{} at {hz} Hz", args.session, args.tap);
+    println!("measuring {} at {hz} Hz", args.place);
     let mut meter = Meter::new(hz);
     let mut second = Vec::new();
     let mut told = 0;
