@@ -82,8 +82,8 @@ fn check_files(config: &Config, workers: usize, limit: Option<u64>) -> Result<()
             as u64;
     match limit {
         Some(have) if have < need => Err(format!(
-            "io.sockets_max: {workers} workers with {} sockets each and {} connections need {need} open files, the hard \
-             limit is {have}; raise it (systemd: LimitNOFILE=, docker: --ulimit nofile=) or lower io.sockets_max",
+            "io.sockets_max: {workers} workers with {} sockets each, {} connections and {recordings} recordings need {need} open \
+             files, the hard limit is {have}; raise it (systemd: LimitNOFILE=, docker: --ulimit nofile=) or lower io.sockets_max",
             config.io.sockets_max, config.limits.connections
         )),
         Some(_) | None => Ok(()),
