@@ -23,6 +23,10 @@ export CARGO
 SHARED := tools/lock.sh shared
 EXCLUSIVE := tools/lock.sh exclusive
 
+# Some programs, with the features that the whole workspace asks of what they depend on. `-p` alone would ask for fewer
+# of them, and build tokio, ring and all above once more.
+programs = --workspace $(addprefix --bin ,$(1))
+
 .PHONY: help setup setup-build setup-test setup-bench build demo lint check test bench-relay bench-sip bench-mix bench-transcode audit fuzz
 
 help: ## List the targets (default)
@@ -46,7 +50,7 @@ build: setup-build ## Build every program and library
 	$(SHARED) $(CARGO) build --locked --workspace
 
 demo: setup-build ## A call centre: two agents, a customer, proof of audio (AGENTS=2 CALLS=1 ARGS=…)
-	$(SHARED) $(CARGO) build --locked -p mediad -p controld -p demo
+	$(SHARED) $(CARGO) build --locked $(call programs,mediad controld demo)
 	$(SHARED) $(OUT)/debug/demo --agents $(AGENTS) --calls $(CALLS) $(ARGS)
 
 lint: setup-build ## Format, clippy, rustdoc and tidy; no tests
@@ -59,19 +63,19 @@ test: setup-test ## Everything: lint, all tests, the fuzz corpora, the demo
 	@tools/gates.sh test
 
 bench-relay: setup-bench ## Compare the relay with rtpengine, alone on the machine (ARGS=…)
-	$(SHARED) $(CARGO) build --release --locked -p mediad -p bench
+	$(SHARED) $(CARGO) build --release --locked $(call programs,mediad bench)
 	$(EXCLUSIVE) $(OUT)/release/bench relay $(ARGS)
 
 bench-sip: setup-bench ## Registrations, calls with audio, memory, alone on the machine (ARGS=…)
-	$(SHARED) $(CARGO) build --release --locked -p mediad -p controld -p bench
+	$(SHARED) $(CARGO) build --release --locked $(call programs,mediad controld bench)
 	$(EXCLUSIVE) $(OUT)/release/bench sip $(ARGS)
 
 bench-mix: setup-bench ## Rooms: members, loudest talkers, cost beside a relay, idle, alone on the machine (ARGS=…)
-	$(SHARED) $(CARGO) build --release --locked -p mediad -p bench
+	$(SHARED) $(CARGO) build --release --locked $(call programs,mediad bench)
 	$(EXCLUSIVE) $(OUT)/release/bench mix $(ARGS)
 
 bench-transcode: setup-bench ## Compare SRTP and Opus with rtpengine, alone on the machine (ARGS=…)
-	$(SHARED) $(CARGO) build --release --locked -p mediad -p bench
+	$(SHARED) $(CARGO) build --release --locked $(call programs,mediad bench)
 	$(EXCLUSIVE) $(OUT)/release/bench transcode $(ARGS)
 
 audit: ## Check dependencies for advisories, licences and sources (needs cargo-deny)

@@ -54,11 +54,16 @@ fuzz_targets() {
             --no-default-features --quiet -- -D warnings
 }
 
+# Built with the workspace's features, as all else here: `-p tidy` would build what it depends on a second time.
+tidy() {
+    "$cargo" build --locked --quiet --workspace --bin tidy && "${CARGO_TARGET_DIR:-target}/debug/tidy"
+}
+
 gate fmt "$cargo" fmt --all --check
 gate clippy "$cargo" clippy --locked --workspace --all-targets --keep-going -- -D warnings
 gate fuzz fuzz_targets
 gate rustdoc rustdoc
-gate tidy "$cargo" run --locked --quiet -p tidy
+gate tidy tidy
 
 case $level in
 lint) ;;
@@ -69,7 +74,6 @@ test)
     # All programs first: a test may start one that is not its own crate's.
     gate build "$cargo" build --locked --workspace
     gate tests cargo_test
-    # Not `make demo`: its build of three packages alone chooses other features of what they share, and builds all anew.
     gate demo "${CARGO_TARGET_DIR:-target}/debug/demo"
     ;;
 *)

@@ -266,8 +266,17 @@ fn plan(servers: &Servers, ours: bool, peer: bool) -> anyhow::Result<Plan> {
         only: Vec::new(),
         settings: servers.settings.clone(),
         sockets_per_side: servers.sockets,
-        dir: std::env::temp_dir(),
+        dir: scratch()?,
     })
+}
+
+/// A directory of this run alone, for what the servers write: configurations, logs, a journal. It stays, for whoever
+/// wants to know why a step failed.
+fn scratch() -> anyhow::Result<PathBuf> {
+    let dir = std::env::temp_dir().join(format!("bench-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    eprintln!("configurations and logs of the servers in {}", dir.display());
+    Ok(dir)
 }
 
 fn compare(args: RelayArgs, run: fn(Plan, Facts) -> anyhow::Result<Results>) -> anyhow::Result<()> {

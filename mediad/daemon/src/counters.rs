@@ -41,6 +41,8 @@ pub(crate) struct Figures {
     pub(crate) drains_cut: u64,
     pub(crate) sockets: u64,
     pub(crate) cpu_ns: u64,
+    /// Of it, what edits took: commands and their sockets.
+    pub(crate) edits_ns: u64,
     pub(crate) events_lost: u64,
     pub(crate) register_failures: u64,
     pub(crate) late_prompt_ticks: u64,
@@ -118,7 +120,7 @@ impl From<&Histogram> for Lateness {
 /// The published side of [`Figures`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    scalars: [AtomicU64; 12],
+    scalars: [AtomicU64; 13],
     drops: [AtomicU64; DropReason::COUNT],
     tx_drops: [AtomicU64; TX_DROP_REASONS.len()],
     wakes: [AtomicU64; WAKE_REASONS.len()],
@@ -145,6 +147,7 @@ impl Counters {
             figures.drains_cut,
             figures.sockets,
             figures.cpu_ns,
+            figures.edits_ns,
             figures.events_lost,
             figures.register_failures,
             figures.late_prompt_ticks,
@@ -159,7 +162,7 @@ impl Counters {
 
     /// Events lost, as published last.
     pub(crate) fn events_lost(&self) -> u64 {
-        self.scalars[9].load(Relaxed)
+        self.scalars[10].load(Relaxed)
     }
 
     /// What was published last.
@@ -174,6 +177,7 @@ impl Counters {
             drains_cut,
             sockets,
             cpu_ns,
+            edits_ns,
             events_lost,
             register_failures,
             late_prompt_ticks,
@@ -191,6 +195,7 @@ impl Counters {
             drains_cut,
             sockets,
             cpu_ns,
+            edits_ns,
             events_lost,
             register_failures,
             late_prompt_ticks,

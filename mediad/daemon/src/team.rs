@@ -33,9 +33,17 @@ struct Member {
     /// Sockets given to it and not yet come back.
     sockets: usize,
     events_lost: u64,
-    measured: (Instant, u64),
+    /// When it was measured last, and what it had used then.
+    measured: Measured,
     busy: f64,
     lateness: VecDeque<(Instant, Lateness)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    at: Instant,
+    cpu_ns: u64,
+    edits_ns: u64,
 }
 
 impl Team {
@@ -46,7 +54,11 @@ impl Team {
             unwoken: false,
             sockets: 0,
             events_lost: 0,
-            measured: (now, 0),
+            measured: Measured {
+                at: now,
+                cpu_ns: 0,
+                edits_ns: 0,
+            },
             busy: 0.0,
             lateness: VecDeque::from([(now, Lateness::default())]),
         };
@@ -157,7 +169,8 @@ impl Team {
         }
     }
 
-    /// Takes note of how busy each worker was since the last time; 0 to 1.
+    /// Takes note of how busy each worker was since the last time. Gives the share of its time, 0 to 1, that its media
+    /// took: without the edits, since what a storm of new sessions costs is over when they are made.
     pub(crate) fn measure(&mut self, now: Instant) -> Vec<f64> {
         self.members
             .iter_mut()
@@ -207,9 +220,17 @@ impl Team {
 impl Member {
     fn measure(&mut self, now: Instant) -> f64 {
         let figures = self.handle.shared.counters.read();
-        let (at, cpu_ns) = std::mem::replace(&mut self.measured, (now, figures.cpu_ns));
-        let span = now.saturating_duration_since(at).as_nanos().max(1) as f64;
-        self.busy = (figures.cpu_ns.saturating_sub(cpu_ns) as f64 / span).min(1.0);
+        let now_used = Measured {
+            at: now,
+            cpu_ns: figures.cpu_ns,
+            edits_ns: figures.edits_ns,
+        };
+        let then = std::mem::replace(&mut self.measured, now_used);
+        let span = now.saturating_duration_since(then.at).as_nanos().max(1) as f64;
+        let used = figures.cpu_ns.saturating_sub(then.cpu_ns);
+        let edits = figures.edits_ns.saturating_sub(then.edits_ns);
+        let share = |ns: u64| (ns as f64 / span).min(1.0);
+        self.busy = share(used);
         if self
             .lateness
             .back()
@@ -221,7 +242,7 @@ impl Member {
                 self.lateness.pop_front();
             }
         }
-        self.busy
+        share(used.saturating_sub(edits))
     }
 
     fn fill(&self, status: &mut pb::WorkerStatus) {

@@ -162,6 +162,12 @@ fn settle(start: &Start) {
     }
 }
 
+/// CPU time of the calling thread, ns.
+fn cpu_ns() -> u64 {
+    let cpu = clock_gettime(ClockId::ThreadCPUTime);
+    cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64
+}
+
 struct Worker {
     net: AnyBackend,
     turn: Turn,
@@ -183,6 +189,8 @@ struct Worker {
 struct Turn {
     engine: Engine,
     commands: VecDeque<Command>,
+    /// CPU time spent on commands and their sockets, ns: work that ends with the edit.
+    edits_ns: u64,
     /// Its own number.
     index: usize,
     exchange: Arc<Exchange>,
@@ -204,6 +212,7 @@ impl Worker {
             turn: Turn {
                 engine,
                 commands: VecDeque::with_capacity(limits::COMMANDS_PER_TURN),
+                edits_ns: 0,
                 index: start.index,
                 now,
                 exchange: Arc::clone(&exchange),
@@ -254,6 +263,15 @@ impl Worker {
 
     /// Moves messages from the mailbox to the turn, registering the sockets they bring.
     fn take_messages(&mut self) {
+        if self.shared.mailbox.is_empty() {
+            return;
+        }
+        let from = cpu_ns();
+        self.drain_mailbox();
+        self.turn.edits_ns += cpu_ns() - from;
+    }
+
+    fn drain_mailbox(&mut self) {
         while self.turn.commands.len() < limits::COMMANDS_PER_TURN {
             match self.shared.mailbox.pop() {
                 Some(Message::Commit(mut commit, bound)) => {
@@ -355,8 +373,8 @@ impl Worker {
         figures.events_lost = self.events_lost + self.turn.engine.lost_events();
         figures.register_failures = self.register_failures;
         figures.late_prompt_ticks = self.turn.engine.totals().late_prompt_ticks;
-        let cpu = clock_gettime(ClockId::ThreadCPUTime);
-        figures.cpu_ns = cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64;
+        figures.cpu_ns = cpu_ns();
+        figures.edits_ns = self.turn.edits_ns;
         self.shared.counters.publish(&figures);
         self.published = self.turn.now.mono;
         self.unpublished = false;
@@ -366,9 +384,14 @@ impl Worker {
 impl Turn {
     /// Carries out what was in the mailbox, before any datagram may meet the sockets that came with it.
     fn run_commands<T: Transmit>(&mut self, tx: &mut T) {
+        if self.commands.is_empty() {
+            return;
+        }
+        let from = cpu_ns();
         while let Some(command) = self.commands.pop_front() {
             self.engine.handle_command(self.now, command, &mut Slots(tx));
         }
+        self.edits_ns += cpu_ns() - from;
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use media_engine::{
     api,
+    graph::Owner,
     host::{Host, HostConfig, Interface, InterfaceAddress},
     refusal::{Code, Refusal},
 };
@@ -72,6 +73,15 @@ fn create(host: &mut Host, now: Now, session: &str, near: &str) -> Result<usize,
     Ok(worker)
 }
 
+fn end(host: &mut Host, now: Now, session: &str) {
+    let owner = Owner {
+        controller: "c".into(),
+        epoch: 1,
+    };
+    let (_, key) = host.delete(now, &session.into(), &owner).unwrap();
+    host.ended(now, key);
+}
+
 fn now() -> Now {
     Now {
         mono: Instant::now(),
@@ -113,6 +123,24 @@ fn what_came_since_the_measurement_counts_when_half_of_the_time_is_used() {
     // They turned out to be cheap.
     host.worker_busy(0, 0.62);
     create(&mut host, now, "another", "").unwrap();
+}
+
+#[test]
+fn work_that_ended_while_it_was_measured_is_not_taken_for_that_of_the_few_who_stay() {
+    let now = now();
+    let mut host = host(1, now);
+    for n in 0..40 {
+        create(&mut host, now, &format!("gone-{n}"), "").unwrap();
+    }
+    host.worker_busy(0, 0.7);
+    for n in 1..40 {
+        end(&mut host, now, &format!("gone-{n}"));
+    }
+    // Of the last second, in which the forty were there, though only one is left.
+    host.worker_busy(0, 0.7);
+    for n in 0..10 {
+        create(&mut host, now, &format!("new-{n}"), "").unwrap();
+    }
 }
 
 #[test]

@@ -182,9 +182,11 @@ pub struct Host {
 struct WorkerLoad {
     sessions: usize,
     endpoints: usize,
-    /// Share of its time the worker is busy, as told by [`Host::worker_busy`].
+    /// Share of its time that the worker's media takes, as told by [`Host::worker_busy`].
     busy: f32,
-    /// Endpoints it had when that was measured.
+    /// Endpoints it had when the latest measurement ended.
+    endpoints_then: usize,
+    /// Whose work that measurement holds: the most endpoints of its beginning and its end.
     measured_endpoints: usize,
 }
 
@@ -245,11 +247,12 @@ impl Host {
         self.draining = drain;
     }
 
-    /// The share of its time a worker is busy, 0 to 1, measured by the caller about once a second.
+    /// The share of its time, 0 to 1, that a worker's media takes, measured by the caller about once a second.
     pub fn worker_busy(&mut self, worker: usize, busy: f32) {
         let load = &mut self.workers[worker];
         load.busy = busy;
-        load.measured_endpoints = load.endpoints;
+        load.measured_endpoints = load.endpoints.max(load.endpoints_then);
+        load.endpoints_then = load.endpoints;
     }
 
     /// A controller opened its stream or asked for another lease (`None`: the default). Its sessions are owned again.
