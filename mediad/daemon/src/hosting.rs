@@ -31,6 +31,9 @@ use crate::{
     worker::{Bound, Message},
 };
 
+/// How often workers are measured and looked after.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+
 /// Everything the host thread owns.
 pub(crate) struct Hosting {
     host: Host,
@@ -123,7 +126,8 @@ impl Hosting {
             batches: BTreeMap::new(),
             next_number: 1,
             orders: VecDeque::new(),
-            housekeeping_at: now,
+            // Not at once: a measurement over no time would take what starting cost for a full core.
+            housekeeping_at: now + HOUSEKEEPING_EVERY,
             stopping: None,
         }
     }
@@ -172,7 +176,7 @@ impl Hosting {
     }
 
     fn keep_house(&mut self, now: Now) -> Result<(), String> {
-        self.housekeeping_at = now.mono + Duration::from_secs(1);
+        self.housekeeping_at = now.mono + HOUSEKEEPING_EVERY;
         if self.stopping.is_none() {
             self.team.check()?;
         }
