@@ -190,6 +190,7 @@ pub(crate) struct Past {
     pub(crate) user: Option<Name>,
     pub(crate) endpoint: String,
     pub(crate) codec: String,
+    pub(crate) srtp: String,
     pub(crate) joined_unix_us: u64,
     pub(crate) left_unix_us: u64,
 }
@@ -202,6 +203,7 @@ impl Past {
             user: leg.user.clone(),
             endpoint: leg.endpoint.clone(),
             codec: leg.codec(),
+            srtp: leg.srtp().to_owned(),
             joined_unix_us: leg.joined_unix_us,
             left_unix_us,
         }

@@ -73,6 +73,9 @@ pub struct LegDetail {
     pub left_unix_us: u64,
     /// The codec towards it.
     pub codec: String,
+    /// The SRTP suite towards it; empty when its audio was not encrypted.
+    #[serde(default)]
+    pub srtp: String,
     /// Its stream; `None` when the media host could not tell.
     pub media: Option<MediaDetail>,
 }

@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::{
     limits,
     pool::HostId,
+    security::{self, Srtp},
     services::{Conferences, Music, Recording, Transfers},
     trunk::{self, Dialplan, Trunk},
 };
@@ -130,6 +131,9 @@ pub struct Account {
     /// Codecs of its phones, preferred first. Empty (default): `media.codecs_inside`.
     #[serde(default)]
     pub codecs: Vec<String>,
+    /// Whether the audio of its phones is encrypted. Default: as `media.srtp` says.
+    #[serde(default)]
+    pub srtp: Option<Srtp>,
 }
 
 fn devices_max() -> usize {
@@ -238,6 +242,16 @@ pub struct Media {
     /// A party is offered, or given, what its counterpart speaks before its own preference, so that nothing has to be
     /// translated. Default: yes.
     pub pass_through: bool,
+    /// Whether audio is encrypted by SRTP with keys in SDP (RFC 4568), unless an account or a trunk says else: `off`,
+    /// `optional` (default) or `required`. Optional: what is offered is taken, and phones reached over TLS or WSS are
+    /// offered it, so that those that encrypt do and none is turned away.
+    pub srtp: Srtp,
+    /// Suites, preferred first. Default: `AEAD_AES_256_GCM`, `AEAD_AES_128_GCM`, `AES_256_CM_HMAC_SHA1_80`,
+    /// `AES_CM_128_HMAC_SHA1_80`, `AES_CM_128_HMAC_SHA1_32`.
+    pub srtp_suites: Vec<String>,
+    /// Offer and require keys also over signalling that is not encrypted, where everybody on the way reads them: for a
+    /// proxy in front of us that speaks TLS to phones. Default: no.
+    pub srtp_keys_in_clear: bool,
     /// Name of the media hosts' interface towards phones. Empty (default): their first one.
     pub interface: String,
     /// A media host must answer a command within this time. Default 5.
@@ -255,6 +269,9 @@ impl Default for Media {
             codecs: ["PCMU", "PCMA", "G722", "opus"].map(str::to_owned).into(),
             codecs_inside: Vec::new(),
             pass_through: true,
+            srtp: Srtp::default(),
+            srtp_suites: security::SUITES.map(|suite| suite.as_str().to_owned()).into(),
+            srtp_keys_in_clear: false,
             interface: String::new(),
             reply_timeout_s: 5,
             replace_within_s: 10,
@@ -410,6 +427,7 @@ impl Config {
         self.check_queues()?;
         self.check_media()?;
         self.conferences.check()?;
+        security::check(self)?;
         let accounts = self.accounts.iter().map(|account| account.user.as_str());
         trunk::config::check(&self.trunks, &self.dialplan, &accounts.collect())?;
         let bounds = &self.registration;
@@ -436,6 +454,11 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// What is allowed and should not stay unseen: to be logged at the start.
+    pub fn warnings(&self) -> Vec<String> {
+        security::warnings(self)
     }
 
     fn check_listeners(&self) -> Result<(), ConfigError> {

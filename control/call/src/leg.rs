@@ -3,14 +3,20 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use sdp::{Description, LocalSession, NegotiatedMedia, Selection};
+use sdp::{
+    CryptoSuite, Description, Format, LocalSession, LocalTransport, NegotiatedMedia, OfferedMedia, Selection,
+};
 use serde::{Deserialize, Serialize};
 use sip::{
     header::NameAddr,
     stack::{ClientTxn, DialogKey, Flow, ServerTxn},
 };
 
-use crate::domain::{Name, OfferId};
+use crate::{
+    domain::{Name, OfferId},
+    media::Endpoint,
+    security::{Security, Srtp},
+};
 
 /// How far a party is. Every `on_` method makes its step and says true, or changes nothing and says false: of two
 /// events that cross, one finds the state it needs.
@@ -114,6 +120,8 @@ pub(crate) struct Leg {
     pub(crate) peer: IpAddr,
     /// Its endpoint in the media graph.
     pub(crate) endpoint: String,
+    /// Whether its audio is to be encrypted.
+    pub(crate) security: Security,
     pub(crate) exchange: Exchange,
     pub(crate) media: Option<NegotiatedMedia>,
     /// Our side's description, once one was written.
@@ -141,7 +149,13 @@ pub(crate) struct Reoffer {
 }
 
 impl Leg {
-    pub(crate) fn new(invite: Invite, address: NameAddr, peer: IpAddr, endpoint: &str) -> Self {
+    pub(crate) fn new(
+        invite: Invite,
+        address: NameAddr,
+        peer: IpAddr,
+        endpoint: &str,
+        security: Security,
+    ) -> Self {
         Self {
             state: LegState::Inviting,
             invite,
@@ -152,6 +166,7 @@ impl Leg {
             conversation: None,
             peer,
             endpoint: endpoint.to_owned(),
+            security,
             exchange: Exchange::None,
             media: None,
             session: None,
@@ -168,6 +183,61 @@ impl Leg {
     pub(crate) fn codec(&self) -> String {
         let first = self.media.as_ref().and_then(|media| media.formats.first());
         first.map_or_else(String::new, |format| format.codec.name.clone())
+    }
+
+    /// The suite its audio is encrypted with, by its registered name; empty when it is not.
+    pub(crate) fn srtp(&self) -> &'static str {
+        self.suite().map_or("", CryptoSuite::as_str)
+    }
+
+    pub(crate) fn suite(&self) -> Option<CryptoSuite> {
+        let sdes = self.media.as_ref()?.sdes.as_ref()?;
+        Some(sdes.remote.suite)
+    }
+
+    /// Its endpoint once this is agreed. While an offer of ours stands, each of its keys stays good: another phone that
+    /// a proxy rings may choose another (RFC 4568 §7.3).
+    pub(crate) fn endpoint_for(&self, media: &NegotiatedMedia) -> Endpoint {
+        let chosen = media.sdes.as_ref().map(|sdes| sdes.remote.suite);
+        let offered = match &self.exchange {
+            Exchange::Ours { offer } => offer.media().get(media.index),
+            Exchange::Theirs { .. } | Exchange::None => None,
+        };
+        let offered = offered.into_iter().flat_map(|line| &line.crypto);
+        let mut suites: Vec<CryptoSuite> = offered.map(|crypto| crypto.suite).collect();
+        match chosen {
+            None => suites.clear(),
+            Some(chosen) if !suites.contains(&chosen) => suites = vec![chosen],
+            Some(_) => {}
+        }
+        Endpoint::agreed(media, self.peer, suites)
+    }
+
+    /// An offer of audio to it. What was once said on an encrypted line stays encrypted (RFC 3264 §8.3.1 lets nobody
+    /// change the profile unasked); a first one may be answered without, unless that is not allowed.
+    pub(crate) fn offered_audio(&self, formats: Vec<Format>, mut transport: LocalTransport) -> OfferedMedia {
+        let is_secure = self.media.as_ref().is_some_and(|media| media.secure);
+        transport.opportunistic = self.security.srtp != Srtp::Required && !is_secure;
+        OfferedMedia::Audio {
+            formats,
+            transport,
+            rtcp_mux: false,
+            mid: None,
+        }
+    }
+
+    /// What is agreed with it, offered again: under the key in use, which thereby stays (RFC 4568 §7.1.4).
+    pub(crate) fn audio_again(&self, mut transport: LocalTransport) -> Option<OfferedMedia> {
+        let formats = self.media.as_ref()?.formats.iter().map(|format| Format {
+            payload_type: format.rx_payload_type,
+            codec: sdp::Codec {
+                fmtp: format.local_fmtp.clone(),
+                ..format.codec.clone()
+            },
+        });
+        let suite = self.suite();
+        transport.sdes.retain(|crypto| Some(crypto.suite) == suite);
+        Some(self.offered_audio(formats.collect(), transport))
     }
 
     /// It put its counterpart on hold: it does not want to hear anything.

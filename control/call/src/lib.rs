@@ -39,6 +39,7 @@ mod registrar;
 mod routing;
 mod saved;
 mod scene;
+mod security;
 pub mod trunk;
 
 pub use config::{Config, ConfigError};
@@ -49,3 +50,4 @@ pub use controller::{
 pub use journal::{Record, RecordKind};
 pub use pool::{HostId, HostView};
 pub use saved::SavedCall;
+pub use security::Srtp;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use sdp::{Codec, Direction, NegotiatedFormat, NegotiatedMedia};
+use sdp::{Codec, Crypto, CryptoSuite, Direction, NegotiatedFormat, NegotiatedMedia, NegotiatedSdes};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sip::{
     dialog::{DialogRecord, SessionTimer, SessionTimerRole},
@@ -18,7 +18,7 @@ use sip::{
     stack::{Flow, FlowId, InviteRecord, InvitedRecord, Target, Transport},
 };
 
-use crate::{call::Stage, journal::EndedBy, leg::LegState, routing::Destination};
+use crate::{call::Stage, journal::EndedBy, leg::LegState, routing::Destination, security::Security};
 
 /// A call in the journal. The newest one of a call counts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -102,6 +102,8 @@ pub(crate) struct SavedLeg {
     pub(crate) user: Option<String>,
     pub(crate) peer: IpAddr,
     pub(crate) endpoint: String,
+    #[serde(default)]
+    pub(crate) security: Security,
     /// Once it is confirmed.
     pub(crate) dialog: Option<SavedDialog>,
     /// The party's INVITE, while it has no final answer.
@@ -125,6 +127,8 @@ pub(crate) struct SavedPast {
     pub(crate) user: Option<String>,
     pub(crate) endpoint: String,
     pub(crate) codec: String,
+    #[serde(default)]
+    pub(crate) srtp: String,
     pub(crate) joined_unix_us: u64,
     pub(crate) left_unix_us: u64,
 }
@@ -179,8 +183,18 @@ pub(crate) struct SavedAgreed {
     sends: bool,
     receives: bool,
     mid: Option<String>,
-    /// It was encrypted: the keys are at the media host only.
-    pub(crate) encrypted: bool,
+    #[serde(default)]
+    secure: bool,
+    /// How it was encrypted: the keys are at the media host only.
+    #[serde(default)]
+    sdes: Option<SavedSdes>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct SavedSdes {
+    suite: String,
+    tag: u32,
+    local_tag: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -215,7 +229,12 @@ impl SavedAgreed {
             sends: media.direction.sends(),
             receives: media.direction.receives(),
             mid: media.mid.clone(),
-            encrypted: media.sdes.is_some() || media.dtls.is_some(),
+            secure: media.secure,
+            sdes: media.sdes.as_ref().map(|sdes| SavedSdes {
+                suite: sdes.remote.suite.as_str().to_owned(),
+                tag: sdes.remote.tag,
+                local_tag: sdes.local_tag,
+            }),
         }
     }
 
@@ -244,7 +263,13 @@ impl SavedAgreed {
                 (false, true) => Direction::RecvOnly,
                 (false, false) => Direction::Inactive,
             },
-            sdes: None,
+            secure: self.secure,
+            sdes: self.sdes.as_ref().and_then(|sdes| {
+                Some(NegotiatedSdes {
+                    remote: Crypto::without_key(sdes.tag, CryptoSuite::from_name(&sdes.suite)?),
+                    local_tag: sdes.local_tag,
+                })
+            }),
             dtls: None,
             ice: None,
             mid: self.mid.clone(),

@@ -63,6 +63,16 @@ fn calls(page: &mut Page, counters: &Counters) {
             counters.calls_refused,
         ),
         (
+            "srtp_refusals",
+            "Calls and offers refused, and phones not rung, because of whether audio must be encrypted.",
+            counters.srtp_refusals,
+        ),
+        (
+            "srtp_keys_in_clear",
+            "Offers with SRTP keys taken over signalling that is not encrypted.",
+            counters.srtp_keys_in_clear,
+        ),
+        (
             "registrations",
             "Registrations accepted, refreshes included.",
             counters.registrations_accepted,

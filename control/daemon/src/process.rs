@@ -43,6 +43,9 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
     let sockets = Sockets::bind(&config)?;
     let bound = sockets.bound();
     let (http, http_addr) = management::bind("management.listen", config.management.listen).await?;
+    for warning in config.controller(&bound).warnings() {
+        tracing::warn!("{warning}");
+    }
     let mut controller = Controller::new(config.controller(&bound), seed()?, core::now())
         .map_err(|error| error.to_string())?;
     let journal = Journal::open(&config.journal, |record| controller.replay(record))?;

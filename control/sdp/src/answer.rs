@@ -32,6 +32,8 @@ pub struct Capabilities {
     pub rtcp_mux: bool,
     /// Take crypto lines on a plain RTP/AVP line too (RFC 8643).
     pub opportunistic: bool,
+    /// Take audio that is not encrypted.
+    pub plain: bool,
     /// Pass media other than audio on as it is: video, T.38.
     pub opaque: bool,
 }
@@ -52,6 +54,7 @@ impl Capabilities {
             dtls: true,
             rtcp_mux: true,
             opportunistic: true,
+            plain: true,
             opaque: false,
         }
     }
@@ -82,20 +85,28 @@ pub enum Answer<'a> {
 /// Chooses what to do with each media line of an offer: the first audio line that fits, the rest by policy.
 ///
 /// # Errors
-/// [`NegotiationError::NoCommonMedia`]: answer 488.
+/// [`NegotiationError::NoCommonMedia`], or [`NegotiationError::NoCommonEncryption`] or
+/// [`NegotiationError::EncryptionRequired`] where only the keying stood in the way: answer 488.
 pub fn select(offer: &Description, capabilities: &Capabilities) -> Result<Vec<Selection>, NegotiationError> {
     let mut has_audio = false;
     let mut has_opaque = false;
+    let mut misfit = NegotiationError::NoCommonMedia;
     let mut selections = Vec::with_capacity(offer.media().len());
     for (index, media) in offer.media().iter().enumerate() {
         let selection = match media.kind {
             _ if media.is_rejected() => Selection::Rejected,
             MediaKind::Audio if !has_audio => match select_audio(index, media, capabilities) {
-                Some(audio) => {
+                Ok(audio) => {
                     has_audio = true;
                     Selection::Audio(Box::new(audio))
                 }
-                None => Selection::Rejected,
+                Err(why) => {
+                    // What a person can mend is told before what is in nobody's power.
+                    if misfit == NegotiationError::NoCommonMedia {
+                        misfit = why;
+                    }
+                    Selection::Rejected
+                }
             },
             MediaKind::Audio => Selection::Rejected,
             MediaKind::Video | MediaKind::Image | MediaKind::Other(_) if capabilities.opaque => {
@@ -109,36 +120,45 @@ pub fn select(offer: &Description, capabilities: &Capabilities) -> Result<Vec<Se
     // An offer whose lines are all switched off (port 0) asks for nothing and is no failure.
     let asks = offer.media().iter().any(|media| !media.is_rejected());
     if asks && !has_audio && !has_opaque {
-        Err(NegotiationError::NoCommonMedia)
+        Err(misfit)
     } else {
         Ok(selections)
     }
 }
 
-fn select_audio(index: usize, media: &Media, capabilities: &Capabilities) -> Option<NegotiatedMedia> {
+fn select_audio(
+    index: usize,
+    media: &Media,
+    capabilities: &Capabilities,
+) -> Result<NegotiatedMedia, NegotiationError> {
     let Profile::Rtp { secure, .. } = media.profile else {
-        return None;
+        return Err(NegotiationError::NoCommonMedia);
     };
     let formats = select_formats(&media.formats, &capabilities.codecs, capabilities.order);
     if formats.is_empty() {
-        return None;
+        return Err(NegotiationError::NoCommonMedia);
     }
     let dtls = capabilities.dtls.then(|| select_dtls(media)).flatten();
     let sdes = match (&dtls, secure || capabilities.opportunistic) {
         (None, true) => select_sdes(media, &capabilities.sdes),
         (Some(_), _) | (None, false) => None,
     };
-    if secure && dtls.is_none() && sdes.is_none() {
-        return None;
+    let is_encrypted = dtls.is_some() || sdes.is_some();
+    if secure && !is_encrypted {
+        return Err(NegotiationError::NoCommonEncryption);
+    }
+    if !is_encrypted && !capabilities.plain {
+        return Err(NegotiationError::EncryptionRequired);
     }
     let remote = media.rtp_address();
     // A held peer has no address and needs none.
     if !has_way(remote, media.ice.as_ref()) && !media.is_address_hold() {
-        return None;
+        return Err(NegotiationError::NoCommonMedia);
     }
     let rtcp_mux = media.rtcp_mux && capabilities.rtcp_mux;
-    Some(NegotiatedMedia {
+    Ok(NegotiatedMedia {
         index,
+        secure,
         remote,
         remote_rtcp: if rtcp_mux { remote } else { media.rtcp_address() },
         rtcp_mux,

@@ -146,13 +146,14 @@ macro_rules! suites {
                 match self { $(Self::$variant => $name,)* }
             }
 
+            /// The suite of a name, in whatever case.
+            pub fn from_name(text: &str) -> Option<Self> {
+                [$(Self::$variant,)*].into_iter().find(|suite| suite.as_str().eq_ignore_ascii_case(text))
+            }
+
             /// Bytes of master key and master salt together.
             pub fn key_length(self) -> usize {
                 match self { $(Self::$variant => $length,)* }
-            }
-
-            pub(crate) fn parse(text: &str) -> Option<Self> {
-                [$(Self::$variant,)*].into_iter().find(|suite| suite.as_str().eq_ignore_ascii_case(text))
             }
         }
     };
@@ -214,17 +215,37 @@ impl Crypto {
         })
     }
 
+    /// A line whose key is known to somebody else only.
+    pub fn without_key(tag: u32, suite: CryptoSuite) -> Self {
+        Self {
+            tag,
+            suite,
+            key: Vec::new(),
+            session_params: Vec::new(),
+            has_mki: false,
+        }
+    }
+
+    /// The key is known here.
+    pub fn has_key(&self) -> bool {
+        !self.key.is_empty()
+    }
+
     /// True when nothing in the line asks for more than plain use of the suite.
     pub fn is_plain(&self) -> bool {
-        !self.has_mki && self.session_params.iter().all(|param| param.starts_with('-'))
+        // RFC 4568 §6.3.7: optional ones start with `-`; §6.3.6: WSH is a hint.
+        let is_harmless = |param: &String| param.starts_with('-') || param.starts_with("WSH=");
+        !self.has_mki && self.session_params.iter().all(is_harmless)
     }
 
     /// `None` for unknown suites and malformed lines: they are passed over, like lines of another method.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_ascii_whitespace();
         let tag = words.next()?;
-        let tag = (tag.len() <= 9).then(|| tag.parse().ok()).flatten()?;
-        let suite = CryptoSuite::parse(words.next()?)?;
+        // RFC 4568 §9.1: one to nine digits; a sign would pass for a number.
+        let is_number = (1..=9).contains(&tag.len()) && tag.bytes().all(|digit| digit.is_ascii_digit());
+        let tag = is_number.then(|| tag.parse().ok()).flatten()?;
+        let suite = CryptoSuite::from_name(words.next()?)?;
         // Several keys mean a key rotation by MKI; the first one counts, and `has_mki` says the rest.
         let first = words.next()?.split(';').next()?;
         let inline = first

@@ -1,5 +1,6 @@
 //! A description read into typed media.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::Session;
@@ -153,11 +154,24 @@ impl Media {
 }
 
 /// A session description: the text's lines, and its media typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// `Debug` shows what was read, without the lines themselves: they may hold keys.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Description {
     pub(crate) session: Session,
     media: Vec<Media>,
     bundle: Vec<String>,
+}
+
+impl fmt::Debug for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = &self.session.origin;
+        f.debug_struct("Description")
+            .field("session_id", &origin.sess_id)
+            .field("version", &origin.sess_version)
+            .field("media", &self.media)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Description {
@@ -285,11 +299,7 @@ fn typed(session: &Session, media: &sdp_types::Media) -> Media {
             .unwrap_or(Direction::SendRecv),
         rtcp: own.value("rtcp").and_then(RtcpAddress::parse),
         rtcp_mux: own.has("rtcp-mux"),
-        crypto: own
-            .values("crypto")
-            .filter_map(Crypto::parse)
-            .take(CRYPTO_COUNT_MAX)
-            .collect(),
+        crypto: crypto(own),
         fingerprints: if own_fingerprints.is_empty() {
             fingerprints(inherited)
         } else {
@@ -299,6 +309,21 @@ fn typed(session: &Session, media: &sdp_types::Media) -> Media {
         ice: ice(own, inherited),
         mid: own.value("mid").map(str::to_owned),
     }
+}
+
+/// RFC 4568 §4.1: no tag twice; which of the two an answer means could not be told.
+fn crypto(own: Attributes<'_>) -> Vec<Crypto> {
+    let mut lines: Vec<Crypto> = Vec::new();
+    for line in own
+        .values("crypto")
+        .filter_map(Crypto::parse)
+        .take(CRYPTO_COUNT_MAX)
+    {
+        if lines.iter().all(|known| known.tag != line.tag) {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 fn ice(own: Attributes<'_>, inherited: Attributes<'_>) -> Option<Ice> {

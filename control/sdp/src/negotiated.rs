@@ -15,6 +15,12 @@ pub enum NegotiationError {
     /// No audio line has a codec and a security scheme that we have too.
     #[error("no audio with a common codec and transport")]
     NoCommonMedia,
+    /// The offer's audio is encrypted in ways that we do not take.
+    #[error("no audio with a common way to encrypt it")]
+    NoCommonEncryption,
+    /// The offer's audio is not encrypted, or in ways that we do not take, and must be.
+    #[error("audio must be encrypted")]
+    EncryptionRequired,
     /// An answer must have the offer's media lines, in order.
     #[error("answer has {answered} media lines, offer had {offered}")]
     MediaCount {
@@ -67,6 +73,8 @@ pub struct NegotiatedDtls {
 pub struct NegotiatedMedia {
     /// Its place among the media lines.
     pub index: usize,
+    /// The line's profile is RTP/SAVP or RTP/SAVPF: what is said on it later must be encrypted too.
+    pub secure: bool,
     /// Where to send RTP; `None` while the peer holds by address.
     pub remote: Option<SocketAddr>,
     /// Where to send RTCP; RTP's address with `rtcp_mux`.
@@ -117,6 +125,8 @@ pub struct LocalTransport {
     pub direction: Direction,
     /// Our SDES keys: every suite in an offer; for an answer the one of the chosen suite.
     pub sdes: Vec<Crypto>,
+    /// Offer them on RTP/AVP, so that a peer that cannot encrypt answers without (RFC 8643).
+    pub opportunistic: bool,
     /// Our DTLS identity.
     pub dtls: Option<LocalDtls>,
     /// Our ICE side.
@@ -134,6 +144,7 @@ impl LocalTransport {
             rtcp_port: None,
             direction: Direction::SendRecv,
             sdes: Vec::new(),
+            opportunistic: false,
             dtls: None,
             ice: None,
             ptime_ms: None,

@@ -63,10 +63,11 @@ fn line(media: &OfferedMedia) -> sdp_types::Media {
             mid,
         } => (formats, transport, *rtcp_mux, mid),
     };
-    let proto = match (&transport.dtls, transport.sdes.is_empty()) {
+    let has_keys = !transport.sdes.is_empty();
+    let proto = match (&transport.dtls, has_keys && !transport.opportunistic) {
         (Some(_), _) => "UDP/TLS/RTP/SAVPF",
-        (None, false) => "RTP/SAVP",
-        (None, true) => "RTP/AVP",
+        (None, true) => "RTP/SAVP",
+        (None, false) => "RTP/AVP",
     };
     let numbers: Vec<String> = formats
         .iter()
@@ -131,8 +132,11 @@ fn agree(index: usize, ours: &Media, theirs: &Media) -> Option<NegotiatedMedia> 
     }
     let sdes = agree_sdes(ours, theirs);
     let dtls = agree_dtls(ours, theirs);
-    // We offered encryption and nothing else: an answer without it is no agreement (RFC 4568 §5.1.3).
-    if matches!(ours.profile, Profile::Rtp { secure: true, .. }) && sdes.is_none() && dtls.is_none() {
+    // We offered encryption and nothing else: an answer without it is no agreement (RFC 4568 §5.1.3). Nor is one that
+    // wants it where it does not say with which key.
+    let is_secure = |media: &Media| matches!(media.profile, Profile::Rtp { secure: true, .. });
+    let secure = is_secure(ours);
+    if (secure || is_secure(theirs)) && sdes.is_none() && dtls.is_none() {
         return None;
     }
     let remote = theirs.rtp_address();
@@ -142,6 +146,7 @@ fn agree(index: usize, ours: &Media, theirs: &Media) -> Option<NegotiatedMedia> 
     let rtcp_mux = ours.rtcp_mux && theirs.rtcp_mux;
     Some(NegotiatedMedia {
         index,
+        secure,
         remote,
         remote_rtcp: if rtcp_mux { remote } else { theirs.rtcp_address() },
         rtcp_mux,

@@ -119,7 +119,7 @@ fn crypto_lines_with_demands_we_cannot_meet_are_passed_over() {
     };
     assert_eq!(
         select(&description, &without),
-        Err(NegotiationError::NoCommonMedia)
+        Err(NegotiationError::NoCommonEncryption)
     );
 }
 

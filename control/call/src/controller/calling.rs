@@ -2,15 +2,14 @@
 
 use proto::mediad::v1 as pb;
 use sdp::{
-    Answer, Capabilities, CodecOrder, Description, LocalSession, LocalTransport, OfferedMedia, Selection,
-    assign_payload_types,
+    Answer, Description, LocalSession, LocalTransport, NegotiationError, Selection, assign_payload_types,
 };
 use sip::{
     header::{Reason, Warning},
     message::{Header, HeaderName, Request, Response, StatusCode},
     stack::{Content, DialogKey, DialogRequest, Flow, ServerTxn},
 };
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use super::{CHECK_EVERY, Controller, Due, Now, unix_us};
 use crate::{
@@ -20,6 +19,8 @@ use crate::{
     leg::{Exchange, Invite, Leg},
     media::{Endpoint, MediaPlan},
     routing::Destination,
+    security::{Security, Srtp, is_safe},
+    trunk::TrunkId,
 };
 
 impl Controller {
@@ -69,11 +70,18 @@ impl Controller {
             .destination_of(&uri, trunk, account.as_ref())
             .map_err(refuse)?;
         let address = trunk.map_or_else(|| from.clone(), |trunk| self.caller_from(trunk, request, &from));
-        let mut caller = Leg::new(Invite::Received(txn), address, flow.remote.ip(), "caller");
+        let security = self.security_of(trunk, account.as_ref(), flow);
+        let mut caller = Leg::new(
+            Invite::Received(txn),
+            address,
+            flow.remote.ip(),
+            "caller",
+            security,
+        );
         caller.dialog = Some(dialog);
         caller.user = account;
         caller.joined_unix_us = unix_us(now.wall);
-        let endpoint = self.read_first_offer(request, &mut caller, flow.remote.ip())?;
+        let endpoint = self.read_first_offer(request, &mut caller)?;
         let to = String::from_utf8_lossy(uri.as_bytes()).into_owned();
         let sip_call_id =
             String::from_utf8_lossy(&request.headers.call_id().unwrap_or_default()).into_owned();
@@ -166,28 +174,61 @@ impl Controller {
         }
     }
 
+    /// Whether the audio of a party that calls is to be encrypted.
+    pub(super) fn security_of(&self, trunk: Option<TrunkId>, user: Option<&Name>, flow: Flow) -> Security {
+        let trunk = trunk.map(|trunk| &self.trunks.get(trunk).config);
+        self.security
+            .of(trunk, user.map(|user| &**user), is_safe(flow.transport))
+    }
+
     /// The caller's endpoint, from its offer or from all that we can do.
     pub(super) fn read_first_offer(
-        &self,
+        &mut self,
         request: &Request,
         caller: &mut Leg,
-        peer: IpAddr,
     ) -> Result<Endpoint, Box<Response>> {
         let codecs = self.policy.of(caller.user.as_ref());
-        if request.body.is_empty() {
+        if request.body.is_empty() && !caller.security.is_in_vain() {
             let formats = assign_payload_types(&codecs, &[]);
-            return Ok(Endpoint::offered(&formats, peer));
+            let suites = self.security.offered(caller.security);
+            return Ok(Endpoint::offered(&formats, caller.peer, suites));
         }
-        let offer = read_description(&request.body)?;
-        let capabilities = capabilities(codecs);
-        let selections = sdp::select(&offer, &capabilities).map_err(|_| not_acceptable())?;
-        let Some(media) = audio_of(&selections) else {
-            return Err(not_acceptable());
-        };
-        let endpoint = Endpoint::agreed(media, peer);
-        caller.media = Some(media.clone());
+        let (offer, selections, media) = self.read_offer(&request.body, codecs, caller.security)?;
         caller.exchange = Exchange::Theirs { offer, selections };
+        let endpoint = caller.endpoint_for(&media);
+        caller.media = Some(media);
         Ok(endpoint)
+    }
+
+    /// What becomes of a party's offer: its audio, or why it is refused.
+    pub(super) fn read_offer(
+        &mut self,
+        body: &[u8],
+        codecs: Vec<sdp::Codec>,
+        security: Security,
+    ) -> Result<(Description, Vec<Selection>, sdp::NegotiatedMedia), Box<Response>> {
+        if security.is_in_vain() {
+            self.counters.srtp_refusals += 1;
+            return Err(not_acceptable(
+                399,
+                "SRTP is required, and its keys would go in clear: call over TLS",
+            ));
+        }
+        let offer = read_description(body)?;
+        let selected = sdp::select(&offer, &self.security.capabilities(codecs, security));
+        let selections = selected.map_err(|error| {
+            let is_about_keys = matches!(
+                error,
+                NegotiationError::NoCommonEncryption | NegotiationError::EncryptionRequired
+            );
+            self.counters.srtp_refusals += u64::from(is_about_keys);
+            misfit(&error, security)
+        })?;
+        let media = audio_of(&selections)
+            .cloned()
+            .ok_or_else(|| misfit(&NegotiationError::NoCommonMedia, security))?;
+        self.counters.srtp_keys_in_clear += u64::from(media.sdes.is_some() && !security.keys_are_safe);
+        Ok((offer, selections, media))
     }
 
     /// The caller's endpoint is there: go where the dialled address leads.
@@ -328,16 +369,12 @@ impl Controller {
         };
         let formats = preferred.iter().filter_map(fits).collect();
         let transport = call.plan.local(&call.caller.endpoint)?;
+        let address = transport.address;
+        let media = call.caller.offered_audio(formats, transport);
         let session = call
             .caller
             .session
-            .get_or_insert_with(|| LocalSession::new(session, transport.address));
-        let media = OfferedMedia::Audio {
-            formats,
-            transport,
-            rtcp_mux: false,
-            mid: None,
-        };
+            .get_or_insert_with(|| LocalSession::new(session, address));
         let offer = sdp::write_offer(&[media], session);
         call.caller.exchange = Exchange::Ours { offer: offer.clone() };
         Some(offer)
@@ -388,7 +425,7 @@ impl Controller {
         let call = self.calls.get_mut(&id).ok_or("the call is over")?;
         let leg = call.leg_mut(side).ok_or("the party is gone")?;
         let media = read_answer(leg, body)?;
-        let endpoint = Endpoint::agreed(&media, leg.peer);
+        let endpoint = leg.endpoint_for(&media);
         leg.media = Some(media);
         let name = leg.endpoint.clone();
         call.plan.put(&name, endpoint);
@@ -570,7 +607,9 @@ impl Controller {
 pub(super) fn answer_of(call: &mut Call, side: Side, session: u64) -> Option<Description> {
     let endpoint = call.leg_mut(side)?.endpoint.clone();
     let local = call.plan.local(&endpoint)?;
-    answer_leg(call.leg_mut(side)?, &local, session)
+    let answer = answer_leg(call.leg_mut(side)?, &local, session)?;
+    call.plan.follow(&endpoint);
+    Some(answer)
 }
 
 /// As [`answer_of`], where `local` is where its endpoint receives.
@@ -614,18 +653,6 @@ pub(super) fn read_description(body: &[u8]) -> Result<Description, Box<Response>
     })
 }
 
-/// What our media hosts can do, in our order: plain RTP.
-pub(super) fn capabilities(codecs: Vec<sdp::Codec>) -> Capabilities {
-    Capabilities {
-        order: CodecOrder::Ours,
-        sdes: Vec::new(),
-        dtls: false,
-        rtcp_mux: false,
-        opportunistic: false,
-        ..Capabilities::new(codecs)
-    }
-}
-
 pub(super) fn audio_of(selections: &[Selection]) -> Option<&sdp::NegotiatedMedia> {
     selections.iter().find_map(|selection| match selection {
         Selection::Audio(media) => Some(&**media),
@@ -651,12 +678,24 @@ fn put_content(response: &mut Response, content: Content) {
     response.body = content.body;
 }
 
+fn misfit(error: &NegotiationError, security: Security) -> Box<Response> {
+    match (error, security.srtp) {
+        (NegotiationError::EncryptionRequired, _) => {
+            not_acceptable(399, "SRTP is required: offer RTP/SAVP with a=crypto")
+        }
+        (NegotiationError::NoCommonEncryption, Srtp::Off) => not_acceptable(399, "SRTP is switched off here"),
+        (NegotiationError::NoCommonEncryption, Srtp::Optional | Srtp::Required) => {
+            not_acceptable(399, "No common SRTP suite with its key in a=crypto")
+        }
+        _ => not_acceptable(305, "Incompatible media format"),
+    }
+}
+
 /// RFC 3261 §21.4.26, with the reason for people.
-fn not_acceptable() -> Box<Response> {
+fn not_acceptable(code: u16, reason: &str) -> Box<Response> {
     let mut response = Response::new(StatusCode::NOT_ACCEPTABLE_HERE);
-    if let Ok(warning) = Warning::parse(&bytes::Bytes::from_static(
-        b"305 controld \"Incompatible media format\"",
-    )) {
+    let warning = format!("{code} controld \"{reason}\"");
+    if let Ok(warning) = Warning::parse(&bytes::Bytes::from(warning)) {
         response.headers.push_value(HeaderName::Warning, &warning);
     }
     Box::new(response)

@@ -1,7 +1,7 @@
 //! Joining and leaving conferences. A member's call is its own: it has a record as every call, and no counterpart.
 
 use proto::mediad::v1 as pb;
-use sdp::{Description, LocalSession, OfferedMedia, assign_payload_types};
+use sdp::{Description, LocalSession, assign_payload_types};
 use sip::{
     header::{NameAddr, Reason},
     message::{HeaderName, Method, Request, Response, StatusCode},
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{
     CHECK_EVERY, ConferenceLive, Controller, Due, MemberLive, Now, Purpose,
-    calling::{answer_leg, audio_of, capabilities, read_answer, read_description, text, with_description},
+    calling::{answer_leg, read_answer, text, with_description},
     detail::media_detail,
     live::ms,
     unix_us,
@@ -216,10 +216,12 @@ impl Controller {
             Exchange::Theirs { .. } => (false, answer_leg(leg, &local, session)),
             Exchange::None | Exchange::Ours { .. } => {
                 let formats = assign_payload_types(&self.policy.of(leg.user.as_ref()), &[]);
+                let address = local.address;
+                let media = leg.offered_audio(formats, local);
                 let session = leg
                     .session
-                    .get_or_insert_with(|| LocalSession::new(session, local.address));
-                let offer = offer(formats, local, session);
+                    .get_or_insert_with(|| LocalSession::new(session, address));
+                let offer = sdp::write_offer(&[media], session);
                 leg.exchange = Exchange::Ours { offer: offer.clone() };
                 (true, Some(offer))
             }
@@ -288,8 +290,8 @@ impl Controller {
                 return;
             }
             Method::Invite | Method::Update if !request.body.is_empty() => {
-                if let Err(status) = self.member_reoffers(now, id, txn, request) {
-                    self.respond(now, txn, Response::new(status));
+                if let Err(refusal) = self.member_reoffers(now, id, txn, request) {
+                    self.respond(now, txn, *refusal);
                 }
                 return;
             }
@@ -306,22 +308,21 @@ impl Controller {
         id: CallId,
         txn: ServerTxn,
         request: &Request,
-    ) -> Result<(), StatusCode> {
-        let offer = read_description(&request.body).map_err(|_| StatusCode::BAD_REQUEST)?;
-        let member = self.members.get_mut(&id).ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
+    ) -> Result<(), Box<Response>> {
+        let refuse = |status| Box::new(Response::new(status));
+        let gone = || refuse(StatusCode::CALL_DOES_NOT_EXIST);
+        let member = self.members.get(&id).ok_or_else(gone)?;
         if member.stage != MemberStage::Joined {
-            return Err(StatusCode::REQUEST_PENDING);
+            return Err(refuse(StatusCode::REQUEST_PENDING));
         }
+        let codecs = self.policy.of(member.leg.user.as_ref());
+        let security = member.leg.security;
+        let (offer, selections, media) = self.read_offer(&request.body, codecs, security)?;
+        let member = self.members.get_mut(&id).ok_or_else(gone)?;
         let leg = &mut member.leg;
-        let codecs = self.policy.of(leg.user.as_ref());
-        let selections = sdp::select(&offer, &capabilities(codecs));
-        let selections = selections.map_err(|_| StatusCode::NOT_ACCEPTABLE_HERE)?;
-        let media = audio_of(&selections)
-            .ok_or(StatusCode::NOT_ACCEPTABLE_HERE)?
-            .clone();
-        let endpoint = Endpoint::agreed(&media, leg.peer);
-        let (before, exchange) = (leg.media.replace(media), leg.exchange.clone());
-        leg.exchange = Exchange::Theirs { offer, selections };
+        let exchange = std::mem::replace(&mut leg.exchange, Exchange::Theirs { offer, selections });
+        let endpoint = leg.endpoint_for(&media);
+        let before = leg.media.replace(media);
         leg.reoffer = Some(crate::leg::Reoffer {
             txn,
             media: before,
@@ -358,15 +359,12 @@ impl Controller {
             .plan
             .local(&member.leg.endpoint)?;
         let leg = &mut member.leg;
-        let formats = leg.media.as_ref()?.formats.iter().map(|format| sdp::Format {
-            payload_type: format.rx_payload_type,
-            codec: format.codec.clone(),
-        });
-        let formats = formats.collect();
+        let address = local.address;
+        let media = leg.audio_again(local)?;
         let session = leg
             .session
-            .get_or_insert_with(|| LocalSession::new(session, local.address));
-        let offer = offer(formats, local, session);
+            .get_or_insert_with(|| LocalSession::new(session, address));
+        let offer = sdp::write_offer(&[media], session);
         leg.exchange = Exchange::Ours { offer: offer.clone() };
         Some(offer)
     }
@@ -400,7 +398,7 @@ impl Controller {
         };
         let conference = member.conference;
         if let Some(found) = self.conferences.get_mut(&conference) {
-            let endpoint = Endpoint::agreed(&media, member.leg.peer);
+            let endpoint = member.leg.endpoint_for(&media);
             found.plan.put(&member.leg.endpoint, endpoint);
         }
         member.leg.media = Some(media);
@@ -623,20 +621,6 @@ impl Controller {
     }
 }
 
-fn offer(
-    formats: Vec<sdp::Format>,
-    transport: sdp::LocalTransport,
-    session: &mut LocalSession,
-) -> Description {
-    let media = OfferedMedia::Audio {
-        formats,
-        transport,
-        rtcp_mux: false,
-        mid: None,
-    };
-    sdp::write_offer(&[media], session)
-}
-
 fn detail(conference: &Conference, member: &Member, stats: &[pb::EndpointStats]) -> CallDetail {
     let (ended, end) = member.ended.clone().expect("it is told of after it left");
     let counted = stats.iter().find(|stats| stats.node == member.leg.endpoint);
@@ -649,6 +633,7 @@ fn detail(conference: &Conference, member: &Member, stats: &[pb::EndpointStats])
         joined_unix_us: member.started_unix_us,
         left_unix_us: end.at_unix_us,
         codec: member.leg.codec(),
+        srtp: member.leg.srtp().to_owned(),
         media,
     };
     let waited = answered.map_or(ended, |(at, _)| at);

@@ -30,6 +30,7 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
         joined_unix_us: party.joined_unix_us,
         left_unix_us: party.left_unix_us,
         codec: party.codec.clone(),
+        srtp: party.srtp.clone(),
         media: media(party),
     });
     CallDetail {

@@ -13,7 +13,6 @@ use super::{
 use crate::{
     call::{CallId, Side, Stage},
     leg::{Exchange, Invite},
-    media::Endpoint,
 };
 
 impl Controller {
@@ -28,10 +27,11 @@ impl Controller {
         let Some(leg) = branch_of(call, txn) else { return };
         leg.state.on_ringing();
         let media = read_answer(leg, &response.body).ok();
-        let (endpoint, peer) = (leg.endpoint.clone(), leg.peer);
+        let endpoint = leg.endpoint.clone();
         if let Some(media) = media.filter(|_| is_direct && is_ringing) {
+            let agreed = leg.endpoint_for(&media);
             leg.media = Some(media.clone());
-            call.plan.put(&endpoint, Endpoint::agreed(&media, peer));
+            call.plan.put(&endpoint, agreed);
             call.early.get_or_insert(endpoint);
             self.follow(id, &media);
             self.send_media(now, id);

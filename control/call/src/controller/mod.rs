@@ -48,6 +48,7 @@ use crate::{
     pool::{HostId, HostView, Pool},
     registrar::Registrar,
     routing::Routing,
+    security::SecurityPolicy,
     trunk::{TargetId, TrunkId, Trunks},
 };
 
@@ -283,6 +284,10 @@ pub struct Counters {
     pub calls_ended: u64,
     /// Calls refused before a CallStarted: unknown address, authentication, overload, no common codec.
     pub calls_refused: u64,
+    /// Calls and new offers refused, and phones not rung, because of whether their audio must or must not be encrypted.
+    pub srtp_refusals: u64,
+    /// Offers with keys taken over signalling that is not encrypted, because the other side made them there.
+    pub srtp_keys_in_clear: u64,
     /// Calls now, ending ones and members of conferences included.
     pub calls: usize,
     /// Conferences now, ending ones included.
@@ -396,6 +401,7 @@ pub struct Controller {
     config: Config,
     routing: Routing,
     policy: CodecPolicy,
+    security: SecurityPolicy,
 
     stack: Stack,
     registrar: Registrar,
@@ -451,6 +457,7 @@ impl Controller {
         let mut controller = Self {
             routing: Routing::new(&config),
             policy: CodecPolicy::new(&config),
+            security: SecurityPolicy::new(&config),
             registrar: Registrar::new(&config, now, nonce_key, &unknown)?,
             stack,
             domain: Domain::default(),

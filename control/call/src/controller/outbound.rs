@@ -21,6 +21,7 @@ use crate::{
     media::Endpoint,
     registrar::Binding,
     routing::Destination,
+    security::is_safe_uri,
     trunk::{Health, Origin, TargetId, TrunkId, config::is_structural, numbers},
 };
 
@@ -212,6 +213,9 @@ impl Controller {
         let formats = self.formats_of_way(id, way);
         let uri = self.trunks.get(way.trunk).targets[way.target].uri.clone();
         let target = target_of(&uri);
+        let trunk = &self.trunks.get(way.trunk).config;
+        let security = self.security.of(Some(trunk), None, is_safe_uri(&uri));
+        let suites = self.security.offered(security).to_vec();
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -229,7 +233,8 @@ impl Controller {
             || SocketAddr::new(call.caller.peer, 5060),
             sip::stack::Target::remote,
         );
-        call.plan.put(&endpoint, Endpoint::offered(&formats, remote.ip()));
+        call.plan
+            .put(&endpoint, Endpoint::offered(&formats, remote.ip(), &suites));
         call.offered.push(endpoint.clone());
         let transport = target.map_or(sip::stack::Transport::Udp, |target| target.transport());
         let binding = Binding::of_trunk(now.mono, uri, transport, remote);

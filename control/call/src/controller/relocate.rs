@@ -160,7 +160,9 @@ impl Controller {
             return;
         }
         let knows = leg.is_described && leg.state.is_confirmed();
-        if !knows {
+        // Who was not answered yet is told by its answer, and then asked for a key that can be followed from its start.
+        let is_asked = leg.suite().is_some() && call.plan.lacks_key(&endpoint);
+        if !knows && !is_asked {
             call.plan.follow(&endpoint);
             return;
         }

@@ -249,6 +249,7 @@ impl Controller {
             user: left.user.as_ref().map(ToString::to_string),
             endpoint: left.endpoint.clone(),
             codec: left.codec.clone(),
+            srtp: left.srtp.clone(),
             joined_unix_us: left.joined_unix_us,
             left_unix_us: left.left_unix_us,
         });
@@ -320,6 +321,7 @@ impl Controller {
             user: leg.user.as_ref().map(ToString::to_string),
             peer: leg.peer,
             endpoint: leg.endpoint.clone(),
+            security: leg.security,
             dialog: leg
                 .dialog
                 .filter(|_| is_confirmed)
@@ -430,14 +432,7 @@ impl Controller {
             None => None,
         };
         for leg in std::iter::once(&caller).chain(&callee) {
-            let endpoint = match &leg.media {
-                Some(media) => Endpoint::agreed(media, leg.peer),
-                None => {
-                    let codecs = self.policy.of(leg.user.as_ref());
-                    Endpoint::offered(&sdp::assign_payload_types(&codecs, &[]), leg.peer)
-                }
-            };
-            plan.put(&leg.endpoint, endpoint);
+            plan.put(&leg.endpoint, self.endpoint_of(leg));
         }
         let left = |past: &SavedPast| {
             Some(Left {
@@ -450,6 +445,7 @@ impl Controller {
                 user: past.user.as_deref().map(Name::from),
                 endpoint: past.endpoint.clone(),
                 codec: past.codec.clone(),
+                srtp: past.srtp.clone(),
                 joined_unix_us: past.joined_unix_us,
                 left_unix_us: past.left_unix_us,
             })
@@ -487,6 +483,17 @@ impl Controller {
             })
         });
         Some(call)
+    }
+
+    /// A restored party's endpoint, as agreed or as it was offered.
+    fn endpoint_of(&self, leg: &Leg) -> Endpoint {
+        match &leg.media {
+            Some(media) => leg.endpoint_for(media),
+            None => {
+                let formats = sdp::assign_payload_types(&self.policy.of(leg.user.as_ref()), &[]);
+                Endpoint::offered(&formats, leg.peer, self.security.offered(leg.security))
+            }
+        }
     }
 
     /// Its dialogs, its agent and its place in the queue; phones that rang stop, and are rung again.
@@ -602,7 +609,13 @@ impl Controller {
 /// A party as it was, without its dialog.
 fn leg_of(saved: &SavedLeg, local: Option<std::net::IpAddr>) -> Option<Leg> {
     let address = NameAddr::parse(&saved.address.0).ok()?;
-    let mut leg = Leg::new(Invite::Adopted, address, saved.peer, &saved.endpoint);
+    let mut leg = Leg::new(
+        Invite::Adopted,
+        address,
+        saved.peer,
+        &saved.endpoint,
+        saved.security,
+    );
     leg.state = saved.state;
     leg.user = saved.user.as_deref().map(Name::from);
     leg.media = saved.media.as_ref().map(SavedAgreed::restore);

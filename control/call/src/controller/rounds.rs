@@ -1,6 +1,6 @@
 //! Bringing somebody to a caller: the devices of one user rung in parallel, one user after the other.
 
-use sdp::{LocalSession, OfferedMedia, assign_payload_types};
+use sdp::{LocalSession, assign_payload_types};
 use sip::{
     header::{NameAddr, Reason},
     message::{Header, HeaderName, Method, Request, Response, StatusCode},
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{
     Controller, Due, Now, Purpose,
-    calling::{audio_of, capabilities, read_answer, text},
+    calling::{audio_of, read_answer, text},
     unix_us,
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     leg::{Exchange, Invite, Leg},
     media::Endpoint,
     registrar::Binding,
+    security::is_safe_uri,
 };
 
 impl Controller {
@@ -132,6 +133,7 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
+        let security = |binding: &Binding| self.security.of(None, Some(&user), binding.is_safe());
         if !call.stage.on_offer() {
             if let Some(offer) = offer {
                 self.by_offer.remove(&offer);
@@ -149,7 +151,9 @@ impl Controller {
                 _ => format!("callee-{}.{}", call.rounds, index + 1),
             };
             let peer = binding.peer();
-            call.plan.put(&endpoint, Endpoint::offered(&formats, peer));
+            let suites = self.security.offered(security(&binding));
+            call.plan
+                .put(&endpoint, Endpoint::offered(&formats, peer, suites));
             call.offered.push(endpoint.clone());
             devices.push((endpoint, binding));
         }
@@ -223,14 +227,25 @@ impl Controller {
         let Some(transport) = call.plan.local(endpoint) else {
             return;
         };
-        let mut session = LocalSession::new(session, transport.address);
-        let media = OfferedMedia::Audio {
-            formats,
-            transport,
-            rtcp_mux: false,
-            mid: None,
+        let trunk = way.map(|way| &self.trunks.get(way.trunk).config);
+        let account = way.is_none().then_some(&**user);
+        let is_safe = match way {
+            Some(_) => is_safe_uri(&binding.uri),
+            None => binding.is_safe(),
         };
-        let offer = sdp::write_offer(&[media], &mut session);
+        let security = self.security.of(trunk, account, is_safe);
+        if security.is_in_vain() {
+            if let Some(round) = &mut call.round {
+                round.refused(StatusCode::NOT_ACCEPTABLE_HERE);
+            }
+            self.counters.srtp_refusals += 1;
+            return;
+        }
+        // Whatever becomes of the INVITE, it is about this party.
+        let peer = binding.peer();
+        let mut leg = Leg::new(Invite::Adopted, address.clone(), peer, endpoint, security);
+        let mut session = LocalSession::new(session, transport.address);
+        let offer = sdp::write_offer(&[leg.offered_audio(formats, transport)], &mut session);
         let mut request = invite_request(call, &address, &domain, binding, &offer);
         if let Some(way) = way {
             self.dress(now, id, way, &mut request);
@@ -246,7 +261,7 @@ impl Controller {
         };
         match sent {
             Ok(txn) => {
-                let mut leg = Leg::new(Invite::Sent(txn), address, binding.peer(), endpoint);
+                leg.invite = Invite::Sent(txn);
                 leg.user = way.is_none().then(|| user.clone());
                 leg.session = Some(session);
                 leg.exchange = Exchange::Ours { offer };
@@ -343,8 +358,7 @@ impl Controller {
             callee.state.on_acknowledged();
         }
         if let Some(media) = &callee.media {
-            call.plan
-                .put(&callee.endpoint, Endpoint::agreed(media, callee.peer));
+            call.plan.put(&callee.endpoint, callee.endpoint_for(media));
         }
         call.withdraw_endpoints(Some(&callee.endpoint));
         call.early = None;
@@ -384,23 +398,28 @@ impl Controller {
         let Exchange::Theirs { offer, .. } = &caller.exchange else {
             return;
         };
-        if caller.is_described || !self.policy.passes_through() {
+        // After a restart its offer is known without its keys.
+        let is_kept = caller
+            .media
+            .as_ref()
+            .and_then(|media| media.sdes.as_ref())
+            .is_some_and(|sdes| !sdes.remote.has_key());
+        if caller.is_described || is_kept || !self.policy.passes_through() {
             return;
         }
         let codecs = self.policy.beside(caller.user.as_ref(), Some(&chosen.codec));
-        let Ok(selections) = sdp::select(offer, &capabilities(codecs)) else {
+        let Ok(selections) = sdp::select(offer, &self.security.capabilities(codecs, caller.security)) else {
             return;
         };
         let Some(media) = audio_of(&selections).cloned() else {
             return;
         };
-        call.plan
-            .put(&caller.endpoint, Endpoint::agreed(&media, caller.peer));
-        caller.media = Some(media);
         caller.exchange = Exchange::Theirs {
             offer: offer.clone(),
             selections,
         };
+        call.plan.put(&caller.endpoint, caller.endpoint_for(&media));
+        caller.media = Some(media);
     }
 
     /// A device refused, could not be reached, or did not answer.

@@ -4,7 +4,7 @@
 //! The party that is transferred keeps its session, its dialog and its description. The one that asked stands aside
 //! until it is known how it ends: it leaves when the target is here, and comes back when the target is not.
 
-use sdp::{LocalSession, OfferedMedia, assign_payload_types};
+use sdp::{LocalSession, assign_payload_types};
 use sip::{
     dialog::DialogId,
     header::{NameAddr, Reason, Replaces},
@@ -229,6 +229,10 @@ impl Controller {
         };
         let Some(guest) = source.leg(from) else { return };
         let (user, peer, address) = (guest.user.clone(), guest.peer, guest.address.clone());
+        let suites = self
+            .security
+            .offered_again(guest.security, guest.suite().is_some())
+            .to_vec();
         let name = user
             .clone()
             .unwrap_or_else(|| text(&guest.address.uri.user_unescaped().unwrap_or_default()).into());
@@ -246,7 +250,8 @@ impl Controller {
         call.rounds += 1;
         call.withdraw_endpoints(None);
         let endpoint = format!("callee-{}", call.rounds);
-        call.plan.put(&endpoint, Endpoint::offered(&formats, peer));
+        call.plan
+            .put(&endpoint, Endpoint::offered(&formats, peer, &suites));
         call.offered.push(endpoint);
         call.destination = Destination::User(name.clone());
         call.round = Some(Round {
@@ -309,18 +314,16 @@ impl Controller {
                 let codecs: Vec<sdp::Codec> = formats.into_iter().map(|format| format.codec).collect();
                 let known = guest.media.iter().flat_map(|media| &media.formats);
                 let known: Vec<sdp::Format> = known.map(format_of).collect();
+                let address = transport.address;
+                let formats = assign_payload_types(&codecs, &known);
+                let mut lines = vec![guest.offered_audio(formats, transport)];
                 let session = guest
                     .session
-                    .get_or_insert_with(|| LocalSession::new(session, transport.address));
-                let mut lines = vec![OfferedMedia::Audio {
-                    formats: assign_payload_types(&codecs, &known),
-                    transport,
-                    rtcp_mux: false,
-                    mid: None,
-                }];
+                    .get_or_insert_with(|| LocalSession::new(session, address));
                 lines.extend(refused_lines(&guest.exchange));
                 let offer = sdp::write_offer(&lines, session);
-                let mut leg = Leg::new(guest.invite, guest.address.clone(), guest.peer, &endpoint);
+                let (address, security) = (guest.address.clone(), guest.security);
+                let mut leg = Leg::new(guest.invite, address, guest.peer, &endpoint, security);
                 (leg.dialog, leg.user) = (guest.dialog, guest.user.clone());
                 (leg.session, leg.exchange) =
                     (guest.session.clone(), Exchange::Ours { offer: offer.clone() });
@@ -625,14 +628,15 @@ impl Controller {
         let call = self.calls.get(&id).filter(|call| is_settled(call));
         let call = call.ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
         let endpoint = format!("newcomer-{}", call.past.len() + 1);
-        let mut leg = Leg::new(Invite::Received(txn), from, flow.remote.ip(), &endpoint);
+        let security = self.security_of(None, user.as_ref(), flow);
+        let mut leg = Leg::new(Invite::Received(txn), from, flow.remote.ip(), &endpoint, security);
         (leg.dialog, leg.user) = (Some(dialog), user);
         self.may_transfer(&leg).map_err(refuse)?;
         // Whose place it takes is talking: there is no time to make an offer of ours.
         if request.body.is_empty() {
             return Err(refuse(StatusCode::NOT_ACCEPTABLE_HERE));
         }
-        let wanted = self.read_first_offer(request, &mut leg, flow.remote.ip())?;
+        let wanted = self.read_first_offer(request, &mut leg)?;
         let call = self.calls.get_mut(&id).expect("looked at above");
         call.plan.put(&endpoint, wanted);
         call.newcomer = Some(Newcomer { leg, replaces: seat });

@@ -9,12 +9,11 @@ use sip::{
 
 use super::{
     Controller, Now, Purpose,
-    calling::{answer_of, audio_of, capabilities, read_description, with_description},
+    calling::{answer_of, with_description},
 };
 use crate::{
     call::{CallId, Side, Stage},
     leg::{Exchange, Invite, Leg, Reoffer},
-    media::Endpoint,
 };
 
 impl Controller {
@@ -145,30 +144,23 @@ impl Controller {
         txn: ServerTxn,
         body: &[u8],
     ) -> Result<(), Box<Response>> {
-        let refuse = |status| Box::new(Response::new(status));
-        let offer = read_description(body)?;
-        let call = self
-            .calls
-            .get_mut(&id)
-            .ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
+        let gone = || Box::new(Response::new(StatusCode::CALL_DOES_NOT_EXIST));
+        let call = self.calls.get_mut(&id).ok_or_else(gone)?;
         let other = call.counterpart(side);
         let spoken = other
             .and_then(|leg| leg.media.as_ref())
             .and_then(|media| media.formats.first());
-        let user = call.leg(side).and_then(|leg| leg.user.as_ref());
-        let codecs = self.policy.beside(user, spoken.map(|format| &format.codec));
-        let selections = sdp::select(&offer, &capabilities(codecs))
-            .map_err(|_| refuse(StatusCode::NOT_ACCEPTABLE_HERE))?;
-        let leg = call
-            .leg_mut(side)
-            .ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
-        let Some(media) = audio_of(&selections) else {
-            return Err(refuse(StatusCode::NOT_ACCEPTABLE_HERE));
-        };
-        let endpoint = Endpoint::agreed(media, leg.peer);
-        let before = (leg.media.replace(media.clone()), leg.exchange.clone());
-        leg.exchange = Exchange::Theirs { offer, selections };
-        let (media, exchange) = before;
+        let leg = call.leg(side).ok_or_else(gone)?;
+        let codecs = self
+            .policy
+            .beside(leg.user.as_ref(), spoken.map(|format| &format.codec));
+        let security = leg.security;
+        let (offer, selections, media) = self.read_offer(body, codecs, security)?;
+        let call = self.calls.get_mut(&id).ok_or_else(gone)?;
+        let leg = call.leg_mut(side).ok_or_else(gone)?;
+        let exchange = std::mem::replace(&mut leg.exchange, Exchange::Theirs { offer, selections });
+        let endpoint = leg.endpoint_for(&media);
+        let media = leg.media.replace(media);
         leg.reoffer = Some(Reoffer { txn, media, exchange });
         let name = leg.endpoint.clone();
         call.plan.put(&name, endpoint);
@@ -219,9 +211,9 @@ impl Controller {
             return leg.is_described;
         };
         (leg.media, leg.exchange) = (reoffer.media, reoffer.exchange);
-        let (name, peer) = (leg.endpoint.clone(), leg.peer);
-        if let Some(media) = leg.media.clone() {
-            call.plan.put(&name, Endpoint::agreed(&media, peer));
+        let name = leg.endpoint.clone();
+        if let Some(agreed) = leg.media.as_ref().map(|media| leg.endpoint_for(media)) {
+            call.plan.put(&name, agreed);
         }
         self.send_media(now, id);
         true
@@ -249,20 +241,7 @@ impl Controller {
         let endpoint = call.leg_mut(side)?.endpoint.clone();
         let transport = call.plan.local(&endpoint)?;
         let leg = call.leg_mut(side)?;
-        let formats = leg.media.as_ref()?.formats.iter().map(|format| sdp::Format {
-            payload_type: format.rx_payload_type,
-            codec: sdp::Codec {
-                fmtp: format.local_fmtp.clone(),
-                ..format.codec.clone()
-            },
-        });
-        let formats = formats.collect();
-        let mut medias = vec![OfferedMedia::Audio {
-            formats,
-            transport,
-            rtcp_mux: false,
-            mid: None,
-        }];
+        let mut medias = vec![leg.audio_again(transport)?];
         medias.extend(refused_lines(&leg.exchange));
         let session = leg
             .session

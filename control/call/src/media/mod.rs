@@ -12,14 +12,14 @@ use std::{
 };
 
 use proto::mediad::v1 as pb;
-use sdp::LocalTransport;
+use sdp::{Crypto, LocalTransport};
 
 use self::node::{Edge, Node};
 pub(crate) use self::{
     codecs::{CodecPolicy, codec_named},
     node::{Endpoint, Scene},
 };
-use crate::pool::HostId;
+use crate::{pool::HostId, security::from_wire};
 
 /// Everything a session holds.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -38,12 +38,40 @@ enum Standing {
     Applied(Graph),
     /// It has a graph that a process before this one made, and does not take our commands yet.
     Away,
-    /// It has such a graph and takes our commands: the next one says everything.
-    Found,
+    /// It has such a graph, of which this is there, and takes our commands: the next one says everything.
+    Found(Inventory),
     /// It lost the session, which is to be had again.
     Lost,
     /// It was given up: the host lost it, or it was deleted.
     Gone,
+}
+
+/// What a session holds, by name, that another process made.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Inventory {
+    transports: BTreeSet<String>,
+    nodes: BTreeSet<String>,
+    /// By (from, to).
+    edges: BTreeSet<(String, String)>,
+}
+
+impl Inventory {
+    fn of(description: pb::SessionDescription) -> Self {
+        Self {
+            transports: description.transports.into_iter().map(|it| it.id).collect(),
+            nodes: description.nodes.into_iter().map(|it| it.id).collect(),
+            edges: description.edges.into_iter().map(|it| (it.from, it.to)).collect(),
+        }
+    }
+
+    fn of_graph(graph: &Graph) -> Self {
+        let endpoints = graph.nodes.iter().filter(|(_, node)| node.is_endpoint());
+        Self {
+            transports: endpoints.map(|(name, _)| name.clone()).collect(),
+            nodes: graph.nodes.keys().cloned().collect(),
+            edges: graph.edges.keys().cloned().collect(),
+        }
+    }
 }
 
 /// What is under way.
@@ -70,6 +98,9 @@ pub(crate) struct MediaPlan {
     local: BTreeMap<String, (SocketAddr, Option<u16>)>,
     /// Where the parties were told to send.
     told: BTreeMap<String, SocketAddr>,
+    /// Our keys, by endpoint, and those that the parties were told. Never in a journal or a log.
+    keys: BTreeMap<String, Vec<Crypto>>,
+    told_keys: BTreeMap<String, Vec<Crypto>>,
     /// Fences off processes that owned the session before.
     epoch: u64,
     /// Ask for the ports that the parties were told.
@@ -104,6 +135,8 @@ impl MediaPlan {
             is_over: false,
             local: BTreeMap::new(),
             told: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            told_keys: BTreeMap::new(),
             epoch: 1,
             wants_ports: false,
         }
@@ -160,7 +193,7 @@ impl MediaPlan {
 
     /// It was taken over and not brought into order yet.
     pub(crate) fn is_found(&self) -> bool {
-        self.standing == Standing::Found
+        matches!(self.standing, Standing::Found(_))
     }
 
     /// Has it made anew on this host. `same`: the one it was on, where the ports may be free.
@@ -170,18 +203,56 @@ impl MediaPlan {
         self.flight = None;
         self.epoch = 1;
         self.wants_ports = same;
+        // RFC 4568 §7.1.4: elsewhere means other keys, of both sides; and the host that is gone took the counts with it
+        // without which the peer's present key opens nothing.
+        for (name, node) in &mut self.wanted.nodes {
+            if let Node::Endpoint(endpoint) = node
+                && endpoint.is_encrypted()
+            {
+                endpoint.forget_key();
+                self.keys.remove(name);
+                self.told_keys.insert(name.clone(), Vec::new());
+            }
+        }
     }
 
-    /// The host receives elsewhere than the party was told.
+    /// The host receives elsewhere than the party was told, or sends under another key.
     pub(crate) fn has_moved(&self, name: &str) -> bool {
         let local = self.local.get(name).map(|(rtp, _)| rtp);
-        local.is_some() && local != self.told.get(name)
+        local.is_some() && (local != self.told.get(name) || self.is_rekeyed(name))
+    }
+
+    fn is_rekeyed(&self, name: &str) -> bool {
+        let (Some(keys), Some(told)) = (self.keys.get(name), self.told_keys.get(name)) else {
+            return false;
+        };
+        let suite = match self.wanted.nodes.get(name) {
+            Some(Node::Endpoint(endpoint)) => endpoint.suite(),
+            Some(Node::Room(_) | Node::Player(_) | Node::Recorder(_)) | None => None,
+        };
+        let in_use = |key: &&Crypto| suite.is_none_or(|suite| suite == key.suite);
+        let is_told = |key: &Crypto| {
+            told.iter()
+                .any(|told| told.suite == key.suite && told.key == key.key)
+        };
+        keys.iter().filter(in_use).any(|key| !is_told(key))
     }
 
     /// The party was told.
     pub(crate) fn follow(&mut self, name: &str) {
         if let Some((rtp, _)) = self.local.get(name) {
             self.told.insert(name.to_owned(), *rtp);
+        }
+        if let Some(keys) = self.keys.get(name) {
+            self.told_keys.insert(name.to_owned(), keys.clone());
+        }
+    }
+
+    /// Audio of the party is encrypted, and the host cannot open it before the party is asked again.
+    pub(crate) fn lacks_key(&self, name: &str) -> bool {
+        match self.wanted.nodes.get(name) {
+            Some(Node::Endpoint(endpoint)) => endpoint.is_encrypted() && endpoint.suite().is_none(),
+            Some(Node::Room(_) | Node::Player(_) | Node::Recorder(_)) | None => false,
         }
     }
 
@@ -213,6 +284,8 @@ impl MediaPlan {
     pub(crate) fn remove(&mut self, name: &str) {
         self.told.remove(name);
         self.local.remove(name);
+        self.keys.remove(name);
+        self.told_keys.remove(name);
         self.wanted.nodes.remove(name);
         self.wanted
             .edges
@@ -279,7 +352,7 @@ impl MediaPlan {
     /// Nothing of the session is left, and no command is under way.
     pub(crate) fn is_gone(&self) -> bool {
         // What the host still has when it comes back is deleted as a stray.
-        let nothing = !matches!(self.standing, Standing::Applied(_) | Standing::Found);
+        let nothing = !matches!(self.standing, Standing::Applied(_) | Standing::Found(_));
         self.is_over && self.flight.is_none() && nothing
     }
 
@@ -288,6 +361,7 @@ impl MediaPlan {
         let (rtp, rtcp) = self.local.get(name)?;
         let mut local = LocalTransport::plain(rtp.ip(), rtp.port());
         local.rtcp_port = *rtcp;
+        local.sdes = self.keys.get(name).cloned().unwrap_or_default();
         local.ptime_ms = Some(20);
         Some(local)
     }
@@ -297,21 +371,23 @@ impl MediaPlan {
         if self.flight.is_some() {
             return None;
         }
-        let has = match &self.standing {
+        let (has, found) = match &self.standing {
             Standing::Gone | Standing::Away | Standing::Lost => return None,
             Standing::Absent if self.is_over => return None,
-            Standing::Applied(_) | Standing::Found if self.is_over => {
+            Standing::Applied(_) | Standing::Found(_) if self.is_over => {
                 self.flight = Some(Flight::Delete);
                 return Some(pb::command::Kind::Delete(pb::DeleteRequest {
                     session: self.session.clone(),
                     owner: Some(self.owner()),
                 }));
             }
-            Standing::Absent | Standing::Found => None,
+            Standing::Absent => (None, Inventory::default()),
+            // What is known of it is what it has, not how it is: all is said again, which changes nothing of what is so.
+            Standing::Found(found) => (None, found.clone()),
             Standing::Applied(graph) if *graph == self.wanted => return None,
-            Standing::Applied(graph) => Some(graph),
+            Standing::Applied(graph) => (Some(graph), Inventory::of_graph(graph)),
         };
-        let request = self.difference(has);
+        let request = self.difference(has, &found);
         self.flight = Some(Flight::Apply(self.wanted.clone()));
         Some(pb::command::Kind::Apply(request))
     }
@@ -338,9 +414,9 @@ impl MediaPlan {
                 self.standing = Standing::Gone;
                 Applied::Deleted(Vec::new())
             }
-            (Some(Flight::Adopt(epoch)), Some(Reply::Adopt(_))) => {
+            (Some(Flight::Adopt(epoch)), Some(Reply::Adopt(reply))) => {
                 self.epoch = epoch;
-                self.standing = Standing::Found;
+                self.standing = Standing::Found(reply.description.map(Inventory::of).unwrap_or_default());
                 Applied::Behind
             }
             (Some(Flight::Adopt(_)), _) => Applied::Lost,
@@ -369,47 +445,57 @@ impl MediaPlan {
             let rtcp = rtcp.filter(|port| Some(*port) != rtp.port().checked_add(1));
             self.local.insert(state.id.clone(), (rtp, rtcp));
             self.told.entry(state.id.clone()).or_insert(rtp);
+            let keys: Vec<Crypto> = state.local_sdes.iter().filter_map(local_key).collect();
+            if !keys.is_empty() {
+                self.told_keys
+                    .entry(state.id.clone())
+                    .or_insert_with(|| keys.clone());
+            }
+            self.keys.insert(state.id.clone(), keys);
         }
     }
 
-    fn difference(&self, has: Option<&Graph>) -> pb::ApplyRequest {
+    /// From what the host has, `there` by name and `has` as it is, to what is wanted.
+    fn difference(&self, has: Option<&Graph>, there: &Inventory) -> pb::ApplyRequest {
         let empty = Graph::default();
         let has = has.unwrap_or(&empty);
         let is_new = matches!(self.standing, Standing::Absent);
-        let changed = self
-            .wanted
+        let wanted = &self.wanted;
+        let changed = wanted
             .nodes
             .iter()
             .filter(|(name, node)| has.nodes.get(*name) != Some(node));
         let (mut put_transports, mut put_nodes) = (Vec::new(), Vec::new());
         for (name, node) in changed {
-            if let Node::Endpoint(endpoint) = node {
-                let port = self.told.get(name).filter(|_| self.wants_ports);
-                put_transports.push(endpoint.transport(name, &self.interface, port.map(SocketAddr::port)));
+            match node {
+                Node::Endpoint(endpoint) if !endpoint.is_kept() => {
+                    let port = self.told.get(name).filter(|_| self.wants_ports);
+                    put_transports.push(endpoint.transport(
+                        name,
+                        &self.interface,
+                        port.map(SocketAddr::port),
+                    ));
+                }
+                Node::Endpoint(_) | Node::Room(_) | Node::Player(_) | Node::Recorder(_) => {}
             }
             put_nodes.push(node.described(name));
         }
-        let gone = has
+        let is_endpoint = |name: &str| wanted.nodes.get(name).is_some_and(Node::is_endpoint);
+        let gone = there.transports.iter().filter(|name| !is_endpoint(name));
+        let remove_transports = gone.cloned().collect();
+        let gone = there
             .nodes
             .iter()
-            .filter(|(name, _)| !self.wanted.nodes.contains_key(*name));
-        let (mut remove_transports, mut remove_nodes) = (Vec::new(), BTreeSet::new());
-        for (name, node) in gone {
-            if node.is_endpoint() {
-                remove_transports.push(name.clone());
-            }
-            remove_nodes.insert(name.clone());
-        }
-        let put_edges = self
-            .wanted
+            .filter(|name| !wanted.nodes.contains_key(*name));
+        let remove_nodes: BTreeSet<String> = gone.cloned().collect();
+        let put_edges = wanted
             .edges
             .iter()
             .filter(|(ends, edge)| has.edges.get(*ends) != Some(edge));
         // Edges of a node that goes away go with it.
-        let cut = has.edges.keys().filter(|(from, to)| {
-            !self.wanted.edges.contains_key(&(from.clone(), to.clone()))
-                && !remove_nodes.contains(from)
-                && !remove_nodes.contains(to)
+        let cut = there.edges.iter().filter(|ends| {
+            let (from, to) = ends;
+            !wanted.edges.contains_key(*ends) && !remove_nodes.contains(from) && !remove_nodes.contains(to)
         });
         pb::ApplyRequest {
             session: self.session.clone(),
@@ -426,7 +512,6 @@ impl MediaPlan {
                 .collect(),
             remove_transports,
             remove_nodes: remove_nodes.into_iter().collect(),
-            replace: self.standing == Standing::Found,
             ..pb::ApplyRequest::default()
         }
     }
@@ -437,6 +522,11 @@ impl MediaPlan {
             epoch: self.epoch,
         }
     }
+}
+
+/// A key of ours as descriptions have it.
+fn local_key(key: &pb::SdesKey) -> Option<Crypto> {
+    Crypto::new(key.tag, from_wire(key.suite())?, key.key_salt.clone())
 }
 
 fn socket(address: &pb::Address) -> Option<SocketAddr> {

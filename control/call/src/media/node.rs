@@ -6,7 +6,9 @@ use std::{
 };
 
 use proto::mediad::v1 as pb;
-use sdp::{Codec, Direction, NegotiatedFormat, NegotiatedMedia};
+use sdp::{Codec, Crypto, CryptoSuite, Direction, NegotiatedFormat, NegotiatedMedia};
+
+use crate::security::to_wire;
 
 /// A thing in the graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,11 +127,15 @@ pub(crate) struct Endpoint {
     direction: pb::Direction,
     /// Milliseconds a packet of what the host encodes for the peer.
     ptime_ms: u32,
+    /// What we have keys for, preferred first: empty when nothing is encrypted.
+    suites: Vec<CryptoSuite>,
+    /// The peer's key. One that only the host knows, after a restart of ours, is written without.
+    remote_key: Option<Crypto>,
 }
 
 impl Endpoint {
-    /// Before the peer's description is known: it gets a port and hears nothing.
-    pub(crate) fn offered(formats: &[sdp::Format], peer: IpAddr) -> Self {
+    /// Before the peer's description is known: it gets a port, and keys for these suites, and hears nothing.
+    pub(crate) fn offered(formats: &[sdp::Format], peer: IpAddr, suites: &[CryptoSuite]) -> Self {
         let formats = formats
             .iter()
             .map(|format| payload_format(format.payload_type, &format.codec));
@@ -141,11 +147,14 @@ impl Endpoint {
             family: family_of(peer),
             direction: pb::Direction::Sendrecv,
             ptime_ms: 0,
+            suites: suites.to_vec(),
+            remote_key: None,
         }
     }
 
-    /// As agreed with the peer. `peer` is where its signalling comes from, for a peer that holds by address.
-    pub(crate) fn agreed(media: &NegotiatedMedia, peer: IpAddr) -> Self {
+    /// As agreed with the peer. `peer` is where its signalling comes from, for a peer that holds by address. `suites`:
+    /// those that were offered, of which another answer may choose another.
+    pub(crate) fn agreed(media: &NegotiatedMedia, peer: IpAddr, suites: Vec<CryptoSuite>) -> Self {
         let numbered = |number: fn(&NegotiatedFormat) -> u8| {
             let formats = media.formats.iter();
             formats
@@ -171,7 +180,46 @@ impl Endpoint {
                 Direction::Inactive => pb::Direction::Inactive,
             },
             ptime_ms: u32::from(media.ptime_ms).clamp(10, 60),
+            suites,
+            remote_key: media.sdes.as_ref().map(|sdes| sdes.remote.clone()),
         }
+    }
+
+    /// Its peer's key is at the host only: the transport there must stay as it is.
+    pub(super) fn is_kept(&self) -> bool {
+        self.remote_key.as_ref().is_some_and(|key| !key.has_key())
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        !self.suites.is_empty()
+    }
+
+    /// The suite in use.
+    pub(super) fn suite(&self) -> Option<CryptoSuite> {
+        self.remote_key.as_ref().map(|key| key.suite)
+    }
+
+    /// It begins anew: what its peer sends under the key of before cannot be followed any more.
+    pub(super) fn forget_key(&mut self) {
+        self.remote_key = None;
+    }
+
+    fn security(&self) -> Option<pb::udp_transport::Security> {
+        let wire = |suite: &CryptoSuite| to_wire(*suite).map(i32::from);
+        let remote = |key: &Crypto| {
+            Some(pb::SdesKey {
+                suite: to_wire(key.suite)?.into(),
+                key_salt: key.key.clone(),
+                tag: key.tag,
+            })
+        };
+        self.is_encrypted().then(|| {
+            pb::udp_transport::Security::Sdes(pb::SdesSecurity {
+                suites: self.suites.iter().filter_map(wire).collect(),
+                remote: self.remote_key.as_ref().and_then(remote),
+                ..pb::SdesSecurity::default()
+            })
+        })
     }
 
     /// Nobody is there any more: kept for its counts only.
@@ -186,6 +234,7 @@ impl Endpoint {
             requested_port: port.unwrap_or(0).into(),
             remote: self.remote.map(address),
             remote_rtcp: self.remote_rtcp.map(address),
+            security: self.security(),
             ..pb::UdpTransport::default()
         };
         pb::Transport {

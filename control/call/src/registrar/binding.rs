@@ -16,6 +16,7 @@ use crate::{
     controller::{Now, unix_us},
     domain::Name,
     journal::RecordKind,
+    security::is_safe_hop,
 };
 
 /// A registered device, or one of several ways to it (RFC 5626).
@@ -80,6 +81,12 @@ impl Binding {
         let mut hops = self.own_hops();
         hops.extend(self.others.iter().cloned());
         hops
+    }
+
+    /// Nobody reads what is sent to it, whichever of its flows that goes over.
+    pub(crate) fn is_safe(&self) -> bool {
+        let hops = self.hops();
+        !hops.is_empty() && hops.iter().all(is_safe_hop)
     }
 
     /// Whom its requests reach first: the phone, or the proxy before it.

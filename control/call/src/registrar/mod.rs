@@ -86,6 +86,7 @@ impl Registrar {
             ha1_sha512_256: None,
             devices_max: 1,
             codecs: Vec::new(),
+            srtp: None,
         };
         Ok(Self {
             digest: DigestServer::new(digest, NonceKey(nonce_key), unix_us(now.wall)),

@@ -10,7 +10,10 @@ use serde::Deserialize;
 use sip::{message::HeaderName, uri::Uri};
 
 use super::numbers::{Pattern, Rewrite};
-use crate::config::{ConfigError, invalid};
+use crate::{
+    config::{ConfigError, invalid},
+    security::Srtp,
+};
 
 /// Another network that calls come from and go to: a carrier, a PBX, a proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -81,6 +84,9 @@ pub struct Trunk {
     /// Codecs spoken with it, preferred first. Empty (default): `media.codecs`.
     #[serde(default)]
     pub codecs: Vec<String>,
+    /// Whether audio is encrypted. Default: as `media.srtp` says.
+    #[serde(default)]
+    pub srtp: Option<Srtp>,
 }
 
 fn setup_timeout_s() -> u64 {

@@ -22,6 +22,7 @@ mod a_queued_caller_is_answered_and_both_hear_each_other;
 mod a_queues_calls_are_recorded;
 mod a_registered_user_is_called_on_all_devices;
 mod a_talking_call_is_watched;
+mod audio_is_encrypted_as_the_policy_says;
 mod calls_survive_a_restart;
 mod calls_that_lead_nowhere_are_told_why;
 mod lost_messages_change_nothing;

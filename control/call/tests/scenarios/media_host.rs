@@ -8,12 +8,17 @@ use std::{
 use call_control::SessionFound;
 use proto::mediad::v1 as pb;
 
+/// What audio is encrypted with: the suite by its registered name, and the key.
+pub type Cipher = (String, Vec<u8>);
+
 #[derive(Default, Clone)]
 pub struct Session {
     revision: u64,
     /// Of its owner; 0 before there is one.
     pub epoch: u64,
     transports: BTreeMap<String, (pb::UdpTransport, u16)>,
+    /// Our own keys, by transport: one for each suite asked for.
+    keys: BTreeMap<String, Vec<(pb::SrtpSuite, Vec<u8>)>>,
     pub nodes: BTreeMap<String, pb::node::Kind>,
     pub edges: BTreeMap<(String, String), pb::Edge>,
 }
@@ -31,6 +36,86 @@ impl Session {
         let endpoint = self.endpoint(name).filter(|endpoint| sends(endpoint))?;
         let to = self.transports[&endpoint.transport].0.remote.as_ref()?;
         Some(SocketAddr::new(to.ip.parse().unwrap(), to.port as u16))
+    }
+
+    fn sdes(&self, transport: &str) -> Option<&pb::SdesSecurity> {
+        match self.transports.get(transport)?.0.security.as_ref()? {
+            pb::udp_transport::Security::Sdes(sdes) => Some(sdes),
+            pb::udp_transport::Security::Dtls(_) => None,
+        }
+    }
+
+    /// What an endpoint opens its peer's packets with, and encrypts its own with; `Err`: it does neither yet.
+    fn ciphers(&self, name: &str) -> Result<(Option<Cipher>, Option<Cipher>), ()> {
+        let endpoint = self.endpoint(name).ok_or(())?;
+        let Some(sdes) = self.sdes(&endpoint.transport) else {
+            return Ok((None, None));
+        };
+        let remote = sdes.remote.as_ref().ok_or(())?;
+        let own = self.keys[&endpoint.transport]
+            .iter()
+            .find(|(suite, _)| *suite == remote.suite());
+        let cipher = |suite: pb::SrtpSuite, key: &[u8]| (suite_name(suite), key.to_vec());
+        let (suite, key) = own.ok_or(())?;
+        Ok((
+            Some(cipher(remote.suite(), &remote.key_salt)),
+            Some(cipher(*suite, key)),
+        ))
+    }
+
+    /// As mediad does: a key for each suite asked for, those that are there kept.
+    fn make_keys(&mut self, next_key: &mut u8) -> Result<(), String> {
+        self.keys.retain(|id, _| self.transports.contains_key(id));
+        let ids: Vec<String> = self.transports.keys().cloned().collect();
+        for id in ids {
+            let Some(sdes) = self.sdes(&id).cloned() else {
+                self.keys.remove(&id);
+                continue;
+            };
+            if let Some(remote) = &sdes.remote {
+                let length = suite_bytes(remote.suite());
+                if !sdes.suites.contains(&remote.suite) || remote.key_salt.len() != length {
+                    return Err(format!("transport {id}: the remote key fits no suite"));
+                }
+            }
+            let kept = self.keys.remove(&id).unwrap_or_default();
+            let own = sdes.suites().map(|suite| {
+                let known = kept.iter().find(|(of, _)| *of == suite).cloned();
+                known.unwrap_or_else(|| {
+                    *next_key += 1;
+                    (suite, vec![*next_key; suite_bytes(suite)])
+                })
+            });
+            let own = own.collect();
+            self.keys.insert(id, own);
+        }
+        Ok(())
+    }
+
+    /// As mediad's: everything by name, and no key.
+    fn description(&self) -> pb::SessionDescription {
+        let transport = |(id, (udp, _)): (&String, &(pb::UdpTransport, u16))| {
+            let mut udp = udp.clone();
+            if let Some(pb::udp_transport::Security::Sdes(sdes)) = &mut udp.security
+                && let Some(remote) = &mut sdes.remote
+            {
+                remote.key_salt.clear();
+            }
+            pb::Transport {
+                id: id.clone(),
+                kind: Some(pb::transport::Kind::Udp(udp)),
+            }
+        };
+        let node = |(id, kind): (&String, &pb::node::Kind)| pb::Node {
+            id: id.clone(),
+            kind: Some(kind.clone()),
+        };
+        pb::SessionDescription {
+            transports: self.transports.iter().map(transport).collect(),
+            nodes: self.nodes.iter().map(node).collect(),
+            edges: self.edges.values().cloned().collect(),
+            ..pb::SessionDescription::default()
+        }
     }
 
     /// Who hears this node, rooms passed through: nobody hears itself in a room.
@@ -63,6 +148,7 @@ pub struct MediaHost {
     pub no_recorders: bool,
     /// Prompts it has.
     pub prompts: Vec<&'static str>,
+    next_key: u8,
     next_port: u16,
     /// Ports that are asked for are given.
     ports_are_free: bool,
@@ -77,6 +163,7 @@ impl MediaHost {
             silent: false,
             no_recorders: false,
             prompts: Vec::new(),
+            next_key: 0x80,
             next_port: 20_000,
             ports_are_free: true,
         }
@@ -246,6 +333,7 @@ impl MediaHost {
             next.edges
                 .insert((edge.from.clone(), edge.to.clone()), edge.clone());
         }
+        next.make_keys(&mut self.next_key)?;
         next.revision += 1;
         let reply = reply_of(&next);
         self.sessions.insert(request.session.clone(), next);
@@ -262,7 +350,7 @@ impl MediaHost {
         Ok(pb::AdoptReply {
             boot_id: "boot-1".into(),
             revision: session.revision,
-            description: None,
+            description: Some(session.description()),
         })
     }
 
@@ -307,8 +395,8 @@ impl MediaHost {
         })
     }
 
-    /// Where audio that arrives at this port goes.
-    pub fn listeners(&self, at: SocketAddr) -> Vec<SocketAddr> {
+    /// Where audio that arrives at this port goes, when it is encrypted so, and how it is encrypted there.
+    pub fn listeners(&self, at: SocketAddr, under: Option<&Cipher>) -> Vec<(SocketAddr, Option<Cipher>)> {
         let mut heard_at = Vec::new();
         for session in self.sessions.values() {
             let here = |transport: &str| {
@@ -322,12 +410,17 @@ impl MediaHost {
                 if node.is_none_or(|node| !here(&node.transport) || !receives(node)) {
                     continue;
                 }
-                heard_at.extend(
-                    session
-                        .heard_by(speaker)
-                        .iter()
-                        .filter_map(|to| session.remote(to)),
-                );
+                if session
+                    .ciphers(speaker)
+                    .map_or(true, |(rx, _)| rx.as_ref() != under)
+                {
+                    continue;
+                }
+                let heard_by = session.heard_by(speaker);
+                heard_at.extend(heard_by.iter().filter_map(|to| {
+                    let (_, tx) = session.ciphers(to).ok()?;
+                    Some((session.remote(to)?, tx))
+                }));
             }
         }
         heard_at
@@ -414,6 +507,35 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::new([10, 0, 0, 2].into(), port)
 }
 
+fn suite_name(suite: pb::SrtpSuite) -> String {
+    suite.as_str_name().trim_start_matches("SRTP_SUITE_").to_owned()
+}
+
+fn suite_bytes(suite: pb::SrtpSuite) -> usize {
+    match suite {
+        pb::SrtpSuite::AeadAes128Gcm => 28,
+        pb::SrtpSuite::AeadAes256Gcm => 44,
+        pb::SrtpSuite::Aes256CmHmacSha180 => 46,
+        _ => 30,
+    }
+}
+
+/// RFC 4568 §5.1.3: an answer's key has the tag of the offer's.
+fn local_keys(session: &Session, transport: &str) -> Vec<pb::SdesKey> {
+    let chosen = session.sdes(transport).and_then(|sdes| sdes.remote.as_ref());
+    let keys = session.keys.get(transport).map_or(&[][..], Vec::as_slice);
+    let key = |(index, (suite, key)): (usize, &(pb::SrtpSuite, Vec<u8>))| pb::SdesKey {
+        suite: (*suite).into(),
+        key_salt: key.clone(),
+        tag: match chosen {
+            Some(remote) if remote.suite() == *suite => remote.tag,
+            Some(remote) if remote.tag == index as u32 + 1 => keys.len() as u32 + 1,
+            _ => index as u32 + 1,
+        },
+    };
+    keys.iter().enumerate().map(key).collect()
+}
+
 fn reply_of(session: &Session) -> pb::ApplyReply {
     let local = |port: u16| {
         Some(pb::Address {
@@ -428,6 +550,7 @@ fn reply_of(session: &Session) -> pb::ApplyReply {
             id: id.clone(),
             local: local(*port),
             local_rtcp: local(*port + 1),
+            local_sdes: local_keys(session, id),
             ..pb::TransportState::default()
         });
     pb::ApplyReply {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use sdp::{
-    Answer, Capabilities, Codec, Description, Direction, LocalSession, LocalTransport, OfferedMedia,
-    Selection, assign_payload_types,
+    Answer, Capabilities, Codec, Crypto, CryptoSuite, Description, Direction, LocalSession, LocalTransport,
+    OfferedMedia, Selection, assign_payload_types,
 };
 use sip::{
     auth::{ClientSession, Ha1, HashKind, choose_challenge},
@@ -21,7 +21,7 @@ use sip::{
     uri::Uri,
 };
 
-use crate::world::server;
+use crate::{media_host::Cipher, world::server};
 
 /// What it does when it is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,16 @@ pub struct Phone {
     pub media: SocketAddr,
     pub behaviour: Behaviour,
     pub codecs: Vec<Codec>,
+    /// What it signals over.
+    pub transport: Transport,
+    /// Suites it encrypts with, preferred first.
+    pub suites: Vec<CryptoSuite>,
+    /// It takes and offers nothing that is not encrypted.
+    pub insists: bool,
+    /// Another number, other keys.
+    pub key_generation: u8,
+    /// Its key and the other side's, once agreed: what it sends and receives under.
+    pub agreed: Option<(Crypto, Crypto)>,
     /// Receives nothing any more.
     pub dead: bool,
     /// The last answer to a REGISTER.
@@ -92,6 +102,7 @@ impl Phone {
         let mut config = StackConfig::new(vec![Identity::new(Transport::Udp, address, address)]);
         config.server_name = format!("phone of {name}");
         edit(&mut config);
+        let transport = config.identities[0].transport;
         Self {
             name,
             stack: Stack::new(config, [index as u8 + 1; 32]),
@@ -99,6 +110,11 @@ impl Phone {
             media: SocketAddr::new(ip, 4_000),
             behaviour: Behaviour::Answer(1_000),
             codecs: vec![Codec::pcmu(), Codec::pcma(), Codec::telephone_event(8_000)],
+            transport,
+            suites: Vec::new(),
+            insists: false,
+            key_generation: 0,
+            agreed: None,
             dead: false,
             registered: None,
             registration: None,
@@ -163,7 +179,34 @@ impl Phone {
     }
 
     fn server(&self) -> Target {
-        Target::address(Transport::Udp, server())
+        Target::address(self.transport, server())
+    }
+
+    fn key(&self, tag: u32, suite: CryptoSuite) -> Crypto {
+        let std::net::IpAddr::V4(ip) = self.media.ip() else {
+            unreachable!("phones have IPv4 addresses here");
+        };
+        let key = vec![ip.octets()[3] * 8 + self.key_generation; suite.key_length()];
+        Crypto::new(tag, suite, key).unwrap()
+    }
+
+    /// What it encrypts with, and what it opens packets with.
+    pub fn ciphers(&self) -> (Option<Cipher>, Option<Cipher>) {
+        let cipher = |crypto: &Crypto| (crypto.suite.as_str().to_owned(), crypto.key.clone());
+        let agreed = self.agreed.as_ref();
+        (
+            agreed.map(|(own, _)| cipher(own)),
+            agreed.map(|(_, theirs)| cipher(theirs)),
+        )
+    }
+
+    /// Reads the answer to its offer.
+    fn take_answer(&mut self, answer: Description) {
+        let offer = self.offer.as_ref().expect("it offered");
+        let media = sdp::apply_answer(offer, &answer).expect("the answer fits its offer");
+        let sdes = media.into_iter().flatten().next().and_then(|media| media.sdes);
+        self.agreed = sdes.map(|sdes| (self.key(sdes.local_tag, sdes.remote.suite), sdes.remote));
+        self.remote = Some(answer);
     }
 
     pub fn call(&mut self, now: Instant, to: &str, with_offer: bool) {
@@ -220,6 +263,9 @@ impl Phone {
     fn transport(&self) -> LocalTransport {
         let mut local = LocalTransport::plain(self.media.ip(), self.media.port());
         local.direction = self.direction;
+        local.opportunistic = !self.insists;
+        let numbered = (1..).zip(&self.suites);
+        local.sdes = numbered.map(|(tag, suite)| self.key(tag, *suite)).collect();
         local
     }
 
@@ -236,7 +282,12 @@ impl Phone {
     }
 
     fn make_answer(&mut self, offer: &Description) -> Option<Description> {
-        let selections = sdp::select(offer, &Capabilities::new(self.codecs.clone())).ok()?;
+        let capabilities = Capabilities {
+            sdes: self.suites.clone(),
+            plain: !self.insists,
+            ..Capabilities::new(self.codecs.clone())
+        };
+        let selections = sdp::select(offer, &capabilities).ok()?;
         let local = self.transport();
         let answers: Vec<Answer<'_>> = selections
             .iter()
@@ -246,6 +297,11 @@ impl Phone {
             })
             .collect();
         let answer = sdp::write_answer(offer, &selections, &answers, &mut self.session).ok()?;
+        let sdes = selections.iter().find_map(|selection| match selection {
+            Selection::Audio(media) => media.sdes.clone(),
+            _ => None,
+        });
+        self.agreed = sdes.map(|sdes| (self.key(sdes.local_tag, sdes.remote.suite), sdes.remote));
         self.remote = Some(offer.clone());
         Some(answer)
     }
@@ -486,7 +542,7 @@ impl Phone {
             self.early = dialog.filter(|_| status.is_provisional());
             if status.is_provisional() && self.offer.is_some() && !response.body.is_empty() {
                 self.dialog = dialog;
-                self.remote = Some(Description::parse(&response.body).unwrap());
+                self.take_answer(Description::parse(&response.body).unwrap());
             }
             if !status.is_success() && status.is_final() && !self.talks() {
                 self.dialog = None;
@@ -533,7 +589,7 @@ impl Phone {
         self.dialog = Some(dialog);
         let description = Description::parse(&response.body).expect("a 200 holds a description");
         let content = if self.offer.is_some() {
-            self.remote = Some(description);
+            self.take_answer(description);
             None
         } else {
             let answer = self.make_answer(&description).expect("it can do what is offered");

@@ -263,11 +263,18 @@ impl World {
     fn deliver(&mut self, packet: Packet) {
         let (at, now) = (self.clocks(), self.now);
         match packet {
-            Packet::ToServer(from, bytes) => self.controller.handle_message(at, flow(server(), from), bytes),
+            Packet::ToServer(from, bytes) => {
+                let of_it = self.phones.iter().find(|phone| phone.address == from);
+                let transport = of_it.map_or(Transport::Udp, |phone| phone.transport);
+                self.controller
+                    .handle_message(at, flow(transport, server(), from), bytes);
+            }
             Packet::ToPhone(to, bytes) => {
                 if let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == to) {
                     if !phone.dead {
-                        phone.stack.handle_message(now, flow(to, server()), bytes);
+                        phone
+                            .stack
+                            .handle_message(now, flow(phone.transport, to, server()), bytes);
                     }
                 } else {
                     let target = Target::address(Transport::Udp, to);
@@ -367,8 +374,10 @@ impl World {
             let Some(sends_to) = speaker.sends_to() else {
                 continue;
             };
-            for address in self.media.listeners(sends_to) {
-                let hears = |(_, phone): &(usize, &Phone)| phone.media == address;
+            let (under, _) = speaker.ciphers();
+            for (address, cipher) in self.media.listeners(sends_to, under.as_ref()) {
+                let hears =
+                    |(_, phone): &(usize, &Phone)| phone.media == address && phone.ciphers().1 == cipher;
                 let listeners = self.phones.iter().enumerate().filter(hears);
                 pairs.extend(listeners.map(|(listener, _)| (index, listener)));
             }
@@ -508,9 +517,9 @@ impl World {
     }
 }
 
-fn flow(local: SocketAddr, remote: SocketAddr) -> Flow {
+fn flow(transport: Transport, local: SocketAddr, remote: SocketAddr) -> Flow {
     Flow {
-        transport: Transport::Udp,
+        transport,
         local,
         remote,
         id: FlowId(0),
