@@ -1,7 +1,10 @@
-//! The mix scenario: how many a room holds, what a room costs beside a relay, and what rooms cost that nobody speaks in.
+//! The mix scenario: how many a room holds, what a room costs beside a relay, and what rooms cost that nobody speaks in; how many
+//! calls are recorded at once, and what callers cost who wait.
 //!
 //! A room holds so many when all its listeners get their packets in time and the ones that are listened to hear exactly the
 //! speakers they should. No peer runs here: rtpengine mixes no rooms.
+
+mod calls;
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -55,6 +58,12 @@ pub fn run(plan: Plan, mut facts: Facts) -> anyhow::Result<Results> {
         "`room_g711_members`: three speak, all others send silence; `room_opus_members`: 16 kHz, all speak, each gets an encoding \
          of its own; `room_opus_top3_members`: three speak, all others send an empty frame each 400 ms, as discontinuous \
          transmission does"
+            .into(),
+    );
+    facts.conditions.push(
+        "`stereo_recordings`: calls of two with PCMU, all speaking, relayed and recorded left and right in WAV, at which no packet \
+         is missing in any file; worker and file threads share the one core. `held_callers_2000_core`: each in a session of \
+         its own, sending silence, hearing music on hold"
             .into(),
     );
     let mut mix = MixLab {
@@ -120,8 +129,10 @@ const OPUS_TOP3: Kind = Kind {
 
 impl MixLab {
     fn round(&mut self) -> anyhow::Result<()> {
-        let steps: [(&str, Step); 5] = [
+        let steps: [(&str, Step); 7] = [
             ("idle", MixLab::idle),
+            ("held", MixLab::held),
+            ("recordings", MixLab::recordings),
             ("fanout", MixLab::fanout),
             (G711.step, |mix| {
                 mix.capacity("room_g711_members", G711, &G711_MEMBERS)
@@ -228,11 +239,22 @@ impl MixLab {
         members: Vec<Member>,
         kind: Kind,
     ) -> anyhow::Result<MembersReport> {
+        self.load_for(step, server, members, kind, self.window())
+    }
+
+    fn load_for(
+        &mut self,
+        step: &str,
+        server: &Mediad,
+        members: Vec<Member>,
+        kind: Kind,
+        window: Duration,
+    ) -> anyhow::Result<MembersReport> {
         let report = self.hall.run(&MembersSpec {
             members,
             speeches: speeches(kind)?,
             warm: Duration::from_millis(if self.quick { 400 } else { 1_000 }),
-            window: self.window(),
+            window,
             server_clock: server.process().clock(),
         })?;
         eprintln!(
@@ -241,7 +263,7 @@ impl MixLab {
             report.late_us.p50 / 1e3,
             report.late_us.p99 / 1e3,
             report.core,
-            report.sent as f64 / self.window().as_secs_f64(),
+            report.sent as f64 / window.as_secs_f64(),
         );
         self.raw.push(json!({ "step": step, "report": report }));
         Ok(report)

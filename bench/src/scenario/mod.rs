@@ -8,7 +8,7 @@ pub mod transcode;
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -128,17 +128,35 @@ impl Lab {
     }
 
     pub(crate) fn start_mediad(&self, latency_budget_us: Option<u64>) -> anyhow::Result<Mediad> {
+        let options = self.mediad()?;
         Mediad::start(&mediad::Options {
-            program: self
-                .plan
-                .mediad
-                .clone()
-                .context("mediad is not part of this plan")?,
             latency_budget_us,
+            ..options
+        })
+    }
+
+    /// With settings of a step, which those of the plan overrule.
+    pub(crate) fn start_mediad_with(&self, settings: &[String]) -> anyhow::Result<Mediad> {
+        let options = self.mediad()?;
+        Mediad::start(&mediad::Options {
+            settings: [settings, &options.settings].concat(),
+            ..options
+        })
+    }
+
+    fn mediad(&self) -> anyhow::Result<mediad::Options> {
+        let program = self.plan.mediad.clone();
+        Ok(mediad::Options {
+            program: program.context("mediad is not part of this plan")?,
             settings: self.plan.settings.clone(),
             dir: self.plan.dir.clone(),
             ..Default::default()
         })
+    }
+
+    /// Where a step may keep files.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.plan.dir
     }
 
     /// Versions of the servers, as they name themselves.
