@@ -21,6 +21,8 @@ const RATE_HZ: u32 = 8_000;
 const SEALED_WITHIN: Duration = Duration::from_secs(120);
 /// Above what else the server does on its core, so that a long turn of the recorder holds no packet up.
 const WORKER_PRIORITY: &str = "workers.realtime_priority=15";
+/// Leaves room for the files of recordings under the usual limit of open files.
+const SOCKETS: &str = "io.sockets_max=8192";
 
 impl MixLab {
     /// The most calls of which nothing is lost while all are recorded in stereo.
@@ -52,6 +54,7 @@ impl MixLab {
         let server = self.lab.start_mediad_with(&[
             format!("recordings.directory={}", shelf.display()),
             WORKER_PRIORITY.into(),
+            SOCKETS.into(),
         ])?;
         let mut members = Vec::new();
         for call in 0..calls {
