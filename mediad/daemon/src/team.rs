@@ -14,8 +14,6 @@ use crate::{
     worker::{Handle, Message, Shared},
 };
 
-/// A shorter time than this says nothing of how busy a worker is.
-const MEASURED_MIN: Duration = Duration::from_millis(500);
 /// Over how long lateness is reported, and in how many steps the span moves on.
 const LATENESS_STEP: Duration = Duration::from_secs(10);
 const LATENESS_STEPS: usize = 6;
@@ -221,10 +219,6 @@ impl Team {
 
 impl Member {
     fn measure(&mut self, now: Instant) -> f64 {
-        // A worker that has just begun was busy with that and nothing else: what says nothing of its calls refuses none.
-        if now.saturating_duration_since(self.measured.0) < MEASURED_MIN {
-            return self.busy;
-        }
         let figures = self.handle.shared.counters.read();
         let now_used = Measured {
             at: now,
