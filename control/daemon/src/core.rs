@@ -1,13 +1,14 @@
 //! The core thread: owns the controller, takes inputs in order, carries out what comes of them.
 //!
-//! Inputs are handled in batches. The records of a batch are written before its first message or command leaves.
+//! It sleeps on its sockets and on a bell that all others ring. Inputs are handled in batches. The records of a batch are written before its first message or command leaves.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -21,7 +22,14 @@ use sip::{
 };
 use tokio::{sync::oneshot, time::sleep};
 
-use crate::{journal::Journal, ladder, limits, media::Hosts, resolver::Resolver, transport::Transports};
+use crate::{
+    bell::Bell,
+    journal::Journal,
+    ladder, limits,
+    media::Hosts,
+    resolver::Resolver,
+    transport::{Inbox, Transports},
+};
 
 /// What the core thread is told.
 #[derive(Debug)]
@@ -76,6 +84,7 @@ pub(crate) enum Action {
 #[derive(Debug, Clone)]
 pub(crate) struct Inputs {
     to_core: SyncSender<Input>,
+    bell: Arc<Bell>,
     shared: Arc<InputCounters>,
 }
 
@@ -83,7 +92,6 @@ pub(crate) struct Inputs {
 #[derive(Debug, Default)]
 pub(crate) struct InputCounters {
     pub(crate) taken: AtomicU64,
-    pub(crate) dropped: AtomicU64,
     pub(crate) delayed: AtomicU64,
 }
 
@@ -92,32 +100,30 @@ pub(crate) struct InputCounters {
 pub(crate) struct Gone;
 
 impl Inputs {
-    /// A bounded channel.
-    pub(crate) fn new() -> (Self, Receiver<Input>) {
+    /// A bounded queue.
+    ///
+    /// # Errors
+    /// The process has no file descriptor left.
+    pub(crate) fn new() -> io::Result<(Self, Receiver<Input>)> {
         let (to_core, from_all) = sync_channel(limits::INPUTS);
-        let shared = Arc::default();
-        (Self { to_core, shared }, from_all)
+        let inputs = Self {
+            to_core,
+            bell: Arc::new(Bell::new()?),
+            shared: Arc::default(),
+        };
+        Ok((inputs, from_all))
     }
 
     pub(crate) fn counters(&self) -> &InputCounters {
         &self.shared
     }
 
-    /// For what its sender repeats: dropped when the core is behind.
-    pub(crate) fn offer(&self, input: Input) -> Result<(), Gone> {
-        match self.to_core.try_send(input) {
-            Ok(()) => drop(self.shared.taken.fetch_add(1, Relaxed)),
-            Err(TrySendError::Full(_)) => drop(self.shared.dropped.fetch_add(1, Relaxed)),
-            Err(TrySendError::Disconnected(_)) => return Err(Gone),
-        }
-        Ok(())
-    }
-
-    /// For what must not be lost: waits until the core takes it.
+    /// Waits until there is room for it.
     pub(crate) async fn deliver(&self, mut input: Input) -> Result<(), Gone> {
         loop {
             match self.to_core.try_send(input) {
                 Ok(()) => {
+                    self.bell.ring();
                     self.shared.taken.fetch_add(1, Relaxed);
                     return Ok(());
                 }
@@ -147,7 +153,7 @@ pub(crate) struct Core {
     pub(crate) controller: Controller,
     pub(crate) inputs: Receiver<Input>,
     pub(crate) journal: Journal,
-    /// Where answers of name servers come back to.
+    /// The way in: its bell, and where answers of name servers come back to.
     pub(crate) to_itself: Inputs,
     pub(crate) transports: Transports,
     pub(crate) resolver: Resolver,
@@ -159,6 +165,10 @@ pub(crate) struct Core {
 impl Core {
     /// Runs until told to stop, and until the calls have ended or took too long for it.
     pub(crate) fn run(mut self) {
+        let mut inbox = Inbox::default();
+        let mut arrived = Vec::new();
+        // More is in the queue than one batch took.
+        let mut behind = false;
         loop {
             self.carry_out();
             if let Some(until) = self.stop_at
@@ -166,36 +176,40 @@ impl Core {
             {
                 return;
             }
-            let due = [self.controller.poll_timeout(), self.stop_at]
-                .into_iter()
-                .flatten()
-                .min();
-            let wait = due.map_or(Duration::from_secs(1), |due| {
-                due.saturating_duration_since(Instant::now())
-            });
-            match self.inputs.recv_timeout(wait) {
-                Ok(input) => self.take_batch(input),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+            let longest = if behind { Duration::ZERO } else { self.pause() };
+            self.transports.wait(&self.to_itself.bell, longest);
             let now = now();
+            self.transports.receive(&mut inbox, &mut arrived);
+            for (flow, bytes) in arrived.drain(..) {
+                self.to_itself.shared.taken.fetch_add(1, Relaxed);
+                self.take(now, Input::Message(flow, bytes));
+            }
+            behind = self.take_batch(now);
             if self.controller.poll_timeout().is_some_and(|due| due <= now.mono) {
                 self.controller.handle_timeout(now);
             }
         }
     }
 
-    fn take_batch(&mut self, first: Input) {
-        let now = now();
-        let mut next = Some(first);
+    /// How long nothing needs doing.
+    fn pause(&self) -> Duration {
+        let due = [self.controller.poll_timeout(), self.stop_at];
+        let due = due.into_iter().flatten().min();
+        due.map_or(Duration::from_secs(1), |due| {
+            due.saturating_duration_since(Instant::now())
+        })
+    }
+
+    /// Takes what is in the queue, a batch at most. True when there may be more.
+    fn take_batch(&mut self, now: Now) -> bool {
+        self.to_itself.bell.quiet();
         for _ in 0..limits::INPUTS_PER_BATCH {
-            let Some(input) = next.take() else { return };
-            self.take(now, input);
-            next = self.inputs.try_recv().ok();
-        }
-        if let Some(input) = next {
+            let Ok(input) = self.inputs.try_recv() else {
+                return false;
+            };
             self.take(now, input);
         }
+        true
     }
 
     fn take(&mut self, now: Now, input: Input) {

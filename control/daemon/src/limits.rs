@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-/// Inputs that may wait for the core thread. Full: a datagram is dropped and counted (its sender repeats it), a
-/// stream is read no further, a reply of a media host waits.
+/// Inputs that may wait for the core thread. Full: a stream is read no further, a reply of a media host waits.
+/// Datagrams wait in their sockets.
 pub(crate) const INPUTS: usize = 8_192;
 /// Inputs handled before their outputs are carried out: one write of the journal serves them all.
 pub(crate) const INPUTS_PER_BATCH: usize = 256;
-/// Datagrams read from one socket before others get their turn.
-pub(crate) const DATAGRAMS_PER_TURN: usize = 64;
+/// Datagrams read with one system call from one socket, before others get their turn.
+pub(crate) const DATAGRAMS_PER_CALL: usize = 32;
 /// Largest datagram (RFC 3261 §18.1.1: the largest UDP allows).
 pub(crate) const DATAGRAM_BYTES: usize = 65_535;
 /// Kernel buffer asked for each UDP socket, bytes: a burst of registrations fits.

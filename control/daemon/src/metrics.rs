@@ -261,16 +261,16 @@ fn process(page: &mut Page, sources: &Sources<'_>) {
             &inputs.taken,
         ),
         (
-            "inputs_dropped",
-            "Datagrams dropped because the core thread was behind.",
-            &inputs.dropped,
-        ),
-        (
             "inputs_delayed",
             "Waits for the core thread's queue.",
             &inputs.delayed,
         ),
         ("udp_received", "Datagrams received.", &transport.udp_received),
+        (
+            "udp_overflowed",
+            "Datagrams dropped by the kernel because the core thread was behind.",
+            &transport.udp_overflowed,
+        ),
         ("udp_sent", "Datagrams sent.", &transport.udp_sent),
         (
             "udp_keepalives",

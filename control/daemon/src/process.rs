@@ -59,7 +59,7 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
             .map(|projector| Arc::clone(&projector.counters)),
     };
 
-    let (inputs, from_all) = Inputs::new();
+    let (inputs, from_all) = Inputs::new().map_err(|error| format!("eventfd: {error}"))?;
     let (end, ending) = watch::channel(false);
     let seed = seed()?;
     let resolver = Resolver::new(
@@ -67,7 +67,7 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
         &bound,
         u64::from_be_bytes(seed[..8].try_into().unwrap_or_default()),
     )?;
-    let transports = sockets.start(&config, &inputs, &ending, &guard, &identities)?;
+    let transports = sockets.start(&config, &inputs, &ending, &guard, &identities);
     let transport = transports.counters();
     let hosts = Hosts::start(&config.media.hosts, &config.media_client, &inputs, &resolver)?;
     let core = start_core(Core {

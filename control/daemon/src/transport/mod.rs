@@ -1,7 +1,7 @@
 //! SIP sockets: what arrives goes to the core thread, what it sends goes out here.
 //!
-//! Datagrams are sent by the core thread itself: a socket takes one without waiting, and handing it to another thread
-//! would cost more than sending it. Connections have a task each.
+//! Datagrams are read and written by the core thread itself: a socket takes one without waiting, and handing it to or
+//! from another thread would cost more than the system call. Connections have a task each.
 
 mod connection;
 pub(crate) mod guard;
@@ -19,13 +19,17 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use sip::stack::{Target, Transmit, Transport};
+use bytes::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sip::stack::{Flow, Target, Transmit, Transport};
 use tokio::sync::watch;
 
+pub(crate) use self::udp::Inbox;
 use crate::{
+    bell::Bell,
     config::Config,
     core::{Bound, Inputs},
 };
@@ -36,6 +40,7 @@ use tls::Identities;
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) udp_received: AtomicU64,
+    pub(crate) udp_overflowed: AtomicU64,
     pub(crate) udp_sent: AtomicU64,
     pub(crate) udp_keepalives: AtomicU64,
     pub(crate) udp_stun: AtomicU64,
@@ -77,9 +82,9 @@ pub(crate) struct Sockets {
     listeners: Vec<listener::Listener>,
 }
 
-/// The sending side.
+/// What the core thread sends through and reads from.
 pub(crate) struct Transports {
-    udp: Vec<udp::Sender>,
+    udp: Vec<udp::Socket>,
     streams: streams::Streams,
     counters: Arc<Counters>,
     guard: Arc<Guard>,
@@ -112,10 +117,7 @@ impl Sockets {
         udp.chain(streams).collect()
     }
 
-    /// Starts reading, until `ending` says so.
-    ///
-    /// # Errors
-    /// A socket cannot be shared with the core thread.
+    /// Starts taking connections, until `ending` says so.
     pub(crate) fn start(
         self,
         config: &Config,
@@ -123,16 +125,8 @@ impl Sockets {
         ending: &watch::Receiver<bool>,
         guard: &Arc<Guard>,
         identities: &Arc<Identities>,
-    ) -> Result<Transports, String> {
+    ) -> Transports {
         let counters = Arc::new(Counters::default());
-        let senders = self.udp.iter().map(udp::Socket::sender);
-        let senders = senders
-            .collect::<io::Result<_>>()
-            .map_err(|error| format!("signalling.udp: {error}"))?;
-        for socket in self.udp {
-            let reading = socket.read(inputs.clone(), Arc::clone(&counters), Arc::clone(guard));
-            tokio::spawn(until(ending.clone(), reading));
-        }
         let streams = streams::Streams::new(
             config,
             inputs.clone(),
@@ -143,18 +137,35 @@ impl Sockets {
         for listener in self.listeners {
             tokio::spawn(until(ending.clone(), listener.accept(streams.clone())));
         }
-        Ok(Transports {
-            udp: senders,
+        Transports {
+            udp: self.udp,
             streams,
             counters,
             guard: Arc::clone(guard),
-        })
+        }
     }
 }
 
 impl Transports {
     pub(crate) fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Sleeps until a datagram is there or the bell is rung, `longest` at most.
+    pub(crate) fn wait(&self, bell: &Bell, longest: Duration) {
+        let mut fds = Vec::with_capacity(self.udp.len() + 1);
+        fds.push(PollFd::new(bell, PollFlags::IN));
+        fds.extend(self.udp.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        let longest = Timespec::try_from(longest).ok();
+        // A signal ends it early; the caller looks and comes back.
+        let _ = poll(&mut fds, longest.as_ref());
+    }
+
+    /// Takes a portion of the datagrams that are there: the messages among them.
+    pub(crate) fn receive(&mut self, inbox: &mut Inbox, arrived: &mut Vec<(Flow, Bytes)>) {
+        for socket in &mut self.udp {
+            socket.receive(inbox, &self.counters, &self.guard, arrived);
+        }
     }
 
     /// Sends, or tries the fallback. False: neither can be reached.
@@ -177,11 +188,11 @@ impl Transports {
         if target.transport() != Transport::Udp {
             return self.streams.send(target, transmit.bytes.clone());
         }
-        let fits = |sender: &&udp::Sender| sender.fits(target);
-        let Some(sender) = self.udp.iter().find(fits) else {
+        let fits = |socket: &&udp::Socket| socket.fits(target);
+        let Some(socket) = self.udp.iter().find(fits) else {
             return false;
         };
-        let sent = sender.send(&transmit.bytes, target.remote());
+        let sent = socket.send(&transmit.bytes, target.remote());
         let counter = if sent {
             &self.counters.udp_sent
         } else {

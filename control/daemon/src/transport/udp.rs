@@ -1,13 +1,20 @@
-//! Datagrams.
+//! Datagrams. The core thread itself reads and writes them: another thread in between would wake it once more for each.
 
 use std::{
-    io,
+    io::{self, IoSliceMut},
     net::{SocketAddr, UdpSocket},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    sync::atomic::Ordering::Relaxed,
     time::Instant,
 };
 
 use bytes::Bytes;
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt, sockopt,
+    },
+};
 use sip::stack::{Flow, FlowId, Target, Transport};
 use socket2::{Domain, Protocol, Type};
 
@@ -16,21 +23,33 @@ use super::{
     guard::{Guard, Verdict},
     stun,
 };
-use crate::{
-    core::{Input, Inputs},
-    limits,
-};
+use crate::limits;
 
 /// A bound socket.
 pub(super) struct Socket {
     socket: UdpSocket,
     local: SocketAddr,
+    /// Datagrams that the kernel dropped because nobody read in time, as it said last.
+    overflowed: u32,
 }
 
-/// Its sending half, for the core thread.
-pub(super) struct Sender {
-    socket: UdpSocket,
-    local: SocketAddr,
+/// Room for the datagrams of one system call, shared by all sockets.
+pub(crate) struct Inbox {
+    buffers: Vec<Vec<u8>>,
+    headers: MultiHeaders<SockaddrStorage>,
+    /// Length and sender of each, and what the kernel said of drops.
+    told: Vec<(usize, Option<SocketAddr>, Option<u32>)>,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        let overflow = nix::cmsg_space!(u32);
+        Self {
+            buffers: vec![vec![0; limits::DATAGRAM_BYTES]; limits::DATAGRAMS_PER_CALL],
+            headers: MultiHeaders::preallocate(limits::DATAGRAMS_PER_CALL, Some(overflow)),
+            told: Vec::with_capacity(limits::DATAGRAMS_PER_CALL),
+        }
+    }
 }
 
 impl Socket {
@@ -43,75 +62,22 @@ impl Socket {
         // The kernel cuts them to what it allows.
         let _ = socket.set_recv_buffer_size(limits::UDP_BUFFER_BYTES);
         let _ = socket.set_send_buffer_size(limits::UDP_BUFFER_BYTES);
+        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
         let socket = UdpSocket::from(socket);
         let local = socket.local_addr()?;
-        Ok(Self { socket, local })
+        Ok(Self {
+            socket,
+            local,
+            overflowed: 0,
+        })
     }
 
     pub(super) fn local(&self) -> SocketAddr {
         self.local
     }
 
-    pub(super) fn sender(&self) -> io::Result<Sender> {
-        Ok(Sender {
-            socket: self.socket.try_clone()?,
-            local: self.local,
-        })
-    }
-
-    /// Reads until the core thread is gone.
-    pub(super) async fn read(self, inputs: Inputs, counters: Arc<Counters>, guard: Arc<Guard>) {
-        let local = self.local;
-        let socket = match tokio::net::UdpSocket::from_std(self.socket) {
-            Ok(socket) => socket,
-            Err(error) => return tracing::error!(%local, %error, "cannot read datagrams"),
-        };
-        let mut buffer = vec![0; limits::DATAGRAM_BYTES];
-        while socket.readable().await.is_ok() {
-            for _ in 0..limits::DATAGRAMS_PER_TURN {
-                let (length, remote) = match socket.try_recv_from(&mut buffer) {
-                    Ok(received) => received,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // The kernel's report about a datagram sent earlier: the transaction's timers tell.
-                    Err(_) => continue,
-                };
-                counters.udp_received.fetch_add(1, Relaxed);
-                let datagram = &buffer[..length];
-                match kind_of(datagram) {
-                    Kind::Keepalive => drop(counters.udp_keepalives.fetch_add(1, Relaxed)),
-                    Kind::Strange => match stun::answer(datagram, remote) {
-                        Some(answer) if !guard.refuses(Instant::now(), remote.ip()) => {
-                            counters.udp_stun.fetch_add(1, Relaxed);
-                            // Lost is lost: the phone asks again.
-                            let _ = socket.try_send_to(&answer, remote);
-                        }
-                        _ => drop(counters.udp_strange.fetch_add(1, Relaxed)),
-                    },
-                    Kind::Sip => {
-                        if guard.admit(Instant::now(), remote.ip(), datagram) != Verdict::Pass {
-                            continue;
-                        }
-                        let flow = Flow {
-                            transport: Transport::Udp,
-                            local,
-                            remote,
-                            id: FLOW,
-                        };
-                        let input = Input::Message(flow, Bytes::copy_from_slice(datagram));
-                        if inputs.offer(input).is_err() {
-                            return;
-                        }
-                    }
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-impl Sender {
     /// This socket can send there.
     pub(super) fn fits(&self, target: &Target) -> bool {
         match target {
@@ -128,6 +94,96 @@ impl Sender {
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }
+
+    /// Takes what one system call gives; messages that the guard lets pass end in `arrived`.
+    pub(super) fn receive(
+        &mut self,
+        inbox: &mut Inbox,
+        counters: &Counters,
+        guard: &Guard,
+        arrived: &mut Vec<(Flow, Bytes)>,
+    ) {
+        self.fill(inbox);
+        for (buffer, (length, remote, overflowed)) in inbox.buffers.iter().zip(inbox.told.drain(..)) {
+            if let Some(now) = overflowed {
+                let new = now.wrapping_sub(std::mem::replace(&mut self.overflowed, now));
+                counters.udp_overflowed.fetch_add(new.into(), Relaxed);
+            }
+            counters.udp_received.fetch_add(1, Relaxed);
+            let Some(remote) = remote else { continue };
+            self.sort(&buffer[..length], remote, counters, guard, arrived);
+        }
+    }
+
+    fn fill(&self, inbox: &mut Inbox) {
+        let mut slices: Vec<_> = inbox
+            .buffers
+            .iter_mut()
+            .map(|buffer| [IoSliceMut::new(buffer)])
+            .collect();
+        let fd = self.socket.as_raw_fd();
+        let headers = &mut inbox.headers;
+        match recvmmsg(fd, headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
+            Ok(messages) => inbox.told.extend(messages.map(|message| {
+                let overflowed = message.cmsgs().ok().and_then(|mut all| {
+                    all.find_map(|one| match one {
+                        ControlMessageOwned::RxqOvfl(count) => Some(count),
+                        _ => None,
+                    })
+                });
+                (
+                    message.bytes,
+                    message.address.as_ref().and_then(address_of),
+                    overflowed,
+                )
+            })),
+            // Nothing is there, or the kernel reports about a datagram sent earlier: the transaction's timers tell.
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => {}
+            Err(error) => tracing::debug!(local = %self.local, %error, "cannot read datagrams"),
+        }
+    }
+
+    fn sort(
+        &self,
+        datagram: &[u8],
+        remote: SocketAddr,
+        counters: &Counters,
+        guard: &Guard,
+        arrived: &mut Vec<(Flow, Bytes)>,
+    ) {
+        match kind_of(datagram) {
+            Kind::Keepalive => drop(counters.udp_keepalives.fetch_add(1, Relaxed)),
+            Kind::Strange => match stun::answer(datagram, remote) {
+                Some(answer) if !guard.refuses(Instant::now(), remote.ip()) => {
+                    counters.udp_stun.fetch_add(1, Relaxed);
+                    // Lost is lost: the phone asks again.
+                    let _ = self.send(&answer, remote);
+                }
+                _ => drop(counters.udp_strange.fetch_add(1, Relaxed)),
+            },
+            Kind::Sip if guard.admit(Instant::now(), remote.ip(), datagram) == Verdict::Pass => {
+                let flow = Flow {
+                    transport: Transport::Udp,
+                    local: self.local,
+                    remote,
+                    id: FLOW,
+                };
+                arrived.push((flow, Bytes::copy_from_slice(datagram)));
+            }
+            Kind::Sip => {}
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn address_of(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::from(*v4));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::from(*v6)))
 }
 
 /// Of every UDP flow: its socket is known by its address, and connections are numbered from
