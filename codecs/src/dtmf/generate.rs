@@ -32,10 +32,7 @@ impl DtmfGenerator {
             sample_rate_hz,
             low: silent,
             high: silent,
-            levels: (
-                amplitude_of_dbm0(LOW_DBM0) as f32,
-                amplitude_of_dbm0(HIGH_DBM0) as f32,
-            ),
+            levels: (0.0, 0.0),
             on_samples: 0,
             total_samples: 0,
             played: 0,
@@ -44,6 +41,12 @@ impl DtmfGenerator {
 
     /// Begins a digit at once, in place of the one that sounds, with a pause after it.
     pub fn start(&mut self, digit: Digit, on_ms: u32, pause_ms: u32) {
+        self.start_at(digit, on_ms, pause_ms, (LOW_DBM0, HIGH_DBM0));
+    }
+
+    /// As [`start`](Self::start), with tones of these levels in dBm0, the low one first.
+    pub fn start_at(&mut self, digit: Digit, on_ms: u32, pause_ms: u32, dbm0: (f64, f64)) {
+        self.levels = (amplitude_of_dbm0(dbm0.0) as f32, amplitude_of_dbm0(dbm0.1) as f32);
         let (low, high) = digit.frequencies_hz();
         self.low = Oscillator::new(low, self.sample_rate_hz);
         self.high = Oscillator::new(high, self.sample_rate_hz);
