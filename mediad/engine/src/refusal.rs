@@ -198,6 +198,16 @@ pub enum Refusal {
         /// What is wrong with it.
         reason: String,
     },
+    /// A prompt that could be played if fewer were.
+    #[error("node:{node}: prompt {prompt:?} {reason}")]
+    PromptsFull {
+        /// The player.
+        node: Name,
+        /// The file.
+        prompt: String,
+        /// What there is too much of, and the remedy.
+        reason: String,
+    },
     /// Digits for what is no endpoint.
     #[error("node:{0}: digits are sent to endpoints, and gathered from them, only")]
     NotEndpoint(Name),
@@ -485,6 +495,7 @@ impl Refusal {
                 Code::NotFound
             }
             Self::PortsExhausted { .. }
+            | Self::PromptsFull { .. }
             | Self::RequestedPort { .. }
             | Self::Socket { .. }
             | Self::SessionsFull { .. }
@@ -517,6 +528,7 @@ impl Refusal {
             | Self::UnknownTone { node, .. }
             | Self::AfterTone(node)
             | Self::Prompt { node, .. }
+            | Self::PromptsFull { node, .. }
             | Self::Recording { node, .. }
             | Self::NotTap(node)
             | Self::NotPlayer(node)

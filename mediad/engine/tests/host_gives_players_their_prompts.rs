@@ -15,7 +15,7 @@ use std::{
 use media_engine::{
     api,
     command::{PlayerPrompts, Prompt, PromptSound, SampleStream, StreamRead, StreamState},
-    host::{Host, HostConfig, Interface, InterfaceAddress, Library},
+    host::{Host, HostConfig, Interface, InterfaceAddress, Library, StreamError},
     spec::Name,
 };
 use proto::mediad::v1::{self as pb, play_item::Source};
@@ -89,7 +89,10 @@ impl Library for Shelf {
         }))
     }
 
-    fn stream(&mut self, _: &Name, rate_hz: u32, _: u32) -> Result<Box<dyn SampleStream>, String> {
+    fn stream(&mut self, name: &Name, rate_hz: u32, _: u32) -> Result<Box<dyn SampleStream>, StreamError> {
+        if &**name == "one-too-many.wav" {
+            return Err(StreamError::Full("is too long, and all readers are busy".into()));
+        }
         self.streams += 1;
         Ok(Box::new(Silence(rate_hz)))
     }
@@ -322,6 +325,24 @@ fn a_missing_file_stops_its_edit_alone() {
     )
     .unwrap();
     assert_eq!(&*of(&given, "p").prompts[0].name, "a.wav");
+}
+
+#[test]
+fn more_long_files_than_can_be_read_at_once_are_a_lack_of_resources() {
+    let (mut host, mut shelf) = (host(), Shelf::default());
+    shelf.files.insert("one-too-many.wav", (1, 8_000, true));
+    let error = apply(
+        &mut host,
+        &puts("s", &[player("p", &["one-too-many.wav"])]),
+        &mut shelf,
+    )
+    .unwrap_err();
+    assert_eq!((error.code, &*error.subject), (8, "node:p"), "{}", error.message);
+    assert!(
+        error.message.contains("all readers are busy"),
+        "{}",
+        error.message
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 
 use media_engine::{
     command::{Prompt, PromptSound, SampleStream},
-    host::Library,
+    host::{Library, StreamError},
     spec::Name,
 };
 use sound::{Sound, SoundError};
@@ -150,23 +150,29 @@ impl Library for Prompts {
         Ok(prompt)
     }
 
-    fn stream(&mut self, name: &Name, rate_hz: u32, start_ms: u32) -> Result<Box<dyn SampleStream>, String> {
-        let sound = open(&self.directory.join(&**name)).map_err(|error| error.to_string())?;
-        let reader = sound.reader(rate_hz).map_err(|error| error.to_string())?;
+    fn stream(
+        &mut self,
+        name: &Name,
+        rate_hz: u32,
+        start_ms: u32,
+    ) -> Result<Box<dyn SampleStream>, StreamError> {
+        let broken = |error: &dyn std::error::Error| StreamError::Broken(error.to_string());
+        let sound = open(&self.directory.join(&**name)).map_err(|error| broken(&error))?;
+        let reader = sound.reader(rate_hz).map_err(|error| broken(&error))?;
         let start = u64::from(start_ms) * u64::from(rate_hz) / 1_000;
         let stream = self
             .reading
             .begin(reader, start)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| broken(&error))?;
         match stream {
             Some(stream) => Ok(Box::new(stream)),
             None => {
                 let max = limits::STREAMS_MAX;
-                Err(format!(
+                Err(StreamError::Full(format!(
                     "is too long to be kept in memory, and {max} files are being read already; share one player by \
                      shared_group, or play files of up to {} s",
                     limits::PROMPT_WHOLE_MS_MAX / 1_000
-                ))
+                )))
             }
         }
     }

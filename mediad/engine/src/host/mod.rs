@@ -33,7 +33,7 @@ pub use self::{
     events::{EndReason, Event, Events, Happening},
     keys::{LocalKey, NoRandomness, SecretRandom},
     prepare::{Applied, Committed, LocalAddress, PortWant, Prepared},
-    prompts::Library,
+    prompts::{Library, StreamError},
     recordings::{RecordingOutcome, RecordingWant},
     reload::Tuning,
     session::{Described, Summary},

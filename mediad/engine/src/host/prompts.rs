@@ -29,7 +29,21 @@ pub trait Library {
     ///
     /// # Errors
     /// As [`Self::find`], or there are too many.
-    fn stream(&mut self, name: &Name, rate_hz: u32, start_ms: u32) -> Result<Box<dyn SampleStream>, String>;
+    fn stream(
+        &mut self,
+        name: &Name,
+        rate_hz: u32,
+        start_ms: u32,
+    ) -> Result<Box<dyn SampleStream>, StreamError>;
+}
+
+/// Why a prompt cannot be streamed, in words that follow its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamError {
+    /// It cannot be played.
+    Broken(String),
+    /// As many are read as the host can read at once.
+    Full(String),
 }
 
 /// The prompts of one player, in the order of its items.
@@ -162,7 +176,17 @@ fn load(
         let refused = |reason| refusal(node, name, reason);
         let prompt = library.load(name, rate_hz).map_err(refused)?;
         if prompt.sound == PromptSound::Streamed && !is_played {
-            streams.push((index, library.stream(name, rate_hz, start_ms).map_err(refused)?));
+            let stream = library
+                .stream(name, rate_hz, start_ms)
+                .map_err(|error| match error {
+                    StreamError::Broken(reason) => refused(reason),
+                    StreamError::Full(reason) => Refusal::PromptsFull {
+                        node: node.id.clone(),
+                        prompt: name.to_string(),
+                        reason,
+                    },
+                })?;
+            streams.push((index, stream));
         }
         prompts.push(prompt);
     }
