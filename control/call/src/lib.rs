@@ -26,7 +26,6 @@ pub mod config;
 pub mod domain;
 pub mod journal;
 pub mod limits;
-pub mod originate;
 pub mod services;
 
 mod call;

@@ -19,9 +19,9 @@ use media_engine::{
     command::{Command, Commit, EndpointStream, SessionKey, SocketId, TransportSockets},
     engine::{Egress, Engine, EngineConfig},
     spec::{
-        CallProgress, Codec, Country, Direction, EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec,
-        PayloadFormat, PlayItem, PlaySource, PlayerSpec, RoomSpec, RtcpMode, SessionOptions, SessionSpec,
-        SourcePolicy, TransportKind, TransportSpec, UdpSpec,
+        CallProgress, Codec, Country, DigitPolicy, Direction, EdgeSpec, EndpointSpec, InbandDigits, Name,
+        NodeKind, NodeSpec, PayloadFormat, PlayItem, PlaySource, PlayerSpec, RoomSpec, RtcpMode,
+        SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
     },
 };
 use rtp::{
@@ -90,6 +90,7 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
             cname: None,
             jitter_ms_max: 120,
             detect_talk: false,
+            inband_digits: InbandDigits::Off,
         }),
     };
     let edge = |from: &Name, to: &Name| EdgeSpec {
@@ -97,7 +98,7 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
         to: to.clone(),
         gain_db: 0.0,
         muted: false,
-        block_digits: false,
+        digits: DigitPolicy::Pass,
         right: false,
     };
     let id: Name = "hub".into();

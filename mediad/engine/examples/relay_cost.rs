@@ -18,8 +18,9 @@ use media_engine::{
     command::{Command, Commit, EndpointStream, SessionKey, SocketId, TransportSockets},
     engine::{Egress, Engine, EngineConfig},
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, NodeKind, NodeSpec, PayloadFormat, RtcpMode,
-        SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
+        Codec, DigitPolicy, Direction, EdgeSpec, EndpointSpec, InbandDigits, NodeKind, NodeSpec,
+        PayloadFormat, RtcpMode, SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec,
+        UdpSpec,
     },
 };
 use rtp::{
@@ -56,7 +57,7 @@ fn peer(endpoint: u32) -> SocketAddr {
     ))
 }
 
-fn call(n: u32, codecs: [Codec; 2]) -> Commit {
+fn call(n: u32, codecs: [Codec; 2], inband_digits: InbandDigits) -> Commit {
     let ids = ["a", "b"];
     let format = |codec| PayloadFormat {
         payload_type: if codec == Codec::Pcmu {
@@ -98,6 +99,7 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
                 cname: None,
                 jitter_ms_max: 200,
                 detect_talk: false,
+                inband_digits,
             }),
         })
     };
@@ -106,7 +108,7 @@ fn call(n: u32, codecs: [Codec; 2]) -> Commit {
         to: to.into(),
         gain_db: 0.0,
         muted: false,
-        block_digits: false,
+        digits: DigitPolicy::Pass,
         right: false,
     };
     Commit {
@@ -155,7 +157,7 @@ fn cpu() -> Duration {
     Duration::from_nanos(nanos)
 }
 
-fn measure(name: &str, codecs: [Codec; 2]) {
+fn measure(name: &str, codecs: [Codec; 2], inband_digits: InbandDigits) {
     let mut engine = Engine::new(EngineConfig::default(), 1);
     let mut now = Now {
         mono: Instant::now(),
@@ -167,7 +169,11 @@ fn measure(name: &str, codecs: [Codec; 2]) {
         sent: 0,
     };
     for n in 0..CALLS {
-        engine.handle_command(now, Command::Commit(Box::new(call(n, codecs))), &mut wire);
+        engine.handle_command(
+            now,
+            Command::Commit(Box::new(call(n, codecs, inband_digits))),
+            &mut wire,
+        );
     }
     let mut order: Vec<u32> = (0..2 * CALLS).collect();
     let mut random = 1u64;
@@ -179,6 +185,9 @@ fn measure(name: &str, codecs: [Codec; 2]) {
     }
     let mut datagram = [0u8; 12 + PAYLOAD];
     datagram[0] = 0x80;
+    for (at, sample) in datagram[12..].iter_mut().enumerate() {
+        *sample = (at * at) as u8;
+    }
     let mut packets = 0u64;
     let mut best = f64::MAX;
     let mut begun = cpu();
@@ -226,7 +235,10 @@ fn measure(name: &str, codecs: [Codec; 2]) {
 
 fn main() {
     for _ in 0..3 {
-        measure("relay  ", [Codec::Pcmu, Codec::Pcmu]);
-        measure("rewrite", [Codec::Pcmu, Codec::Pcma]);
+        let ulaw = [Codec::Pcmu, Codec::Pcmu];
+        measure("relay  ", ulaw, InbandDigits::Off);
+        measure("rewrite", [Codec::Pcmu, Codec::Pcma], InbandDigits::Off);
+        // What is added is a tick of decoding and detection for each packet.
+        measure("relay and tones", ulaw, InbandDigits::On);
     }
 }

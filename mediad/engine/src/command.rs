@@ -85,7 +85,7 @@ pub enum Command {
         /// How far into it.
         position_ms: u32,
     },
-    /// A player throws away what it still has to play.
+    /// A player, or the program at a tap, throws away what it still has to play.
     Flush(SessionKey, Name),
     /// Gathers digits of an endpoint's peer; ends in [`EventKind::DigitsCollected`].
     Collect {

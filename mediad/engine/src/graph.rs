@@ -10,8 +10,8 @@ use crate::{
     limits,
     refusal::Refusal,
     spec::{
-        EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat, SessionOptions, SessionSpec,
-        TransportKind, TransportSpec,
+        DigitPolicy, EdgeSpec, EndpointSpec, Name, NodeKind, NodeSpec, PayloadFormat, SessionOptions,
+        SessionSpec, TransportKind, TransportSpec,
     },
 };
 
@@ -327,6 +327,16 @@ fn check_edge(edge: &EdgeSpec, from: &NodeKind, to: &NodeKind) -> Result<(), Ref
             what,
         })
     };
+    if let (DigitPolicy::Clamp, NodeKind::Endpoint(speaker)) = (edge.digits, from)
+        && !plan::decodable(speaker)
+    {
+        return unimplemented("taking tones out of these formats");
+    }
+    if let (DigitPolicy::Clamp, NodeKind::Endpoint(listener)) = (edge.digits, to)
+        && plan::encodable(listener).is_none()
+    {
+        return unimplemented("taking tones out of what is sent in these formats");
+    }
     match (from, to) {
         (NodeKind::Recorder(_), _) => Err(Refusal::RecorderSpeaks {
             from: edge.from.clone(),

@@ -311,8 +311,12 @@ impl PlayerSpec {
 /// What makes a player stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BargeIn {
-    /// A digit of this endpoint's peer.
+    /// This endpoint's peer …
     pub node: Name,
+    /// … by a digit …
+    pub on_digit: bool,
+    /// … or by beginning to talk. At least one of the two.
+    pub on_speech: bool,
 }
 
 /// One thing to play.
@@ -402,13 +406,40 @@ pub struct EndpointSpec {
     pub jitter_ms_max: u16,
     /// Tell when the peer talks.
     pub detect_talk: bool,
+    /// Look for digits in the audio of the peer.
+    pub inband_digits: InbandDigits,
 }
 
 impl EndpointSpec {
+    /// The peer has a format for telephone-events, and we may send them.
+    pub fn takes_events(&self) -> bool {
+        has_events(&self.send)
+    }
+
+    /// The peer may send telephone-events.
+    pub fn sends_events(&self) -> bool {
+        has_events(&self.receive)
+    }
+
     /// The audio format we send by preference: the first that is neither telephone-event nor comfort noise.
     pub fn send_audio(&self) -> Option<&PayloadFormat> {
         self.send.iter().find(|f| f.codec.is_audio())
     }
+}
+
+fn has_events(formats: &[PayloadFormat]) -> bool {
+    formats.iter().any(|format| format.codec == Codec::TelephoneEvent)
+}
+
+/// Whether digits are looked for in the audio of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InbandDigits {
+    /// Where it knows no telephone-events, or something asks for its digits.
+    Auto,
+    /// Always.
+    On,
+    /// Only to take tones out where they are not to be heard.
+    Off,
 }
 
 /// What flows, seen from the host (RFC 3264).
@@ -490,8 +521,28 @@ pub struct EdgeSpec {
     pub gain_db: f64,
     /// Nothing passes, digits included.
     pub muted: bool,
-    /// Telephone-events are observed, not forwarded.
-    pub block_digits: bool,
+    /// How digits pass.
+    pub digits: DigitPolicy,
     /// The channel of a stereo recorder.
     pub right: bool,
+}
+
+/// How digits pass along an edge; of two on one way the later here counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DigitPolicy {
+    /// As they come; telephone-events as tones where the listener takes none.
+    Pass,
+    /// The same, and tones as telephone-events where the listener takes them.
+    Convert,
+    /// Telephone-events are observed, not forwarded.
+    Block,
+    /// Neither telephone-events nor tones.
+    Clamp,
+}
+
+impl DigitPolicy {
+    /// Telephone-events reach the listener, in whatever form.
+    pub fn passes_events(self) -> bool {
+        matches!(self, Self::Pass | Self::Convert)
+    }
 }

@@ -84,6 +84,7 @@ impl TapPort {
     /// Throws away what the program has spoken and was not played.
     pub fn flush(&self) {
         self.flushed.fetch_max(self.spoken.written(), Ordering::AcqRel);
+        self.news.store(true, Ordering::Release);
     }
 
     /// The tap is gone.

@@ -12,18 +12,23 @@ mod cipher;
 #[expect(dead_code, reason = "shared with the scenarios")]
 mod tones;
 
+#[path = "engine_scenarios/keypad.rs"]
+#[expect(dead_code, reason = "shared with the scenarios")]
+mod keypad;
+
 use cipher::Cipher;
 use codecs::CodecKind;
+use keypad::Keypad;
 use media_engine::{
     command::{
-        Command, EventKind, LinkId, LinkPacket, LinkPeer, RecorderFeed, SendDigit, SessionKey, SocketId,
-        TapRings,
+        CollectWish, Command, EventKind, LinkId, LinkPacket, LinkPeer, RecorderFeed, SendDigit, SessionKey,
+        SocketId, TapRings,
     },
     engine::Egress,
     recording::{Intake, Record, ring},
     spec::{
-        CallProgress, Codec, Country, NodeKind, NodeSpec, PlaySource, RecorderSpec, RecordingFormat, Suite,
-        TapSpec,
+        BargeIn, CallProgress, Codec, Country, DigitPolicy, InbandDigits, NodeKind, NodeSpec, PlaySource,
+        RecorderSpec, RecordingFormat, Suite, TapSpec,
     },
     tap::{Program, TapPort},
 };
@@ -473,4 +478,145 @@ fn encrypting_and_decrypting_do_not_allocate() {
         });
         assert!(sink.1 > 600, "{} packets went out", sink.1);
     }
+}
+
+/// Keys pressed in the audio, as events, and as both, towards listeners who take them in either form or not at all, in
+/// relays and mixes, at every rate; they are gathered, they and speech stop players, and a shared one plays on.
+#[test]
+fn digits_in_every_form_and_players_do_not_allocate() {
+    for rate_hz in [8_000, 16_000, 48_000] {
+        let mut world = World::new();
+        let mut graph = digits_and_players(rate_hz);
+        world.prompts = vec![world::prompt("music", 8_000, vec![700; 4_000])];
+        world.commit(SESSION, &graph);
+        let wish = CollectWish {
+            digits_min: 0,
+            digits_max: 64,
+            terminators: 0,
+            first_digit_ms: 60_000,
+            inter_digit_ms: 1_500,
+        };
+        for (node, request) in [("a", "one"), ("b", "two")] {
+            world.command(Command::Collect {
+                session: SESSION,
+                node: node.into(),
+                request: request.into(),
+                wish,
+            });
+        }
+        let digit = SendDigit {
+            event: Some(5),
+            duration_ms: 100,
+            gap_ms: 60,
+            volume: 10,
+        };
+        world.command(Command::SendDigits(SESSION, "c".into(), [digit; 3].into()));
+        let datagrams = keys_of_three();
+        // The players begin anew in the middle, to be stopped again.
+        let half = datagrams.len() / 2;
+        let mut sink = Sink([0; 2048], 0);
+        let mut rest = datagrams;
+        let second = rest.split_off(half);
+        let peers = [0, 1, 2].map(peer);
+        for mut part in [rest, second] {
+            let World { engine, now, .. } = &mut world;
+            noalloc::assert_none("digits", || {
+                for (number, packet) in &mut part {
+                    *now = now.after(std::time::Duration::from_micros(6_600));
+                    let from = peers[*number as usize];
+                    engine.handle_datagram(*now, rtp_socket(*number), from, packet, &mut sink);
+                    engine.handle_timeout(*now, &mut sink);
+                }
+                for _ in 0..300 {
+                    *now = now.after(std::time::Duration::from_millis(10));
+                    engine.handle_timeout(*now, &mut sink);
+                }
+            });
+            let kinds = world.event_kinds();
+            let has = |name: &str| kinds.iter().any(|kind| format!("{kind:?}").contains(name));
+            for name in ["Inband", "TelephoneEvent", "BargeIn", "DigitsCollected"] {
+                assert!(
+                    has(name) || name == "DigitsCollected",
+                    "{name} was part of it: {kinds:?}"
+                );
+            }
+            graph
+                .others
+                .retain(|node| &*node.id != "stopped" && &*node.id != "hushed");
+            world.commit(SESSION, &graph);
+            graph.others.extend(stopped());
+            world.commit(SESSION, &graph);
+        }
+        assert!(sink.1 > 1_000, "{} packets went out", sink.1);
+    }
+}
+
+/// Two players: a digit of `a` stops one, speech of `b` the other.
+fn stopped() -> [NodeSpec; 2] {
+    let tone = PlaySource::Tone(Country::Us, CallProgress::Ringback);
+    [("stopped", "a", true), ("hushed", "b", false)].map(|(id, node, on_digit)| {
+        let mut player = player(id, std::slice::from_ref(&tone));
+        if let NodeKind::Player(player) = &mut player.kind {
+            player.barge_in = Some(BargeIn {
+                node: node.into(),
+                on_digit,
+                on_speech: !on_digit,
+            });
+        }
+        player
+    })
+}
+
+fn digits_and_players(rate_hz: u32) -> Graph {
+    let plain = || vec![pcmu()];
+    let wide = || vec![format(97, Codec::L16, rate_hz), events(101)];
+    let mut graph = Graph::of(
+        vec![
+            Party::new("a", 0).with_formats(plain()),
+            Party::new("b", 1),
+            Party::new("c", 2).with_formats(plain()),
+            Party::new("d", 3).with_formats(wide()),
+            Party::new("e", 4).with_formats(vec![pcma()]),
+        ],
+        &[("b", "e"), ("a", "d"), ("c", "d")],
+    );
+    graph.edges[1].digits = DigitPolicy::Convert;
+    graph.edges[2].digits = DigitPolicy::Clamp;
+    graph.party("b").inband_digits = InbandDigits::On;
+    graph.others.push(room("room", rate_hz));
+    for id in ["a", "b", "c"] {
+        graph.edges.extend([edge(id, "room"), edge("room", id)]);
+    }
+    graph.edges[6].digits = DigitPolicy::Clamp;
+    let mut music = player("music", &[PlaySource::Prompt("music".into())]);
+    if let NodeKind::Player(music) = &mut music.kind {
+        (music.shared_group, music.repeat) = (Some("moh".into()), None);
+    }
+    graph.others.push(music);
+    graph.others.extend(stopped());
+    graph.edges.extend([
+        edge("music", "c"),
+        edge("stopped", "room"),
+        edge("hushed", "room"),
+    ]);
+    graph
+}
+
+/// Packets of `a`, `b` and `c`, in turn: keys in each form, and voices between them.
+fn keys_of_three() -> Vec<(u32, Vec<u8>)> {
+    let mut phones = [0, 1, 2].map(Keypad::pcmu);
+    let mut packets = Vec::new();
+    for n in 0..600_u32 {
+        for (number, phone) in (0..).zip(&mut phones) {
+            if n % 40 == 10 + number {
+                phone.queue_tone('7', 100, 60);
+            }
+            phone.loud = if n % 100 < 50 { 0.0 } else { 6_000.0 };
+            if number == 1 && n % 70 == 0 {
+                packets.extend(phone.events('5').into_iter().map(|packet| (number, packet)));
+            }
+            packets.push((number, phone.packet()));
+        }
+    }
+    packets
 }

@@ -54,12 +54,8 @@ pub struct Settings {
     pub media_ports: RangeInclusive<u16>,
     /// Hang up this long after the answer.
     pub call_duration: Duration,
-    /// Ring this long before answering.
-    pub ring: Duration,
     /// Tones to listen for, Hz.
     pub tones: Vec<f64>,
-    /// The tone of the music that may be heard first, Hz.
-    pub music: Option<f64>,
     /// SIP messages in the log.
     pub verbose: bool,
 }
@@ -74,9 +70,7 @@ impl Settings {
             port,
             media_ports,
             call_duration: Duration::from_secs(12),
-            ring: RING,
             tones: Vec::new(),
-            music: None,
             verbose: false,
         }
     }
@@ -473,7 +467,7 @@ impl Phone {
         })?;
         let body = answer_body(&mut active, &request.body, self.local.ip(), self.hz)?;
         active.dialog = dialog;
-        active.answer_at = Some((now + self.settings.ring, txn, body));
+        active.answer_at = Some((now + RING, txn, body));
         self.active = Some(active);
         Ok(())
     }
@@ -707,9 +701,7 @@ impl Phone {
             return Ok(None);
         };
         let heard = talk.end()?;
-        active
-            .report
-            .hear(&heard, &self.settings.tones, self.settings.music);
+        active.report.hear(&heard, &self.settings.tones);
         self.log.info(active.report.summary());
         self.settle(Duration::from_millis(100))?;
         Ok(Some(Call {

@@ -30,6 +30,8 @@ enum Heard {
     Digit(u8),
     /// A telephone-event of the host.
     Own,
+    /// A digit as a tone that the host makes for who takes no telephone-events.
+    Tone,
 }
 
 /// The newest audio of a line.
@@ -352,7 +354,7 @@ impl Line {
             Heard::Audio(other) if (other.speaker, other.stream) == (mark.speaker, mark.stream) => {
                 Some(other.frame)
             }
-            Heard::Audio(_) | Heard::Digit(_) | Heard::Own => None,
+            Heard::Audio(_) | Heard::Digit(_) | Heard::Own | Heard::Tone => None,
         };
         let before = self
             .entries
@@ -390,7 +392,7 @@ impl Line {
                 self.digits_since = true;
                 return Ok(());
             }
-            Heard::Own => {
+            Heard::Own | Heard::Tone => {
                 self.own_since = true;
                 return if step == 1 {
                     Ok(())
@@ -448,6 +450,9 @@ impl Line {
     }
 }
 
+/// A packet of a tone: what no phone speaks is of another length.
+const TONE_BYTES: usize = 160;
+
 /// The four bytes of a digit that the host itself sends.
 fn is_host_digit(payload: &[u8]) -> bool {
     payload.len() == 4 && TelephoneEvent::parse(payload).is_ok_and(|event| event.volume == HOST_VOLUME)
@@ -474,15 +479,18 @@ fn read(header: &RtpHeader, payload: &[u8], listener: &Node) -> Result<Heard, St
         .iter()
         .find(|sound| sound.payload_type() == number);
     let sound = *sound.ok_or_else(|| format!("payload type {number} was not agreed with the listener"))?;
-    let mark = Mark::read(payload, sound)
-        .ok_or_else(|| format!("a payload of {sound:?} that no phone spoke: {payload:02x?}"))?;
+    let mark = Mark::read(payload, sound);
+    if mark.is_none() && listener.digits.is_none() && payload.len() == TONE_BYTES {
+        return Ok(Heard::Tone);
+    }
+    let mark = mark.ok_or_else(|| format!("a payload of {sound:?} that no phone spoke: {payload:02x?}"))?;
     Ok(Heard::Audio(mark))
 }
 
 /// The heart of it: may the listener hear this?
 fn check_speaker(graph: &Graph, listener: &str, heard: Heard) -> Result<(), String> {
     let (speaker, is_digit) = match heard {
-        Heard::Own => return Ok(()),
+        Heard::Own | Heard::Tone => return Ok(()),
         Heard::Audio(mark) => (mark.speaker, false),
         Heard::Digit(speaker) => (speaker, true),
     };
@@ -549,7 +557,7 @@ fn judge_heard(
 fn take_heard(phone: &mut Phone, now: Instant, heard: Heard, packet: &RtpReader<'_>) -> Result<(), String> {
     match heard {
         Heard::Audio(mark) => phone.heard.push(mark),
-        Heard::Digit(_) => {}
+        Heard::Digit(_) | Heard::Tone => {}
         Heard::Own => {
             let header = packet.header();
             let digits = &mut phone.host_digits;

@@ -17,6 +17,13 @@ use crate::{
 /// How long frames are counted.
 const PROBE: Duration = Duration::from_millis(300);
 
+/// Digits of `from` reach `to` as tones.
+fn takes_tones(graph: &Graph, from: &str, to: &str) -> bool {
+    let digits = |id: &str| graph.nodes.get(id).is_some_and(|node| node.digits.is_some());
+    let edge = graph.edges.get(&(from.to_owned(), to.to_owned()));
+    digits(from) && !digits(to) && edge.is_some_and(|edge| !edge.block_digits)
+}
+
 impl World {
     /// Calms everything down, waits, and looks closely.
     pub fn settle(&mut self) {
@@ -52,11 +59,13 @@ impl World {
             phone.spoken.clear();
         }
         self.judge.flowed.clear();
+        let mut dialling = BTreeSet::new();
         for at in 0..self.phones.len() {
             let speaks = (self.phones[at].leg.as_ref())
                 .is_some_and(|(life, _)| self.phones[at].speaks(&self.model.lives[*life].asked));
             if speaks && self.percent(30) {
                 self.dial(at);
+                dialling.insert(at);
             }
         }
         self.pass(PROBE);
@@ -75,7 +84,14 @@ impl World {
         for at in self.model.in_service() {
             let graph = self.model.lives[at].asked.clone();
             for (from, to) in graph.edges.keys() {
-                self.check_heard(at, &graph, (from, to), &spoken);
+                let by_tones = takes_tones(&graph, from, to)
+                    && graph
+                        .phone_of(from)
+                        .is_some_and(|phone| dialling.contains(&phone));
+                // Then a tone takes the place of what it speaks after the digit.
+                if !by_tones {
+                    self.check_heard(at, &graph, (from, to), &spoken);
+                }
             }
         }
         self.pass(Duration::from_millis(700));

@@ -2,7 +2,7 @@
 
 use proto::mediad::v1 as pb;
 
-use super::request::{id as name, out_of_range, unimplemented};
+use super::request::{id as name, out_of_range};
 use crate::{
     limits,
     refusal::Refusal,
@@ -81,17 +81,16 @@ pub(super) fn player(id: &Name, subject: &str, given: &pb::Player) -> Result<Pla
 
 /// Whether the endpoint is there is seen in the whole graph.
 fn barge_in(id: &Name, given: &pb::BargeIn) -> Result<BargeIn, Refusal> {
-    if given.on_speech {
-        return unimplemented(format!("node:{id}"), "barge-in on speech");
-    }
-    if !given.on_digit {
+    if !given.on_digit && !given.on_speech {
         return Err(Refusal::Missing {
             subject: format!("node:{id}"),
-            field: "barge_in.on_digit",
+            field: "barge_in.on_digit or on_speech",
         });
     }
     Ok(BargeIn {
         node: name("barge_in.node", &given.node, limits::NODE_ID_BYTES_MAX)?,
+        on_digit: given.on_digit,
+        on_speech: given.on_speech,
     })
 }
 
@@ -160,8 +159,8 @@ pub(super) fn described(spec: &PlayerSpec) -> pb::Player {
         paused: spec.paused,
         barge_in: spec.barge_in.as_ref().map(|barge_in| pb::BargeIn {
             node: barge_in.node.to_string(),
-            on_digit: true,
-            on_speech: false,
+            on_digit: barge_in.on_digit,
+            on_speech: barge_in.on_speech,
         }),
         shared_group: spec.shared_group.as_deref().unwrap_or_default().into(),
     }

@@ -16,8 +16,9 @@ use crate::{
         LocalAddress, LocalKey, Summary, TapReport,
     },
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, Family, Name, NodeKind, NodeSpec, PayloadFormat, RemoteKey,
-        RtcpMode, Security, SessionOptions, SourcePolicy, Suite, TransportKind, TransportSpec, UdpSpec,
+        Codec, DigitPolicy, Direction, EdgeSpec, EndpointSpec, Family, InbandDigits, Name, NodeKind,
+        NodeSpec, PayloadFormat, RemoteKey, RtcpMode, Security, SessionOptions, SourcePolicy, Suite,
+        TransportKind, TransportSpec, UdpSpec,
     },
     tap::TapFigures,
 };
@@ -300,6 +301,12 @@ fn endpoint(spec: &EndpointSpec) -> pb::Endpoint {
         cname: spec.cname.as_ref().map(|c| c.to_string()).unwrap_or_default(),
         jitter_ms_max: spec.jitter_ms_max.into(),
         detect_talk: spec.detect_talk,
+        inband_digits: match spec.inband_digits {
+            InbandDigits::Auto => pb::InbandDigits::Auto,
+            InbandDigits::On => pb::InbandDigits::On,
+            InbandDigits::Off => pb::InbandDigits::Off,
+        }
+        .into(),
     }
 }
 
@@ -328,10 +335,11 @@ fn codec(codec: Option<Codec>) -> pb::Codec {
 }
 
 fn edge(spec: &EdgeSpec) -> pb::Edge {
-    let dtmf = if spec.block_digits {
-        pb::DtmfPolicy::Block
-    } else {
-        pb::DtmfPolicy::Pass
+    let dtmf = match spec.digits {
+        DigitPolicy::Pass => pb::DtmfPolicy::Pass,
+        DigitPolicy::Convert => pb::DtmfPolicy::Convert,
+        DigitPolicy::Block => pb::DtmfPolicy::Block,
+        DigitPolicy::Clamp => pb::DtmfPolicy::Clamp,
     };
     pb::Edge {
         from: spec.from.to_string(),

@@ -13,9 +13,9 @@ use crate::{
     limits,
     refusal::Refusal,
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, Family, LinkSpec, MasterKey, Name, NodeKind, NodeSpec,
-        PayloadFormat, RemoteKey, RoomSpec, RtcpMode, SdesSpec, Security, SourcePolicy, Suite, TapSpec,
-        TransportKind, TransportSpec, UdpSpec,
+        Codec, DigitPolicy, Direction, EdgeSpec, EndpointSpec, Family, InbandDigits, LinkSpec, MasterKey,
+        Name, NodeKind, NodeSpec, PayloadFormat, RemoteKey, RoomSpec, RtcpMode, SdesSpec, Security,
+        SourcePolicy, Suite, TapSpec, TransportKind, TransportSpec, UdpSpec,
     },
 };
 
@@ -464,6 +464,11 @@ fn endpoint(subject: &str, given: &pb::Endpoint) -> Result<EndpointSpec, Refusal
             ms => number(subject, "jitter_ms_max", ms, 20..=500, "20 to 500")?,
         },
         detect_talk: given.detect_talk,
+        inband_digits: match known(subject, "inband_digits", given.inband_digits)? {
+            pb::InbandDigits::Unspecified | pb::InbandDigits::Auto => InbandDigits::Auto,
+            pb::InbandDigits::On => InbandDigits::On,
+            pb::InbandDigits::Off => InbandDigits::Off,
+        },
     })
 }
 
@@ -552,16 +557,18 @@ fn edge(given: &pb::Edge) -> Result<EdgeSpec, Refusal> {
     if !given.gain_db.is_finite() || !(-60.0..=20.0).contains(&given.gain_db) {
         return out_of_range(&subject, "gain_db", given.gain_db, "-60 to 20");
     }
-    let block_digits = match known(&subject, "dtmf", given.dtmf)? {
-        pb::DtmfPolicy::Unspecified | pb::DtmfPolicy::Pass => false,
-        pb::DtmfPolicy::Block => true,
+    let digits = match known(&subject, "dtmf", given.dtmf)? {
+        pb::DtmfPolicy::Unspecified | pb::DtmfPolicy::Pass => DigitPolicy::Pass,
+        pb::DtmfPolicy::Block => DigitPolicy::Block,
+        pb::DtmfPolicy::Convert => DigitPolicy::Convert,
+        pb::DtmfPolicy::Clamp => DigitPolicy::Clamp,
     };
     Ok(EdgeSpec {
         from,
         to,
         gain_db: given.gain_db,
         muted: given.muted,
-        block_digits,
+        digits,
         right: number::<u8>(&subject, "channel", given.channel, 0..=1, "0 (left) or 1 (right)")? == 1,
     })
 }

@@ -40,6 +40,11 @@ impl Collecting {
         });
     }
 
+    /// A collection is going on.
+    pub(crate) fn is_active(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(crate) fn due(&self) -> Option<Instant> {
         self.0.as_ref()?.due
     }

@@ -6,6 +6,7 @@ use rtp::{time::Now, units::Ssrc};
 
 use super::{
     Egress, Engine,
+    collect::Collecting,
     decoding::Decoding,
     endpoint::{Endpoint, Identity},
     endpoint_timer,
@@ -378,16 +379,13 @@ impl Engine {
         prompts: &mut [PlayerPrompts],
         tx: &mut impl Egress,
     ) -> Box<[(PlanKind, Option<u32>)]> {
-        let plan::Compiled { plans, mix } = {
-            let native_hz = |node: u32| {
-                let node = &parts.spec.nodes[node as usize].id;
-                let given = prompts.iter().find(|given| given.node == *node);
-                let natives = given.into_iter().flat_map(|given| given.prompts.iter());
-                natives.map(|prompt| prompt.native_hz).max().unwrap_or(0)
-            };
-            plan::compile(parts.spec, &native_hz)
-        };
+        let native_hz = native_rates(parts.spec, prompts);
         let endpoints = parts.endpoints;
+        let plan::Compiled { plans, mix } = self.compile(parts.spec, endpoints, &native_hz);
+        match native_hz.is_empty() {
+            true => self.native_hz.remove(&session),
+            false => self.native_hz.insert(session, native_hz),
+        };
         let mut hops: Vec<(Vec<Key>, Vec<Mapping>)> = vec![(Vec::new(), Vec::new()); endpoints.len()];
         for (plan, key) in plans.iter().zip(endpoints) {
             let Plan {
@@ -413,6 +411,9 @@ impl Engine {
             if let Some(speaker) = speaker.filter(|_| was_decoded) {
                 self.hand_over(now, speaker, *key, mappings, tx);
             }
+            if let Some(speaker) = speaker {
+                self.expect_tones(speaker, *key, mappings);
+            }
         }
         for ((keys, mappings), key) in hops.into_iter().zip(endpoints) {
             if let Some(source) = self.endpoints.get_mut(*key) {
@@ -424,6 +425,17 @@ impl Engine {
         parts.left = self.put_players(now, session, parts.spec, rate_hz, prompts);
         self.install_mixer(now, session, mix, parts);
         plans.iter().map(|plan| (plan.kind, plan.source)).collect()
+    }
+
+    /// Compiles `spec`, with what is gathered from its endpoints now.
+    pub(super) fn compile(&self, spec: &SessionSpec, endpoints: &[Key], native_hz: &[u32]) -> plan::Compiled {
+        let native_hz = |node: u32| native_hz.get(node as usize).copied().unwrap_or(0);
+        let gathers = |node: u32| {
+            let key = endpoints.get(node as usize);
+            let collecting = key.and_then(|key| self.collections.get(key));
+            collecting.is_some_and(Collecting::is_active)
+        };
+        plan::compile(spec, &native_hz, &gathers)
     }
 
     pub(super) fn end(
@@ -446,6 +458,7 @@ impl Engine {
             self.remove_transport(*transport);
         }
         self.remove_players(key);
+        self.native_hz.remove(&key);
         self.wheel.disarm(session_timer(key));
         if let Some(session) = self.sessions.remove(key) {
             recorders::close(now, &session.recorders);
@@ -458,6 +471,19 @@ impl Engine {
         self.totals.sessions = self.sessions.count() as u32;
         self.totals.endpoints = self.endpoints.count() as u32;
     }
+}
+
+/// The highest rate of the prompts of each node; nothing where no player has any.
+fn native_rates(spec: &SessionSpec, prompts: &[PlayerPrompts]) -> Box<[u32]> {
+    if prompts.is_empty() {
+        return Box::default();
+    }
+    let rate = |node: &Arc<NodeSpec>| {
+        let given = prompts.iter().find(|given| given.node == node.id);
+        let natives = given.into_iter().flat_map(|given| given.prompts.iter());
+        natives.map(|prompt| prompt.native_hz).max().unwrap_or(0)
+    };
+    spec.nodes.iter().map(rate).collect()
 }
 
 /// What of `before` is not in `after`.

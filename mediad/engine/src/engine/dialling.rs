@@ -1,27 +1,48 @@
-//! Digits we send to a peer as telephone-events, on its line and in the place of audio.
+//! Digits we send to a peer on its line and in the place of audio: as telephone-events, or as tones where it takes none.
+//!
+//! So they reach it whatever its plan is: a relay stays a relay.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
+use codecs::{CodecKind, Encoder, dtmf::DtmfGenerator, opus};
 use rtp::{
     event::{EventPacket, EventSender},
     units::{ClockRate, RtpTimestamp},
 };
 
+use super::{hearing::tone_of, line::Line};
 use crate::{command::SendDigit, limits};
 
 /// Digits that wait, and the one being sent.
 #[derive(Debug)]
 pub(crate) struct Dialling {
     queue: VecDeque<SendDigit>,
-    sending: Option<EventSender>,
+    sending: Option<Sending>,
     /// Silence after the digit being sent.
     gap: Duration,
     /// When the next packet, or after a gap the next digit, is due; `None` when all is sent.
     due: Option<Instant>,
-    wish: Wish,
+    manner: Manner,
+    /// For tones.
+    voice: Option<Box<Voice>>,
+}
+
+/// The digit being sent.
+#[derive(Debug)]
+enum Sending {
+    Event(EventSender),
+    /// A tone, with the timestamp of its next packet.
+    Tone(RtpTimestamp),
+}
+
+/// How the peer takes digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Events(Wish),
+    Tones(Carrier),
 }
 
 /// How the peer takes telephone-events.
@@ -33,34 +54,89 @@ pub(crate) struct Wish {
     pub(crate) interval: Duration,
 }
 
+/// The audio that tones are sent as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Carrier {
+    pub(crate) payload_type: u8,
+    pub(crate) kind: CodecKind,
+    pub(crate) ptime_ms: u8,
+}
+
+/// Makes tones. Nothing in it allocates once it is made.
+#[derive(Debug)]
+struct Voice {
+    carrier: Carrier,
+    generator: DtmfGenerator,
+    encoder: Encoder,
+    pcm: Box<[i16]>,
+    payload: Box<[u8]>,
+}
+
 /// Digits of other parties that wait for one listener. More are pressed by nobody who wants to be understood.
 const DIGITS_PASSED_MAX: usize = 8;
+/// Longest payload of any codec and packet time that is compiled.
+const PAYLOAD_BYTES_MAX: usize = 1_500;
+
+/// How Opus encodes tones: as what they are, not as speech.
+const TONES: opus::Settings = opus::Settings {
+    application: opus::Application::Audio,
+    complexity: 5,
+    bitrate_bps: 32_000,
+    vbr: true,
+    inband_fec: false,
+    dtx: false,
+    packet_loss_percent: 0,
+};
 
 /// What is due now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
     /// Send this.
     Packet(EventPacket),
+    /// Send this sound.
+    Sound(Sound<'a>),
     /// A pause: audio flows.
     Pause,
     /// All digits are sent.
     Done,
 }
 
+/// A packet of a tone.
+#[derive(Debug)]
+pub(crate) struct Sound<'a> {
+    pub(crate) payload: &'a [u8],
+    pub(crate) timestamp: RtpTimestamp,
+    /// Its length on the clock of the format.
+    pub(crate) ticks: u32,
+    /// The tone begins.
+    pub(crate) first: bool,
+}
+
 impl Dialling {
-    pub(crate) fn new(wish: Wish) -> Self {
+    /// May allocate.
+    pub(crate) fn new(manner: Manner) -> Self {
         Self {
             queue: VecDeque::new(),
             sending: None,
             gap: Duration::ZERO,
             due: None,
-            wish,
+            manner,
+            voice: voice(manner),
         }
     }
 
-    /// The peer takes telephone-events otherwise: the payload type from now on, the rest from the next digit on.
-    pub(crate) fn retarget(&mut self, wish: Wish) {
-        self.wish = wish;
+    /// The peer takes digits otherwise: the payload type from now on, the rest from the next digit on. May allocate.
+    pub(crate) fn retarget(&mut self, manner: Manner) {
+        if manner == self.manner {
+            return;
+        }
+        let same_form = matches!((self.manner, manner), (Manner::Events(_), Manner::Events(_)));
+        self.manner = manner;
+        if !same_form {
+            self.voice = voice(manner);
+            // What is being sent ends where it is.
+            self.sending = None;
+        }
     }
 
     /// Nothing more is sent.
@@ -90,27 +166,56 @@ impl Dialling {
         }
     }
 
+    /// What makes tones, where a codec remembers what went before.
+    pub(crate) fn encoder(&mut self) -> Option<&mut Encoder> {
+        let voice = self.voice.as_deref_mut()?;
+        matches!(voice.carrier.kind, CodecKind::G722 | CodecKind::Opus).then_some(&mut voice.encoder)
+    }
+
+    /// A tone is being sent.
+    pub(crate) fn is_sounding(&self) -> bool {
+        matches!(self.sending, Some(Sending::Tone(_)))
+    }
+
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
 
     pub(crate) fn payload_type(&self) -> u8 {
-        self.wish.payload_type
+        match self.manner {
+            Manner::Events(wish) => wish.payload_type,
+            Manner::Tones(carrier) => carrier.payload_type,
+        }
     }
 
-    /// What to do at `now`, when something is due. `line_now` is where the line's media clock stands.
-    pub(crate) fn step(&mut self, now: Instant, line_now: RtpTimestamp) -> Step {
-        if let Some(sender) = &mut self.sending {
-            if let Some(packet) = sender.poll_packet() {
-                self.due = Some(pace(self.due, self.wish.interval, now));
-                return Step::Packet(packet);
+    /// What to do at `now`, when something is due, on `line`.
+    pub(crate) fn step(&mut self, now: Instant, line: &Line) -> Step<'_> {
+        let interval = self.interval();
+        match &mut self.sending {
+            Some(Sending::Event(sender)) => {
+                if let Some(packet) = sender.poll_packet() {
+                    self.due = Some(pace(self.due, interval, now));
+                    return Step::Packet(packet);
+                }
+                return self.rest(now);
             }
-            self.sending = None;
-            if !self.gap.is_zero() {
-                self.due = Some(now + self.gap);
-                return Step::Pause;
+            Some(Sending::Tone(_))
+                if self
+                    .voice
+                    .as_ref()
+                    .is_some_and(|voice| !voice.generator.is_finished()) =>
+            {
+                self.due = Some(pace(self.due, interval, now));
+                return self.sound(false);
             }
+            Some(Sending::Tone(_)) => return self.rest(now),
+            None => {}
         }
+        self.next(now, line)
+    }
+
+    /// The next digit that waits.
+    fn next(&mut self, now: Instant, line: &Line) -> Step<'_> {
         let Some(digit) = self.queue.pop_front() else {
             self.due = None;
             return Step::Done;
@@ -121,19 +226,94 @@ impl Dialling {
             self.due = Some(now + length + self.gap);
             return Step::Pause;
         };
-        let ticks = |duration| u32::try_from(self.wish.clock.ticks(duration)).unwrap_or(u32::MAX);
-        let mut sender = EventSender::new(
-            event,
-            digit.volume,
-            line_now,
-            ticks(length),
-            ticks(self.wish.interval),
-        );
-        let first = sender.poll_packet();
-        self.sending = Some(sender);
-        self.due = Some(now + self.wish.interval);
-        first.map_or(Step::Pause, Step::Packet)
+        match (self.manner, self.voice.as_deref_mut()) {
+            (Manner::Events(wish), _) => {
+                let ticks = |duration| u32::try_from(wish.clock.ticks(duration)).unwrap_or(u32::MAX);
+                let mut sender = EventSender::new(
+                    event,
+                    digit.volume,
+                    line.timestamp_at(now),
+                    ticks(length),
+                    ticks(wish.interval),
+                );
+                let first = sender.poll_packet();
+                self.sending = Some(Sending::Event(sender));
+                self.due = Some(now + wish.interval);
+                first.map_or(Step::Pause, Step::Packet)
+            }
+            (Manner::Tones(_), Some(voice)) => {
+                let Some(tone) = tone_of(event) else {
+                    // The hook has none.
+                    self.due = Some(now);
+                    return Step::Pause;
+                };
+                let dbm0 = -f64::from(digit.volume);
+                let levels = (dbm0 - 1.0, dbm0 + 1.0);
+                voice
+                    .generator
+                    .start_at(tone, digit.duration_ms.into(), 0, levels);
+                self.sending = Some(Sending::Tone(line.timestamp_after(now)));
+                self.due = Some(now + self.interval());
+                self.sound(true)
+            }
+            (Manner::Tones(_), None) => {
+                self.due = Some(now);
+                Step::Pause
+            }
+        }
     }
+
+    /// The digit is sent: audio flows until the next one.
+    fn rest(&mut self, now: Instant) -> Step<'_> {
+        self.sending = None;
+        self.due = Some(now + self.gap);
+        Step::Pause
+    }
+
+    /// The next packet of the tone.
+    fn sound(&mut self, first: bool) -> Step<'_> {
+        let (Some(voice), Some(Sending::Tone(at))) = (self.voice.as_deref_mut(), &mut self.sending) else {
+            return Step::Pause;
+        };
+        voice.generator.generate(&mut voice.pcm);
+        let bytes = voice.encoder.encode(&voice.pcm, &mut voice.payload).unwrap_or(0);
+        let ticks = voice.carrier.kind.ptime_ticks(voice.carrier.ptime_ms.into());
+        let timestamp = *at;
+        *at = at.wrapping_add(ticks);
+        Step::Sound(Sound {
+            payload: &voice.payload[..bytes],
+            timestamp,
+            ticks,
+            first,
+        })
+    }
+
+    fn interval(&self) -> Duration {
+        match self.manner {
+            Manner::Events(wish) => wish.interval,
+            Manner::Tones(carrier) => Duration::from_millis(carrier.ptime_ms.into()),
+        }
+    }
+}
+
+fn voice(manner: Manner) -> Option<Box<Voice>> {
+    let Manner::Tones(carrier) = manner else {
+        return None;
+    };
+    let Carrier { kind, ptime_ms, .. } = carrier;
+    // No tone needs more, and Opus is cheap there.
+    let rate_hz = if kind.runs_at(8_000) {
+        8_000
+    } else {
+        kind.sample_rate_hz()
+    };
+    Some(Box::new(Voice {
+        carrier,
+        generator: DtmfGenerator::new(rate_hz),
+        encoder: Encoder::new(kind, rate_hz, &TONES).ok()?,
+        pcm: vec![0; CodecKind::frame_samples(rate_hz, ptime_ms.into())].into_boxed_slice(),
+        payload: vec![0; PAYLOAD_BYTES_MAX].into_boxed_slice(),
+    }))
 }
 
 /// The next of evenly spaced moments; after a stall they start anew instead of coming in a burst.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use codecs::dtmf::DtmfEvent;
 use rtp::{
     header::{FIXED_HEADER_BYTES, RtpHeader},
     time::Now,
@@ -12,48 +13,85 @@ use rtp::{
 use super::{
     Egress, Engine,
     collect::Collected,
-    dialling::{Dialling, Step, Wish},
+    dialling::{Carrier, Dialling, Manner, Sound, Step, Wish},
     endpoint::Endpoint,
-    endpoint_timer, links, plan,
+    endpoint_timer,
+    hearing::Hearing,
+    links,
+    plan::{self, Mapping, Op},
+    playing::Interruption,
     slab::Key,
     wheel::Wake,
 };
 use crate::{
-    command::{CollectEnd, CollectWish, DropReason, EventKind, SendDigit, SessionKey},
-    spec::{Codec, EndpointSpec, Name},
+    command::{CollectEnd, CollectWish, DigitSource, DropReason, EventKind, SendDigit, SessionKey},
+    spec::{Codec, DigitPolicy, EndpointSpec, Name, SessionSpec},
 };
 
-/// Digits that ended at once: one that was overtaken, and the one that overtook it.
-#[derive(Debug, Default)]
-struct Ended([Option<(u8, u32)>; 2]);
+/// A digit that is over.
+#[derive(Debug, Clone, Copy)]
+struct Pressed {
+    event: u8,
+    duration_ms: u32,
+    source: DigitSource,
+}
 
-impl Ended {
-    fn note(&mut self, kind: &EventKind) {
-        if let EventKind::DigitEnded {
-            event, duration_ms, ..
-        } = kind
-            && let Some(free) = self.0.iter_mut().find(|place| place.is_none())
-        {
-            *free = Some((*event, *duration_ms));
-        }
-    }
-
-    fn digits(&self) -> impl Iterator<Item = SendDigit> {
-        self.0.iter().flatten().map(|(event, duration_ms)| SendDigit {
-            event: Some(*event),
-            duration_ms: (*duration_ms).clamp(40, 10_000) as u16,
+impl Pressed {
+    /// As it is passed on.
+    fn again(self) -> SendDigit {
+        SendDigit {
+            event: Some(self.event),
+            duration_ms: self.duration_ms.clamp(40, 10_000) as u16,
             gap_ms: 40,
             volume: 10,
-        })
+        }
+    }
+}
+
+/// What one packet, or one look at the audio, comes to.
+#[derive(Debug, Default)]
+struct Heard {
+    begun: Option<u8>,
+    /// Digits that ended at once: one that was overtaken, and the one that overtook it.
+    ended: [Option<Pressed>; 2],
+}
+
+impl Heard {
+    fn note(&mut self, kind: &EventKind) {
+        match *kind {
+            EventKind::DigitStarted { event, .. } => self.begun = Some(event),
+            EventKind::DigitEnded {
+                event,
+                duration_ms,
+                source,
+                ..
+            } => {
+                if let Some(free) = self.ended.iter_mut().find(|place| place.is_none()) {
+                    *free = Some(Pressed {
+                        event,
+                        duration_ms,
+                        source,
+                    });
+                }
+            }
+            _ => {}
+        }
     }
 }
 
 impl Endpoint {
-    /// Where digits to the peer wait, as it wants them now; `None` if it takes none.
+    /// Where digits to the peer wait, as it wants them now; `None` if it takes none. Tones go as what it is sent now.
     fn dialling_for(&mut self) -> Option<&mut Dialling> {
-        let wish = wish(self.node.endpoint())?;
-        let dialling = self.dialling.get_or_insert_with(|| Box::new(Dialling::new(wish)));
-        dialling.retarget(wish);
+        let sent = (self.egress.packets > 0).then_some(self.egress.payload_type);
+        self.dialling_as(sent)
+    }
+
+    fn dialling_as(&mut self, payload_type: Option<u8>) -> Option<&mut Dialling> {
+        let manner = manner(self.node.endpoint(), payload_type)?;
+        let dialling = self
+            .dialling
+            .get_or_insert_with(|| Box::new(Dialling::new(manner)));
+        dialling.retarget(manner);
         Some(dialling)
     }
 }
@@ -67,6 +105,49 @@ impl Engine {
         header: &RtpHeader,
         clock: ClockRate,
         payload: &[u8],
+    ) {
+        self.hear(now, key, |hearing, now, tell| {
+            hearing.on_packet(now, header, clock, payload, tell);
+        });
+        // Later packets move the deadline away; the timer finds that out when it fires.
+        let due = self
+            .endpoints
+            .get(key)
+            .and_then(|endpoint| endpoint.hearing.due());
+        let armed = self.wheel.armed(endpoint_timer(key));
+        if let Some(due) = due
+            && armed.is_none_or(|armed| armed > due)
+        {
+            self.wheel.arm(endpoint_timer(key), due, now.mono, Wake::Digit);
+        }
+    }
+
+    pub(super) fn check_received_digit(&mut self, now: Now, key: Key) {
+        self.hear(now, key, Hearing::on_timeout);
+    }
+
+    /// A tone was found in the audio of `key`, or is over.
+    #[cold]
+    pub(super) fn on_tone(&mut self, now: Now, key: Key, found: DtmfEvent) {
+        self.hear(now, key, |hearing, now, tell| hearing.on_tone(now, found, tell));
+    }
+
+    /// Nobody looks for tones of `key` any more.
+    pub(super) fn end_tone(&mut self, now: Now, key: Key) {
+        self.hear(now, key, Hearing::lose_tone);
+    }
+
+    /// A digit whose source went away has ended.
+    pub(super) fn end_digit(&mut self, now: Now, key: Key) {
+        self.hear(now, key, Hearing::finish);
+    }
+
+    /// Tells what `listen` hears, and does what has to be done about it.
+    fn hear(
+        &mut self,
+        now: Now,
+        key: Key,
+        listen: impl FnOnce(&mut Hearing, Now, &mut dyn FnMut(EventKind)),
     ) {
         let Some(Endpoint {
             hearing,
@@ -82,104 +163,111 @@ impl Engine {
             return;
         };
         let outbox = &mut self.outbox;
-        let mut ended = Ended::default();
         // A digit out of a link was told where it came into the host.
         let linked = links::is_link(egress.socket);
-        let mut begun = None;
-        hearing.on_packet(now, header, clock, payload, |kind| {
-            ended.note(&kind);
-            if let EventKind::DigitStarted { event, .. } = &kind {
-                begun = Some(*event);
-            }
+        let mut heard = Heard::default();
+        listen(hearing, now, &mut |kind| {
+            heard.note(&kind);
             if !linked {
                 outbox.event(session.handle, Some(&node.id), now.wall, kind);
             }
         });
-        // Later packets move the deadline away; the timer finds that out when it fires.
-        let armed = self.wheel.armed(endpoint_timer(key));
-        if let Some(due) = hearing.due()
-            && armed.is_none_or(|armed| armed > due)
-        {
-            self.wheel.arm(endpoint_timer(key), due, now.mono, Wake::Digit);
-        }
-        if let Some(event) = begun {
+        if let Some(event) = heard.begun {
             self.on_digit(now, key, event);
         }
-        self.pass_digits(now, key, &ended);
+        for pressed in heard.ended.into_iter().flatten() {
+            self.pass_digit(now, key, pressed);
+        }
     }
 
-    pub(super) fn check_received_digit(&mut self, now: Now, key: Key) {
-        let Some(Endpoint {
-            hearing,
-            egress,
-            node,
-            session,
-            ..
-        }) = self.endpoints.get_mut(key)
-        else {
+    /// Gives a digit to whoever hears `key` and is not sent its packets: as telephone-event, or as tone.
+    fn pass_digit(&mut self, now: Now, key: Key, pressed: Pressed) {
+        let Some(source) = self.endpoints.get_mut(key) else {
             return;
         };
-        let Some(session) = self.sessions.get(*session) else {
+        let (session, node) = (source.session, source.node.clone());
+        // Taken out while the listeners, who live beside them, are written to.
+        let hops = std::mem::take(&mut source.ingress.hops);
+        for listener in &hops {
+            self.pass_digit_to(now, (session, &node.id), *listener, pressed, true);
+        }
+        let Some(source) = self.endpoints.get_mut(key) else {
             return;
         };
-        let outbox = &mut self.outbox;
-        let mut ended = Ended::default();
-        let linked = links::is_link(egress.socket);
-        hearing.on_timeout(now, |kind| {
-            ended.note(&kind);
-            if !linked {
-                outbox.event(session.handle, Some(&node.id), now.wall, kind);
-            }
-        });
-        self.pass_digits(now, key, &ended);
-    }
-
-    /// Plans that decode write telephone-events of their own: each digit once it has ended, for whoever hears its source.
-    fn pass_digits(&mut self, now: Now, key: Key, ended: &Ended) {
-        let source = self
-            .endpoints
-            .get(key)
-            .filter(|source| source.ingress.decoding.is_some());
-        let Some((source, mixer)) = source.and_then(|source| {
-            let mixer = self.sessions.get_mut(source.session)?.mixer.take()?;
-            Some(((source.session, source.node.clone()), mixer))
-        }) else {
+        source.ingress.hops = hops;
+        if source.ingress.decoding.is_none() {
+            return;
+        }
+        let session_of = self.sessions.get_mut(session);
+        let Some(mixer) = session_of.and_then(|session| session.mixer.take()) else {
             return;
         };
-        let (session, source) = source;
-        for digit in ended.digits() {
-            for listener in mixer.listeners() {
-                self.pass_digit(now, session, &source.id, listener, digit);
-            }
+        for listener in mixer.listeners() {
+            self.pass_digit_to(now, (session, &node.id), listener, pressed, false);
         }
         if let Some(session) = self.sessions.get_mut(session) {
             session.mixer = Some(mixer);
         }
     }
 
-    fn pass_digit(&mut self, now: Now, session: Key, source: &Name, key: Key, digit: SendDigit) {
-        let Some(session) = self.sessions.get(session) else {
+    fn pass_digit_to(
+        &mut self,
+        now: Now,
+        (session, source): (Key, &Name),
+        key: Key,
+        pressed: Pressed,
+        relayed: bool,
+    ) {
+        let (Some(session), Some(listener)) = (self.sessions.get(session), self.endpoints.get_mut(key))
+        else {
             return;
         };
-        let Some(listener) = self.endpoints.get_mut(key) else {
-            return;
-        };
-        if !plan::passes_digits(&session.spec, source, &listener.node.id) {
+        let wanted = passes(
+            &session.spec,
+            source,
+            listener.node.endpoint(),
+            &listener.node.id,
+            pressed.source,
+        );
+        // Packets of events are passed on by a relay as they come.
+        if !wanted || relayed && listener.spec().takes_events() {
             return;
         }
         let Some(dialling) = listener.dialling.as_mut() else {
             return;
         };
-        dialling.pass(now.mono, digit);
+        dialling.pass(now.mono, pressed.again());
         self.arm(now.mono, key);
     }
 
-    /// Makes room for digits that are passed on to a listener whose plan decodes, if it takes any.
-    pub(super) fn expect_digits(&mut self, key: Key) {
+    /// Makes room for digits that are passed on to a listener whose plan decodes, if it takes any; as tones only where
+    /// somebody may send events.
+    pub(super) fn expect_digits(&mut self, key: Key, with_events: bool) {
         let Some(listener) = self.endpoints.get_mut(key) else {
             return;
         };
+        if !with_events && !listener.spec().takes_events() {
+            return;
+        }
         if let Some(dialling) = listener.dialling_for() {
+            dialling.reserve();
+        }
+    }
+
+    /// Makes room for tones towards `listener`, who is sent what `speaker` sends and takes no events.
+    pub(super) fn expect_tones(&mut self, speaker: Key, listener: Key, mappings: &[Mapping]) {
+        let sends_events = self
+            .endpoints
+            .get(speaker)
+            .is_some_and(|speaker| speaker.spec().sends_events());
+        let Some(listener) = self.endpoints.get_mut(listener) else {
+            return;
+        };
+        if !sends_events || listener.spec().takes_events() {
+            return;
+        }
+        let sent = mappings.iter().find(|mapping| mapping.op != Op::Withhold);
+        if let Some(dialling) = listener.dialling_as(sent.map(|mapping| mapping.payload_type)) {
             dialling.reserve();
         }
     }
@@ -200,6 +288,9 @@ impl Engine {
         let collecting = self.collections.entry(key).or_default();
         collecting.begin(request, wish, now.mono);
         self.arm(now.mono, key);
+        if let Some(session) = self.keys.get(&handle).copied() {
+            self.watch_digits(now, session, key);
+        }
     }
 
     /// A digit of `key` began: players stop for it, and it may be one of those that are gathered.
@@ -214,7 +305,7 @@ impl Engine {
             Some(end) => self.end_collection(now, key, end),
             None => self.arm(now.mono, key),
         }
-        self.interrupt(now, session, &node.id);
+        self.interrupt(now, session, &node.id, Interruption::Digit);
     }
 
     pub(super) fn check_collection(&mut self, now: Now, key: Key) {
@@ -247,30 +338,6 @@ impl Engine {
         session.endpoints.get(at).copied()
     }
 
-    /// A digit whose source went away has ended.
-    pub(super) fn end_digit(&mut self, now: Now, key: Key) {
-        let Some(Endpoint {
-            hearing,
-            egress,
-            node,
-            session,
-            ..
-        }) = self.endpoints.get_mut(key)
-        else {
-            return;
-        };
-        let Some(session) = self.sessions.get(*session) else {
-            return;
-        };
-        let outbox = &mut self.outbox;
-        let linked = links::is_link(egress.socket);
-        hearing.finish(now, |kind| {
-            if !linked {
-                outbox.event(session.handle, Some(&node.id), now.wall, kind);
-            }
-        });
-    }
-
     pub(super) fn send_digits(&mut self, now: Now, handle: SessionKey, node: &Name, digits: &[SendDigit]) {
         let Some(key) = self.endpoint_called(handle, node) else {
             return;
@@ -294,6 +361,27 @@ impl Engine {
             return;
         };
         let sends = endpoint.spec().direction.sends();
+        let sounded = endpoint
+            .dialling
+            .as_ref()
+            .is_some_and(|dialling| dialling.is_sounding());
+        if !sounded {
+            self.lend_encoder(key, false);
+        }
+        self.dial_step(now, key, sends, tx);
+        let dialling = self
+            .endpoints
+            .get(key)
+            .and_then(|endpoint| endpoint.dialling.as_ref());
+        if sounded && dialling.is_some_and(|dialling| !dialling.is_sounding()) {
+            self.lend_encoder(key, true);
+        }
+    }
+
+    fn dial_step(&mut self, now: Now, key: Key, sends: bool, tx: &mut impl Egress) {
+        let Some(endpoint) = self.endpoints.get_mut(key) else {
+            return;
+        };
         let Endpoint {
             dialling: Some(dialling),
             egress,
@@ -308,17 +396,26 @@ impl Engine {
             egress.suppressed = false;
             return;
         }
-        let step = dialling.step(now.mono, egress.line.timestamp_at(now.mono));
         let payload_type = dialling.payload_type();
-        egress.suppressed = matches!(step, Step::Packet(_));
-        let packet = match step {
-            Step::Packet(packet) => packet,
+        let step = dialling.step(now.mono, &egress.line);
+        egress.suppressed = matches!(step, Step::Packet(_) | Step::Sound(_));
+        let event;
+        let (marker, timestamp, payload, length) = match step {
+            Step::Packet(packet) => {
+                event = packet.payload.to_bytes();
+                (packet.marker, packet.timestamp, &event[..], None)
+            }
+            Step::Sound(Sound {
+                payload,
+                timestamp,
+                ticks,
+                first,
+            }) => (first, timestamp, payload, Some(ticks)),
             Step::Pause | Step::Done => return,
         };
-        let Some(destination) = egress.destination else {
+        let Some(destination) = egress.destination.filter(|_| !payload.is_empty()) else {
             return;
         };
-        let payload = packet.payload.to_bytes();
         let len = FIXED_HEADER_BYTES + payload.len();
         let room = len + egress.trailer_bytes();
         let Some(buffer) = tx.slot().and_then(|buffer| buffer.get_mut(..room)) else {
@@ -329,26 +426,63 @@ impl Engine {
             return;
         };
         let header = RtpHeader {
-            marker: packet.marker,
+            marker,
             payload_type: PayloadType::from_low_bits(payload_type),
-            sequence: egress.line.own(now.mono, packet.timestamp),
-            timestamp: packet.timestamp,
+            sequence: match length {
+                None => egress.line.own(now.mono, timestamp),
+                Some(length) => egress.line.own_sound(now.mono, timestamp, length),
+            },
+            timestamp,
             ssrc: egress.ssrc,
         };
         let (head, body) = buffer[..len].split_at_mut(FIXED_HEADER_BYTES);
         head.copy_from_slice(&header.to_bytes());
-        body.copy_from_slice(&payload);
+        body.copy_from_slice(payload);
+        let bytes = payload.len();
         let Some(len) = egress.seal(buffer, len) else {
             return;
         };
         tx.commit(len, egress.socket, destination);
-        egress.count(payload_type, payload.len(), &mut self.totals);
+        egress.count(payload_type, bytes, &mut self.totals);
     }
+}
+
+/// A digit of `source` that came in this form is to be passed on to `listener`.
+fn passes(spec: &SessionSpec, source: &Name, listener: &EndpointSpec, id: &Name, form: DigitSource) -> bool {
+    let speaker = || spec.node(source).map(|node| node.endpoint());
+    match (form, plan::digit_policy(spec, source, id)) {
+        (DigitSource::TelephoneEvent, Some(policy)) => policy.passes_events(),
+        // What is not converted is heard as the sound it is.
+        (DigitSource::Inband, Some(DigitPolicy::Convert)) => {
+            listener.takes_events() && speaker().is_some_and(plan::may_send_tones)
+        }
+        (DigitSource::Inband, Some(DigitPolicy::Pass | DigitPolicy::Block | DigitPolicy::Clamp)) => false,
+        (_, None) => false,
+    }
+}
+
+/// How the peer of `spec` takes digits, if it does: as events, or else as tones in the audio with this payload type, or
+/// the one that it prefers.
+pub(super) fn manner(spec: &EndpointSpec, payload_type: Option<u8>) -> Option<Manner> {
+    if let Some(wish) = wish(spec) {
+        return Some(Manner::Events(wish));
+    }
+    let sent = spec
+        .send
+        .iter()
+        .find(|format| Some(format.payload_type.value()) == payload_type);
+    let carrier = sent.and_then(|format| Some((format, plan::codec_kind(format)?)));
+    let (format, kind) = carrier.or_else(|| plan::encodable(spec))?;
+    Some(Manner::Tones(Carrier {
+        payload_type: format.payload_type.value(),
+        kind,
+        ptime_ms: plan::ptime(kind, spec.ptime_ms),
+    }))
 }
 
 /// How the peer of `spec` takes telephone-events, if it does. RFC 4733 §2.5.1.1: on the clock of the audio, where it
 /// takes that.
-pub(super) fn wish(spec: &EndpointSpec) -> Option<Wish> {
+fn wish(spec: &EndpointSpec) -> Option<Wish> {
     let clock = spec.send_audio().map(|audio| audio.clock);
     let events = || {
         spec.send

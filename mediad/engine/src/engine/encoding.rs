@@ -116,6 +116,10 @@ impl Encoding {
         Some(&self.payload[..bytes])
     }
 
+    pub(crate) fn encoder(&mut self) -> &mut Encoder {
+        &mut self.encoder
+    }
+
     fn tick_samples(&self) -> usize {
         self.pending.len() - 8 - self.frame
     }

@@ -389,10 +389,10 @@ impl Endpoint {
             self.ingress.formats = formats;
         }
         self.egress.line.set_frame(frame(spec));
-        match (&mut self.dialling, digits::wish(spec)) {
-            (Some(dialling), Some(wish)) => dialling.retarget(wish),
+        match (&mut self.dialling, digits::manner(spec, None)) {
+            (Some(dialling), Some(manner)) => dialling.retarget(manner),
             (Some(dialling), None) => {
-                // The peer takes no telephone-events any more: audio flows again.
+                // The peer takes no digits any more: audio flows again.
                 dialling.stop();
                 self.egress.suppressed = false;
             }

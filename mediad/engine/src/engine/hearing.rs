@@ -1,9 +1,12 @@
 //! Digits a peer sends, told once each, and no faster than a person or an honest machine dials.
+//!
+//! A peer may send a telephone-event and the tone of one key press. Which of them comes first is told, the other is not.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use codecs::dtmf::{self, DtmfEvent};
 use rtp::{
-    event::{EndCause, EventReceiver, Observation},
+    event::{Digit, EndCause, EventReceiver, Observation},
     header::RtpHeader,
     time::Now,
     units::ClockRate,
@@ -16,33 +19,82 @@ use crate::{
 
 /// Highest event number that is a DTMF key or flash (RFC 4733 §3.2).
 const DIGIT_EVENT_MAX: u8 = 16;
+/// What comes in the other form up to so long after a digit was over is the same key press: tones are found behind a jitter
+/// buffer.
+const SAME_PRESS_MS: u32 = 400;
 
-/// What one endpoint hears of its peer's telephone-events.
+/// What one endpoint hears of its peer's digits.
 #[derive(Debug)]
 pub(crate) struct Hearing {
     receiver: EventReceiver,
-    allowance: Allowance,
+    telling: Telling,
+}
+
+/// What is told, and was. Small, for every endpoint has one.
+#[derive(Debug)]
+struct Telling {
+    /// How many events the peer caused since then, so that it cannot fill the queue that all share.
+    since: Option<Instant>,
+    used: u16,
+    count: u32,
     /// Clock of the latest event.
     clock: ClockRate,
-    count: u32,
-    /// The start of the running digit was told, so its end will be.
-    told: bool,
+    latest: Option<Press>,
+    /// The start of the running event was told, so its end will be.
+    event: bool,
+    /// The tone that sounds, if it was told.
+    tone: Option<u8>,
+}
+
+/// A key press that was told.
+#[derive(Debug)]
+struct Press {
+    /// When it began, or once it is over ended.
+    at: Millis,
+    event: u8,
+    source: DigitSource,
+    is_over: bool,
+    /// It came in the other form as well.
+    doubled: bool,
+}
+
+/// A moment, modulo 50 days.
+#[derive(Debug, Clone, Copy)]
+struct Millis(u32);
+
+impl Millis {
+    fn of(now: Now) -> Self {
+        let passed = now
+            .wall
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Self(passed.as_millis() as u32)
+    }
+
+    fn since(self, earlier: Self) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
 }
 
 impl Hearing {
     pub(crate) fn new() -> Self {
         Self {
             receiver: EventReceiver::default(),
-            allowance: Allowance::default(),
-            clock: ClockRate::HZ_8000,
-            count: 0,
-            told: false,
+            telling: Telling {
+                since: None,
+                used: 0,
+                count: 0,
+                clock: ClockRate::HZ_8000,
+                latest: None,
+                event: false,
+                tone: None,
+            },
         }
     }
 
     /// Digits told so far.
     pub(crate) fn count(&self) -> u32 {
-        self.count
+        self.telling.count
     }
 
     /// When to call [`on_timeout`](Self::on_timeout).
@@ -57,69 +109,83 @@ impl Hearing {
         header: &RtpHeader,
         clock: ClockRate,
         payload: &[u8],
-        mut tell: impl FnMut(EventKind),
+        tell: &mut dyn FnMut(EventKind),
     ) {
-        self.clock = clock;
-        let Self {
-            receiver,
-            allowance,
-            count,
-            told,
-            ..
-        } = self;
-        let observe = |observation| Self::observe(now, observation, clock, allowance, count, told, &mut tell);
+        let telling = &mut self.telling;
+        telling.clock = clock;
+        let observe = |observation| telling.observe(now, observation, tell);
         // What cannot be read is still passed on as it came: a relay does not judge payloads.
-        let _ = receiver.on_packet(now.mono, header.timestamp, header.marker, payload, observe);
+        let _ = self
+            .receiver
+            .on_packet(now.mono, header.timestamp, header.marker, payload, observe);
     }
 
     /// End a digit whose packets ceased.
-    pub(crate) fn on_timeout(&mut self, now: Now, mut tell: impl FnMut(EventKind)) {
-        let Self {
-            receiver,
-            allowance,
-            count,
-            told,
-            clock,
-        } = self;
-        let observe =
-            |observation| Self::observe(now, observation, *clock, allowance, count, told, &mut tell);
-        receiver.on_timeout(now.mono, observe);
+    pub(crate) fn on_timeout(&mut self, now: Now, tell: &mut dyn FnMut(EventKind)) {
+        let Self { receiver, telling } = self;
+        receiver.on_timeout(now.mono, |observation| telling.observe(now, observation, tell));
     }
 
     /// End a digit whose source went away.
-    pub(crate) fn finish(&mut self, now: Now, mut tell: impl FnMut(EventKind)) {
-        let Self {
-            receiver,
-            allowance,
-            count,
-            told,
-            clock,
-        } = self;
-        let observe =
-            |observation| Self::observe(now, observation, *clock, allowance, count, told, &mut tell);
-        receiver.finish(observe);
+    pub(crate) fn finish(&mut self, now: Now, tell: &mut dyn FnMut(EventKind)) {
+        let Self { receiver, telling } = self;
+        receiver.finish(|observation| telling.observe(now, observation, tell));
+    }
+
+    /// Take in what was found in the audio.
+    pub(crate) fn on_tone(&mut self, now: Now, found: DtmfEvent, tell: &mut dyn FnMut(EventKind)) {
+        let source = DigitSource::Inband;
+        match found {
+            DtmfEvent::Started(digit) => {
+                let Some(event) = event_of(digit) else { return };
+                if self.telling.begins(now, event, source) {
+                    self.telling.tone = Some(event);
+                    tell(EventKind::DigitStarted { event, source });
+                }
+            }
+            DtmfEvent::Ended { duration_ms, .. } => self.end_tone(now, duration_ms, false, tell),
+        }
+    }
+
+    /// A tone sounds that was told.
+    pub(crate) fn has_tone(&self) -> bool {
+        self.telling.tone.is_some()
+    }
+
+    /// Nobody looks for tones any more: one that sounds has ended.
+    pub(crate) fn lose_tone(&mut self, now: Now, tell: &mut dyn FnMut(EventKind)) {
+        let is_it = |press: &&Press| !press.is_over && press.source == DigitSource::Inband;
+        let since = self.telling.latest.as_ref().filter(is_it).map(|press| press.at);
+        let lasted = since.map_or(0, |since| Millis::of(now).since(since));
+        self.end_tone(now, lasted, true, tell);
+    }
+
+    fn end_tone(&mut self, now: Now, duration_ms: u32, inferred: bool, tell: &mut dyn FnMut(EventKind)) {
+        let source = DigitSource::Inband;
+        if let Some(event) = self.telling.tone.take() {
+            self.telling.ends(now, source);
+            tell(EventKind::DigitEnded {
+                event,
+                source,
+                duration_ms,
+                inferred,
+            });
+        }
     }
 
     /// Whether the peer may cause one more event now; for others than digits.
     pub(crate) fn allows(&mut self, now: Instant) -> bool {
-        self.allowance.take(now)
+        self.telling.take(now)
     }
+}
 
-    fn observe(
-        now: Now,
-        observation: Observation,
-        clock: ClockRate,
-        allowance: &mut Allowance,
-        count: &mut u32,
-        told: &mut bool,
-        tell: &mut impl FnMut(EventKind),
-    ) {
+impl Telling {
+    fn observe(&mut self, now: Now, observation: Observation, tell: &mut dyn FnMut(EventKind)) {
+        let source = DigitSource::TelephoneEvent;
         match observation {
             Observation::Started { event, .. } if event <= DIGIT_EVENT_MAX => {
-                *told = allowance.take(now.mono);
-                if *told {
-                    *count = count.saturating_add(1);
-                    let source = DigitSource::TelephoneEvent;
+                self.event = self.begins(now, event, source);
+                if self.event {
                     tell(EventKind::DigitStarted { event, source });
                 }
             }
@@ -129,12 +195,13 @@ impl Hearing {
                 cause,
                 ..
             } if event <= DIGIT_EVENT_MAX => {
-                if std::mem::take(told) {
-                    let length = clock.duration(u64::from(duration));
+                if std::mem::take(&mut self.event) {
+                    self.ends(now, source);
+                    let length = self.clock.duration(u64::from(duration));
                     let duration_ms = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
                     tell(EventKind::DigitEnded {
                         event,
-                        source: DigitSource::TelephoneEvent,
+                        source,
                         duration_ms,
                         inferred: cause != EndCause::EndPacket,
                     });
@@ -143,16 +210,35 @@ impl Hearing {
             Observation::Started { .. } | Observation::Ended { .. } => {}
         }
     }
-}
 
-/// How many events a peer may cause, so that one cannot fill the queue that all share.
-#[derive(Debug, Default)]
-struct Allowance {
-    since: Option<Instant>,
-    used: u32,
-}
+    /// A digit began; false if it is not to be told.
+    fn begins(&mut self, now: Now, event: u8, source: DigitSource) -> bool {
+        let at = Millis::of(now);
+        let lasts = |press: &Press| !press.is_over || at.since(press.at) < SAME_PRESS_MS;
+        if let Some(press) = &mut self.latest
+            && press.event == event
+            && press.source != source
+            && !press.doubled
+            && lasts(press)
+        {
+            press.doubled = true;
+            return false;
+        }
+        if !self.take(now.mono) {
+            return false;
+        }
+        self.count = self.count.saturating_add(1);
+        self.latest = Some(Press {
+            at,
+            event,
+            source,
+            is_over: false,
+            doubled: false,
+        });
+        true
+    }
 
-impl Allowance {
+    /// Whether the peer may cause one more event.
     fn take(&mut self, now: Instant) -> bool {
         let fresh = self
             .since
@@ -161,7 +247,27 @@ impl Allowance {
             self.since = Some(now);
             self.used = 0;
         }
-        self.used += 1;
-        self.used <= limits::PEER_EVENTS_PER_SECOND_MAX
+        self.used = self.used.saturating_add(1);
+        u32::from(self.used) <= limits::PEER_EVENTS_PER_SECOND_MAX
     }
+
+    fn ends(&mut self, now: Now, source: DigitSource) {
+        let running = self
+            .latest
+            .as_mut()
+            .filter(|press| press.source == source && !press.is_over);
+        if let Some(press) = running {
+            (press.at, press.is_over) = (Millis::of(now), true);
+        }
+    }
+}
+
+/// The number of RFC 4733 §3.2.
+fn event_of(digit: dtmf::Digit) -> Option<u8> {
+    Digit::from_char(digit.as_char()).map(Digit::event)
+}
+
+/// The tone of an event, if it has one.
+pub(crate) fn tone_of(event: u8) -> Option<dtmf::Digit> {
+    Digit::from_event(event).and_then(|digit| dtmf::Digit::from_char(digit.to_char()))
 }

@@ -87,6 +87,9 @@ pub(crate) struct Line {
     /// Least advance at a switch.
     frame: Duration,
     foreign_event: Option<ForeignEvent>,
+    /// Where sound that we sent in the place of a source ends, if that matters still.
+    own_end: RtpTimestamp,
+    covers: bool,
     marker_due: bool,
 }
 
@@ -106,6 +109,8 @@ impl Line {
             clock,
             frame,
             foreign_event: None,
+            own_end: RtpTimestamp(0),
+            covers: false,
             marker_due: false,
         }
     }
@@ -135,6 +140,32 @@ impl Line {
         self.last_timestamp.wrapping_add(self.elapsed(now, self.clock))
     }
 
+    /// Where sound begins that takes the place of what would be sent next.
+    pub(crate) fn timestamp_after(&self, now: Instant) -> RtpTimestamp {
+        let frame = ticks(self.clock, self.frame);
+        let passed = if self.is_started() {
+            self.elapsed(now, self.clock).max(frame)
+        } else {
+            0
+        };
+        self.last_timestamp.wrapping_add(passed)
+    }
+
+    /// Something of ours was sent in the place of this packet.
+    #[inline]
+    pub(crate) fn is_covered(&self, packet: &Arrival) -> bool {
+        self.covers && self.ends_behind(packet)
+    }
+
+    #[cold]
+    fn ends_behind(&self, packet: &Arrival) -> bool {
+        let ahead = self
+            .own_end
+            .diff(packet.timestamp.wrapping_add(self.timestamp_offset));
+        let near = ticks(self.clock, JUMP_BACK_MAX).cast_signed();
+        packet.stream == self.stream && !packet.event && (1..near).contains(&ahead)
+    }
+
     /// Number and timestamp for a packet that is sent now; `None` if it is late from before a switch.
     #[inline]
     pub(crate) fn place(&mut self, now: Instant, packet: &Arrival) -> Option<Stamp> {
@@ -153,6 +184,7 @@ impl Line {
                 self.follow(now, packet);
             }
         }
+        self.covers = false;
         let sequence = ext.wrapping_add(self.sequence_offset);
         if sequence > self.last_sequence {
             self.last_sequence = sequence;
@@ -193,11 +225,20 @@ impl Line {
             self.sequence_offset = self.last_sequence.wrapping_sub(self.top);
             self.floor = self.top + 1;
         }
-        if self.last_at.is_none() || timestamp.diff(self.last_timestamp) > 0 {
+        // Where we encode, its time passes with that of what is left out for it.
+        let passes = self.stream == StreamId::OWN;
+        if self.last_at.is_none() || !passes && timestamp.diff(self.last_timestamp) > 0 {
             self.last_timestamp = timestamp;
             self.last_at = Some(now);
         }
         self.last_sequence as u16
+    }
+
+    /// As [`own`](Self::own), for sound of this length.
+    pub(crate) fn own_sound(&mut self, now: Instant, timestamp: RtpTimestamp, length: u32) -> u16 {
+        self.own_end = timestamp.wrapping_add(length);
+        self.covers = true;
+        self.own(now, timestamp)
     }
 
     /// Number and timestamp for the next packet of what we encode. They advance by the length of the sound, not by when
@@ -205,6 +246,9 @@ impl Line {
     #[inline]
     pub(crate) fn stride(&mut self, now: Instant, stride: Stride) -> Stamp {
         let marker = self.advance(now, stride);
+        if std::mem::take(&mut self.covers) && self.own_end.diff(self.last_timestamp) > 0 {
+            self.last_timestamp = self.own_end;
+        }
         self.last_sequence += 1;
         Stamp {
             sequence: self.last_sequence as u16,

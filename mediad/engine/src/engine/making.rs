@@ -8,9 +8,10 @@ use super::{
     decoding::Decoding,
     encoding::Encoding,
     group::{Common, Group, Listener, Term, TermOf},
+    inband::Clamp,
     mixer::{Feed, Mixer, Parts, Source, Tap},
     observer::Observer,
-    plan::{self, Mix},
+    plan::{self, Mix, Tones, Voice},
     playback::Playback,
     playing::Player,
     shared::SharedPlayers,
@@ -35,7 +36,7 @@ pub(crate) struct Maker<'a> {
     samples: usize,
     past: Past,
     sources: Vec<Source>,
-    source_of: BTreeMap<Name, u32>,
+    source_of: BTreeMap<VoiceName, u32>,
     sums: Vec<Sum>,
     tappings: Vec<(&'a plan::Tap, Tapping)>,
 }
@@ -43,17 +44,22 @@ pub(crate) struct Maker<'a> {
 /// What somebody hears, by its name: a room or a node of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Heard {
-    Room(Name),
-    Node(Name),
+    Room(RoomName),
+    Node(VoiceName),
 }
+
+/// A node, and whether it is heard without the tones of digits.
+type VoiceName = (Name, bool);
+/// A room, and what becomes of tones in its sum.
+type RoomName = (Name, Tones);
 
 /// What of a mixer outlives an edit.
 #[derive(Default)]
 struct Past {
-    sources: BTreeMap<Name, Source>,
+    sources: BTreeMap<VoiceName, Source>,
     tappings: BTreeMap<Name, Tapping>,
     /// Members of each room, how loud they were in it and whether they had a place among the loudest.
-    sums: BTreeMap<Name, BTreeMap<Name, (i32, bool)>>,
+    sums: BTreeMap<RoomName, BTreeMap<VoiceName, (i32, bool)>>,
     /// What each group heard, and how loud.
     heard: Vec<BTreeMap<Heard, i32>>,
     /// The group of each listener.
@@ -92,7 +98,7 @@ impl<'a> Maker<'a> {
         }
         for at in 0..mix.sources.len() {
             let source = maker.source(at);
-            maker.source_of.insert(source.node.id.clone(), at as u32);
+            maker.source_of.insert(source.name(), at as u32);
             maker.sources.push(source);
         }
         for sum in &mix.sums {
@@ -152,11 +158,24 @@ impl<'a> Maker<'a> {
     }
 
     fn source(&mut self, at: usize) -> Source {
-        let node = self.mix.sources[at];
+        let Voice { node, clamps } = self.mix.sources[at];
         let spec = &self.spec.nodes[node as usize];
-        let before = self.past.sources.remove(&spec.id);
-        let (loudness, watched) = before.map_or((0.0, None), |before| (before.loudness, before.observer));
+        let before = self.past.sources.remove(&(spec.id.clone(), clamps.is_some()));
+        let loudness = before.as_ref().map_or(0.0, |before| before.loudness);
+        let (observer, waits) = match before {
+            Some(Source {
+                feed: Feed::Clamp(clamp, _),
+                ..
+            }) => (None, Some(clamp).filter(|clamp| clamp.fits(self.samples))),
+            Some(before) => (before.observer, None),
+            None => (None, None),
+        };
+        let clamp = clamps.map(|of| {
+            let clamp = waits.unwrap_or_else(|| Box::new(Clamp::new(self.samples)));
+            Feed::Clamp(clamp, Some(of))
+        });
         let feed = match self.endpoints.get(node as usize).filter(|key| **key != Key::NONE) {
+            _ if clamp.is_some() => clamp.unwrap_or(Feed::None),
             Some(key) => Feed::Endpoint(*key),
             None if matches!(spec.kind, NodeKind::Tap(_)) => self.tap_of(&spec.id).unwrap_or(Feed::None),
             None => self.player_of(&spec.id).unwrap_or(Feed::None),
@@ -166,7 +185,10 @@ impl<'a> Maker<'a> {
             .binary_search_by_key(&(at as u32), |(source, _)| *source)
             .ok();
         Source {
-            observer: watch.map(|at| watched.unwrap_or_else(|| Box::new(Observer::new(watches[at].1)))),
+            observer: watch.map(|at| {
+                let before = observer.map(|observer| *observer);
+                Box::new(Observer::new(watches[at].1, self.mix.rate_hz, before))
+            }),
             node: spec.clone(),
             feed,
             frame: vec![0; self.samples].into(),
@@ -178,16 +200,21 @@ impl<'a> Maker<'a> {
     }
 
     /// The place of a node's source; one that the plan does not ask for any more is kept as a ghost.
-    fn place_of(&mut self, node: &Name) -> Option<u32> {
-        if let Some(at) = self.source_of.get(node) {
+    fn place_of(&mut self, voice: &VoiceName) -> Option<u32> {
+        if let Some(at) = self.source_of.get(voice) {
             return Some(*at);
         }
-        let mut source = self.past.sources.remove(node)?;
+        let mut source = self.past.sources.remove(voice)?;
+        let (node, _) = voice;
         if source.ghost || source.frame.len() != self.samples {
             return None;
         }
         source.ghost = true;
         source.observer = None;
+        if let Feed::Clamp(_, of) = &mut source.feed {
+            // What waits is more than it has to fade.
+            *of = None;
+        }
         if let Feed::Tap(_) = source.feed {
             source.feed = self.tap_of(node)?;
         }
@@ -204,7 +231,7 @@ impl<'a> Maker<'a> {
             source.feed = Feed::Departed(self.departed.swap_remove(at).1);
         }
         let at = self.sources.len() as u32;
-        self.source_of.insert(node.clone(), at);
+        self.source_of.insert(voice.clone(), at);
         self.sources.push(source);
         Some(at)
     }
@@ -215,13 +242,13 @@ impl<'a> Maker<'a> {
             NodeKind::Room(RoomSpec { top_talkers, .. }) => *top_talkers,
             NodeKind::Endpoint(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => None,
         };
-        let mut past = self.past.sums.remove(&room.id);
+        let mut past = self.past.sums.remove(&(room.id.clone(), plan.tones));
         let was_summed = past.is_some();
         let mut talked = Vec::new();
         let mut inputs = Vec::with_capacity(plan.inputs.len());
         for (place, (source, db)) in (0..).zip(&plan.inputs) {
-            let member = &self.sources[*source as usize].node.id;
-            let before = past.as_mut().and_then(|past| past.remove(member));
+            let member = self.sources[*source as usize].name();
+            let before = past.as_mut().and_then(|past| past.remove(&member));
             if before.is_some_and(|(_, talked)| talked) {
                 talked.push(place);
             }
@@ -231,11 +258,11 @@ impl<'a> Maker<'a> {
             inputs.push(Input::new(*source, gain_from_db(*db), from));
         }
         self.fade(&mut inputs, past.unwrap_or_default());
-        Sum::new(room.id.clone(), inputs, top, &talked, self.samples)
+        Sum::new((room.id.clone(), plan.tones), inputs, top, &talked, self.samples)
     }
 
     /// Members who left their room are heard for one more tick.
-    fn fade(&mut self, inputs: &mut Vec<Input>, past: BTreeMap<Name, (i32, bool)>) {
+    fn fade(&mut self, inputs: &mut Vec<Input>, past: BTreeMap<VoiceName, (i32, bool)>) {
         for (member, (gain, _)) in past.into_iter().filter(|(_, (gain, _))| *gain > 0) {
             if let Some(source) = self.place_of(&member) {
                 inputs.push(Input::new(source, 0, Some(gain)));
@@ -300,8 +327,8 @@ impl<'a> Maker<'a> {
                     (TermOf::Sum(*sum), Heard::Room(room), *db)
                 }
                 plan::Term::Source(source, db) => {
-                    let node = self.sources[*source as usize].node.id.clone();
-                    (TermOf::Source(*source), Heard::Node(node), *db)
+                    let voice = self.sources[*source as usize].name();
+                    (TermOf::Source(*source), Heard::Node(voice), *db)
                 }
             };
             let gain = gain_from_db(db);
@@ -390,9 +417,10 @@ impl<'a> Maker<'a> {
     fn own(&self, listener: &plan::Listener, terms: &[Term]) -> Vec<(u32, u32)> {
         let mut own = listener.own.clone();
         let name = &self.spec.nodes[listener.node as usize].id;
-        let Some(source) = self.source_of.get(name) else {
+        let voices = [false, true].map(|clamps| self.source_of.get(&(name.clone(), clamps)).copied());
+        if voices == [None, None] {
             return own;
-        };
+        }
         for term in terms {
             let TermOf::Sum(sum) = term.of else { continue };
             if own.iter().any(|(planned, _)| *planned == sum) {
@@ -400,7 +428,10 @@ impl<'a> Maker<'a> {
             }
             let planned = self.mix.sums.get(sum as usize).map_or(0, |sum| sum.inputs.len());
             let ghosts = &self.sums[sum as usize].inputs[planned..];
-            if let Some(at) = ghosts.iter().position(|input| input.source == *source) {
+            if let Some(at) = ghosts
+                .iter()
+                .position(|input| voices.contains(&Some(input.source)))
+            {
                 own.push((sum, (planned + at) as u32));
             }
         }
@@ -413,16 +444,19 @@ impl<'a> Maker<'a> {
     }
 }
 
+impl Source {
+    /// What it is known by from one mixer to the next.
+    fn name(&self) -> VoiceName {
+        (self.node.id.clone(), matches!(self.feed, Feed::Clamp(..)))
+    }
+}
+
 impl Past {
     fn of(before: Option<Mixer>, rate_hz: u32) -> Self {
         let mut past = Self::default();
         let Some(before) = before else { return past };
-        let names: Vec<Name> = before
-            .sources
-            .iter()
-            .map(|source| source.node.id.clone())
-            .collect();
-        let rooms: Vec<Name> = before.sums.iter().map(|sum| sum.room.clone()).collect();
+        let names: Vec<VoiceName> = before.sources.iter().map(Source::name).collect();
+        let rooms: Vec<RoomName> = before.sums.iter().map(|sum| sum.room.clone()).collect();
         for sum in before.sums.into_iter().filter(|sum| !sum.ghost) {
             let member = |(place, input): (u32, &Input)| {
                 let talked = sum.talkers().contains(&place);
@@ -434,7 +468,7 @@ impl Past {
         let taps = before.taps.into_iter();
         past.tappings = taps.map(|tap| (tap.tapping.node.clone(), tap.tapping)).collect();
         for source in before.sources {
-            past.sources.insert(source.node.id.clone(), source);
+            past.sources.insert(source.name(), source);
         }
         for (at, group) in before.groups.into_iter().enumerate() {
             let heard = |term: &Term| {

@@ -291,7 +291,7 @@ pub(super) fn forward(
     totals: &mut Totals,
 ) -> bool {
     let egress = &mut listener.egress;
-    if mapping.op == Op::Withhold || egress.suppressed {
+    if mapping.op == Op::Withhold || egress.suppressed || egress.line.is_covered(arrival) {
         egress.line.withhold(arrival);
         return true;
     }

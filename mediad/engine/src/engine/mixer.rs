@@ -15,8 +15,9 @@ use super::{
     decoding::{Decoding, Scratch},
     endpoint::Endpoint,
     group::{self, Group, Outgoing, Term, TermOf, Work},
+    inband::Clamp,
     making::Maker,
-    observer::Observer,
+    observer::{Notice, Observer},
     plan::Mix,
     playback::{Playback, Played},
     playing::Player,
@@ -36,6 +37,8 @@ use crate::{
 const FLOOR: u16 = 8;
 /// Without anything from any source for so many ticks the session sends no more.
 const QUIET_TICKS: u32 = 50;
+/// What can be seen of one source in a tick: four looks for digits, each of which may end one and begin another, and talk.
+const NOTICES_MAX: usize = 9;
 /// What is left of the loudness of a source after a tick of silence: 1.25 dB less.
 const LOUDNESS_KEPT: f32 = 0.75;
 
@@ -55,6 +58,8 @@ pub(crate) struct Mixer {
     /// What recorders hear.
     pub(crate) branches: Box<[MixBranch]>,
     pub(crate) taps: Box<[Tap]>,
+    /// What was seen of endpoints in this tick, for the engine; room for all there can be.
+    pub(crate) noticed: Vec<(Key, Notice)>,
     work: Work,
     /// The first tick after an edit is still to come.
     fading: bool,
@@ -150,6 +155,8 @@ pub(crate) enum Feed {
     Left(Box<Playback>),
     /// A tap, by its index in the mixer's.
     Tap(u32),
+    /// The source in this place before it without the tones of digits; of one that is gone, what waits.
+    Clamp(Box<Clamp>, Option<u32>),
     /// Nothing: a tap whose program cannot be reached.
     None,
 }
@@ -172,7 +179,9 @@ impl Mixer {
         let groups = maker.groups(shared);
         let taps = maker.taps();
         let (sources, sums) = maker.finish();
+        let watched = sources.iter().filter(|source| source.observer.is_some()).count();
         Self {
+            noticed: Vec::with_capacity(NOTICES_MAX * watched),
             phase,
             next_tick,
             asleep,
@@ -188,8 +197,8 @@ impl Mixer {
         }
     }
 
-    /// Takes the next tick of every source; tells of players that came to their end, and of who talks. Gives how many
-    /// players had to wait for their file.
+    /// Takes the next tick of every source; tells of players that came to their end. Gives how many players had to wait for
+    /// their file.
     pub(crate) fn gather(
         &mut self,
         moment: Moment,
@@ -201,12 +210,17 @@ impl Mixer {
             tap.tapping.pull();
             idle &= tap.tapping.is_idle();
         }
-        for source in &mut self.sources {
+        for at in 0..self.sources.len() {
+            let (before, rest) = self.sources.split_at_mut(at);
+            let Some(source) = rest.first_mut() else { break };
             if source.ghost && !self.fading {
                 source.retire(speakers.endpoints);
                 continue;
             }
-            let taken = source.take_tick(moment, self.rate_hz, &mut speakers, &self.taps, &mut tell);
+            let taken = match &mut source.feed {
+                Feed::Clamp(clamp, of) => clamped(clamp, *of, before, &mut source.frame),
+                _ => source.take_tick(moment, self.rate_hz, &mut speakers, &self.taps, &mut tell),
+            };
             idle &= taken.idle;
             late += u32::from(taken.late);
             source.heard = taken.sounds && !mix::is_silent(&source.frame, FLOOR);
@@ -217,8 +231,8 @@ impl Mixer {
                 };
                 source.loudness = power.max(source.loudness * LOUDNESS_KEPT);
             }
-            if let Some(observer) = &mut source.observer {
-                observer.observe(&source.frame, |kind| tell(&source.node.id, kind));
+            if let (Some(observer), Feed::Endpoint(key)) = (&mut source.observer, &source.feed) {
+                observer.observe(&source.frame, |notice| self.noticed.push((*key, notice)));
             }
         }
         self.quiet_ticks = if idle { self.quiet_ticks + 1 } else { 0 };
@@ -295,13 +309,34 @@ impl Mixer {
     pub(crate) fn decoded(&self) -> impl Iterator<Item = Key> {
         self.sources.iter().filter_map(|source| match source.feed {
             Feed::Endpoint(key) => Some(key),
-            Feed::Departed(_) | Feed::Player(_) | Feed::Left(_) | Feed::Tap(_) | Feed::None => None,
+            Feed::Departed(_)
+            | Feed::Player(_)
+            | Feed::Left(_)
+            | Feed::Tap(_)
+            | Feed::Clamp(..)
+            | Feed::None => None,
         })
     }
 
     /// Nothing came for so long that the tick may rest.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet_ticks >= QUIET_TICKS
+    }
+
+    /// Digits are looked for in the sound of `endpoint`.
+    pub(crate) fn looks_for_digits(&self, endpoint: Key) -> bool {
+        let of = |source: &&Source| matches!(source.feed, Feed::Endpoint(key) if key == endpoint);
+        let observers = self
+            .sources
+            .iter()
+            .filter(of)
+            .filter_map(|source| source.observer.as_ref());
+        observers.into_iter().any(|observer| observer.tones().is_some())
+    }
+
+    /// The rings of its taps.
+    pub(crate) fn rings(&self) -> Vec<TapRings> {
+        self.taps.iter().map(|tap| tap.tapping.rings()).collect()
     }
 
     /// The tick goes on.
@@ -329,6 +364,18 @@ impl Taken {
             late: false,
         }
     }
+}
+
+/// The tick of a source without tones, out of the one that it is.
+fn clamped(clamp: &mut Clamp, of: Option<u32>, before: &[Source], frame: &mut [i16]) -> Taken {
+    let whole = of.and_then(|of| before.get(of as usize));
+    let tones = whole.and_then(|whole| whole.observer.as_deref()?.tones());
+    match (whole, tones) {
+        (Some(whole), Some(tones)) => clamp.pass(&whole.frame, tones, frame),
+        (Some(_) | None, _) => clamp.drain(frame),
+    }
+    // It follows another, which says whether more will come.
+    Taken::of(true, true)
 }
 
 impl Source {
@@ -359,7 +406,7 @@ impl Source {
                 self.frame.copy_from_slice(&tapping.spoken);
                 return Taken::of(tapping.speaks, true);
             }
-            Feed::None => None,
+            Feed::None | Feed::Clamp(..) => None,
             Feed::Left(playback) => {
                 // Who fades was taken out: its end is nobody's.
                 let played = playback.play(&mut self.frame);

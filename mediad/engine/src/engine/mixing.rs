@@ -8,16 +8,22 @@ use rtp::{
 use super::{
     Egress, Engine, Totals,
     decoding::{Decoding, Scratch},
+    encoding::Encoding,
     endpoint::Endpoint,
-    group::Outgoing,
+    group::{Group, Outgoing},
     line::Stride,
     media::forward,
     mixer::{Mixer, Moment, Parts, Speakers},
-    plan::{Mapping, Mix},
+    observer::Notice,
+    plan::{self, Mapping, Mix},
+    playing::Interruption,
     slab::Key,
     tick::TICK_MS,
 };
-use crate::command::DropReason;
+use crate::{
+    command::{DropReason, EventKind},
+    spec::{NodeKind, SessionSpec},
+};
 
 impl Engine {
     /// The tick of a session.
@@ -51,6 +57,7 @@ impl Engine {
             shared: &mut self.shared,
             scratch,
         };
+        mixer.noticed.clear();
         let late = mixer.gather(moment, speakers, |node, kind| {
             outbox.event(handle, Some(node), now.wall, kind);
         });
@@ -75,8 +82,62 @@ impl Engine {
             mixer.asleep = true;
             self.mark_asleep(&mixer);
         }
+        let noticed = std::mem::take(&mut mixer.noticed);
         if let Some(session) = self.sessions.get_mut(key) {
             session.mixer = Some(mixer);
+        }
+        for (endpoint, notice) in &noticed {
+            self.on_notice(now, *endpoint, *notice);
+        }
+        if let Some(mixer) = self
+            .sessions
+            .get_mut(key)
+            .and_then(|session| session.mixer.as_mut())
+        {
+            mixer.noticed = noticed;
+        }
+    }
+
+    /// Where codecs remember what went before, tones towards `listener` go on from what its mix was encoded with, and where
+    /// nobody else hears that, it goes `back` to the mix.
+    pub(super) fn lend_encoder(&mut self, listener: Key, back: bool) {
+        let Some(endpoint) = self.endpoints.get_mut(listener) else {
+            return;
+        };
+        let tones = endpoint.dialling.as_mut().and_then(|dialling| dialling.encoder());
+        let session = self.sessions.get_mut(endpoint.session);
+        let mixer = session.and_then(|session| session.mixer.as_deref_mut());
+        let (Some(tones), Some(mixer)) = (tones, mixer) else {
+            return;
+        };
+        let hears = |group: &&mut Group| group.listeners.iter().any(|of| of.endpoint == listener);
+        let Some(group) = mixer.groups.iter_mut().find(hears) else {
+            return;
+        };
+        let alone = group.listeners.len() == 1;
+        match group.encoding.as_mut().map(Encoding::encoder) {
+            Some(mix) if back && alone => mix.continue_from(tones),
+            Some(mix) if !back => tones.continue_from(mix),
+            Some(_) | None => false,
+        };
+    }
+
+    /// Something was seen of an endpoint in its audio.
+    fn on_notice(&mut self, now: Now, key: Key, notice: Notice) {
+        let kind = match notice {
+            Notice::Digit(found) => return self.on_tone(now, key, found),
+            Notice::TalkStarted => EventKind::TalkStarted,
+            Notice::TalkStopped { duration_ms } => EventKind::TalkStopped { duration_ms },
+        };
+        let Some(endpoint) = self.endpoints.get(key) else {
+            return;
+        };
+        let (session, node) = (endpoint.session, endpoint.node.clone());
+        if let Some(session) = self.sessions.get(session) {
+            self.outbox.event(session.handle, Some(&node.id), now.wall, kind);
+        }
+        if notice == Notice::TalkStarted {
+            self.interrupt(now, session, &node.id, Interruption::Speech);
         }
     }
 
@@ -123,15 +184,18 @@ impl Engine {
         let before = session.mixer.take();
         let endpoints = parts.endpoints;
         let Some(mix) = mix else {
-            return self.decode(endpoints, None);
+            self.decode(endpoints, None);
+            return self.lose_tones(now, endpoints, None);
         };
         let is_new = before.is_none();
+        let with_events = has_events(parts.spec);
         let branches = self.mix_branches(key, parts.spec, &mix.branches);
         let players = self.players.get(&key).map_or(&[][..], Vec::as_slice);
         let before = before.map(|before| *before);
         let mut mixer = Mixer::new(&mix, parts, players, &mut self.shared, before);
         mixer.branches = branches;
         self.decode(endpoints, Some(&mixer));
+        self.lose_tones(now, endpoints, Some(&mixer));
         if is_new {
             mixer.phase = self.ticks.assign();
         }
@@ -141,10 +205,47 @@ impl Engine {
         let listeners: Vec<Key> = mixer.listeners().collect();
         session.mixer = Some(Box::new(mixer));
         for listener in listeners {
-            self.expect_digits(listener);
+            self.expect_digits(listener, with_events);
         }
         self.scratch.get_or_insert_with(Scratch::new);
         self.wake_session(now, key);
+    }
+
+    /// Looks for digits of `endpoint` in its audio from now on, where it is not done yet. Until the session's next edit, which
+    /// finds out whether it is still wanted.
+    pub(super) fn watch_digits(&mut self, now: Now, key: Key, endpoint: Key) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        let mixer = session.mixer.as_deref();
+        if mixer.is_some_and(|mixer| mixer.looks_for_digits(endpoint)) {
+            return;
+        }
+        let (spec, endpoints) = (session.spec.clone(), session.endpoints.clone());
+        let rings = mixer.map(Mixer::rings).unwrap_or_default();
+        let native_hz = self.native_hz.get(&key).map_or(&[][..], |rates| rates);
+        let plan::Compiled { mix, .. } = self.compile(&spec, &endpoints, native_hz);
+        let parts = Parts {
+            spec: &spec,
+            endpoints: &endpoints,
+            rings: &rings,
+            departed: Vec::new(),
+            left: Vec::new(),
+        };
+        self.install_mixer(now, key, mix, parts);
+    }
+
+    /// Digits that sound where nobody looks for them any more have ended.
+    fn lose_tones(&mut self, now: Now, endpoints: &[Key], mixer: Option<&Mixer>) {
+        for key in endpoints {
+            let sounds = self
+                .endpoints
+                .get(*key)
+                .is_some_and(|endpoint| endpoint.hearing.has_tone());
+            if sounds && !mixer.is_some_and(|mixer| mixer.looks_for_digits(*key)) {
+                self.end_tone(now, *key);
+            }
+        }
     }
 
     /// Gives those of `endpoints` that are sources of `mixer` what decodes them, and takes it from all others.
@@ -190,6 +291,14 @@ impl Engine {
             source.ingress.decoding = Some(decoding);
         }
     }
+}
+
+/// Somebody may send telephone-events.
+fn has_events(spec: &SessionSpec) -> bool {
+    spec.nodes.iter().any(|node| match &node.kind {
+        NodeKind::Endpoint(endpoint) => endpoint.sends_events(),
+        NodeKind::Room(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => false,
+    })
 }
 
 /// Sends one payload of ours to one listener; false if there was no room.

@@ -26,6 +26,7 @@ mod encoding;
 mod endpoint;
 mod group;
 mod hearing;
+mod inband;
 mod jitter;
 mod line;
 mod links;
@@ -160,6 +161,8 @@ pub struct Engine {
     shared: SharedPlayers,
     /// Of the sessions that have any, in the order of their nodes.
     players: BTreeMap<Key, Vec<Player>>,
+    /// Rates of the prompts of these players, in the order of all nodes.
+    native_hz: BTreeMap<Key, Box<[u32]>>,
     /// Of the endpoints that gathered digits at some time; few do.
     collections: BTreeMap<Key, Collecting>,
     /// From the first session that decodes on.
@@ -191,6 +194,7 @@ impl Engine {
             ticks: Ticks::new(),
             shared: SharedPlayers::default(),
             players: BTreeMap::new(),
+            native_hz: BTreeMap::new(),
             collections: BTreeMap::new(),
             scratch: None,
             outbox: Outbox::new(),

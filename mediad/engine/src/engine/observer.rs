@@ -1,14 +1,14 @@
-//! What is told about a source beside its being heard: that its peer talks, and how loud.
+//! What is told about a source beside its being heard: that its peer talks, how loud, and which digits sound.
 //!
 //! An observer sees every tick of its source, decoded, whether or not anybody hears it.
 
 use codecs::{
+    dtmf::DtmfEvent,
     level,
     vad::{self, TalkChange, Vad},
 };
 
-use super::{plan::Watch, tick::TICK_MS};
-use crate::command::EventKind;
+use super::{inband::Tones, plan::Watch, tick::TICK_MS};
 
 /// The detector counts at this rate whatever the session's.
 const VAD_HZ: u32 = 8_000;
@@ -21,6 +21,13 @@ const SILENCE_DBOV: f64 = -127.0;
 /// See the module. Nothing in it allocates once it is made.
 #[derive(Debug)]
 pub(crate) struct Observer {
+    talk: Option<Talk>,
+    tones: Option<Box<Tones>>,
+}
+
+/// Who talks, and how loud.
+#[derive(Debug)]
+pub(crate) struct Talk {
     vad: Vad,
     /// Length of the running talk so far.
     talk_ms: u64,
@@ -28,9 +35,56 @@ pub(crate) struct Observer {
     power: f64,
 }
 
+/// What was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// It talks.
+    TalkStarted,
+    /// It talks no more.
+    TalkStopped {
+        /// From the first to the last sound.
+        duration_ms: u64,
+    },
+    /// A digit sounds, or no more.
+    Digit(DtmfEvent),
+}
+
 impl Observer {
-    pub(crate) fn new(watch: Watch) -> Self {
-        let Watch { talk: _ } = watch;
+    /// What `watch` asks for, going on from `before`.
+    pub(crate) fn new(watch: Watch, rate_hz: u32, before: Option<Self>) -> Self {
+        let Watch { talk, digits } = watch;
+        let (talked, tones) = before.map_or((None, None), |before| (before.talk, before.tones));
+        let tones = tones.filter(|tones| digits && tones.rate_hz() == rate_hz);
+        Self {
+            talk: talk.then(|| talked.unwrap_or_else(Talk::new)),
+            tones: match digits {
+                true => tones.or_else(|| Tones::new(rate_hz).map(Box::new)),
+                false => None,
+            },
+        }
+    }
+
+    /// Takes the next tick in.
+    pub(crate) fn observe(&mut self, pcm: &[i16], mut tell: impl FnMut(Notice)) {
+        if let Some(notice) = self.talk.as_mut().and_then(|talk| talk.observe(pcm)) {
+            tell(notice);
+        }
+        if let Some(tones) = &mut self.tones {
+            tones.look(pcm, |event| tell(Notice::Digit(event)));
+        }
+    }
+
+    pub(crate) fn talk(&self) -> Option<&Talk> {
+        self.talk.as_ref()
+    }
+
+    pub(crate) fn tones(&self) -> Option<&Tones> {
+        self.tones.as_deref()
+    }
+}
+
+impl Talk {
+    fn new() -> Self {
         Self {
             vad: Vad::new(VAD_HZ),
             talk_ms: 0,
@@ -38,20 +92,18 @@ impl Observer {
         }
     }
 
-    /// Takes the next tick in.
-    pub(crate) fn observe(&mut self, pcm: &[i16], mut tell: impl FnMut(EventKind)) {
+    fn observe(&mut self, pcm: &[i16]) -> Option<Notice> {
         let dbov = level::dbov(pcm).max(SILENCE_DBOV);
         self.power += (10_f64.powf(dbov / 10.0) - self.power) * LEVEL_FOLLOWS;
         self.talk_ms += u64::from(TICK_MS);
-        match self.vad.process_level(dbov, VAD_TICK_SAMPLES) {
-            Some(TalkChange::Started) => {
+        match self.vad.process_level(dbov, VAD_TICK_SAMPLES)? {
+            TalkChange::Started => {
                 self.talk_ms = vad::START_MS.into();
-                tell(EventKind::TalkStarted);
+                Some(Notice::TalkStarted)
             }
-            Some(TalkChange::Stopped) => tell(EventKind::TalkStopped {
+            TalkChange::Stopped => Some(Notice::TalkStopped {
                 duration_ms: self.talk_ms.saturating_sub(vad::HANGOVER_MS.into()),
             }),
-            None => {}
         }
     }
 

@@ -11,7 +11,10 @@ use codecs::CodecKind;
 
 use crate::{
     command::PlanKind,
-    spec::{Codec, EdgeSpec, EndpointSpec, NodeKind, PayloadFormat, RoomSpec, SessionSpec, TapSpec},
+    spec::{
+        Codec, DigitPolicy, EdgeSpec, EndpointSpec, InbandDigits, NodeKind, PayloadFormat, RoomSpec,
+        SessionSpec, TapSpec,
+    },
 };
 
 /// What happens to a payload on its way.
@@ -71,8 +74,8 @@ impl Plan {
 pub(crate) struct Mix {
     /// Sampling rate of everything between decoders and encoders.
     pub(crate) rate_hz: u32,
-    /// Nodes that are decoded or played, each once.
-    pub(crate) sources: Vec<u32>,
+    /// What is decoded or played, each once.
+    pub(crate) sources: Vec<Voice>,
     /// One for each room that is heard.
     pub(crate) sums: Vec<Sum>,
     /// Listeners by what they hear and in which format.
@@ -85,11 +88,21 @@ pub(crate) struct Mix {
     pub(crate) watches: Vec<(u32, Watch)>,
 }
 
+/// The sound of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Voice {
+    pub(crate) node: u32,
+    /// Without the tones of digits, which are looked for in this source before it.
+    pub(crate) clamps: Option<u32>,
+}
+
 /// What a source is watched for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Watch {
     /// Tell when it talks.
     pub(crate) talk: bool,
+    /// Look for digits in its sound.
+    pub(crate) digits: bool,
 }
 
 impl Watch {
@@ -109,10 +122,21 @@ pub(crate) struct Tap {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sum {
     pub(crate) room: u32,
+    /// What becomes of tones in it.
+    pub(crate) tones: Tones,
     /// Highest rate of its inputs.
     hz: u32,
     /// Indices into [`Mix::sources`], with the gain of their edge in dB; by index.
     pub(crate) inputs: Vec<(u32, f64)>,
+}
+
+/// What becomes of the tones of digits on the way out of a room: one of its sums for each that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tones {
+    /// [`DigitPolicy::Pass`], [`DigitPolicy::Convert`] or [`DigitPolicy::Clamp`].
+    policy: DigitPolicy,
+    /// They are to be telephone-events, where some are to be converted.
+    events: bool,
 }
 
 /// Listeners that hear the same terms in the same format.
@@ -167,6 +191,9 @@ pub(crate) struct Compiled {
 /// The rate at which nothing of the prompts of a player is lost, by the index of its node; 0 where there are none.
 pub(crate) type NativeHz<'a> = &'a dyn Fn(u32) -> u32;
 
+/// Whether digits are gathered from a node, by its index.
+pub(crate) type Gathers<'a> = &'a dyn Fn(u32) -> bool;
+
 /// The lowest rate of mixes at which nothing is lost of what has `native_hz`.
 pub(crate) fn rate_over(native_hz: u32) -> u32 {
     match native_hz {
@@ -178,11 +205,13 @@ pub(crate) fn rate_over(native_hz: u32) -> u32 {
 
 /// The rate at which `spec` is mixed, if anything of it is.
 pub(crate) fn mix_rate(spec: &SessionSpec, native_hz: NativeHz<'_>) -> Option<u32> {
-    compile(spec, native_hz).mix.map(|mix| mix.rate_hz)
+    compile(spec, native_hz, &|_| false).mix.map(|mix| mix.rate_hz)
 }
 
 /// The plan of every node of `spec`, in its order.
-pub(crate) fn compile(spec: &SessionSpec, native_hz: NativeHz<'_>) -> Compiled {
+///
+/// From the nodes that `gathers` names digits are gathered now.
+pub(crate) fn compile(spec: &SessionSpec, native_hz: NativeHz<'_>, gathers: Gathers<'_>) -> Compiled {
     let mut compiler = Compiler::new(spec, native_hz);
     let plans = (0..spec.nodes.len() as u32)
         .map(|node| compiler.plan(node))
@@ -195,7 +224,7 @@ pub(crate) fn compile(spec: &SessionSpec, native_hz: NativeHz<'_>) -> Compiled {
     }
     Compiled {
         plans,
-        mix: compiler.finish(),
+        mix: compiler.finish(gathers),
     }
 }
 
@@ -204,7 +233,7 @@ pub(crate) fn compile(spec: &SessionSpec, native_hz: NativeHz<'_>) -> Compiled {
 struct Way {
     from: u32,
     gain_db: f64,
-    block_digits: bool,
+    digits: DigitPolicy,
 }
 
 struct Compiler<'a> {
@@ -212,9 +241,11 @@ struct Compiler<'a> {
     native_hz: NativeHz<'a>,
     /// What comes into each node by edges that are not muted; in the order of the speakers.
     into: Vec<Vec<Way>>,
+    /// Rooms into which some way converts digits.
+    converts: Vec<bool>,
     mix: Mix,
-    /// Index into [`Mix::sources`] of each node.
-    source_of: Vec<Option<u32>>,
+    /// Index into [`Mix::sources`] of each node, as it is and without tones.
+    source_of: Vec<[Option<u32>; 2]>,
 }
 
 impl<'a> Compiler<'a> {
@@ -229,9 +260,11 @@ impl<'a> Compiler<'a> {
                 into[to].push(Way::of(from as u32, edge));
             }
         }
+        let converts = |way: &Way| way.digits == DigitPolicy::Convert;
         Self {
             spec,
             native_hz,
+            converts: into.iter().map(|ways| ways.iter().any(converts)).collect(),
             into,
             mix: Mix {
                 rate_hz: 0,
@@ -242,7 +275,7 @@ impl<'a> Compiler<'a> {
                 branches: Vec::new(),
                 taps: Vec::new(),
             },
-            source_of: vec![None; spec.nodes.len()],
+            source_of: vec![[None; 2]; spec.nodes.len()],
         }
     }
 
@@ -262,10 +295,10 @@ impl<'a> Compiler<'a> {
         let mut found = Voices::None;
         for way in &self.into[node as usize] {
             let direct = [*way];
-            let (ways, gain_db, block) = match self.spec.nodes[way.from as usize].kind {
-                NodeKind::Room(_) => (&self.into[way.from as usize][..], way.gain_db, way.block_digits),
+            let (ways, gain_db, digits) = match self.spec.nodes[way.from as usize].kind {
+                NodeKind::Room(_) => (&self.into[way.from as usize][..], way.gain_db, way.digits),
                 NodeKind::Endpoint(_) | NodeKind::Player(_) | NodeKind::Tap(_) | NodeKind::Recorder(_) => {
-                    (&direct[..], 0.0, false)
+                    (&direct[..], 0.0, DigitPolicy::Pass)
                 }
             };
             // Two others are enough to know, however many more there are.
@@ -274,7 +307,7 @@ impl<'a> Compiler<'a> {
                     Voices::None => Voices::One(Way {
                         from: other.from,
                         gain_db: other.gain_db + gain_db,
-                        block_digits: other.block_digits || block,
+                        digits: other.digits.max(digits),
                     }),
                     Voices::One(_) | Voices::Several => return Voices::Several,
                 };
@@ -290,8 +323,9 @@ impl<'a> Compiler<'a> {
         if way.gain_db != 0.0 {
             return self.plan_mix(node, listener, PlanKind::Mix);
         }
-        if can_relay(speaker, listener) {
-            let mut plan = relay(way.from, speaker, listener, way.block_digits);
+        let clamps = self.clamps(way, listener.takes_events()) && encodable(listener).is_some();
+        if can_relay(speaker, listener) && !clamps {
+            let mut plan = relay(way.from, speaker, listener, way.digits);
             if [speaker, listener].iter().any(|end| is_protected(self.spec, end)) {
                 plan.kind = PlanKind::Rewrite;
             }
@@ -304,7 +338,7 @@ impl<'a> Compiler<'a> {
         let Some((format, codec)) = encodable(listener) else {
             return Plan::silent();
         };
-        let (terms, listener, heard_hz) = self.hear(node);
+        let (terms, listener, heard_hz) = self.hear(node, listener.takes_events());
         self.mix.rate_hz = self.mix.rate_hz.max(heard_hz.min(codec.sample_rate_hz()));
         let ptime_ms = ptime(codec, listener_ptime(self.spec, node));
         let same = |group: &&mut Group| {
@@ -333,11 +367,16 @@ impl<'a> Compiler<'a> {
             }
             let (term, hz) = match &self.spec.nodes[from].kind {
                 NodeKind::Room(room) => {
-                    let (sum, hz) = self.sum(from as u32);
+                    let tones = self.tones(Way::of(from as u32, edge), false);
+                    let (sum, hz) = self.sum(from as u32, tones);
                     (Term::Sum(sum, 0.0), hz.min(room.sample_rate_hz))
                 }
                 NodeKind::Player(_) | NodeKind::Tap(_) => (
                     Term::Source(self.source(from as u32), 0.0),
+                    self.rate_of(from as u32),
+                ),
+                NodeKind::Endpoint(speaker) if is_recorded_decoded(edge, speaker) => (
+                    Term::Source(self.clamped(from as u32), 0.0),
                     self.rate_of(from as u32),
                 ),
                 NodeKind::Endpoint(_) | NodeKind::Recorder(_) => continue,
@@ -349,35 +388,74 @@ impl<'a> Compiler<'a> {
 
     /// A tap hears a mix, whatever it is of.
     fn tap(&mut self, node: u32, tap: &TapSpec) {
-        let (terms, listener, heard_hz) = self.hear(node);
+        let (terms, listener, heard_hz) = self.hear(node, false);
         self.mix.rate_hz = self.mix.rate_hz.max(heard_hz.min(tap.sample_rate_hz));
         self.mix.taps.push(Tap { terms, listener });
     }
 
     /// What a node hears when it hears a mix, and the rate at which nothing of it is lost.
-    fn hear(&mut self, node: u32) -> (Vec<Term>, Listener, u32) {
+    fn hear(&mut self, node: u32, takes_events: bool) -> (Vec<Term>, Listener, u32) {
         let (mut terms, mut own, mut heard_hz) = (Vec::new(), Vec::new(), 8_000);
         for at in 0..self.into[node as usize].len() {
             let way = self.into[node as usize][at];
             if let NodeKind::Room(room) = &self.spec.nodes[way.from as usize].kind {
-                let (sum, hz) = self.sum(way.from);
-                let input = self.source_of[node as usize];
+                let tones = self.tones(way, takes_events);
+                let (sum, hz) = self.sum(way.from, tones);
                 let inputs = &self.mix.sums[sum as usize].inputs;
+                let mut sources = self.source_of[node as usize].iter().flatten();
                 let place =
-                    input.and_then(|input| inputs.binary_search_by_key(&input, |(source, _)| *source).ok());
+                    sources.find_map(|input| inputs.binary_search_by_key(input, |(source, _)| *source).ok());
                 own.extend(place.map(|place| (sum, place as u32)));
                 terms.push(Term::Sum(sum, way.gain_db));
                 heard_hz = heard_hz.max(hz.min(room.sample_rate_hz));
             } else {
-                terms.push(Term::Source(self.source(way.from), way.gain_db));
+                terms.push(Term::Source(self.voice(way, takes_events), way.gain_db));
                 heard_hz = heard_hz.max(self.rate_of(way.from));
             }
         }
         (terms, Listener { node, own }, heard_hz)
     }
 
+    /// The tones of what comes this way are taken out of it.
+    fn clamps(&self, way: Way, takes_events: bool) -> bool {
+        let NodeKind::Endpoint(speaker) = &self.spec.nodes[way.from as usize].kind else {
+            return false;
+        };
+        decodable(speaker)
+            && match way.digits {
+                DigitPolicy::Pass | DigitPolicy::Block => false,
+                DigitPolicy::Convert => takes_events && may_send_tones(speaker),
+                DigitPolicy::Clamp => true,
+            }
+    }
+
+    /// What becomes of tones on a way out of a room.
+    fn tones(&self, way: Way, takes_events: bool) -> Tones {
+        let converts = takes_events
+            && match way.digits {
+                DigitPolicy::Pass => self.converts[way.from as usize],
+                DigitPolicy::Convert => true,
+                DigitPolicy::Block | DigitPolicy::Clamp => false,
+            };
+        let policy = match way.digits {
+            DigitPolicy::Clamp => DigitPolicy::Clamp,
+            DigitPolicy::Convert if converts => DigitPolicy::Convert,
+            DigitPolicy::Pass | DigitPolicy::Convert | DigitPolicy::Block => DigitPolicy::Pass,
+        };
+        let events = converts;
+        Tones { policy, events }
+    }
+
+    /// The source of what comes this way.
+    fn voice(&mut self, way: Way, takes_events: bool) -> u32 {
+        match self.clamps(way, takes_events) {
+            true => self.clamped(way.from),
+            false => self.source(way.from),
+        }
+    }
+
     /// The sum of a room and the highest rate of its inputs.
-    fn sum(&mut self, room: u32) -> (u32, u32) {
+    fn sum(&mut self, room: u32, tones: Tones) -> (u32, u32) {
         let rate = |compiler: &Self| {
             let ways = &compiler.into[room as usize];
             ways.iter()
@@ -385,23 +463,44 @@ impl<'a> Compiler<'a> {
                 .max()
                 .unwrap_or(8_000)
         };
-        if let Some(at) = self.mix.sums.iter().position(|sum| sum.room == room) {
+        if let Some(at) = self
+            .mix
+            .sums
+            .iter()
+            .position(|sum| (sum.room, sum.tones) == (room, tones))
+        {
             return (at as u32, self.mix.sums[at].hz);
         }
         let ways = self.into[room as usize].clone();
-        let mut inputs: Vec<_> = ways
-            .iter()
-            .map(|way| (self.source(way.from), way.gain_db))
-            .collect();
+        let input = |way: &Way| {
+            let digits = way.digits.max(tones.policy);
+            let source = self.voice(Way { digits, ..*way }, tones.events);
+            (source, way.gain_db)
+        };
+        let mut inputs: Vec<_> = ways.iter().map(input).collect();
         inputs.sort_by_key(|(source, _)| *source);
         let hz = rate(self);
-        self.mix.sums.push(Sum { room, hz, inputs });
+        self.mix.sums.push(Sum {
+            room,
+            tones,
+            hz,
+            inputs,
+        });
         (self.mix.sums.len() as u32 - 1, hz)
     }
 
     fn source(&mut self, node: u32) -> u32 {
-        *self.source_of[node as usize].get_or_insert_with(|| {
-            self.mix.sources.push(node);
+        *self.source_of[node as usize][0].get_or_insert_with(|| {
+            self.mix.sources.push(Voice { node, clamps: None });
+            self.mix.sources.len() as u32 - 1
+        })
+    }
+
+    /// The source of a node without tones; always behind the one as it is.
+    fn clamped(&mut self, node: u32) -> u32 {
+        let clamps = Some(self.source(node));
+        *self.source_of[node as usize][1].get_or_insert_with(|| {
+            self.mix.sources.push(Voice { node, clamps });
             self.mix.sources.len() as u32 - 1
         })
     }
@@ -420,11 +519,18 @@ impl<'a> Compiler<'a> {
     }
 
     /// Sources that are watched are decoded on the side: how they reach their listeners does not change.
-    fn watch(&mut self) {
+    fn watch(&mut self, gathers: Gathers<'_>) {
         let mut watches = vec![Watch::default(); self.spec.nodes.len()];
-        for (node, watch) in self.spec.nodes.iter().zip(&mut watches) {
+        for ((node, watch), at) in self.spec.nodes.iter().zip(&mut watches).zip(0..) {
             if let NodeKind::Endpoint(endpoint) = &node.kind {
                 watch.talk = endpoint.detect_talk;
+                watch.digits = match endpoint.inband_digits {
+                    InbandDigits::Auto => {
+                        gathers(at) || !endpoint.sends_events() && !is_link(self.spec, endpoint)
+                    }
+                    InbandDigits::On => true,
+                    InbandDigits::Off => false,
+                };
             }
         }
         for (node, ways) in self.spec.nodes.iter().zip(&self.into) {
@@ -434,25 +540,34 @@ impl<'a> Compiler<'a> {
             {
                 ways.iter().for_each(|way| watches[way.from as usize].talk = true);
             }
+            let Some(barge_in) = node.player().and_then(|player| player.barge_in.as_ref()) else {
+                continue;
+            };
+            let Some(by) = position(self.spec, &barge_in.node) else {
+                continue;
+            };
+            watches[by].talk |= barge_in.on_speech;
+            if let NodeKind::Endpoint(endpoint) = &self.spec.nodes[by].kind {
+                watches[by].digits |= barge_in.on_digit && endpoint.inband_digits != InbandDigits::Off;
+            }
         }
-        for (node, watch) in watches
-            .into_iter()
-            .enumerate()
-            .filter(|(_, watch)| !watch.is_none())
-        {
-            let NodeKind::Endpoint(endpoint) = &self.spec.nodes[node].kind else {
+        for voice in self.mix.sources.iter().filter(|voice| voice.clamps.is_some()) {
+            watches[voice.node as usize].digits = true;
+        }
+        for (node, watch) in (0..).zip(watches).filter(|(_, watch)| !watch.is_none()) {
+            let NodeKind::Endpoint(endpoint) = &self.spec.nodes[node as usize].kind else {
                 continue;
             };
             if endpoint.direction.receives() && decodable(endpoint) {
-                let source = self.source(node as u32);
+                let source = self.source(node);
                 self.mix.watches.push((source, watch));
             }
         }
         self.mix.watches.sort_unstable_by_key(|(source, _)| *source);
     }
 
-    fn finish(mut self) -> Option<Box<Mix>> {
-        self.watch();
+    fn finish(mut self, gathers: Gathers<'_>) -> Option<Box<Mix>> {
+        self.watch(gathers);
         if self.mix.groups.is_empty()
             && self.mix.taps.is_empty()
             && self.mix.watches.is_empty()
@@ -476,7 +591,7 @@ impl Way {
         Self {
             from,
             gain_db: edge.gain_db,
-            block_digits: edge.block_digits,
+            digits: edge.digits,
         }
     }
 }
@@ -530,21 +645,36 @@ pub(crate) fn decodable(speaker: &EndpointSpec) -> bool {
     speaker.receive.iter().any(|format| codec_kind(format).is_some())
 }
 
-/// Digits of `from` are to reach `to`: by an edge, or by edges into and out of a room, that let them through.
-pub(crate) fn passes_digits(spec: &SessionSpec, from: &str, to: &str) -> bool {
-    let passes = |from: &str, to: &str| {
-        spec.edge(from, to)
-            .is_some_and(|edge| !edge.muted && !edge.block_digits)
+/// How digits of `from` are to reach `to`: by an edge, or by edges into and out of a room; of several ways by the one that
+/// lets most through. `None`: there is none.
+pub(crate) fn digit_policy(spec: &SessionSpec, from: &str, to: &str) -> Option<DigitPolicy> {
+    if from == to {
+        return None;
+    }
+    let policy = |from: &str, to: &str| {
+        let edge = spec.edge(from, to).filter(|edge| !edge.muted)?;
+        Some(edge.digits)
     };
     let rooms = spec
         .nodes
         .iter()
         .filter(|node| matches!(node.kind, NodeKind::Room(_)));
-    from != to
-        && (passes(from, to)
-            || rooms
-                .into_iter()
-                .any(|room| passes(from, &room.id) && passes(&room.id, to)))
+    let by_room = rooms.filter_map(|room| Some(policy(from, &room.id)?.max(policy(&room.id, to)?)));
+    policy(from, to).into_iter().chain(by_room).min()
+}
+
+/// Digits of the speaker may come as tones: its peer knows no telephone-events, or it is said that they do.
+pub(crate) fn may_send_tones(speaker: &EndpointSpec) -> bool {
+    match speaker.inband_digits {
+        InbandDigits::Auto => !speaker.sends_events(),
+        InbandDigits::On => true,
+        InbandDigits::Off => false,
+    }
+}
+
+/// A recorder gets decoded sound of the speaker by this edge, rather than packets.
+pub(crate) fn is_recorded_decoded(edge: &EdgeSpec, speaker: &EndpointSpec) -> bool {
+    edge.digits == DigitPolicy::Clamp && speaker.direction.receives() && decodable(speaker)
 }
 
 /// The highest sampling rate of what a recorder hears; `None` when nobody speaks to it.
@@ -579,7 +709,7 @@ fn listener_ptime(spec: &SessionSpec, node: u32) -> u8 {
 const PAYLOAD_BYTES_MAX: usize = 1_400;
 
 /// The packet time asked for, or the nearest below that the codec has and a packet can carry.
-fn ptime(codec: CodecKind, asked: u8) -> u8 {
+pub(crate) fn ptime(codec: CodecKind, asked: u8) -> u8 {
     let fits = |ms: &u8| {
         let ms = u32::from(*ms);
         codec.has_ptime(ms) && (codec == CodecKind::Opus || codec.payload_bytes_max(ms) <= PAYLOAD_BYTES_MAX)
@@ -602,17 +732,23 @@ pub(crate) fn can_relay(speaker: &EndpointSpec, listener: &EndpointSpec) -> bool
         })
 }
 
+/// It is the end of a link.
+fn is_link(spec: &SessionSpec, endpoint: &EndpointSpec) -> bool {
+    let transport = spec.transport(&endpoint.transport);
+    transport.is_some_and(|transport| transport.link().is_some())
+}
+
 /// Its packets are encrypted.
 fn is_protected(spec: &SessionSpec, endpoint: &EndpointSpec) -> bool {
     let transport = spec.transport(&endpoint.transport);
     transport.is_some_and(|transport| transport.sdes().is_some())
 }
 
-fn relay(source: u32, speaker: &EndpointSpec, listener: &EndpointSpec, block_digits: bool) -> Plan {
+fn relay(source: u32, speaker: &EndpointSpec, listener: &EndpointSpec, digits: DigitPolicy) -> Plan {
     let mappings: Box<[Mapping]> = speaker
         .receive
         .iter()
-        .map(|from| mapping(from, listener, block_digits))
+        .map(|from| mapping(from, listener, digits))
         .collect();
     let changes = |(from, to): (&PayloadFormat, &Mapping)| match to.op {
         Op::Withhold => false,
@@ -632,8 +768,8 @@ fn relay(source: u32, speaker: &EndpointSpec, listener: &EndpointSpec, block_dig
     }
 }
 
-fn mapping(from: &PayloadFormat, listener: &EndpointSpec, block_digits: bool) -> Mapping {
-    if from.codec == Codec::TelephoneEvent && block_digits {
+fn mapping(from: &PayloadFormat, listener: &EndpointSpec, digits: DigitPolicy) -> Mapping {
+    if from.codec == Codec::TelephoneEvent && !digits.passes_events() {
         return WITHHELD;
     }
     let forward = |to: &PayloadFormat| Mapping {

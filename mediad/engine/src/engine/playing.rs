@@ -16,6 +16,13 @@ use crate::{
     spec::{Name, NodeSpec, SessionSpec},
 };
 
+/// What may stop a player.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    Digit,
+    Speech,
+}
+
 /// A player of a session.
 #[derive(Debug)]
 pub(crate) enum Player {
@@ -152,7 +159,15 @@ impl Engine {
         }
     }
 
+    /// Throws away what a player, or the program at a tap, still has to play.
     pub(super) fn flush(&mut self, now: Now, handle: SessionKey, node: &Name) {
+        let session = self.keys.get(&handle).and_then(|key| self.sessions.get(*key));
+        let taps = session.and_then(|session| session.mixer.as_deref()).into_iter();
+        let tapping = taps.flat_map(|mixer| &mixer.taps).map(|tap| &tap.tapping);
+        for tapping in tapping.filter(|tapping| tapping.node == *node) {
+            tapping.flush();
+            self.tapped = true;
+        }
         if let Some((_, playback)) = self.playback(handle, node)
             && playback.stop()
         {
@@ -161,15 +176,21 @@ impl Engine {
         }
     }
 
-    /// Stops the players of a session that a digit of `node` interrupts.
-    pub(super) fn interrupt(&mut self, now: Now, key: Key, node: &Name) {
+    /// Stops the players of a session that `node` interrupts.
+    pub(super) fn interrupt(&mut self, now: Now, key: Key, node: &Name, by: Interruption) {
         let (Some(session), Some(players)) = (self.sessions.get(key), self.players.get_mut(&key)) else {
             return;
         };
         for player in players {
             let Player::Own(playback) = player else { continue };
             let stops = playback.node.player().and_then(|player| player.barge_in.as_ref());
-            let stops = stops.is_some_and(|barge_in| barge_in.node == *node);
+            let stops = stops.is_some_and(|barge_in| {
+                let heeds = match by {
+                    Interruption::Digit => barge_in.on_digit,
+                    Interruption::Speech => barge_in.on_speech,
+                };
+                heeds && barge_in.node == *node
+            });
             if stops && playback.stop() {
                 let kind = EventKind::PlayFinished(PlayEnd::BargeIn);
                 self.outbox

@@ -93,6 +93,7 @@ impl Engine {
             let from = spec.nodes.binary_search_by(|node| node.id.cmp(&edge.from));
             if let (Some(recorder), Ok(from)) = (recorder, from)
                 && let NodeKind::Endpoint(speaker) = &spec.nodes[from].kind
+                && !plan::is_recorded_decoded(edge, speaker)
                 && let Some(placing) = recorder.placing(edge)
             {
                 branches[from].push(Branch {

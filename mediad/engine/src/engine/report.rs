@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rtp::{time::Now, units::PayloadType};
 
-use super::{Engine, endpoint::Endpoint, observer::Observer, participant::lost, slab::Key};
+use super::{Engine, endpoint::Endpoint, observer::Talk, participant::lost, slab::Key};
 use crate::{
     command::{EndpointReport, PlanKind, PlanReport, SessionReport, StreamReport},
     spec::{Name, NodeKind, SessionSpec},
@@ -22,11 +22,11 @@ impl Engine {
             .endpoints
             .iter()
             .filter_map(|key| self.endpoints.get(*key));
-        let observers: BTreeMap<&Name, &Observer> = session
+        let talks: BTreeMap<&Name, &Talk> = session
             .mixer
             .iter()
             .flat_map(|mixer| &mixer.sources)
-            .filter_map(|source| Some((&source.node.id, source.observer.as_deref()?)))
+            .filter_map(|source| Some((&source.node.id, source.observer.as_deref()?.talk()?)))
             .collect();
         let heard = match session.mixer {
             Some(_) => heard_by(&session.spec),
@@ -52,8 +52,8 @@ impl Engine {
             transports: transports.collect(),
             endpoints: endpoints
                 .map(|endpoint| {
-                    let observer = observers.get(&endpoint.node.id).copied();
-                    endpoint_report(endpoint, observer, now)
+                    let talk = talks.get(&endpoint.node.id).copied();
+                    endpoint_report(endpoint, talk, now)
                 })
                 .collect(),
             plans: plans.collect(),
@@ -70,7 +70,7 @@ fn heard_by(spec: &SessionSpec) -> BTreeMap<&Name, Vec<Name>> {
     heard
 }
 
-fn endpoint_report(endpoint: &Endpoint, observer: Option<&Observer>, now: Now) -> EndpointReport {
+fn endpoint_report(endpoint: &Endpoint, talk: Option<&Talk>, now: Now) -> EndpointReport {
     let Endpoint {
         ingress,
         egress,
@@ -123,7 +123,7 @@ fn endpoint_report(endpoint: &Endpoint, observer: Option<&Observer>, now: Now) -
             .last_rx
             .map(|last| now.wall - now.mono.saturating_duration_since(last)),
         timed_out: ingress.timed_out,
-        level_dbov: observer.map(Observer::level_dbov),
-        talking: observer.is_some_and(Observer::is_talking),
+        level_dbov: talk.map(Talk::level_dbov),
+        talking: talk.is_some_and(Talk::is_talking),
     }
 }

@@ -2,7 +2,7 @@
 
 use codecs::mix::{self, Gain, Ramp, UNITY};
 
-use super::mixer::Source;
+use super::{mixer::Source, plan::Tones};
 use crate::spec::Name;
 
 /// Who is not in the sum takes the place of one who is only when it is four times (6 dB) as loud …
@@ -14,7 +14,8 @@ const MUCH_LOUDER: f32 = 16.0;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Sum {
-    pub(crate) room: Name,
+    /// And what becomes of tones in it.
+    pub(crate) room: (Name, Tones),
     pub(crate) inputs: Box<[Input]>,
     /// Of this tick.
     pub(crate) total: Box<[i32]>,
@@ -80,7 +81,7 @@ impl Input {
 impl Sum {
     /// A sum of `inputs`, the loudest `top` of which are heard. `talked` are the places of those that were.
     pub(crate) fn new(
-        room: Name,
+        room: (Name, Tones),
         mut inputs: Vec<Input>,
         top: Option<u16>,
         talked: &[u32],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use codecs::resample::Resampler;
 
 use super::tick::TICK_MS;
-use crate::{spec::Name, tap::TapPort};
+use crate::{command::TapRings, spec::Name, tap::TapPort};
 
 /// One tap. Nothing in it allocates once it is made.
 #[derive(Debug)]
@@ -52,6 +52,18 @@ impl Tapping {
     /// It is the same tap, between the same rates.
     pub(crate) fn fits(&self, port: &Arc<TapPort>, rate_hz: u32) -> bool {
         Arc::ptr_eq(&self.port, port) && self.rate_hz == rate_hz
+    }
+
+    pub(crate) fn rings(&self) -> TapRings {
+        TapRings {
+            node: self.node.clone(),
+            port: self.port.clone(),
+        }
+    }
+
+    /// Throws away what the program has spoken and was not played.
+    pub(crate) fn flush(&self) {
+        self.port.flush();
     }
 
     /// Nobody is attached and nothing waits to be played.

@@ -42,7 +42,7 @@ pub enum ActKind {
         /// How far into it.
         position_ms: u32,
     },
-    /// A player throws away what it still has to play.
+    /// A player, or the program at a tap, throws away what it still has to play.
     Flush,
 }
 
@@ -140,6 +140,9 @@ fn check(node: &NodeSpec, act: &ActKind) -> Result<(), Refusal> {
                 items,
             })
         }
-        ActKind::Flush => player().map(drop),
+        ActKind::Flush => match &node.kind {
+            NodeKind::Tap(_) => Ok(()),
+            _ => player().map(drop),
+        },
     }
 }

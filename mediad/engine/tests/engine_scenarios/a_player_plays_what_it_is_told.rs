@@ -291,7 +291,11 @@ fn a_digit_interrupts_the_player_that_asks_for_it() {
     for (id, interrupted) in [("p", true), ("q", false)] {
         let mut node = player(id, &[PlaySource::Silence(60_000)]);
         if let NodeKind::Player(player) = &mut node.kind {
-            player.barge_in = interrupted.then(|| BargeIn { node: "a".into() });
+            player.barge_in = interrupted.then(|| BargeIn {
+                node: "a".into(),
+                on_digit: true,
+                on_speech: false,
+            });
         }
         graph.others.push(node);
     }

@@ -1,7 +1,10 @@
 //! G.711 and Opus, G.722 and G.711: each is heard by the other, at its level, on one line, with the ptime asked for.
 
 use codecs::CodecKind;
-use media_engine::{command::PlanKind, spec::Codec};
+use media_engine::{
+    command::PlanKind,
+    spec::{Codec, DigitPolicy},
+};
 
 use crate::{
     tones::{Ear, LOUD, Voice, talk},
@@ -98,7 +101,11 @@ fn digits_pass_a_plan_that_decodes_once_unless_the_edge_blocks_them() {
         let mut graph = Graph::call();
         graph.endpoints[0] =
             Party::new("a", 0).with_formats(vec![format(9, Codec::G722, 8_000), events(101)]);
-        graph.edges[0].block_digits = block;
+        graph.edges[0].digits = if block {
+            DigitPolicy::Block
+        } else {
+            DigitPolicy::Pass
+        };
         world.commit(SESSION, &graph);
         let mut a = Voice::new(0, 440.0, CodecKind::G722, 9);
         talk(&mut world, &mut [&mut a], 400);

@@ -1,5 +1,8 @@
-use crate::world::{Graph, Party, SESSION, Sent, Speaker, World, events, pcmu, peer, rtp, rtp_socket};
+use crate::world::{
+    Graph, Party, SESSION, Sent, Speaker, World, events, format, pcmu, peer, rtp, rtp_socket,
+};
 use media_engine::command::{Command, DigitSource, DropReason, EventKind, SendDigit};
+use media_engine::spec::{Codec, DigitPolicy};
 use rtp::{event::TelephoneEvent, header::RtpHeader};
 
 /// The packets of one key press of 100 ms: five updates and three ends, all with the timestamp of the start.
@@ -128,7 +131,7 @@ fn a_digit_whose_ends_are_lost_is_ended_by_time() {
 fn blocked_digits_are_heard_and_not_passed_on() {
     let mut world = World::new();
     let mut graph = Graph::call();
-    graph.edges[0].block_digits = true;
+    graph.edges[0].digits = DigitPolicy::Block;
     world.commit(SESSION, &graph);
     let mut a = Speaker::new(0xA);
     world.receive(rtp_socket(0), peer(0), &a.packet(&[0xFF; 160]));
@@ -252,7 +255,8 @@ fn digits_we_send_take_the_place_of_audio_on_the_same_line() {
 #[test]
 fn digits_are_sent_also_to_who_hears_nobody_and_not_to_who_takes_none() {
     let mut world = World::new();
-    let parties = vec![Party::new("a", 0), Party::new("b", 1).with_formats(vec![pcmu()])];
+    let video = format(96, Codec::Opaque, 90_000);
+    let parties = vec![Party::new("a", 0), Party::new("b", 1).with_formats(vec![video])];
     world.commit(SESSION, &Graph::of(parties, &[]));
     let digit = SendDigit {
         event: Some(1),

@@ -1,6 +1,7 @@
 //! Scenarios of the per-core engine in virtual time, one per file. One binary, so that they link once.
 
 mod cipher;
+mod keypad;
 mod tones;
 mod world;
 
@@ -13,8 +14,10 @@ mod a_tone_is_played_to_its_listeners_only;
 mod an_edit_changes_only_what_it_names;
 mod clocks_that_drift_are_followed;
 mod codecs_that_differ_are_transcoded;
+mod digits_are_converted;
 mod digits_are_gathered_as_asked;
 mod digits_are_heard_once_and_passed_on;
+mod digits_in_the_audio_are_told;
 mod edits_at_random_are_seamless;
 mod garbage_is_counted_and_harms_nobody;
 mod hold_lets_nothing_through_its_direction;

@@ -188,30 +188,37 @@ fn prompted() -> (World, Arc<TapPort>, Voice) {
 }
 
 #[test]
-fn a_flush_is_heard_within_a_tick() {
-    let (mut world, port, mut a) = prompted();
-    let mut robot = Robot::attach(&port, 700.0);
-    for _ in 0..25 {
-        let frame = robot.frame();
-        robot.program.speak(&frame);
+fn a_flush_is_heard_within_a_tick_whoever_asks_for_it() {
+    for by_act in [false, true] {
+        let (mut world, port, mut a) = prompted();
+        let mut robot = Robot::attach(&port, 700.0);
+        for _ in 0..25 {
+            let frame = robot.frame();
+            robot.program.speak(&frame);
+        }
+        robot.silent = true;
+        live(&mut world, &mut [&mut a], &mut [&mut robot], 200);
+        let before = world.sent_rtp();
+        assert!(before.len() >= 8, "{} packets", before.len());
+        assert!(robot.program.played() < robot.program.spoken());
+        world.engine.poll_taps();
+        match by_act {
+            true => world.command(Command::Flush(SESSION, "tap".into())),
+            false => robot.program.flush(),
+        }
+        assert_eq!(world.engine.poll_taps(), by_act, "the program is to look");
+        assert_eq!(
+            robot.program.played(),
+            robot.program.spoken(),
+            "what was flushed counts as passed"
+        );
+        live(&mut world, &mut [&mut a], &mut [&mut robot], 600);
+        let mut ear = Ear::default();
+        let sent = world.sent_rtp();
+        ear.hear(&sent, 0, KINDS);
+        let silent_from = ear.pcm.iter().rposition(|sample| sample.unsigned_abs() > 200);
+        assert!(silent_from.is_none_or(|at| at <= 160 + 40), "{silent_from:?}");
     }
-    robot.silent = true;
-    live(&mut world, &mut [&mut a], &mut [&mut robot], 200);
-    let before = world.sent_rtp();
-    assert!(before.len() >= 8, "{} packets", before.len());
-    assert!(robot.program.played() < robot.program.spoken());
-    robot.program.flush();
-    assert_eq!(
-        robot.program.played(),
-        robot.program.spoken(),
-        "what was flushed counts as passed"
-    );
-    live(&mut world, &mut [&mut a], &mut [&mut robot], 600);
-    let mut ear = Ear::default();
-    let sent = world.sent_rtp();
-    ear.hear(&sent, 0, KINDS);
-    let silent_from = ear.pcm.iter().rposition(|sample| sample.unsigned_abs() > 200);
-    assert!(silent_from.is_none_or(|at| at <= 160 + 40), "{silent_from:?}");
 }
 
 #[test]

@@ -14,9 +14,9 @@ use media_engine::{
     },
     engine::{Egress, Engine, EngineConfig},
     spec::{
-        Codec, Direction, EdgeSpec, EndpointSpec, LinkSpec, MasterKey, Name, NodeKind, NodeSpec,
-        PayloadFormat, PlayItem, PlaySource, PlayerSpec, RoomSpec, RtcpMode, SdesSpec, Security,
-        SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
+        Codec, DigitPolicy, Direction, EdgeSpec, EndpointSpec, InbandDigits, LinkSpec, MasterKey, Name,
+        NodeKind, NodeSpec, PayloadFormat, PlayItem, PlaySource, PlayerSpec, RoomSpec, RtcpMode, SdesSpec,
+        Security, SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
     },
 };
 use rtp::{
@@ -271,6 +271,7 @@ pub(crate) struct Party {
     pub(crate) source: SourcePolicy,
     pub(crate) ptime_ms: u8,
     pub(crate) detect_talk: bool,
+    pub(crate) inband_digits: InbandDigits,
     /// It rides on this end of a link rather than on a socket.
     pub(crate) link: Option<LinkId>,
     pub(crate) sdes: Option<SdesSpec>,
@@ -292,6 +293,7 @@ impl Party {
             source: SourcePolicy::Learn,
             ptime_ms: 20,
             detect_talk: false,
+            inband_digits: InbandDigits::Auto,
             link: None,
             sdes: None,
             sending: None,
@@ -364,7 +366,7 @@ pub(crate) fn edge(from: &str, to: &str) -> EdgeSpec {
         to: to.into(),
         gain_db: 0.0,
         muted: false,
-        block_digits: false,
+        digits: DigitPolicy::Pass,
         right: false,
     }
 }
@@ -557,6 +559,7 @@ fn node(party: &Party) -> NodeSpec {
             cname: None,
             jitter_ms_max: 200,
             detect_talk: party.detect_talk,
+            inband_digits: party.inband_digits,
         }),
     }
 }
