@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use proto::mediad::v1::EndpointStats;
@@ -14,6 +14,7 @@ use sip::{
 };
 
 use crate::{
+    cdr::{CallOrigin, RecordingDetail},
     controller::Displacement,
     domain::{EntryId, Name, OfferId},
     journal::EndedBy,
@@ -255,24 +256,47 @@ fn rank(status: StatusCode) -> u16 {
 }
 
 /// A call that is recorded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Recorded {
     /// The audio is masked: somebody says the number of a card.
     pub(crate) is_paused: bool,
-    /// Where the file is, once the media host has finished it.
-    pub(crate) path: Option<String>,
-    /// The call is over and counted, and waits for the file.
+    /// Of the session it has now: each media host writes a file of its own.
+    pub(crate) segment: u32,
+    /// The files that media hosts have finished.
+    pub(crate) files: Vec<RecordingDetail>,
+    /// The call is over and counted, and waits for the last file.
     pub(crate) counted: Option<Vec<EndpointStats>>,
 }
 
-impl Recorded {
-    /// As it was before a restart.
-    pub(crate) fn again(is_paused: bool) -> Self {
+impl Default for Recorded {
+    fn default() -> Self {
         Self {
-            is_paused,
-            ..Self::default()
+            is_paused: false,
+            segment: 1,
+            files: Vec::new(),
+            counted: None,
         }
     }
+}
+
+impl Recorded {
+    /// The file of the session it has, or had last, is finished.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.files.iter().any(|file| file.segment == self.segment)
+    }
+}
+
+/// A machine asked for the call, and the party that is to be its caller is being rung.
+#[derive(Debug, Clone)]
+pub(crate) struct Summons {
+    /// Where the party is brought when it has answered.
+    pub(crate) next: Destination,
+    /// Who calls, as its phone shows it.
+    pub(crate) shown: NameAddr,
+    /// Its phones ring this long.
+    pub(crate) ring: Duration,
+    /// They are asked to answer by themselves.
+    pub(crate) auto_answer: bool,
 }
 
 /// A call.
@@ -319,10 +343,19 @@ pub(crate) struct Call {
     pub(crate) rx_trunk: Option<TrunkId>,
     /// It is not counted for that trunk any more.
     pub(crate) has_left_trunk: bool,
-    /// An operator asked for it.
-    pub(crate) by_operator: bool,
+    /// Who asked for it.
+    pub(crate) origin: CallOrigin,
+    pub(crate) summons: Option<Summons>,
+    /// The number that trunks are shown in place of the other party's.
+    pub(crate) caller_id: Option<String>,
+    /// The trunk's target by which its caller was reached.
+    pub(crate) caller_way: Option<TargetId>,
     /// The trunk's target that it was sent to, and those to try after it.
     pub(crate) way: Option<TargetId>,
+    /// As `way`, and known when the call counts for it no more.
+    pub(crate) last_way: Option<TargetId>,
+    /// Until when that target may say nothing.
+    pub(crate) heard_by: Option<Instant>,
     pub(crate) ways: VecDeque<TargetId>,
     /// That target said something.
     pub(crate) heard: bool,
@@ -384,8 +417,13 @@ impl Call {
             plan,
             rx_trunk: None,
             has_left_trunk: false,
-            by_operator: false,
+            origin: CallOrigin::default(),
+            summons: None,
+            caller_id: None,
+            caller_way: None,
             way: None,
+            last_way: None,
+            heard_by: None,
             ways: VecDeque::new(),
             heard: false,
             said: Vec::new(),
@@ -400,6 +438,24 @@ impl Call {
             ring_until: None,
             rung: Vec::new(),
         }
+    }
+
+    /// Who calls, as those who are rung now are shown.
+    pub(crate) fn shown(&self) -> &NameAddr {
+        match &self.summons {
+            Some(summons) => &summons.shown,
+            None => &self.caller.address,
+        }
+    }
+
+    /// The endpoint of who is rung in the round that begins; of several the first.
+    pub(crate) fn endpoint_of_round(&self) -> String {
+        let seat = if self.summons.is_some() {
+            "caller"
+        } else {
+            "callee"
+        };
+        format!("{seat}-{}", self.rounds)
     }
 
     /// Takes back the endpoints of everybody rung but this one.

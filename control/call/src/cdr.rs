@@ -50,12 +50,77 @@ pub struct CallDetail {
     pub caller_media: Option<MediaDetail>,
     /// The stream of who answered.
     pub callee_media: Option<MediaDetail>,
-    /// Where its media host has the recording, if it was recorded.
+    /// What asked for the call.
     #[serde(default)]
-    pub recording: Option<String>,
+    pub origin: CallOrigin,
+    /// The trunk that the caller came from, or was reached by.
+    #[serde(default)]
+    pub caller_trunk: Option<String>,
+    /// The trunk that it was sent to last.
+    #[serde(default)]
+    pub callee_trunk: Option<String>,
+    /// Its recording: one file, and one more for each time the call moved to another media host.
+    #[serde(default)]
+    pub recordings: Vec<RecordingDetail>,
     /// Everybody who was in the call, in the order they came: two, and more when it was transferred.
     #[serde(default)]
     pub legs: Vec<LegDetail>,
+}
+
+impl CallDetail {
+    /// Notes a file of the recording. One that was told of before, or was missed, is told of anew.
+    pub fn take_recording(&mut self, file: RecordingDetail) {
+        let known = self
+            .recordings
+            .iter_mut()
+            .find(|known| known.segment == file.segment);
+        match known {
+            Some(known) => *known = file,
+            None => self.recordings.push(file),
+        }
+    }
+}
+
+/// What asked for a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CallOrigin {
+    /// How.
+    pub kind: OriginKind,
+    /// What a machine that asked calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// How a call was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OriginKind {
+    /// By an INVITE.
+    #[default]
+    Sip,
+    /// By a machine: both parties were called.
+    Api,
+}
+
+/// A file of a recording, or that there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RecordingDetail {
+    /// The media host that has it.
+    pub host: String,
+    /// Counts the media hosts the call was on, from 1.
+    pub segment: u32,
+    /// Where the host has it, below its directory of recordings; empty when there is none.
+    pub path: String,
+    /// Its length.
+    pub duration_ms: u64,
+    /// Its size.
+    pub size_bytes: u64,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// The host was killed while it wrote, and mended it.
+    pub repaired: bool,
+    /// What is wrong with it, for people; empty when nothing is.
+    pub problem: String,
 }
 
 /// A party of a call.

@@ -17,7 +17,7 @@ use crate::{
     limits,
     pool::HostId,
     security::{self, Srtp},
-    services::{Conferences, Music, Recording, Transfers},
+    services::{Conferences, Music, Originating, Recording, Transfers},
     trunk::{self, Dialplan, Trunk},
 };
 
@@ -65,6 +65,8 @@ pub struct Config {
     pub conferences: Conferences,
     /// Recordings.
     pub recording: Recording,
+    /// Calls that machines ask for.
+    pub originate: Originating,
 }
 
 impl Default for Config {
@@ -89,6 +91,7 @@ impl Default for Config {
             music: Music::default(),
             conferences: Conferences::default(),
             recording: Recording::default(),
+            originate: Originating::default(),
         }
     }
 }

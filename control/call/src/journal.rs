@@ -3,7 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{cdr::CallDetail, domain::Standing, saved::SavedCall};
+use crate::{
+    cdr::{CallDetail, RecordingDetail},
+    domain::Standing,
+    originate::Originate,
+    saved::SavedCall,
+};
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,16 +86,24 @@ pub enum RecordKind {
         /// 200, or why not: then they are as before.
         status: u16,
     },
-    /// The recording of a call is a file now, or there is none.
+    /// The recording of a call is a file now, or there is none. May come again, and after the call's detail.
     Recorded {
         /// The call.
         call: String,
-        /// Where the media host has it; empty when there is none.
-        path: String,
-        /// Its length.
-        duration_ms: u64,
-        /// What is wrong with it, for people; empty when nothing is.
-        problem: String,
+        /// The file.
+        file: RecordingDetail,
+    },
+    /// A machine asked for the call that began with the CallStarted before this.
+    CallOriginated {
+        /// The call.
+        call: String,
+        /// What a repetition of the request is known by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+        /// What was asked for.
+        request: Box<Originate>,
+        /// When, in microseconds since the Unix epoch: it may be said again later.
+        asked_unix_us: u64,
     },
     /// The call is over; its detail follows when the media host has counted.
     CallEnded {

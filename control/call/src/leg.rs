@@ -85,6 +85,8 @@ pub(crate) enum Invite {
     Sent(ClientTxn),
     /// Answered by the process before this one.
     Adopted,
+    /// None yet: the party is to be called.
+    Due,
 }
 
 /// The party's description in the exchange that is under way or was last.

@@ -11,3 +11,8 @@ pub const BINDINGS_PER_USER_MAX: usize = 32;
 pub const CONTACT_BYTES_MAX: usize = 1_024;
 /// Path values of one registration; more are refused with 400.
 pub const PATH_COUNT_MAX: usize = 8;
+/// Requests for calls that are remembered by their key. Full: the oldest is forgotten, and a repetition of it makes a
+/// call of its own.
+pub const KEYS_MAX: usize = 10_000;
+/// Bytes of a key, and of each text in a request for a call; longer ones are refused.
+pub const REQUEST_TEXT_BYTES_MAX: usize = 255;

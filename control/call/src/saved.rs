@@ -13,12 +13,20 @@ use sdp::{Codec, Crypto, CryptoSuite, Direction, NegotiatedFormat, NegotiatedMed
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sip::{
     dialog::{DialogRecord, SessionTimer, SessionTimerRole},
+    header::{HeaderValue as _, NameAddr},
     limits::Limits,
     message::{self, HeaderName, Message},
     stack::{Flow, FlowId, InviteRecord, InvitedRecord, Target, Transport},
 };
 
-use crate::{call::Stage, journal::EndedBy, leg::LegState, routing::Destination, security::Security};
+use crate::{
+    call::{Recorded, Stage, Summons},
+    cdr::{CallOrigin, RecordingDetail},
+    journal::EndedBy,
+    leg::LegState,
+    routing::Destination,
+    security::Security,
+};
 
 /// A call in the journal. The newest one of a call counts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,9 +47,8 @@ pub struct SavedCall {
     pub(crate) others: Vec<SavedDialog>,
     pub(crate) past: Vec<SavedPast>,
     pub(crate) is_turned: bool,
-    /// It is recorded; true: paused.
     #[serde(default)]
-    pub(crate) recorded: Option<bool>,
+    pub(crate) recorded: Option<SavedRecorded>,
     pub(crate) rounds: u32,
     pub(crate) rung: Vec<String>,
     /// The trunk it came from, and the one it was sent to with the target's number.
@@ -49,6 +56,15 @@ pub struct SavedCall {
     pub(crate) rx_trunk: Option<String>,
     #[serde(default)]
     pub(crate) way: Option<(String, usize)>,
+    /// As `way`, for the caller of a call that a machine asked for.
+    #[serde(default)]
+    pub(crate) caller_way: Option<(String, usize)>,
+    #[serde(default)]
+    pub(crate) origin: CallOrigin,
+    #[serde(default)]
+    pub(crate) summons: Option<SavedSummons>,
+    #[serde(default)]
+    pub(crate) caller_id: Option<String>,
     /// Its place in the queue.
     pub(crate) place: Option<SavedPlace>,
     pub(crate) media: SavedMedia,
@@ -61,6 +77,64 @@ impl SavedCall {
     /// Our name for the call.
     pub fn call(&self) -> &str {
         &self.call
+    }
+}
+
+/// Its recording, the files of media hosts it was on before included.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedRecorded {
+    pub(crate) paused: bool,
+    pub(crate) segment: u32,
+    pub(crate) files: Vec<RecordingDetail>,
+}
+
+impl SavedRecorded {
+    pub(crate) fn of(recorded: &Recorded) -> Self {
+        Self {
+            paused: recorded.is_paused,
+            segment: recorded.segment,
+            files: recorded.files.clone(),
+        }
+    }
+
+    pub(crate) fn restore(&self) -> Recorded {
+        Recorded {
+            is_paused: self.paused,
+            segment: self.segment,
+            files: self.files.clone(),
+            counted: None,
+        }
+    }
+}
+
+/// See [`Summons`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedSummons {
+    next: SavedDestination,
+    shown: Octets,
+    ring_s: u64,
+    auto_answer: bool,
+}
+
+impl SavedSummons {
+    pub(crate) fn of(summons: &Summons) -> Self {
+        let mut shown = Vec::with_capacity(48);
+        summons.shown.write(&mut shown);
+        Self {
+            next: SavedDestination::of(&summons.next),
+            shown: Octets(shown.into()),
+            ring_s: summons.ring.as_secs(),
+            auto_answer: summons.auto_answer,
+        }
+    }
+
+    pub(crate) fn restore(&self) -> Option<Summons> {
+        Some(Summons {
+            next: self.next.restore(),
+            shown: NameAddr::parse(&self.shown.0).ok()?,
+            ring: Duration::from_secs(self.ring_s),
+            auto_answer: self.auto_answer,
+        })
     }
 }
 

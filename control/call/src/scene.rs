@@ -80,13 +80,15 @@ fn music(scene: &mut Scene, call: &Call, config: &Config, to: &Leg) {
 
 /// Once begun, a recording goes on to the end of the call, whoever is in it: who called left, who serves right.
 fn record(scene: &mut Scene, call: &Call, config: &Config) {
-    let Some(recorded) = call.recorded.as_ref().filter(|_| call.stage != Stage::Ended) else {
+    let recorded = call.recorded.as_ref().filter(|_| call.stage != Stage::Ended);
+    // Finished before the end of the call: its disk is full, or the host cannot record.
+    let Some(recorded) = recorded.filter(|recorded| !recorded.is_finished()) else {
         return;
     };
     let recorder = pb::Recorder {
         recording: call.name.clone(),
         call: call.name.clone(),
-        segment: 1,
+        segment: recorded.segment,
         format: config.recording.format().into(),
         paused: recorded.is_paused,
         ..pb::Recorder::default()

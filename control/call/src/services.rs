@@ -1,4 +1,4 @@
-//! Settings of what is offered around a call: music, transfers, conferences and recordings.
+//! Settings of what is offered around a call: music, transfers, conferences, recordings, and calls that machines ask for.
 
 use std::time::Duration;
 
@@ -39,20 +39,28 @@ impl Music {
     pub(crate) fn player(&self, prompt: &str) -> pb::Player {
         use pb::play_item::Source;
         let prompt = if prompt.is_empty() { &self.prompt } else { prompt };
-        let source = match prompt.is_empty() {
+        shared(match prompt.is_empty() {
             true => Source::Tone(self.tone.clone()),
             false => Source::Prompt(prompt.to_owned()),
-        };
-        for_ever(source)
+        })
     }
 
     /// Played instead of a prompt that the media host does not have.
     pub(crate) fn built_in(&self) -> pb::Player {
-        for_ever(pb::play_item::Source::Tone(self.tone.clone()))
+        shared(pb::play_item::Source::Tone(self.tone.clone()))
     }
 
     pub(crate) fn ringback(&self) -> pb::Player {
         for_ever(pb::play_item::Source::Tone(self.ringback.clone()))
+    }
+}
+
+/// One source for everybody who hears the same: a thousand callers cost one decoder, and who comes late comes into the
+/// middle of it.
+fn shared(source: pb::play_item::Source) -> pb::Player {
+    pb::Player {
+        shared_group: "music".to_owned(),
+        ..for_ever(source)
     }
 }
 
@@ -79,6 +87,31 @@ pub enum Transfers {
     All,
     /// Nobody.
     None,
+}
+
+/// Calls that machines ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Originating {
+    /// Such calls at once; more are refused. 0: no limit. Default 100.
+    pub calls_max: usize,
+    /// Such calls that may begin in a second; more are refused. 0: no limit. Default 10.
+    pub calls_per_s: u32,
+    /// The first party's phones ring this long, when the request does not say. Default 30.
+    pub ring_timeout_s: u64,
+    /// A request with the key of an earlier one is that one for this long. Default: a day.
+    pub keys_kept_s: u64,
+}
+
+impl Default for Originating {
+    fn default() -> Self {
+        Self {
+            calls_max: 100,
+            calls_per_s: 10,
+            ring_timeout_s: 30,
+            keys_kept_s: 24 * 3_600,
+        }
+    }
 }
 
 /// Meetings: whoever dials the prefix and a name meets the others who did.

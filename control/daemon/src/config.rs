@@ -15,13 +15,13 @@ use std::{
 use call_control::trunk::{Dialplan, Trunk};
 use call_control::{
     config::{Account, Agents, Calls, Listener, Media, Queue, Registration},
-    services::{Conferences, Music, Recording},
+    services::{Conferences, Music, Originating, Recording},
 };
 use serde::Deserialize;
 use sip::stack::Transport;
 use thiserror::Error;
 
-use crate::transport::tls::Identities;
+use crate::{token::Token, transport::tls::Identities};
 
 pub(crate) use transport::{CertificateFiles, ClientCertificates, Dns, Signalling, Sources, Tls, Websocket};
 
@@ -48,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) music: Music,
     pub(crate) conferences: Conferences,
     pub(crate) recording: Recording,
+    pub(crate) originate: Originating,
     pub(crate) accounts: Vec<Account>,
     pub(crate) queues: Vec<Queue>,
     pub(crate) trunks: Vec<Trunk>,
@@ -60,6 +61,8 @@ pub(crate) struct Config {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Management {
     pub(crate) listen: SocketAddr,
+    pub(crate) token_file: PathBuf,
+    pub(crate) token: String,
 }
 
 /// How media hosts are talked to.
@@ -119,6 +122,8 @@ impl Default for Management {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8711)),
+            token_file: PathBuf::new(),
+            token: String::new(),
         }
     }
 }
@@ -199,6 +204,9 @@ pub(crate) enum ConfigError {
     /// A certificate or key cannot be used.
     #[error("{0}")]
     Certificate(String),
+    /// The token of the HTTP listener cannot be used.
+    #[error("{0}")]
+    Token(String),
     /// What the controller itself refuses.
     #[error(transparent)]
     Controller(#[from] call_control::ConfigError),
@@ -287,7 +295,10 @@ impl Config {
     pub(crate) fn check_files(&self) -> Result<(), ConfigError> {
         Identities::read(&self.tls)
             .map(drop)
-            .map_err(ConfigError::Certificate)
+            .map_err(ConfigError::Certificate)?;
+        Token::read(&self.management)
+            .map(drop)
+            .map_err(ConfigError::Token)
     }
 
     /// What the core is told, reachable at these sockets.
@@ -318,6 +329,7 @@ impl Config {
             music: self.music.clone(),
             conferences: self.conferences.clone(),
             recording: self.recording,
+            originate: self.originate,
         }
     }
 

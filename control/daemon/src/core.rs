@@ -3,6 +3,7 @@
 //! It sleeps on its sockets and on a bell that all others ring. Inputs are handled in batches. The records of a batch are written before its first message or command leaves.
 
 use std::{
+    collections::VecDeque,
     io,
     net::SocketAddr,
     sync::{
@@ -14,7 +15,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use call_control::{Controller, Counters, Live, MediaInput, Now, Output, TrunkLive, cdr::CallDetail};
+use call_control::{
+    CallLive, Controller, Counters, HostId, Live, MediaInput, MemberLive, Now, Output, TrunkLive,
+    cdr::CallDetail,
+    originate::{Originate, OriginateError, Originated},
+};
 use proto::mediad::v1 as pb;
 use sip::{
     message::ParseError,
@@ -44,6 +49,8 @@ pub(crate) enum Input {
     Resolved(LookupId, Vec<Target>),
     /// Something from a media host.
     Media(MediaInput),
+    /// Limits that are other ones from now on.
+    Limits(Box<call_control::Config>),
     /// A question from the management listener.
     Ask(Question),
     /// End all calls, then the thread.
@@ -69,6 +76,24 @@ pub(crate) enum Question {
     Record(String, Option<bool>, oneshot::Sender<bool>),
     /// End a call; false when there is none.
     End(String, oneshot::Sender<bool>),
+    /// A call, while it lasts and after.
+    Call(String, oneshot::Sender<Option<CallFound>>),
+    /// Make a call; a repetition is known by the key.
+    Originate(Box<Originate>, Option<String>, oneshot::Sender<OriginateAnswer>),
+}
+
+/// What became of a request for a call.
+pub(crate) type OriginateAnswer = Result<Originated, OriginateError>;
+
+/// A call as it was found.
+#[derive(Debug)]
+pub(crate) enum CallFound {
+    /// It goes on.
+    Live(Box<CallLive>),
+    /// It goes on, in this room.
+    Member(String, Box<MemberLive>),
+    /// It is over.
+    Over(Box<CallDetail>),
 }
 
 /// What an operator asks for.
@@ -160,6 +185,10 @@ pub(crate) struct Core {
     pub(crate) hosts: Hosts,
     /// Told to stop: the calls have until then to end.
     pub(crate) stop_at: Option<Instant>,
+    /// Given when the records they are about are written.
+    pub(crate) answers: Vec<(oneshot::Sender<OriginateAnswer>, OriginateAnswer)>,
+    /// Told to media hosts when what was written up to that mark is on the disk to stay.
+    pub(crate) acknowledgements: VecDeque<(u64, HostId, pb::AcknowledgeRequest)>,
 }
 
 impl Core {
@@ -172,7 +201,7 @@ impl Core {
         loop {
             self.carry_out();
             if let Some(until) = self.stop_at
-                && (self.controller.counters().calls == 0 || Instant::now() >= until)
+                && (self.controller.is_idle() || Instant::now() >= until)
             {
                 return;
             }
@@ -193,7 +222,9 @@ impl Core {
 
     /// How long nothing needs doing.
     fn pause(&self) -> Duration {
-        let due = [self.controller.poll_timeout(), self.stop_at];
+        let waits = !self.acknowledgements.is_empty();
+        let acknowledge = waits.then(|| Instant::now() + limits::ACKNOWLEDGE_EVERY);
+        let due = [self.controller.poll_timeout(), self.stop_at, acknowledge];
         let due = due.into_iter().flatten().min();
         due.map_or(Duration::from_secs(1), |due| {
             due.saturating_duration_since(Instant::now())
@@ -222,6 +253,7 @@ impl Core {
             Input::TransportError(target) => self.controller.handle_transport_error(now, &target),
             Input::Resolved(id, targets) => self.controller.handle_lookup(now, id, targets),
             Input::Media(input) => self.controller.handle_media(now, input),
+            Input::Limits(config) => self.controller.set_limits(&config),
             Input::Ask(question) => self.answer(now, question),
             Input::Stop => self.end_calls(now),
         }
@@ -248,7 +280,26 @@ impl Core {
             Question::End(call, to) => {
                 let _gone = to.send(self.controller.end_call(now, &call, "ended by an operator"));
             }
+            Question::Call(call, to) => drop(to.send(self.find_call(now, &call))),
+            Question::Originate(request, key, to) => {
+                let answer = self.controller.originate(now, *request, key.as_deref());
+                self.answers.push((to, answer));
+            }
         }
+    }
+
+    fn find_call(&self, now: Now, name: &str) -> Option<CallFound> {
+        let live = self.controller.live(now);
+        if let Some(call) = live.calls.into_iter().find(|call| call.call == name) {
+            return Some(CallFound::Live(Box::new(call)));
+        }
+        for conference in live.conferences {
+            if let Some(member) = conference.members.into_iter().find(|member| member.call == name) {
+                return Some(CallFound::Member(conference.room, Box::new(member)));
+            }
+        }
+        let detail = self.journal.detail(name)?;
+        Some(CallFound::Over(Box::new(detail)))
     }
 
     fn act(&mut self, now: Now, action: Action) -> Result<(), String> {
@@ -273,9 +324,20 @@ impl Core {
                     Output::Lookup(lookup) => self.resolver.ask(lookup, &self.to_itself),
                     Output::Unreachable(target) => self.resolver.avoid(target),
                     Output::WrongPassword(flow) => self.transports.wrong_password(flow.remote.ip()),
+                    Output::Acknowledge { host, recording } => {
+                        if self.acknowledgements.len() < limits::ACKNOWLEDGEMENTS {
+                            let mark = self.journal.next_mark();
+                            self.acknowledgements.push_back((mark, host, recording));
+                        }
+                    }
                 }
             }
             self.journal.write();
+            for (to, answer) in self.answers.drain(..) {
+                // Who asked may have gone away.
+                let _gone = to.send(answer);
+            }
+            self.acknowledge();
             if self.journal.is_full() {
                 self.journal.turn(&self.controller.standing(now()));
             }
@@ -284,6 +346,20 @@ impl Core {
             }
             for send in sends {
                 self.send(send);
+            }
+        }
+    }
+
+    /// Tells media hosts of the recordings whose records are safe.
+    fn acknowledge(&mut self) {
+        let safe = self.journal.synced_mark();
+        while self
+            .acknowledgements
+            .front()
+            .is_some_and(|(mark, ..)| *mark <= safe)
+        {
+            if let Some((_, host, recording)) = self.acknowledgements.pop_front() {
+                self.hosts.acknowledge(&host, recording);
             }
         }
     }
@@ -309,10 +385,7 @@ impl Core {
 
     fn end_calls(&mut self, now: Now) {
         self.stop_at = Some(now.mono + limits::SHUTDOWN_CALLS);
-        for call in self.controller.live(now).calls {
-            self.controller
-                .end_call(now, &call.call, "the controller is stopping");
-        }
+        self.controller.stop(now, "the controller is stopping");
     }
 }
 

@@ -54,6 +54,14 @@ pub(crate) const CDRS_KEPT: usize = 10_000;
 pub(crate) const JOURNAL_UNWRITTEN_BYTES: usize = 16 << 20;
 /// How long the core thread may take to answer a question.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of a request over HTTP; more are refused with 413.
+pub(crate) const REQUEST_BYTES: usize = 16 << 10;
+/// A shorter token is refused at the start.
+pub(crate) const TOKEN_BYTES_MIN: usize = 16;
+/// Recordings that are accounted for and whose media host is to be told. Full: it is not told, and tells us again.
+pub(crate) const ACKNOWLEDGEMENTS: usize = 4_096;
+/// How often it is looked whether the records that they wait for are on the disk.
+pub(crate) const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(100);
 /// How long calls may take to end at shutdown.
 pub(crate) const SHUTDOWN_CALLS: Duration = Duration::from_secs(3);
 /// How long the management listener may take to end.

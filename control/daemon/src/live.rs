@@ -7,6 +7,8 @@ use call_control::{
 };
 use serde_json::{Value, json};
 
+use crate::core::CallFound;
+
 pub(crate) fn agents(live: &Live) -> Value {
     let agent = |agent: &call_control::AgentLive| {
         json!({
@@ -37,20 +39,46 @@ pub(crate) fn queues(live: &Live) -> Value {
 }
 
 pub(crate) fn calls(live: &Live) -> Value {
-    let call = |call: &call_control::CallLive| {
-        json!({
-            "call": call.call,
-            "from": call.from,
-            "to": call.to,
-            "queue": call.queue,
-            "position": call.position,
-            "user": call.user,
-            "stage": stage(call.stage),
-            "age_ms": call.age_ms,
-            "host": call.host,
-        })
-    };
     live.calls.iter().map(call).collect()
+}
+
+pub(crate) fn call(call: &call_control::CallLive) -> Value {
+    json!({
+        "call": call.call,
+        "from": call.from,
+        "to": call.to,
+        "queue": call.queue,
+        "position": call.position,
+        "user": call.user,
+        "stage": stage(call.stage),
+        "age_ms": call.age_ms,
+        "host": call.host,
+        "origin": call.origin,
+    })
+}
+
+/// One call, as the page of its own shows it: while it lasts, and its detail afterwards.
+pub(crate) fn found(found: &CallFound) -> Value {
+    match found {
+        CallFound::Live(live) => call(live),
+        CallFound::Member(room, member) => json!({
+            "call": member.call,
+            "from": member.from,
+            "to": room,
+            "user": member.user,
+            "stage": "talking",
+            "age_ms": member.age_ms,
+        }),
+        CallFound::Over(detail) => json!({
+            "call": detail.call,
+            "from": detail.from,
+            "to": detail.to,
+            "queue": detail.queue,
+            "stage": "ended",
+            "origin": detail.origin,
+            "detail": detail,
+        }),
+    }
 }
 
 pub(crate) fn conferences(live: &Live) -> Value {
@@ -134,6 +162,7 @@ pub(crate) fn trunks(trunks: &[TrunkLive]) -> Value {
 fn stage(stage: CallStage) -> &'static str {
     match stage {
         CallStage::Preparing => "preparing",
+        CallStage::Calling => "calling",
         CallStage::Waiting => "waiting",
         CallStage::Ringing => "ringing",
         CallStage::Connecting => "connecting",

@@ -21,10 +21,14 @@ mod live;
 mod management;
 mod media;
 mod metrics;
+mod openapi;
+mod origination;
+mod problem;
 mod process;
 mod reload;
 mod resolver;
 mod store;
+mod token;
 mod transport;
 
 use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode};

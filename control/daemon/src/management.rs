@@ -1,4 +1,7 @@
-//! The management address: metrics, health, and what is going on as JSON, over plain HTTP.
+//! The management address: metrics, health, what is going on as JSON, and what is to be done, over plain HTTP.
+//!
+//! Everybody who reaches the address may look; who changes something shows the [token](crate::token). Every error is
+//! RFC 9457 problem details; [`openapi`] describes the whole, and a test compares it with [`routes`].
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,20 +12,23 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
-    http::{StatusCode, header},
+    extract::{DefaultBodyLimit, Path, Query, State},
+    handler::Handler,
+    http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 use call_control::Live;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    core::{Action, Inputs, Question},
-    journal, limits, live, metrics,
+    core::{Action, CallFound, Inputs, Question},
+    journal, limits, live, metrics, openapi, origination,
+    problem::Problem,
     store::{DetailQuery, Sqlite, Store as _, StoreError, projector},
+    token::{Token, Writer},
     transport::{self, guard::Guard},
 };
 
@@ -34,6 +40,7 @@ pub(crate) struct Pages {
     pub(crate) guard: Arc<Guard>,
     pub(crate) journal: Arc<journal::Shared>,
     pub(crate) store: StorePages,
+    pub(crate) token: Token,
     pub(crate) ending: watch::Receiver<bool>,
 }
 
@@ -54,44 +61,19 @@ pub(crate) async fn bind(setting: &str, addr: SocketAddr) -> Result<(TcpListener
 /// The listener failed.
 pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), String> {
     let mut ending = pages.ending.clone();
-    let router = Router::new()
-        .route("/metrics", get(metrics_page))
-        .route("/healthz", get(health))
-        .route("/readyz", get(readiness))
-        .route("/v1/agents", get(|pages| live_page(pages, live::agents)))
-        .route("/v1/queues", get(|pages| live_page(pages, live::queues)))
-        .route("/v1/calls", get(|pages| live_page(pages, live::calls)))
-        .route("/v1/calls/{call}", delete(end_call))
-        .route(
-            "/v1/calls/{call}/recording",
-            post(|pages, path| record(pages, path, None)),
-        )
-        .route(
-            "/v1/calls/{call}/recording/pause",
-            post(|pages, path| record(pages, path, Some(true)))
-                .delete(|pages, path| record(pages, path, Some(false))),
-        )
-        .route(
-            "/v1/conferences",
-            get(|pages| live_page(pages, live::conferences)),
-        )
-        .route(
-            "/v1/conferences/members/{call}/mute",
-            post(|pages, path| mute(pages, path, true)).delete(|pages, path| mute(pages, path, false)),
-        )
-        .route(
-            "/v1/registrations",
-            get(|pages| live_page(pages, live::registrations)),
-        )
-        .route("/v1/hosts", get(|pages| live_page(pages, live::hosts)))
-        .route("/v1/agents/{agent}/ready", post(agent_ready))
-        .route("/v1/agents/{agent}/pause", post(agent_pause))
-        .route("/v1/trunks", get(trunks_page))
-        .route("/v1/cdrs", get(details_page))
-        .route("/v1/statistics/queues", get(queue_hours_page))
-        .route("/v1/statistics/agents", get(agent_spells_page))
-        .route("/v1/sources", get(sources_page))
-        .route("/v1/sources/{source}", delete(forgive_source))
+    let add = |router: Router<Pages>, route: Route| {
+        tracing::trace!(method = route.method, path = route.path, "served");
+        router.route(route.path, route.handler)
+    };
+    let router = routes()
+        .into_iter()
+        .fold(Router::new(), add)
+        .fallback(async |uri: Uri| Problem::unknown("page", uri.path()))
+        .method_not_allowed_fallback(async || {
+            let detail = "this page knows other methods; /v1/openapi.json lists them";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        })
+        .layer(DefaultBodyLimit::max(limits::REQUEST_BYTES))
         .with_state(pages);
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
@@ -102,17 +84,97 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), Str
         .map_err(|error| format!("management listener: {error}"))
 }
 
+/// A page, and what may be done with it.
+pub(crate) struct Route {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    handler: MethodRouter<Pages>,
+}
+
+fn read<H: Handler<T, Pages>, T: 'static>(path: &'static str, handler: H) -> Route {
+    Route {
+        method: "get",
+        path,
+        handler: get(handler),
+    }
+}
+
+fn create<H: Handler<T, Pages>, T: 'static>(path: &'static str, handler: H) -> Route {
+    Route {
+        method: "post",
+        path,
+        handler: post(handler),
+    }
+}
+
+fn remove<H: Handler<T, Pages>, T: 'static>(path: &'static str, handler: H) -> Route {
+    Route {
+        method: "delete",
+        path,
+        handler: delete(handler),
+    }
+}
+
+/// Everything that is served.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        read("/metrics", metrics_page),
+        read("/healthz", health),
+        read("/readyz", readiness),
+        read("/v1/openapi.json", openapi::page),
+        read("/v1/agents", |pages| live_page(pages, live::agents)),
+        create("/v1/agents/{agent}/ready", agent_ready),
+        create("/v1/agents/{agent}/pause", agent_pause),
+        read("/v1/queues", |pages| live_page(pages, live::queues)),
+        read("/v1/calls", |pages| live_page(pages, live::calls)),
+        create("/v1/calls", origination::originate),
+        read("/v1/calls/{call}", call_page),
+        remove("/v1/calls/{call}", end_call),
+        create("/v1/calls/{call}/recording", |writer, pages, path| {
+            record(writer, pages, path, None)
+        }),
+        create("/v1/calls/{call}/recording/pause", |writer, pages, path| {
+            record(writer, pages, path, Some(true))
+        }),
+        remove("/v1/calls/{call}/recording/pause", |writer, pages, path| {
+            record(writer, pages, path, Some(false))
+        }),
+        read("/v1/conferences", |pages| live_page(pages, live::conferences)),
+        create("/v1/conferences/members/{call}/mute", |writer, pages, path| {
+            mute(writer, pages, path, true)
+        }),
+        remove("/v1/conferences/members/{call}/mute", |writer, pages, path| {
+            mute(writer, pages, path, false)
+        }),
+        read("/v1/registrations", |pages| live_page(pages, live::registrations)),
+        read("/v1/hosts", |pages| live_page(pages, live::hosts)),
+        read("/v1/trunks", trunks_page),
+        read("/v1/cdrs", details_page),
+        read("/v1/statistics/queues", queue_hours_page),
+        read("/v1/statistics/agents", agent_spells_page),
+        read("/v1/sources", sources_page),
+        remove("/v1/sources/{source}", forgive_source),
+    ]
+}
+
+/// What stands behind the question mark.
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    Query::try_from_uri(uri)
+        .map(|Query(query)| query)
+        .map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))
+}
+
 async fn live_page(State(pages): State<Pages>, part: fn(&Live) -> Value) -> Response {
     match pages.inputs.ask(Question::Live).await {
         Some(live) => Json(part(&live)).into_response(),
-        None => silent(),
+        None => Problem::silent().into_response(),
     }
 }
 
 async fn trunks_page(State(pages): State<Pages>) -> Response {
     match pages.inputs.ask(Question::Trunks).await {
         Some(trunks) => Json(live::trunks(&trunks)).into_response(),
-        None => silent(),
+        None => Problem::silent().into_response(),
     }
 }
 
@@ -123,25 +185,55 @@ struct Why {
     reason: String,
 }
 
-async fn agent_ready(State(pages): State<Pages>, Path(agent): Path<String>) -> Response {
+/// An agent takes calls from now on; rest after a call, or a pause, ends.
+async fn agent_ready(
+    _: Writer,
+    State(pages): State<Pages>,
+    Path(agent): Path<String>,
+) -> Result<StatusCode, Problem> {
     act(&pages, Action::Ready(agent)).await
 }
 
 async fn agent_pause(
+    _: Writer,
     State(pages): State<Pages>,
     Path(agent): Path<String>,
-    Query(why): Query<Why>,
-) -> Response {
+    uri: Uri,
+) -> Result<StatusCode, Problem> {
+    let why: Why = query(&uri)?;
     act(&pages, Action::Pause(agent, why.reason)).await
 }
 
 /// 204 when it was done; 404 with the reason when there is no such thing.
-async fn act(pages: &Pages, action: Action) -> Response {
+async fn act(pages: &Pages, action: Action) -> Result<StatusCode, Problem> {
     match pages.inputs.ask(|to| Question::Do(action, to)).await {
-        Some(Ok(())) => StatusCode::NO_CONTENT.into_response(),
-        Some(Err(reason)) => (StatusCode::NOT_FOUND, format!("{reason}\n")).into_response(),
-        None => silent(),
+        Some(Ok(())) => Ok(StatusCode::NO_CONTENT),
+        Some(Err(reason)) => Err(Problem::new(StatusCode::NOT_FOUND, reason)),
+        None => Err(Problem::silent()),
     }
+}
+
+/// A call while it lasts, and its detail afterwards.
+async fn call_page(State(pages): State<Pages>, Path(call): Path<String>) -> Result<Json<Value>, Problem> {
+    let name = call.clone();
+    let asked = pages.inputs.ask(|to| Question::Call(name, to)).await;
+    if let Some(found) = asked.ok_or_else(Problem::silent)? {
+        return Ok(Json(live::found(&found)));
+    }
+    // An old one the store knows; without a store nobody does.
+    let query = DetailQuery {
+        call: Some(call.clone()),
+        ..DetailQuery::default()
+    };
+    let stored = match pages.store.path {
+        Some(_) => pages.store.ask(move |store| store.details(&query)).await?,
+        None => Vec::new(),
+    };
+    let detail = stored.into_iter().next();
+    let found = detail.map(|detail| CallFound::Over(Box::new(detail)));
+    found
+        .map(|found| Json(live::found(&found)))
+        .ok_or_else(|| Problem::unknown("call", &call))
 }
 
 /// The way to the store, if there is one.
@@ -156,34 +248,32 @@ impl StorePages {
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Sqlite) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Response> {
-        let refuse = |reason: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
+    ) -> Result<T, Problem> {
+        let refuse = |reason: String| Problem::unavailable(reason);
         let Some(path) = self.path.clone() else {
-            return Err(refuse("there is no database; set store.path"));
+            return Err(refuse("there is no database; set store.path".to_owned()));
         };
         let asked = tokio::task::spawn_blocking(move || question(&mut Sqlite::open(&path)?));
         match tokio::time::timeout(limits::STORE_QUERY, asked).await {
             Ok(Ok(Ok(found))) => Ok(found),
-            Ok(Ok(Err(error))) => Err(refuse(&error.to_string())),
-            Ok(Err(_)) | Err(_) => Err(refuse("the database does not answer in time")),
+            Ok(Ok(Err(error))) => Err(refuse(error.to_string())),
+            Ok(Err(_)) | Err(_) => Err(refuse("the database does not answer in time".to_owned())),
         }
     }
 }
 
 /// Call details, newest first: as the journal has them, or as the store finds them when they are to be narrowed.
-async fn details_page(State(pages): State<Pages>, Query(mut query): Query<DetailQuery>) -> Response {
+async fn details_page(State(pages): State<Pages>, uri: Uri) -> Result<Json<Value>, Problem> {
+    let mut query: DetailQuery = query(&uri)?;
     let limit = query.limit.unwrap_or(100).min(limits::CDRS_KEPT);
-    if query.is_narrow() {
+    let details = if query.is_narrow() {
         query.limit = Some(limit);
-        return match pages.store.ask(move |store| store.details(&query)).await {
-            Ok(details) => Json(json!(details)).into_response(),
-            Err(refusal) => refusal,
-        };
-    }
-    match pages.inputs.ask(|to| Question::Details(limit, to)).await {
-        Some(details) => Json(json!(details)).into_response(),
-        None => silent(),
-    }
+        pages.store.ask(move |store| store.details(&query)).await?
+    } else {
+        let asked = pages.inputs.ask(|to| Question::Details(limit, to)).await;
+        asked.ok_or_else(Problem::silent)?
+    };
+    Ok(Json(json!(details)))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -203,24 +293,17 @@ impl Since {
     }
 }
 
-async fn queue_hours_page(State(pages): State<Pages>, Query(since): Query<Since>) -> Response {
-    let since = since.unix();
-    match pages
-        .store
-        .ask(move |store| store.queue_hours(since - since.rem_euclid(3_600)))
-        .await
-    {
-        Ok(hours) => Json(json!(hours)).into_response(),
-        Err(refusal) => refusal,
-    }
+async fn queue_hours_page(State(pages): State<Pages>, uri: Uri) -> Result<Json<Value>, Problem> {
+    let since = query::<Since>(&uri)?.unix();
+    let hour = since - since.rem_euclid(3_600);
+    let hours = pages.store.ask(move |store| store.queue_hours(hour)).await?;
+    Ok(Json(json!(hours)))
 }
 
-async fn agent_spells_page(State(pages): State<Pages>, Query(since): Query<Since>) -> Response {
-    let since = since.unix().saturating_mul(1_000_000);
-    match pages.store.ask(move |store| store.agent_spells(since)).await {
-        Ok(spells) => Json(json!(spells)).into_response(),
-        Err(refusal) => refusal,
-    }
+async fn agent_spells_page(State(pages): State<Pages>, uri: Uri) -> Result<Json<Value>, Problem> {
+    let since = query::<Since>(&uri)?.unix().saturating_mul(1_000_000);
+    let spells = pages.store.ask(move |store| store.agent_spells(since)).await?;
+    Ok(Json(json!(spells)))
 }
 
 /// Sources that meet silence, and why.
@@ -238,21 +321,30 @@ async fn sources_page(State(pages): State<Pages>) -> Json<Value> {
 }
 
 /// Hears a source again.
-async fn forgive_source(State(pages): State<Pages>, Path(source): Path<IpAddr>) -> Response {
+async fn forgive_source(
+    _: Writer,
+    State(pages): State<Pages>,
+    Path(source): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let source: IpAddr = source.parse().map_err(|_| {
+        let detail = format!("source {source:?} is no address; /v1/sources lists those that are silenced");
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })?;
     if pages.guard.forgive(Instant::now(), source) {
         tracing::info!(%source, "a source is forgiven");
-        (StatusCode::OK, "heard again\n").into_response()
+        Ok(StatusCode::NO_CONTENT)
     } else {
-        (StatusCode::NOT_FOUND, "this source is not silenced\n").into_response()
+        let detail = format!("source {source} is not silenced");
+        Err(Problem::new(StatusCode::NOT_FOUND, detail))
     }
 }
 
 async fn metrics_page(State(pages): State<Pages>) -> Response {
     let Some(counters) = pages.inputs.ask(Question::Counters).await else {
-        return silent();
+        return Problem::silent().into_response();
     };
     let Some(live) = pages.inputs.ask(Question::Live).await else {
-        return silent();
+        return Problem::silent().into_response();
     };
     let text = metrics::page(&metrics::Sources {
         counters: &counters,
@@ -271,29 +363,45 @@ async fn metrics_page(State(pages): State<Pages>) -> Response {
 }
 
 /// A member of a conference is heard no more (POST), or again (DELETE).
-async fn mute(State(pages): State<Pages>, Path(call): Path<String>, muted: bool) -> Response {
-    done(
-        pages.inputs.ask(|to| Question::Mute(call, muted, to)).await,
-        "member",
-    )
+async fn mute(
+    _: Writer,
+    State(pages): State<Pages>,
+    Path(call): Path<String>,
+    muted: bool,
+) -> Result<StatusCode, Problem> {
+    let name = call.clone();
+    let done = pages.inputs.ask(|to| Question::Mute(name, muted, to)).await;
+    answer(done, "member", &call)
 }
 
-/// Ends a call, or puts a member out of a conference.
-async fn end_call(State(pages): State<Pages>, Path(call): Path<String>) -> Response {
-    done(pages.inputs.ask(|to| Question::End(call, to)).await, "call")
+/// Ends a call, whatever it is doing, or puts a member out of a conference.
+async fn end_call(
+    _: Writer,
+    State(pages): State<Pages>,
+    Path(call): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let name = call.clone();
+    let done = pages.inputs.ask(|to| Question::End(name, to)).await;
+    answer(done, "call", &call)
 }
 
 /// Begins to record a call; masks what is said from now on (card numbers); ends that.
-async fn record(State(pages): State<Pages>, Path(call): Path<String>, paused: Option<bool>) -> Response {
-    let asked = pages.inputs.ask(|to| Question::Record(call, paused, to));
-    done(asked.await, "recording")
+async fn record(
+    _: Writer,
+    State(pages): State<Pages>,
+    Path(call): Path<String>,
+    paused: Option<bool>,
+) -> Result<StatusCode, Problem> {
+    let name = call.clone();
+    let done = pages.inputs.ask(|to| Question::Record(name, paused, to)).await;
+    answer(done, "recording or talking call", &call)
 }
 
-fn done(answer: Option<bool>, what: &str) -> Response {
-    match answer {
-        Some(true) => StatusCode::NO_CONTENT.into_response(),
-        Some(false) => (StatusCode::NOT_FOUND, format!("there is no such {what}\n")).into_response(),
-        None => silent(),
+fn answer(done: Option<bool>, what: &str, name: &str) -> Result<StatusCode, Problem> {
+    match done {
+        Some(true) => Ok(StatusCode::NO_CONTENT),
+        Some(false) => Err(Problem::unknown(what, name)),
+        None => Err(Problem::silent()),
     }
 }
 
@@ -301,7 +409,7 @@ fn done(answer: Option<bool>, what: &str) -> Response {
 async fn health(State(pages): State<Pages>) -> Response {
     match pages.inputs.ask(Question::Counters).await {
         Some(_) => (StatusCode::OK, "ok\n").into_response(),
-        None => silent(),
+        None => Problem::silent().into_response(),
     }
 }
 
@@ -315,14 +423,6 @@ async fn readiness(State(pages): State<Pages>) -> Response {
             (StatusCode::OK, "ready\n").into_response()
         }
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "no media host is up\n").into_response(),
-        None => silent(),
+        None => Problem::silent().into_response(),
     }
-}
-
-fn silent() -> Response {
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        "the core thread does not answer\n",
-    )
-        .into_response()
 }

@@ -12,7 +12,9 @@ use std::{
 };
 
 use call_control::{HostId, MediaInput, SessionFound, config::MediaHost};
-use proto::mediad::v1::{self as pb, command_reply, media_client::MediaClient, watch_reply};
+use proto::mediad::v1::{
+    self as pb, command_reply, files_client::FilesClient, media_client::MediaClient, watch_reply,
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout, timeout_at},
@@ -36,11 +38,12 @@ use crate::{
 /// Where commands for each host go; shared between the core thread and the tasks.
 #[derive(Debug, Clone)]
 pub(crate) struct Hosts {
-    queues: Arc<BTreeMap<HostId, Queue>>,
+    queues: Arc<BTreeMap<HostId, Queue<pb::Command>>>,
+    acknowledgements: Arc<BTreeMap<HostId, Queue<pb::AcknowledgeRequest>>>,
 }
 
 /// `None` while there is no command stream.
-type Queue = Mutex<Option<mpsc::Sender<pb::Command>>>;
+type Queue<T> = Mutex<Option<mpsc::Sender<T>>>;
 
 impl Hosts {
     /// Starts a task for each host. Needs a tokio runtime.
@@ -59,6 +62,8 @@ impl Hosts {
         }
         let queues = hosts.iter().map(|host| (host.name.clone(), Queue::default()));
         let queues = Arc::new(queues.collect::<BTreeMap<_, _>>());
+        let acknowledgements = hosts.iter().map(|host| (host.name.clone(), Queue::default()));
+        let acknowledgements = Arc::new(acknowledgements.collect::<BTreeMap<_, _>>());
         for host in hosts {
             let mut link = Link {
                 host: host.name.clone(),
@@ -71,12 +76,30 @@ impl Hosts {
                 },
                 inputs: inputs.clone(),
                 queues: Arc::clone(&queues),
+                acknowledgements: Arc::clone(&acknowledgements),
                 is_up: false,
                 seen: None,
             };
             tokio::spawn(async move { link.run().await });
         }
-        Ok(Self { queues })
+        Ok(Self {
+            queues,
+            acknowledgements,
+        })
+    }
+
+    /// Tells a host that a recording is accounted for. One that is not told tells us of it again.
+    pub(crate) fn acknowledge(&self, host: &HostId, recording: pb::AcknowledgeRequest) {
+        let Some(queue) = self.acknowledgements.get(host) else {
+            return;
+        };
+        let queue = queue.lock().expect("nobody panics while holding a queue");
+        let sent = queue
+            .as_ref()
+            .is_some_and(|queue| queue.try_send(recording).is_ok());
+        if !sent {
+            tracing::debug!(%host, "a recording is acknowledged when the media host is back");
+        }
     }
 
     /// Queues a command; comes back as a refusal when there is no way to the host.
@@ -146,7 +169,8 @@ struct Link {
     resolver: Resolver,
     hello: pb::Hello,
     inputs: Inputs,
-    queues: Arc<BTreeMap<HostId, Queue>>,
+    queues: Arc<BTreeMap<HostId, Queue<pb::Command>>>,
+    acknowledgements: Arc<BTreeMap<HostId, Queue<pb::AcknowledgeRequest>>>,
     /// As the controller was told.
     is_up: bool,
     /// The boot id and the number of the last event seen: where to go on.
@@ -244,6 +268,7 @@ impl Link {
     async fn live(&mut self) -> Result<std::convert::Infallible, Ended> {
         let channel = self.connect().await?;
         check_health(channel.clone()).await?;
+        let files = FilesClient::new(channel.clone());
         let mut client = MediaClient::new(channel).max_decoding_message_size(16 << 20);
         let (requests, stream) = mpsc::channel(4);
         let hello = pb::ControlRequest {
@@ -265,9 +290,14 @@ impl Link {
         let events = self.watch(&mut client).await?;
         self.greet(greeting).await?;
         let (queue, commands) = mpsc::channel(limits::COMMANDS_PER_HOST);
-        self.set_queue(Some(queue));
+        set_queue(&self.queues, &self.host, Some(queue));
+        let (queue, acknowledgements) = mpsc::channel(limits::ACKNOWLEDGEMENTS);
+        set_queue(&self.acknowledgements, &self.host, Some(queue));
+        let acknowledging = tokio::spawn(acknowledge(files, acknowledgements));
         let (outcome, mut unanswered) = self.carry(commands, requests, replies, events).await;
-        self.set_queue(None);
+        set_queue(&self.queues, &self.host, None);
+        set_queue(&self.acknowledgements, &self.host, None);
+        acknowledging.abort();
         unanswered.sort_unstable();
         let refusals = unanswered
             .into_iter()
@@ -403,10 +433,27 @@ impl Link {
             .await
             .map_err(|_| ended("the core thread is gone"))
     }
+}
 
-    fn set_queue(&self, queue: Option<mpsc::Sender<pb::Command>>) {
-        if let Some(slot) = self.queues.get(&self.host) {
-            *slot.lock().expect("nobody panics while holding a queue") = queue;
+fn set_queue<T>(queues: &BTreeMap<HostId, Queue<T>>, host: &HostId, queue: Option<mpsc::Sender<T>>) {
+    if let Some(slot) = queues.get(host) {
+        *slot.lock().expect("nobody panics while holding a queue") = queue;
+    }
+}
+
+/// Tells the host of recordings that are accounted for, for as long as there is a connection.
+async fn acknowledge(
+    mut files: FilesClient<Channel>,
+    mut recordings: mpsc::Receiver<pb::AcknowledgeRequest>,
+) {
+    while let Some(request) = recordings.recv().await {
+        let recording = request.recording.clone();
+        if let Err(ended) = bounded(files.acknowledge(request)).await {
+            tracing::warn!(
+                recording,
+                reason = ended.reason,
+                "a recording is not acknowledged; it will be told of again"
+            );
         }
     }
 }

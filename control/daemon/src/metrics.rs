@@ -83,6 +83,11 @@ fn calls(page: &mut Page, counters: &Counters) {
             counters.authentication_failures,
         ),
         (
+            "recordings_missing",
+            "Recordings that media hosts did not tell of in time, or could not make.",
+            counters.recordings_missing,
+        ),
+        (
             "media_commands",
             "Commands sent to media hosts.",
             counters.media_commands,
@@ -96,6 +101,10 @@ fn calls(page: &mut Page, counters: &Counters) {
     ] {
         page.counter(&format!("controld_{name}_total"), help, count);
     }
+    calls_now(page, counters);
+}
+
+fn calls_now(page: &mut Page, counters: &Counters) {
     for (name, help, count) in [
         ("calls", "Calls now, ending ones included.", counters.calls),
         ("bindings", "Devices registered now.", counters.bindings),

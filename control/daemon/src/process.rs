@@ -1,6 +1,6 @@
 //! Starting everything in order, waiting for a reason to end, and ending in bounded time.
 
-use std::{io::Write as _, net::SocketAddr, sync::Arc, thread};
+use std::{collections::VecDeque, io::Write as _, net::SocketAddr, sync::Arc, thread};
 
 use call_control::Controller;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -21,6 +21,7 @@ use crate::{
     reload::Source,
     resolver::Resolver,
     store::{Sqlite, projector::Projector},
+    token::Token,
     transport::{Sockets, guard::Guard, tls::Identities},
 };
 
@@ -39,6 +40,7 @@ pub(crate) fn run(config: Config, source: Source) -> Result<(), String> {
 async fn serve(mut config: Config, source: Source) -> Result<(), String> {
     let identities = Arc::new(Identities::read(&config.tls)?);
     let guard = Arc::new(Guard::new(config.sources.clone()));
+    let token = Token::read(&config.management)?;
     // Listeners first: a taken port must not cost the time of everything else.
     let sockets = Sockets::bind(&config)?;
     let bound = sockets.bound();
@@ -79,6 +81,8 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
         resolver,
         hosts,
         stop_at: None,
+        answers: Vec::new(),
+        acknowledgements: VecDeque::new(),
     })?;
     let pages = Pages {
         inputs: inputs.clone(),
@@ -86,12 +90,14 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
         guard: Arc::clone(&guard),
         journal: journal_shared,
         store,
+        token: token.clone(),
         ending,
     };
     let pages = tokio::spawn(management::serve(http, pages));
     tracing::info!(bound = ?bound, %http_addr, domains = ?config.signalling.domains, "ready");
     announce(&bound, http_addr);
-    let reload = || source.reload(&mut config, &guard, &identities);
+    let to_core = inputs.clone();
+    let reload = || source.reload(&mut config, &guard, &identities, &token, &to_core);
     let ended = until_the_end(core, pages, &inputs, end, reload).await;
     // Last: it carries what was written until now.
     drop(projector);

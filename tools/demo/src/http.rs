@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long records and counters may take to follow the last BYE.
-const SETTLE: Duration = Duration::from_secs(3);
+/// How long records and counters may take to follow the last BYE; a record waits for its recording.
+const SETTLE: Duration = Duration::from_secs(8);
 
 /// Status and body of a page.
 pub(crate) fn page(server: SocketAddr, path: &str) -> Result<(u16, String)> {

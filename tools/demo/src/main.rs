@@ -1,8 +1,8 @@
 //! The demonstration: a call centre on one machine.
 //!
 //! Starts `mediad` and `controld` on loopback, registers agents, lets customers call `sip:support@127.0.0.1`, and
-//! judges: each customer was served, both sides heard the other's tone and nobody else's, every call is accounted for,
-//! nothing is left over. Ends with `demo: OK` and exit code 0, or says what failed and why.
+//! judges: each customer waited with music and was served, both sides heard the other's tone and nobody else's, each
+//! recording holds both, every call is accounted for, nothing is left over. Ends with `demo: OK` and exit code 0, or says what failed and why.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
@@ -14,6 +14,7 @@ mod flow;
 mod http;
 mod people;
 mod servers;
+mod sound;
 mod verdict;
 
 use std::{
@@ -126,6 +127,7 @@ fn play(args: &Args, cast: &Cast, run_dir: &std::path::Path, begin: Instant) -> 
         customers,
         agents,
         details: details?,
+        recordings: run_dir.join("recordings"),
         left: left?,
     })
 }

@@ -20,6 +20,9 @@ use crate::Args;
 /// How long all agents may take to register, and to leave.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The tone of the music: nobody speaks it.
+pub(crate) const MUSIC_HZ: f64 = 600.0;
+
 /// One phone.
 #[derive(Debug, Clone)]
 pub(crate) struct Person {
@@ -36,6 +39,8 @@ pub(crate) struct Cast {
     pub(crate) agents: Vec<Person>,
     pub(crate) customers: Vec<Person>,
     pub(crate) talk_s: f64,
+    /// Agents let it ring this long, so that who calls hears music first.
+    pub(crate) ring_s: f64,
     server_port: u16,
 }
 
@@ -103,6 +108,7 @@ impl Cast {
             talk_s: args
                 .call_duration
                 .unwrap_or(if args.calls == 1 { 12.0 } else { 4.0 }),
+            ring_s: if args.calls == 1 { 2.0 } else { 0.3 },
             server_port: args.server_port,
         })
     }
@@ -131,7 +137,8 @@ impl Cast {
     }
 
     fn tones(&self) -> String {
-        let tones: Vec<String> = self.everybody().map(|person| person.hz.to_string()).collect();
+        let tones = self.everybody().map(|person| person.hz).chain([MUSIC_HZ]);
+        let tones: Vec<String> = tones.map(|hz| hz.to_string()).collect();
         tones.join(",")
     }
 }
@@ -188,7 +195,12 @@ impl<'a> Crowd<'a> {
             self.start(
                 "agent",
                 agent,
-                &["--call-duration".into(), cast.talk_s.to_string()],
+                &[
+                    "--call-duration".into(),
+                    cast.talk_s.to_string(),
+                    "--ring".into(),
+                    cast.ring_s.to_string(),
+                ],
             )?;
         }
         let mut waiting: Vec<&str> = cast.agents.iter().map(|agent| agent.name.as_str()).collect();
@@ -213,9 +225,11 @@ impl<'a> Crowd<'a> {
     /// Lets the customers call, and waits until each has reported.
     pub(crate) fn call(&mut self, wait: Duration) -> Result<Vec<PhoneReport>> {
         let cast = self.cast;
-        // Customers hang up three seconds after an agent should have.
-        let duration = (cast.talk_s + 3.0).to_string();
+        // Customers hang up three seconds after an agent should have, however long they waited with music.
+        let duration = (wait.as_secs_f64() + cast.talk_s + 3.0).to_string();
         let flags = [
+            "--music".into(),
+            MUSIC_HZ.to_string(),
             "--call-duration".into(),
             duration,
             "--wait-time".into(),

@@ -54,8 +54,12 @@ pub struct Settings {
     pub media_ports: RangeInclusive<u16>,
     /// Hang up this long after the answer.
     pub call_duration: Duration,
+    /// Ring this long before answering.
+    pub ring: Duration,
     /// Tones to listen for, Hz.
     pub tones: Vec<f64>,
+    /// The tone of the music that may be heard first, Hz.
+    pub music: Option<f64>,
     /// SIP messages in the log.
     pub verbose: bool,
 }
@@ -70,7 +74,9 @@ impl Settings {
             port,
             media_ports,
             call_duration: Duration::from_secs(12),
+            ring: RING,
             tones: Vec::new(),
+            music: None,
             verbose: false,
         }
     }
@@ -467,7 +473,7 @@ impl Phone {
         })?;
         let body = answer_body(&mut active, &request.body, self.local.ip(), self.hz)?;
         active.dialog = dialog;
-        active.answer_at = Some((now + RING, txn, body));
+        active.answer_at = Some((now + self.settings.ring, txn, body));
         self.active = Some(active);
         Ok(())
     }
@@ -701,7 +707,9 @@ impl Phone {
             return Ok(None);
         };
         let heard = talk.end()?;
-        active.report.hear(&heard, &self.settings.tones);
+        active
+            .report
+            .hear(&heard, &self.settings.tones, self.settings.music);
         self.log.info(active.report.summary());
         self.settle(Duration::from_millis(100))?;
         Ok(Some(Call {

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{log, talk::Heard};
+use crate::{
+    log,
+    talk::{FRAME_SAMPLES, Heard, STRETCH},
+};
 
 /// What a phone did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -48,13 +51,22 @@ pub struct CallReport {
     pub mos: f32,
     /// The tone this phone sent, Hz.
     pub own_hz: f64,
-    /// Tones listened for and their level, dB below a full-scale sine.
+    /// Tones listened for and their level after the music, dB below a full-scale sine.
     pub levels: Vec<(f64, f64)>,
+    /// RTP packets of the music that was heard before somebody spoke.
+    pub music_packets: u64,
+    /// Its level, dB below a full-scale sine; -100 when there was none.
+    pub music_db: f64,
 }
 
 impl CallReport {
-    /// Takes over what was heard.
-    pub fn hear(&mut self, heard: &Heard, tones: &[f64]) {
+    /// Takes over what was heard. `music`: the tone of the music that may come first.
+    pub fn hear(&mut self, heard: &Heard, tones: &[f64], music: Option<f64>) {
+        let end = music.map_or(0, |hz| heard.music_samples(hz));
+        self.music_packets = (end / FRAME_SAMPLES) as u64;
+        self.music_db = music.map_or(-100.0, |hz| heard.level_db_until(end, hz));
+        // Music and speech may share one stretch.
+        let begin = if end == 0 { 0 } else { end + STRETCH };
         self.sent = heard.sent;
         self.received = heard.received;
         self.lost = heard.lost;
@@ -63,7 +75,8 @@ impl CallReport {
         self.jitter_ms = heard.jitter.as_secs_f64() * 1e3;
         self.gap_max_ms = heard.gap_max.as_secs_f64() * 1e3;
         self.mos = heard.mos();
-        self.levels = tones.iter().map(|&hz| (hz, heard.level_db(hz))).collect();
+        let level = |&hz: &f64| (hz, heard.level_db_from(begin, hz));
+        self.levels = tones.iter().map(level).collect();
     }
 
     /// Level of a tone that was listened for; -100 for others.

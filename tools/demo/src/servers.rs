@@ -13,10 +13,17 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{Args, http, people::Cast};
+use crate::{
+    Args, http,
+    people::{Cast, MUSIC_HZ},
+    sound,
+};
 
 /// How long a daemon may take to become ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The prompt that who waits hears.
+const MUSIC: &str = "music.wav";
 
 /// Both, killed when dropped.
 #[derive(Debug)]
@@ -56,6 +63,16 @@ impl Servers {
             &args.io,
         ]);
         command.args(["--set", &interface, "--set", "workers.pin=false"]);
+        // As many files as that takes may be open everywhere.
+        command.args(["--set", &format!("io.sockets_max={}", pairs.max(1_024))]);
+        let (prompts, recordings) = (run_dir.join("prompts"), run_dir.join("recordings"));
+        for directory in [&prompts, &recordings] {
+            fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        }
+        sound::write_tone(&prompts.join(MUSIC), MUSIC_HZ).context("the music")?;
+        for (key, directory) in [("media.prompts", &prompts), ("recordings.directory", &recordings)] {
+            command.args(["--set", &format!("{key}={}", directory.display())]);
+        }
         let (mediad, ready) = Daemon::start("mediad", command, "MEDIAD_", run_dir.join("media.log"))?;
         let control: SocketAddr = address(&ready, "control=")?;
         let media_http = address(&ready, "metrics=")?;
@@ -202,9 +219,8 @@ path = '{}'
 [agents]
 wrap_up_s = {wrap_up_s}
 
-# Each packet a customer hears is to be its agent's.
-[calls]
-answer_before_music = false
+[music]
+prompt = "{MUSIC}"
 
 [log]
 level = "debug"
@@ -218,6 +234,7 @@ name = "support"
 agents = [{}]
 ring_timeout_s = 10
 timeout_s = 60
+record = true
 "#,
         run_dir.join("journal").display(),
         run_dir.join("controld.db").display(),

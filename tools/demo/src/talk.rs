@@ -19,8 +19,11 @@ use rtp::{
 use crate::stop::Stop;
 
 const RATE_HZ: u32 = 8_000;
-const FRAME_SAMPLES: usize = 160;
+/// Samples in a packet.
+pub const FRAME_SAMPLES: usize = 160;
 const FRAME: Duration = Duration::from_millis(20);
+/// 100 ms.
+pub const STRETCH: usize = RATE_HZ as usize / 10;
 /// How long the last packets may take to arrive.
 const LINGER: Duration = Duration::from_millis(100);
 /// What is said, in units of a sample.
@@ -283,9 +286,20 @@ impl<'a> Voice<'a> {
 }
 
 impl Heard {
-    /// Level of `hz` in what was heard, dB below a full-scale sine; -100 at least.
-    pub fn level_db(&self, hz: f64) -> f64 {
-        level_db(&self.pcm, hz)
+    /// How much of what was heard, from its beginning, is music of this tone, in samples.
+    pub fn music_samples(&self, hz: f64) -> usize {
+        let is_music = |stretch: &&[i16]| level_db(stretch, hz, RATE_HZ) > TONE_DB - 6.0;
+        self.pcm.chunks_exact(STRETCH).take_while(is_music).count() * STRETCH
+    }
+
+    /// Level of `hz` in what was heard up to here, dB below a full-scale sine; -100 at least.
+    pub fn level_db_until(&self, end: usize, hz: f64) -> f64 {
+        level_db(&self.pcm[..end.min(self.pcm.len())], hz, RATE_HZ)
+    }
+
+    /// As [`Heard::level_db_until`], from here on.
+    pub fn level_db_from(&self, begin: usize, hz: f64) -> f64 {
+        level_db(&self.pcm[begin.min(self.pcm.len())..], hz, RATE_HZ)
     }
 
     /// Mean opinion score of what was heard (ITU-T G.107): 1.0 to 4.5, 0 when nothing was.
@@ -304,12 +318,12 @@ impl Heard {
     }
 }
 
-/// Over stretches of 100 ms, in which the tones used here have whole periods.
-fn level_db(pcm: &[i16], hz: f64) -> f64 {
-    const STRETCH: usize = 800;
-    let stretches = pcm.chunks_exact(STRETCH);
+/// Level of a tone, dB below a full-scale sine; -100 at least. Over stretches of 100 ms, in which the tones used here have
+/// whole periods.
+pub fn level_db(pcm: &[i16], hz: f64, rate_hz: u32) -> f64 {
+    let stretches = pcm.chunks_exact(rate_hz as usize / 10);
     let count = stretches.len().max(1) as f64;
-    let square = |stretch| codecs::goertzel::amplitude(stretch, hz, RATE_HZ).powi(2);
+    let square = |stretch| codecs::goertzel::amplitude(stretch, hz, rate_hz).powi(2);
     let amplitude = (stretches.map(square).sum::<f64>() / count).sqrt();
     (20.0 * (amplitude / f64::from(i16::MAX)).max(1e-5).log10()).max(-100.0)
 }
@@ -334,11 +348,39 @@ mod tests {
             for (index, frame) in pcm.chunks_exact_mut(FRAME_SAMPLES).enumerate() {
                 law.decode(&voice.frame(index)[FIXED_HEADER_BYTES..], frame);
             }
-            assert!((level_db(&pcm, 440.0) - TONE_DB).abs() < 0.2, "{law:?}");
-            assert!(level_db(&pcm, 1_000.0) < -60.0, "{law:?}");
+            assert!((level_db(&pcm, 440.0, RATE_HZ) - TONE_DB).abs() < 0.2, "{law:?}");
+            assert!(level_db(&pcm, 1_000.0, RATE_HZ) < -60.0, "{law:?}");
         }
-        assert_eq!(level_db(&[0; 1_600], 440.0), -100.0);
-        assert_eq!(level_db(&[], 440.0), -100.0);
+        assert_eq!(level_db(&[0; 1_600], 440.0, RATE_HZ), -100.0);
+        assert_eq!(level_db(&[], 440.0, RATE_HZ), -100.0);
+    }
+
+    #[test]
+    fn music_ends_where_somebody_begins_to_speak() {
+        let tone = |hz: f64, count: usize| {
+            (0..count).map(move |at| (AMPLITUDE * (TAU * hz * at as f64 / f64::from(RATE_HZ)).sin()) as i16)
+        };
+        let mut heard = Voice::new(
+            &bind(&(6_900..=6_998)).unwrap(),
+            Line {
+                remote: "127.0.0.1:9".parse().unwrap(),
+                law: Law::Ulaw,
+                tx_payload_type: PayloadType::PCMU,
+                rx_payload_type: PayloadType::PCMU,
+                hz: 440.0,
+            },
+        )
+        .heard;
+        heard.pcm = tone(600.0, 4_320).chain(tone(440.0, 8_000)).collect();
+        let end = heard.music_samples(600.0);
+        assert_eq!(end, 4_000, "whole stretches");
+        assert!((heard.level_db_until(end, 600.0) - TONE_DB).abs() < 0.2);
+        assert!((heard.level_db_from(end + STRETCH, 440.0) - TONE_DB).abs() < 0.2);
+        assert!(
+            heard.level_db_from(end + STRETCH, 600.0) < -60.0,
+            "none is left over"
+        );
+        assert_eq!(heard.music_samples(440.0), 0, "another tone is no music");
     }
 
     #[test]
@@ -360,7 +402,7 @@ mod tests {
         thread::sleep(Duration::from_millis(400));
         let (a, b) = (a.end().unwrap(), b.end().unwrap());
         assert!(a.received > 10 && b.received > 10);
-        assert!((a.level_db(730.0) - TONE_DB).abs() < 0.5 && a.level_db(440.0) < -50.0);
-        assert!((b.level_db(440.0) - TONE_DB).abs() < 0.5 && b.mos() > 4.0);
+        assert!((a.level_db_from(0, 730.0) - TONE_DB).abs() < 0.5 && a.level_db_from(0, 440.0) < -50.0);
+        assert!((b.level_db_from(0, 440.0) - TONE_DB).abs() < 0.5 && b.mos() > 4.0);
     }
 }

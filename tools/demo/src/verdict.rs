@@ -1,5 +1,7 @@
 //! What must be true of good calls, and the table that shows it.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, Result, bail, ensure};
 use demo::{
     report::{CallReport, PhoneReport},
@@ -7,12 +9,19 @@ use demo::{
 };
 use serde_json::Value;
 
-use crate::people::{Cast, Person};
+use crate::{
+    people::{Cast, MUSIC_HZ, Person},
+    sound::Recording,
+};
 
 /// The other's tone must arrive at the level it was sent with.
 const TONE_TOLERANCE_DB: f64 = 1.0;
 /// Everybody else's tone must not be louder than this. G.711 puts its own noise at about -50 dB.
 const ABSENT_DB: f64 = -40.0;
+/// As for phones, and a moment of silence at the beginning counts.
+const RECORDED_TOLERANCE_DB: f64 = 2.0;
+/// The last packets of the music may share a stretch of 100 ms with the first of the agent.
+const MIXED_MAX: u64 = 5;
 /// Packets one side may have sent before the other could hear: half a second.
 const UNHEARD_MAX: u64 = 25;
 
@@ -25,6 +34,8 @@ pub(crate) struct Verdict {
     pub(crate) agents: Vec<PhoneReport>,
     /// The controller's call details.
     pub(crate) details: Vec<Value>,
+    /// Where the media host's recordings are.
+    pub(crate) recordings: PathBuf,
     /// What is not cleaned up.
     pub(crate) left: Vec<String>,
 }
@@ -36,6 +47,7 @@ struct Story<'a> {
     asked: &'a CallReport,
     served: &'a CallReport,
     detail: &'a Value,
+    recordings: &'a Path,
 }
 
 impl Verdict {
@@ -43,10 +55,11 @@ impl Verdict {
     pub(crate) fn print(&self) {
         println!();
         println!(
-            "{:<11} {:<9} {:>7} {:>7} {:<5} {:>11} {:>11} {:>18} {:>18} {:>9}  {:<20} recording",
+            "{:<11} {:<9} {:>7} {:>16} {:>7} {:<5} {:>11} {:>11} {:>18} {:>18} {:>9}  {:<20} recording: left, right",
             "customer",
             "served by",
             "set-up",
+            "music",
             "talk",
             "codec",
             "sent/heard",
@@ -119,6 +132,7 @@ impl Verdict {
             asked,
             served: served.with_context(|| format!("{answered_by} does not know of {}", customer.name))?,
             detail,
+            recordings: &self.recordings,
         })
     }
 }
@@ -133,12 +147,19 @@ impl Story<'_> {
             self.detail["ended_by"].as_str().unwrap_or("?"),
             self.detail["talk_ms"].as_f64().unwrap_or_default() / 1e3
         );
+        let asked = self.asked;
+        let music = format!(
+            "{:.1} s {:.1} dB",
+            asked.music_packets as f64 / 50.0,
+            asked.music_db
+        );
         println!(
-            "{:<11} {:<9} {:>4.0} ms {:>5.1} s {:<5} {:>11} {:>11} {:>18} {:>18} {:>9}  {:<20} {}",
+            "{:<11} {:<9} {:>4.0} ms {:>16} {:>5.1} s {:<5} {:>11} {:>11} {:>18} {:>18} {:>9}  {:<20} {}",
             self.customer.name,
             self.agent.name,
-            self.asked.set_up_ms,
-            self.asked.talk_ms as f64 / 1e3,
+            asked.set_up_ms,
+            music,
+            self.detail["talk_ms"].as_f64().unwrap_or_default() / 1e3,
             self.asked.codec,
             packets(self.asked),
             packets(self.served),
@@ -146,8 +167,72 @@ impl Story<'_> {
             hears(self.served, self.customer.hz),
             format!("{:.2}/{:.2}", self.asked.mos, self.served.mos),
             record,
-            self.detail["recording"].as_str().unwrap_or("none"),
+            self.recording(),
         );
+    }
+
+    /// What its recording holds, and where it is.
+    fn recording(&self) -> String {
+        let (caller, callee) = (self.customer.hz, self.agent.hz);
+        match self.listen_again() {
+            Ok((path, recording)) => format!(
+                "{caller} Hz {:.1} dB, {callee} Hz {:.1} dB, {:.1} s: {}",
+                recording.level_db(0, caller),
+                recording.level_db(1, callee),
+                recording.seconds(),
+                path.display()
+            ),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    /// The recording that the call's record names, with the checksum that stands there.
+    fn listen_again(&self) -> Result<(PathBuf, Recording)> {
+        let file = &self.detail["recordings"][0];
+        let path = file["path"].as_str().filter(|path| !path.is_empty());
+        let path = path.with_context(|| {
+            let problem = file["problem"].as_str().unwrap_or("the record names none");
+            format!("no recording: {problem}")
+        })?;
+        let path = self.recordings.join(path);
+        let recording = Recording::read(&path)?;
+        ensure!(
+            file["sha256"] == recording.sha256.as_str(),
+            "{}: its checksum is {}, and the record says {}",
+            path.display(),
+            recording.sha256,
+            file["sha256"]
+        );
+        Ok((path, recording))
+    }
+
+    /// The customer left, its agent right, each alone, and all of the conversation.
+    fn judge_recording(&self) -> Result<()> {
+        let (path, recording) = self.listen_again()?;
+        let place = path.display();
+        for (channel, speaker, other) in [(0, self.customer, self.agent), (1, self.agent, self.customer)] {
+            let level = recording.level_db(channel, speaker.hz);
+            ensure!(
+                (level - TONE_DB).abs() <= RECORDED_TOLERANCE_DB,
+                "{place}: {}'s {} Hz is at {level:.1} dB, not at {TONE_DB} dB",
+                speaker.name,
+                speaker.hz
+            );
+            let level = recording.level_db(channel, other.hz);
+            ensure!(
+                level <= ABSENT_DB,
+                "{place}: {} is heard in {}'s channel at {level:.1} dB",
+                other.name,
+                speaker.name
+            );
+        }
+        let talked = self.detail["talk_ms"].as_f64().unwrap_or_default() / 1e3;
+        ensure!(
+            (recording.seconds() - talked).abs() <= 1.5,
+            "{place}: is {:.1} s long, and they talked for {talked:.1} s",
+            recording.seconds()
+        );
+        Ok(())
     }
 
     fn judge(&self, cast: &Cast) -> Result<()> {
@@ -155,6 +240,11 @@ impl Story<'_> {
         hears(self.asked, customer, self.served, agent, cast)?;
         hears(self.served, agent, self.asked, customer, cast)?;
         let name = &customer.name;
+        ensure!(
+            self.asked.music_packets > 0 && (self.asked.music_db - TONE_DB).abs() <= TONE_TOLERANCE_DB,
+            "{name} heard no music ({MUSIC_HZ} Hz) while it waited"
+        );
+        self.judge_recording()?;
         ensure!(
             self.served.hung_up && !self.asked.hung_up,
             "{name}: the agent should have hung up"
@@ -184,11 +274,14 @@ fn hears(
 ) -> Result<()> {
     let (name, other) = (&listener.name, &talker.name);
     ensure!(heard.received > 0, "no media: {name} heard nothing from {other}");
+    // Who waits hears music, and what it says meanwhile is heard by nobody.
+    let (from_it, to_it) = (
+        heard.received.saturating_sub(heard.music_packets),
+        said.sent.saturating_sub(said.music_packets),
+    );
     ensure!(
-        heard.received + UNHEARD_MAX >= said.sent && heard.received <= said.sent,
-        "{name} heard {} packets, {other} sent {}",
-        heard.received,
-        said.sent
+        from_it + UNHEARD_MAX >= to_it && from_it <= said.sent + MIXED_MAX,
+        "{name} heard {from_it} packets, {other} sent {to_it}",
     );
     ensure!(
         heard.lost.unsigned_abs() * 100 <= heard.received,
@@ -226,5 +319,10 @@ fn hears(
             person.hz
         );
     }
+    let music = heard.level_db(MUSIC_HZ);
+    ensure!(
+        music <= ABSENT_DB,
+        "{name} hears the music at {music:.1} dB while {other} speaks"
+    );
     Ok(())
 }

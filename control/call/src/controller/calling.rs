@@ -105,15 +105,15 @@ impl Controller {
         let mut call = Call::new(name, destination, caller, plan, (now.mono, unix_us(now.wall)));
         call.from = from;
         (call.to, call.sip_call_id) = (to, sip_call_id);
-        call.max_forwards = max_forwards;
-        call.check_at = now.mono + CHECK_EVERY;
+        (call.max_forwards, call.check_at) = (max_forwards, now.mono + CHECK_EVERY);
         call.rx_trunk = trunk;
         call.said = self.said(request);
-        self.begin(now, id, call, dialog);
+        self.by_dialog.insert(dialog, (id, Side::Caller));
+        self.begin(now, id, call);
         Ok(())
     }
 
-    fn begin(&mut self, now: Now, id: CallId, call: Call, dialog: DialogKey) {
+    pub(super) fn begin(&mut self, now: Now, id: CallId, call: Call) {
         self.counters.calls_started += 1;
         self.record(
             now,
@@ -126,7 +126,6 @@ impl Controller {
                 host: call.plan.host().to_string(),
             },
         );
-        self.by_dialog.insert(dialog, (id, Side::Caller));
         self.deadlines.insert((call.check_at, Due::Check(id)));
         self.calls.insert(id, call);
         self.send_media(now, id);
@@ -236,17 +235,21 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        if !call.stage.on_prepared() {
-            return;
+        if call.stage.on_prepared() {
+            self.proceed(now, id);
         }
+    }
+
+    /// Goes where the call's destination is.
+    pub(super) fn proceed(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
         match call.destination.clone() {
             Destination::User(user) => self.start_round(now, id, user, None),
             Destination::Out(number) => self.go_out(now, id, &number),
             Destination::Queue(queue) => self.enqueue(now, id, &queue, 0),
-            Destination::Room(_) => {
-                let (status, reason) = (StatusCode::SERVER_INTERNAL_ERROR, "a room is no party of a call");
-                self.end(now, id, EndedBy::System, status, reason);
-            }
+            Destination::Room(room) => self.enter_room(now, id, &room),
         }
     }
 
@@ -550,7 +553,7 @@ impl Controller {
             self.by_dialog.remove(&dialog);
         }
         self.pool.give_back(call.plan.host());
-        let detail = super::detail::detail(&call, stats);
+        let detail = super::detail::detail(&call, stats, &self.trunks);
         self.record(now, RecordKind::CallDetail(Box::new(detail)));
     }
 

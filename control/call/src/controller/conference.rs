@@ -18,11 +18,11 @@ use super::{
 };
 use crate::{
     call::{CallId, End, Side},
-    cdr::{CallDetail, LegDetail},
+    cdr::{CallDetail, CallOrigin, LegDetail},
     conference::{Conference, Member, MemberStage, scene},
     domain::Name,
     journal::{EndedBy, RecordKind},
-    leg::{Exchange, Invite, Leg},
+    leg::{Exchange, Invite, Leg, LegState},
     media::{Applied, Endpoint, MediaPlan},
 };
 
@@ -81,6 +81,38 @@ impl Controller {
         self.members.insert(id, member);
         self.send_conference(now, conference);
         Ok(())
+    }
+
+    /// The caller of a call, who has a dialog already, becomes a member: a re-INVITE brings its audio to the room. Gives
+    /// the name of its call there.
+    pub(super) fn move_to_room(
+        &mut self,
+        now: Now,
+        id: CallId,
+        room: &Name,
+    ) -> Result<String, Box<Response>> {
+        let call = self
+            .calls
+            .get_mut(&id)
+            .filter(|call| call.caller.dialog.is_some());
+        let call = call.ok_or_else(|| Box::new(Response::new(StatusCode::CALL_DOES_NOT_EXIST)))?;
+        let (from, to, sip_call_id) = (call.from.clone(), call.to.clone(), call.sip_call_id.clone());
+        let caller = &call.caller;
+        let security = caller.security;
+        let mut leg = Leg::new(Invite::Adopted, caller.address.clone(), caller.peer, "", security);
+        (leg.state, leg.dialog, leg.user) = (caller.state, caller.dialog, caller.user.clone());
+        (leg.session, leg.joined_unix_us) = (caller.session.clone(), unix_us(now.wall));
+        // What it agreed on before says whether it stays encrypted.
+        leg.media = caller.media.clone();
+        let formats = assign_payload_types(&self.policy.of(leg.user.as_ref()), &[]);
+        let suites = self.security.offered_again(security, leg.suite().is_some());
+        let endpoint = Endpoint::offered(&formats, leg.peer, suites);
+        self.join_conference(now, room, (from, to), sip_call_id, leg, endpoint)?;
+        if let Some(call) = self.calls.get_mut(&id) {
+            (call.caller.dialog, call.caller.state) = (None, LegState::Ended);
+        }
+        let member = self.members.last_key_value();
+        Ok(member.map_or_else(String::new, |(_, member)| member.name.clone()))
     }
 
     /// The conference of a room, made if there is none.
@@ -226,6 +258,21 @@ impl Controller {
                 (true, Some(offer))
             }
         };
+        if let (Some(description), Invite::Adopted, Some(dialog)) = (&description, leg.invite, leg.dialog) {
+            leg.is_described = true;
+            member.stage.on_late_offer();
+            let content = Content::sdp(description.to_string());
+            let invite = DialogRequest::new(Method::Invite).with_content(content);
+            match self.stack.dialog_request(now.mono, dialog, invite) {
+                Ok(txn) => drop(self.by_client.insert(txn, Purpose::Refresh(id, Side::Member))),
+                Err(_) => {
+                    let (status, reason) =
+                        (StatusCode::CALL_DOES_NOT_EXIST, "it cannot be moved to the room");
+                    self.member_leaves(now, id, EndedBy::System, status, reason);
+                }
+            }
+            return;
+        }
         let (Some(description), Invite::Received(txn)) = (description, leg.invite) else {
             let (status, reason) = (StatusCode::SERVER_INTERNAL_ERROR, "no description for the member");
             self.member_leaves(now, id, EndedBy::System, status, reason);
@@ -431,7 +478,15 @@ impl Controller {
         response: &Response,
         dialog: Option<DialogKey>,
     ) {
+        let comes = self
+            .members
+            .get(&id)
+            .is_some_and(|member| member.stage == MemberStage::AwaitingAnswer);
         let Some(dialog) = dialog.filter(|_| response.status.is_success()) else {
+            if comes && response.status.is_final() {
+                let reason = "it did not follow to the room";
+                self.member_leaves(now, id, EndedBy::Callee, response.status, reason);
+            }
             return;
         };
         let _gone = self.stack.ack(dialog, None);
@@ -439,8 +494,17 @@ impl Controller {
             .members
             .get(&id)
             .map(|member| read_answer(&member.leg, &response.body));
-        if let Some(Ok(media)) = media {
-            self.member_agreed(now, id, media);
+        match media {
+            Some(Ok(media)) => {
+                self.member_agreed(now, id, media);
+                if comes {
+                    self.member_joined(now, id);
+                }
+            }
+            Some(Err(reason)) if comes => {
+                self.member_leaves(now, id, EndedBy::System, StatusCode::NOT_ACCEPTABLE_HERE, &reason);
+            }
+            Some(Err(_)) | None => {}
         }
     }
 
@@ -659,7 +723,10 @@ fn detail(conference: &Conference, member: &Member, stats: &[pb::EndpointStats])
         callee_codec: String::new(),
         caller_media: media,
         callee_media: None,
-        recording: None,
+        origin: CallOrigin::default(),
+        caller_trunk: None,
+        callee_trunk: None,
+        recordings: Vec::new(),
         legs: vec![leg],
     }
 }

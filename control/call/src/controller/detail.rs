@@ -5,12 +5,13 @@ use proto::mediad::v1 as pb;
 use super::{calling::text, live::ms};
 use crate::{
     call::{Call, Past, Side},
-    cdr::{CallDetail, LegDetail, MediaDetail},
+    cdr::{CallDetail, CallOrigin, LegDetail, MediaDetail},
     saved::SavedEnd,
+    trunk::{TrunkId, Trunks},
 };
 
 /// Everything about a call, with what the media host counted.
-pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
+pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats], trunks: &Trunks) -> CallDetail {
     let ended = call.ended.as_ref();
     let (ended, end) = ended.expect("a call is finished only after it ended");
     let (ended, end) = (*ended, end.clone());
@@ -23,6 +24,7 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
     let first = |side| parties.iter().find(|party| party.side == side);
     let last = |side| parties.iter().rev().find(|party| party.side == side);
     let (caller, callee) = (first(Side::Caller), last(Side::Callee));
+    let trunk = |id: Option<TrunkId>| id.map(|id| trunks.get(id).name.to_string());
     let legs = parties.iter().map(|party| LegDetail {
         called: party.side == Side::Callee,
         address: text(party.address.uri.as_bytes()),
@@ -63,7 +65,13 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats]) -> CallDetail {
         callee_codec: callee.map_or_else(String::new, |party| party.codec.clone()),
         caller_media: caller.and_then(media),
         callee_media: callee.and_then(media),
-        recording: call.recorded.as_ref().and_then(|recorded| recorded.path.clone()),
+        origin: call.origin.clone(),
+        caller_trunk: trunk(call.rx_trunk.or(call.caller_way.map(|way| way.trunk))),
+        callee_trunk: trunk(call.last_way.map(|way| way.trunk)),
+        recordings: call
+            .recorded
+            .as_ref()
+            .map_or_else(Vec::new, |recorded| recorded.files.clone()),
         legs: legs.collect(),
     }
 }
@@ -99,7 +107,10 @@ pub(super) fn bare(
         callee_codec: String::new(),
         caller_media: None,
         callee_media: None,
-        recording: None,
+        origin: CallOrigin::default(),
+        caller_trunk: None,
+        callee_trunk: None,
+        recordings: Vec::new(),
         legs: Vec::new(),
     }
 }

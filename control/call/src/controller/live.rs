@@ -76,6 +76,7 @@ fn call_live(now: Now, call: &Call) -> CallLive {
         user: answered.or(rung).map(|user| user.to_string()),
         stage: match call.stage {
             Stage::Preparing => CallStage::Preparing,
+            Stage::Offering | Stage::Ringing if call.summons.is_some() => CallStage::Calling,
             Stage::Waiting | Stage::Offering => CallStage::Waiting,
             Stage::Ringing => CallStage::Ringing,
             Stage::Connecting | Stage::AwaitingAnswer => CallStage::Connecting,
@@ -84,6 +85,7 @@ fn call_live(now: Now, call: &Call) -> CallLive {
         },
         age_ms: ms_since(now, call.started),
         host: call.plan.host().to_string(),
+        origin: call.origin.clone(),
     }
 }
 

@@ -163,7 +163,11 @@ impl Controller {
             self.send_media(now, id);
             return;
         }
-        if subject == "node:recording" && call.recorded.is_some() && call.stage != Stage::Ended {
+        let is_recorded = call
+            .recorded
+            .as_ref()
+            .is_some_and(|recorded| !recorded.is_finished());
+        if subject == "node:recording" && is_recorded && call.stage != Stage::Ended {
             self.recording_refused(now, id, message);
             return;
         }
@@ -239,7 +243,7 @@ impl Controller {
 
     pub(super) fn media_event(&mut self, now: Now, host: &HostId, event: &pb::Event) {
         if let Some(pb::event::Kind::RecordingFinalised(done)) = &event.kind {
-            self.recording_finished(now, done);
+            self.recording_finished(now, host, done);
             return;
         }
         let Some(id) = CallId::of_name(&event.session) else {

@@ -9,6 +9,7 @@ mod detail;
 mod early;
 mod live;
 mod media;
+mod originate;
 mod outbound;
 mod reach;
 mod recording;
@@ -40,16 +41,21 @@ use sip::{
 use crate::{
     call::{Call, CallId, Side},
     calls::Calls,
+    cdr::{CallOrigin, OriginKind},
     conference::{Conference, Member},
     config::{Config, ConfigError},
-    domain::{AgentConfig, AgentState, Domain, DomainError, EntryId, Name, OfferId, QueueConfig, TALK_LEASE},
+    domain::{
+        AgentConfig, AgentState, Domain, DomainError, EntryId, Name, OfferId, QueueConfig, Standing,
+        TALK_LEASE,
+    },
     journal::{EndedBy, Record, RecordKind},
     media::CodecPolicy,
+    originate::Keys,
     pool::{HostId, HostView, Pool},
     registrar::Registrar,
     routing::Routing,
     security::SecurityPolicy,
-    trunk::{TargetId, TrunkId, Trunks},
+    trunk::{Rate, TargetId, TrunkId, Trunks},
 };
 
 /// The time, by both clocks, taken together.
@@ -131,6 +137,13 @@ pub enum Output {
     Unreachable(Target),
     /// Somebody who came this way gave a wrong password.
     WrongPassword(Flow),
+    /// Tell a media host that a recording is accounted for, once the records before this are on the disk to stay.
+    Acknowledge {
+        /// Which.
+        host: HostId,
+        /// The recording.
+        recording: pb::AcknowledgeRequest,
+    },
 }
 
 /// What is going on, for people and dashboards.
@@ -189,6 +202,8 @@ pub struct QueueLive {
 pub enum CallStage {
     /// The media host is making room for it.
     Preparing,
+    /// A machine asked for it, and its first party is rung.
+    Calling,
     /// It waits for an agent.
     Waiting,
     /// Phones ring.
@@ -222,6 +237,8 @@ pub struct CallLive {
     pub age_ms: u64,
     /// The media host.
     pub host: String,
+    /// What asked for it.
+    pub origin: CallOrigin,
 }
 
 /// A conference.
@@ -304,6 +321,8 @@ pub struct Counters {
     pub media_commands: u64,
     /// Commands that failed.
     pub media_errors: u64,
+    /// Recordings that media hosts had not told of in time, or could not make.
+    pub recordings_missing: u64,
     /// Calls whose music the media host did not have, so that they heard the built-in melody.
     pub prompts_missing: u64,
     /// Commands without reply now.
@@ -414,6 +433,9 @@ pub struct Controller {
     rooms: BTreeMap<Name, CallId>,
     /// Members of conferences, by the number of their calls.
     members: BTreeMap<CallId, Member>,
+    /// Requests for calls that are remembered.
+    keys: Keys,
+    originate_rate: Rate,
     trunks: Trunks,
     /// Requests to trunks that hold our proof already.
     tried: BTreeSet<ClientTxn>,
@@ -423,12 +445,15 @@ pub struct Controller {
     by_offer: BTreeMap<OfferId, CallId>,
     pending: BTreeMap<u64, Pending>,
     deadlines: BTreeSet<(Instant, Due)>,
-    /// Agents' states as last recorded.
-    agent_states: BTreeMap<Name, AgentState>,
+    /// Agents as last recorded.
+    agent_states: BTreeMap<Name, (AgentState, Standing)>,
 
     /// What the journal told, until it is gone on from.
     past: Past,
     wrong_passwords: VecDeque<Flow>,
+    acknowledgements: VecDeque<(HostId, pb::AcknowledgeRequest)>,
+    /// It is to end: no registration is begun.
+    is_stopping: bool,
     records: VecDeque<Record>,
     commands: VecDeque<(HostId, pb::Command)>,
     last_call: u64,
@@ -467,6 +492,8 @@ impl Controller {
             conferences: BTreeMap::new(),
             rooms: BTreeMap::new(),
             members: BTreeMap::new(),
+            keys: Keys::default(),
+            originate_rate: Rate::new(config.originate.calls_per_s),
             trunks: Trunks::new(&config.trunks, &config.dialplan),
             tried: BTreeSet::new(),
             by_dialog: BTreeMap::new(),
@@ -478,6 +505,8 @@ impl Controller {
             agent_states: BTreeMap::new(),
             past: Past::default(),
             wrong_passwords: VecDeque::new(),
+            acknowledgements: VecDeque::new(),
+            is_stopping: false,
             records: VecDeque::new(),
             commands: VecDeque::new(),
             last_call: 0,
@@ -637,15 +666,46 @@ impl Controller {
         let Some(id) = found.filter(is_open) else {
             return false;
         };
-        self.end(
-            now,
-            id,
-            EndedBy::System,
-            sip::message::StatusCode::SERVICE_UNAVAILABLE,
-            reason,
-        );
+        // Who called is told to try later; who was called by a machine's wish is told nothing but that it is over.
+        let status = match self.calls[&id].origin.kind {
+            OriginKind::Sip => sip::message::StatusCode::SERVICE_UNAVAILABLE,
+            OriginKind::Api => sip::message::StatusCode::REQUEST_TERMINATED,
+        };
+        self.end(now, id, EndedBy::System, status, reason);
         self.advance(now);
         true
+    }
+
+    /// Other limits from now on: of calls, of calls that are asked for, of conferences, and of trunks. Nothing else of
+    /// the configuration is looked at, and calls that are more than allowed go on.
+    pub fn set_limits(&mut self, config: &Config) {
+        self.config.calls.count_max = config.calls.count_max;
+        self.config.originate.calls_max = config.originate.calls_max;
+        self.config.originate.calls_per_s = config.originate.calls_per_s;
+        self.originate_rate = Rate::new(config.originate.calls_per_s);
+        self.config.conferences.count_max = config.conferences.count_max;
+        self.config.conferences.members_max = config.conferences.members_max;
+        self.config.dialplan.calls_per_s = config.dialplan.calls_per_s;
+        self.trunks.set_limits(&config.trunks, &config.dialplan);
+    }
+
+    /// Ends everything: calls, and our registrations with trunks. [`Controller::is_idle`] tells when it is done.
+    pub fn stop(&mut self, now: Now, reason: &str) {
+        self.is_stopping = true;
+        let calls = self.calls.values().map(|call| call.name.clone());
+        let members = self.members.values().map(|member| member.name.clone());
+        let all: Vec<String> = calls.chain(members).collect();
+        for call in all {
+            self.end_call(now, &call, reason);
+        }
+        self.unregister(now);
+        self.advance(now);
+    }
+
+    /// No call is left, and no registration is under way.
+    pub fn is_idle(&self) -> bool {
+        let registers = |purpose: &Purpose| matches!(purpose, Purpose::Registration(_));
+        self.calls.len() + self.members.len() == 0 && !self.by_client.values().any(registers)
     }
 
     /// Carries out what the stack and the domain say until both are silent.
@@ -660,14 +720,16 @@ impl Controller {
             }
         }
         while let Some((agent, view)) = self.domain.poll_agent() {
-            if self.agent_states.get(&agent) != Some(&view.state) {
+            // An offer missed and the next one made in one moment leave it as it was, but for its counts.
+            let news = (view.state, view.standing);
+            if self.agent_states.get(&agent) != Some(&news) {
                 let record = RecordKind::AgentState {
                     agent: agent.to_string(),
-                    state: live::state_name(&view.state).to_owned(),
-                    standing: view.standing,
+                    state: live::state_name(&news.0).to_owned(),
+                    standing: news.1.clone(),
                 };
                 self.record(now, record);
-                self.agent_states.insert(agent, view.state);
+                self.agent_states.insert(agent, news);
             }
         }
         self.save_touched(now);
@@ -702,7 +764,7 @@ impl Controller {
         let away = self
             .agent_states
             .get(user)
-            .is_none_or(|state| *state == AgentState::Away);
+            .is_none_or(|(state, _)| *state == AgentState::Away);
         // A user that serves no queue is no agent, which the domain says by an error.
         let _known = match (present, away) {
             (true, true) => self.domain.agent_ready(now.mono, user),

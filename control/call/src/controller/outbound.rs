@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     call::{Call, CallId, Round, Stage},
+    cdr::OriginKind,
     domain::Name,
     journal::EndedBy,
     media::Endpoint,
@@ -137,7 +138,7 @@ impl Controller {
         }
     }
 
-    fn own_host(&self) -> Host {
+    pub(super) fn own_host(&self) -> Host {
         let domain = self.config.domains.first().cloned().unwrap_or_default();
         Host::parse(domain.into()).unwrap_or_else(|| Host::from(IpAddr::from([127, 0, 0, 1])))
     }
@@ -181,9 +182,9 @@ impl Controller {
     /// Sends a call out: to the first target that takes it.
     pub(super) fn go_out(&mut self, now: Now, id: CallId, number: &Name) {
         let Some(call) = self.calls.get(&id) else { return };
-        let origin = match (call.rx_trunk, &call.caller.user) {
-            (None, None) if call.by_operator => Origin::Operator,
-            (trunk, user) => origin_of(trunk, user.as_deref()),
+        let origin = match (call.origin.kind, &call.transfer) {
+            (OriginKind::Api, None) => Origin::Operator,
+            _ => origin_of(call.rx_trunk, call.caller.user.as_deref()),
         };
         let ways = self.trunks.ways(number, origin);
         if let Some(call) = self.calls.get_mut(&id) {
@@ -216,23 +217,24 @@ impl Controller {
         let trunk = &self.trunks.get(way.trunk).config;
         let security = self.security.of(Some(trunk), None, is_safe_uri(&uri));
         let suites = self.security.offered(security).to_vec();
+        let family = self.family_of(way);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         let Destination::Out(number) = call.destination.clone() else {
             return;
         };
-        call.way = Some(way);
+        (call.way, call.last_way) = (Some(way), Some(way));
         if !call.stage.on_offer() {
             return;
         }
         call.rounds += 1;
         call.withdraw_endpoints(None);
-        let endpoint = format!("callee-{}", call.rounds);
-        let remote = target.as_ref().map_or_else(
-            || SocketAddr::new(call.caller.peer, 5060),
-            sip::stack::Target::remote,
-        );
+        let endpoint = call.endpoint_of_round();
+        // Where a name leads is not known yet, and for audio only the family counts.
+        let remote = target
+            .as_ref()
+            .map_or_else(|| SocketAddr::new(family, 0), sip::stack::Target::remote);
         call.plan
             .put(&endpoint, Endpoint::offered(&formats, remote.ip(), &suites));
         call.offered.push(endpoint.clone());
@@ -274,7 +276,7 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        call.heard = false;
+        (call.heard, call.heard_by) = (false, Some(setup));
         let trunk = self.trunks.get(way.trunk);
         let config = &trunk.config;
         let target = &trunk.targets[way.target].uri;
@@ -293,7 +295,7 @@ impl Controller {
         let caller = caller_number(call);
         let caller = numbers::rewrite(&config.tx_caller, &caller);
         let address = NameAddr::new(Uri::sip(Some(&caller), &host, None));
-        let address = match call.caller.address.display() {
+        let address = match call.shown().display().filter(|_| call.caller_id.is_none()) {
             Some(name) => address.with_display(&String::from_utf8_lossy(&name)),
             None => address,
         };
@@ -357,7 +359,9 @@ impl Controller {
         let waits = self
             .calls
             .get(&id)
-            .is_some_and(|call| call.stage == Stage::Ringing && call.way.is_some() && !call.heard);
+            .filter(|call| call.stage == Stage::Ringing && call.way.is_some() && !call.heard)
+            // Not that of a target that was tried before.
+            .is_some_and(|call| call.heard_by.is_some_and(|until| until <= now.mono));
         if waits {
             let reason = Reason::new("SIP", 408, "No answer from the trunk");
             self.give_up_round(now, id, &reason, StatusCode::REQUEST_TIMEOUT);
@@ -390,9 +394,11 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        let (way, from) = (call.way.take(), call.rx_trunk.filter(|_| !call.has_left_trunk));
+        let from_is_open = !call.has_left_trunk;
+        let (way, from) = (call.way.take(), call.rx_trunk.filter(|_| from_is_open));
         call.has_left_trunk = true;
-        if let Some(way) = way {
+        let caller_way = call.caller_way.filter(|_| from_is_open);
+        for way in way.into_iter().chain(caller_way) {
             self.trunks.give_back(way);
         }
         if let Some(from) = from {
@@ -430,7 +436,10 @@ fn origin_of(trunk: Option<TrunkId>, account: Option<&str>) -> Origin<'_> {
 }
 
 fn caller_number(call: &Call) -> String {
-    let user = call.caller.address.uri.user_unescaped().unwrap_or_default();
+    if let Some(number) = &call.caller_id {
+        return number.clone();
+    }
+    let user = call.shown().uri.user_unescaped().unwrap_or_default();
     String::from_utf8_lossy(&user).into_owned()
 }
 

@@ -35,6 +35,9 @@ impl Controller {
 
     /// What the shell is asked or told besides sending.
     pub(super) fn poll_reach(&mut self) -> Option<Output> {
+        if let Some((host, recording)) = self.acknowledgements.pop_front() {
+            return Some(Output::Acknowledge { host, recording });
+        }
         if let Some(flow) = self.wrong_passwords.pop_front() {
             return Some(Output::WrongPassword(flow));
         }

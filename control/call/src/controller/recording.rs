@@ -5,7 +5,9 @@ use proto::mediad::v1 as pb;
 use super::{Controller, Due, Now};
 use crate::{
     call::{Call, CallId, Stage},
+    cdr::RecordingDetail,
     journal::RecordKind,
+    pool::HostId,
 };
 
 impl Controller {
@@ -28,13 +30,19 @@ impl Controller {
     /// Begins to record a call that is not yet. False when there is no such call, or nobody talks in it.
     pub fn record_call(&mut self, now: Now, call: &str) -> bool {
         self.edit_recording(now, call, |call| {
-            call.recorded.get_or_insert_default();
+            let recorded = call.recorded.get_or_insert_default();
+            if recorded.is_finished() {
+                recorded.segment += 1;
+            }
         })
     }
 
     /// Masks the audio of a recording from now on, or ends that. False when the call is not recorded.
     pub fn pause_recording(&mut self, now: Now, call: &str, paused: bool) -> bool {
-        let is_recorded = |call: &Call| call.recorded.is_some();
+        let is_recorded = |call: &Call| {
+            let recorded = call.recorded.as_ref();
+            recorded.is_some_and(|recorded| !recorded.is_finished())
+        };
         let found = CallId::of_name(call).and_then(|id| self.calls.get(&id));
         found.is_some_and(is_recorded)
             && self.edit_recording(now, call, |call| {
@@ -62,40 +70,73 @@ impl Controller {
 
     /// The media host cannot record it: better a call without recording than none.
     pub(super) fn recording_refused(&mut self, now: Now, id: CallId, problem: &str) {
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        call.recorded = None;
-        let record = RecordKind::Recorded {
-            call: call.name.clone(),
-            path: String::new(),
-            duration_ms: 0,
-            problem: problem.to_owned(),
-        };
-        self.record(now, record);
+        self.recording_missing(now, id, problem);
         self.send_media(now, id);
     }
 
-    /// The media host has finished a file. It says so again after a restart, until somebody acknowledges it.
-    pub(super) fn recording_finished(&mut self, now: Now, done: &pb::RecordingFinalised) {
-        let record = RecordKind::Recorded {
-            call: done.recording.clone(),
+    /// There is no file where there should be one.
+    fn recording_missing(&mut self, now: Now, id: CallId, problem: &str) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(recorded) = call.recorded.as_mut() else {
+            return;
+        };
+        let file = RecordingDetail {
+            host: call.plan.host().to_string(),
+            segment: recorded.segment,
+            problem: problem.to_owned(),
+            ..RecordingDetail::default()
+        };
+        recorded.files.push(file.clone());
+        let call = call.name.clone();
+        self.counters.recordings_missing += 1;
+        self.record(now, RecordKind::Recorded { call, file });
+    }
+
+    /// The media host has finished a file. It says so again after a restart of either, until somebody acknowledges it:
+    /// which is done when the record of it is on the disk.
+    pub(super) fn recording_finished(&mut self, now: Now, host: &HostId, done: &pb::RecordingFinalised) {
+        let Some(id) = CallId::of_name(&done.recording) else {
+            // None of ours.
+            return;
+        };
+        let file = RecordingDetail {
+            host: host.to_string(),
+            segment: done.segment,
             path: done.path.clone(),
             duration_ms: done.duration_ms,
+            size_bytes: done.size_bytes,
+            sha256: done.sha256.clone(),
+            repaired: done.repaired,
             problem: done.problem.clone(),
         };
-        let id = CallId::of_name(&done.recording);
-        let call = id.and_then(|id| self.calls.get_mut(&id));
+        let call = done.recording.clone();
+        self.record(
+            now,
+            RecordKind::Recorded {
+                call,
+                file: file.clone(),
+            },
+        );
+        let acknowledgement = pb::AcknowledgeRequest {
+            recording: done.recording.clone(),
+            segment: done.segment,
+        };
+        self.acknowledgements.push_back((host.clone(), acknowledgement));
+        let call = self.calls.get_mut(&id);
         let Some(recorded) = call
             .filter(|call| call.name == done.recording)
             .and_then(|call| call.recorded.as_mut())
         else {
             return;
         };
-        recorded.path = Some(done.path.clone());
-        let counted = recorded.counted.take();
-        self.record(now, record);
-        if let (Some(id), Some(counted)) = (id, counted) {
+        recorded.files.retain(|known| known.segment != file.segment);
+        recorded.files.push(file);
+        if !recorded.is_finished() {
+            return;
+        }
+        if let Some(counted) = recorded.counted.take() {
             self.deadlines.retain(|(_, due)| *due != Due::Recording(id));
             self.finish(now, id, &counted);
         }
@@ -105,7 +146,7 @@ impl Controller {
     pub(super) fn awaits_recording(&mut self, now: Now, id: CallId, stats: &[pb::EndpointStats]) -> bool {
         let wait = self.config.recording.wait();
         let recorded = self.calls.get_mut(&id).and_then(|call| call.recorded.as_mut());
-        let Some(recorded) = recorded.filter(|recorded| recorded.path.is_none()) else {
+        let Some(recorded) = recorded.filter(|recorded| !recorded.is_finished()) else {
             return false;
         };
         if recorded.counted.is_none() {
@@ -115,11 +156,18 @@ impl Controller {
         true
     }
 
-    /// The file does not come: the call is told of without it.
+    /// The file does not come: the call is told of without it. Should it come yet, its record adds it.
     pub(super) fn recording_overdue(&mut self, now: Now, id: CallId) {
-        let recorded = self.calls.get_mut(&id).and_then(|call| call.recorded.take());
-        if let Some(counted) = recorded.and_then(|recorded| recorded.counted) {
-            self.finish(now, id, &counted);
-        }
+        let recorded = self.calls.get_mut(&id).and_then(|call| call.recorded.as_mut());
+        let Some(recorded) = recorded else { return };
+        let Some(counted) = recorded.counted.take() else {
+            return;
+        };
+        let problem = format!(
+            "the media host did not tell of it within {} s after the call",
+            self.config.recording.wait_s
+        );
+        self.recording_missing(now, id, &problem);
+        self.finish(now, id, &counted);
     }
 }

@@ -138,6 +138,10 @@ impl Controller {
         self.pool.give_back(&former);
         call.refused_by.clear();
         call.displaced = None;
+        if let Some(recorded) = &mut call.recorded {
+            // What another host, or another life of it, writes is a file of its own.
+            recorded.segment += 1;
+        }
         call.plan.place(host.clone(), host == former);
         self.counters.calls_replaced += 1;
         self.send_media(now, id);

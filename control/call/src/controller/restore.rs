@@ -22,15 +22,17 @@ use sip::{
 
 use super::{CHECK_EVERY, Controller, Due, Now, Purpose, live, unix_us};
 use crate::{
-    call::{Call, CallId, End, Past as Left, Recorded, Side, Stage},
+    call::{Call, CallId, End, Past as Left, Side, Stage},
+    cdr::{CallOrigin, OriginKind},
     domain::{Name, Standing},
     journal::{EndedBy, Record, RecordKind},
     leg::{Exchange, Invite, Leg, LegState},
     media::{Endpoint, MediaPlan},
+    originate::{Kept, Originate},
     pool::HostId,
     saved::{
         Octets, SavedAgreed, SavedCall, SavedDestination, SavedDialog, SavedEnd, SavedExchange, SavedInvite,
-        SavedInvited, SavedLeg, SavedMedia, SavedPast, SavedPlace, without_keys,
+        SavedInvited, SavedLeg, SavedMedia, SavedPast, SavedPlace, SavedRecorded, SavedSummons, without_keys,
     },
     trunk::TargetId,
 };
@@ -45,6 +47,7 @@ pub(super) struct Past {
     pub(super) registrations: BTreeMap<(String, String, Option<u32>), RecordKind>,
     agents: BTreeMap<String, PastAgent>,
     calls: BTreeMap<String, PastCall>,
+    keys: Vec<(String, Kept)>,
 }
 
 #[derive(Debug)]
@@ -57,8 +60,21 @@ struct PastAgent {
 struct PastCall {
     /// When it began, and its [`RecordKind::CallStarted`].
     started: Option<(u64, RecordKind)>,
+    /// A machine asked for it.
+    origin: CallOrigin,
     state: Option<Box<SavedCall>>,
     end: Option<SavedEnd>,
+}
+
+impl Kept {
+    fn record(&self, key: &str) -> RecordKind {
+        RecordKind::CallOriginated {
+            call: self.call.clone(),
+            key: Some(key.to_owned()),
+            request: Box::new(self.request.clone()),
+            asked_unix_us: self.asked_unix_us,
+        }
+    }
 }
 
 impl Past {
@@ -109,10 +125,32 @@ impl Past {
                     at_unix_us,
                 });
             }
+            RecordKind::CallOriginated {
+                call,
+                key,
+                request,
+                asked_unix_us,
+            } => self.fold_request(call, key, *request, asked_unix_us),
             RecordKind::CallDetail(detail) => drop(self.calls.remove(&detail.call)),
             // They tell people what the states tell us.
             _ => {}
         }
+    }
+
+    fn fold_request(&mut self, call: String, key: Option<String>, request: Originate, asked_unix_us: u64) {
+        // Said again, it may be about a call that is over.
+        if let Some(known) = self.calls.get_mut(&call) {
+            known.origin = CallOrigin {
+                kind: OriginKind::Api,
+                reference: request.reference.clone(),
+            };
+        }
+        let kept = Kept {
+            call,
+            request,
+            asked_unix_us,
+        };
+        self.keys.extend(key.map(|key| (key, kept)));
     }
 
     fn call(&mut self, name: &str) -> &mut PastCall {
@@ -127,11 +165,40 @@ impl Controller {
         self.past.fold(record.at_unix_us, record.kind);
     }
 
+    /// What was replayed, as far as it still stands: what [`Controller::resume`] would go on from. For checks.
+    pub fn replayed(&self) -> Vec<RecordKind> {
+        let past = &self.past;
+        let agents = past.agents.iter().map(|(agent, past)| RecordKind::AgentState {
+            agent: agent.clone(),
+            state: past.state.clone(),
+            standing: past.standing.clone(),
+        });
+        let calls = past.calls.iter().filter_map(|(call, past)| {
+            let state = past.state.clone();
+            let ended = state.as_ref().and_then(|state| state.ended.clone());
+            match past.end.clone().or(ended) {
+                Some(end) => Some(RecordKind::CallEnded {
+                    call: call.clone(),
+                    by: end.by,
+                    status: end.status,
+                    reason: end.reason,
+                }),
+                None => state.map(RecordKind::CallState),
+            }
+        });
+        let keys = past.keys.iter().map(|(key, kept)| kept.record(key));
+        let registrations = past.registrations.values().cloned();
+        registrations.chain(agents).chain(calls).chain(keys).collect()
+    }
+
     /// Goes on from what was replayed. Before any other input.
     pub fn resume(&mut self, now: Now) {
         let mut past = std::mem::take(&mut self.past);
         let registrations = std::mem::take(&mut past.registrations);
         let registered = self.restore_registrations(now, registrations.into_values().collect());
+        for (key, kept) in past.keys {
+            self.keys.put(&key, kept);
+        }
         let numbers = past.calls.keys().filter_map(|name| CallId::of_name(name));
         self.last_call = numbers.map(|id| id.0).max().unwrap_or(0).max(self.last_call);
         for (name, agent) in &past.agents {
@@ -146,7 +213,8 @@ impl Controller {
         for (name, agent) in past.agents {
             // What it is now, if it is not what it was, becomes a record of its own.
             if let Some(state) = live::state_named(&agent.state, &agent.standing) {
-                self.agent_states.insert(name.as_str().into(), state);
+                self.agent_states
+                    .insert(name.as_str().into(), (state, agent.standing));
             }
             let user = Name::from(name.as_str());
             self.presence_changed(now, &user);
@@ -170,6 +238,7 @@ impl Controller {
         let ids: Vec<CallId> = self.calls.iter().map(|(id, _)| *id).collect();
         let calls = ids.into_iter().filter_map(|id| self.saved_call(id));
         kinds.extend(calls.map(|state| RecordKind::CallState(Box::new(state))));
+        kinds.extend(self.keys.iter().map(|(key, kept)| kept.record(key)));
         let begin = RecordKind::Segment {
             standing: kinds.len() as u64,
         };
@@ -253,6 +322,7 @@ impl Controller {
             joined_unix_us: left.joined_unix_us,
             left_unix_us: left.left_unix_us,
         });
+        let way = |way: TargetId| (self.trunks.get(way.trunk).name.to_string(), way.target);
         Some(SavedCall {
             call: call.name.clone(),
             stage: call.stage,
@@ -268,24 +338,16 @@ impl Controller {
             others: others.collect(),
             past: past.collect(),
             is_turned: call.is_turned,
-            recorded: call.recorded.as_ref().map(|recorded| recorded.is_paused),
+            recorded: call.recorded.as_ref().map(SavedRecorded::of),
             rounds: call.rounds,
             rung: call.rung.clone(),
             rx_trunk: call.rx_trunk.map(|id| self.trunks.get(id).name.to_string()),
-            way: call
-                .way
-                .map(|way| (self.trunks.get(way.trunk).name.to_string(), way.target)),
-            place: call
-                .entry
-                .and_then(|entry| self.domain.place(entry))
-                .map(|(since, priority)| {
-                    // A call is enqueued when it is prepared: its age in the queue is told by the call's clock.
-                    let after = since.saturating_duration_since(call.started);
-                    SavedPlace {
-                        since_unix_us: call.started_unix_us + micros(after),
-                        priority,
-                    }
-                }),
+            way: call.way.map(way),
+            caller_way: call.caller_way.map(way),
+            origin: call.origin.clone(),
+            summons: call.summons.as_ref().map(SavedSummons::of),
+            caller_id: call.caller_id.clone(),
+            place: self.saved_place(call),
             media: SavedMedia {
                 host: call.plan.host().to_string(),
                 epoch: call.plan.epoch(),
@@ -299,6 +361,16 @@ impl Controller {
                 reason: end.reason.clone(),
                 at_unix_us: end.at_unix_us,
             }),
+        })
+    }
+
+    fn saved_place(&self, call: &Call) -> Option<SavedPlace> {
+        let (since, priority) = self.domain.place(call.entry?)?;
+        // A call is enqueued when it is prepared: its age in the queue is told by the call's clock.
+        let after = since.saturating_duration_since(call.started);
+        Some(SavedPlace {
+            since_unix_us: call.started_unix_us + micros(after),
+            priority,
         })
     }
 
@@ -358,6 +430,7 @@ impl Controller {
         self.counters.calls_started += 1;
         self.pool.adopt(call.plan.host());
         self.trunks.adopt(call.rx_trunk, call.way);
+        self.trunks.adopt(None, call.caller_way);
         self.deadlines.insert((call.check_at, Due::Check(id)));
         self.calls.insert(id, call);
         if let Some(end) = past.end.or(state.ended.clone()) {
@@ -389,7 +462,7 @@ impl Controller {
             reason: "the controller was restarted before the call was set up".to_owned(),
             at_unix_us: unix_us(now.wall),
         });
-        let detail = super::detail::bare(
+        let mut detail = super::detail::bare(
             (&call, &sip_call_id),
             (&from, &to),
             queue,
@@ -397,6 +470,7 @@ impl Controller {
             at_unix_us,
             &end,
         );
+        detail.origin = past.origin;
         self.record(now, RecordKind::CallDetail(Box::new(detail)));
     }
 
@@ -431,7 +505,13 @@ impl Controller {
             Some(leg) => Some(leg_of(leg, local(&leg.endpoint))?),
             None => None,
         };
-        for leg in std::iter::once(&caller).chain(&callee) {
+        let summons = match &saved.summons {
+            Some(summons) => Some(summons.restore()?),
+            None => None,
+        };
+        // Who is to be called has no endpoint yet.
+        let caller_is_here = Some(&caller).filter(|_| summons.is_none());
+        for leg in caller_is_here.into_iter().chain(&callee) {
             plan.put(&leg.endpoint, self.endpoint_of(leg));
         }
         let left = |past: &SavedPast| {
@@ -463,7 +543,10 @@ impl Controller {
         call.callee = callee;
         call.past = saved.past.iter().filter_map(left).collect();
         call.is_turned = saved.is_turned;
-        call.recorded = saved.recorded.map(Recorded::again);
+        call.recorded = saved.recorded.as_ref().map(SavedRecorded::restore);
+        call.origin = saved.origin.clone();
+        call.summons = summons;
+        call.caller_id.clone_from(&saved.caller_id);
         call.answered = saved.answered_unix_us.map(|at| then(now, at));
         call.answered_unix_us = saved.answered_unix_us;
         call.check_at = now.mono + CHECK_EVERY;
@@ -474,14 +557,10 @@ impl Controller {
             .and_then(|name| self.trunks.by_name(name));
         let rings = matches!(saved.stage, Stage::Waiting | Stage::Ringing);
         // One that rang is sent out again.
-        call.way = saved.way.as_ref().filter(|_| !rings).and_then(|(name, target)| {
-            let trunk = self.trunks.by_name(name)?;
-            let is_there = self.trunks.get(trunk).targets.len() > *target;
-            is_there.then_some(TargetId {
-                trunk,
-                target: *target,
-            })
-        });
+        let way = |(name, target): &(String, usize)| self.way_named(name, *target);
+        call.way = saved.way.as_ref().filter(|_| !rings).and_then(way);
+        call.last_way = call.way;
+        call.caller_way = saved.caller_way.as_ref().and_then(way);
         Some(call)
     }
 
@@ -494,6 +573,12 @@ impl Controller {
                 Endpoint::offered(&formats, leg.peer, self.security.offered(leg.security))
             }
         }
+    }
+
+    fn way_named(&self, trunk: &str, target: usize) -> Option<TargetId> {
+        let trunk = self.trunks.by_name(trunk)?;
+        let is_there = self.trunks.get(trunk).targets.len() > target;
+        is_there.then_some(TargetId { trunk, target })
     }
 
     /// Its dialogs, its agent and its place in the queue; phones that rang stop, and are rung again.
@@ -512,7 +597,10 @@ impl Controller {
             }
         }
         let both = [
-            (Side::Caller, Some(&saved.caller)),
+            (
+                Side::Caller,
+                Some(&saved.caller).filter(|_| saved.summons.is_none()),
+            ),
             (Side::Callee, saved.callee.as_ref()),
         ];
         // Whose 200 of ours may be lost, or whose answer in its ACK: nobody repeats them now.

@@ -118,7 +118,13 @@ impl Controller {
         status: StatusCode,
         reason: &str,
     ) {
-        let is_transfer = self.calls.get(&id).is_some_and(|call| call.transfer.is_some());
+        let call = self.calls.get(&id);
+        let is_transfer = call.is_some_and(|call| call.transfer.is_some());
+        let by = match by {
+            // It is the caller-to-be who was called and did not come.
+            EndedBy::Callee if call.is_some_and(|call| call.summons.is_some()) => EndedBy::Caller,
+            by => by,
+        };
         if is_transfer {
             self.transfer_failed(now, id, status);
         } else {
@@ -145,10 +151,11 @@ impl Controller {
         // A port of its own for each round: what somebody rung before still sends is heard by nobody.
         call.withdraw_endpoints(None);
         let mut devices = Vec::with_capacity(bindings.len());
+        let name = call.endpoint_of_round();
         for (index, binding) in bindings.into_iter().enumerate() {
             let endpoint = match index {
-                0 => format!("callee-{}", call.rounds),
-                _ => format!("callee-{}.{}", call.rounds, index + 1),
+                0 => name.clone(),
+                _ => format!("{name}.{}", index + 1),
             };
             let peer = binding.peer();
             let suites = self.security.offered(security(&binding));
@@ -196,7 +203,9 @@ impl Controller {
         let devices = std::mem::take(&mut round.devices);
         call.rung.push(user.to_string());
         if offer.is_none() {
-            let until = now.mono + Duration::from_secs(self.config.calls.ring_timeout_s);
+            let summons = call.summons.as_ref().map(|summons| summons.ring);
+            let ring = summons.unwrap_or(Duration::from_secs(self.config.calls.ring_timeout_s));
+            let until = now.mono + ring;
             call.ring_until = Some(until);
             self.deadlines.insert((until, Due::Ring(id)));
         }
@@ -247,6 +256,7 @@ impl Controller {
         let mut session = LocalSession::new(session, transport.address);
         let offer = sdp::write_offer(&[leg.offered_audio(formats, transport)], &mut session);
         let mut request = invite_request(call, &address, &domain, binding, &offer);
+        self.call_in(id, &mut request);
         if let Some(way) = way {
             self.dress(now, id, way, &mut request);
         }
@@ -324,6 +334,9 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return false;
         };
+        if call.summons.is_some() {
+            return self.seat_first(now, id, txn, dialog);
+        }
         let offer = call.round.as_ref().and_then(|round| round.offer);
         if let Some(offer) = offer {
             if self.domain.accept(now.mono, offer) == Race::Lost {
@@ -580,7 +593,7 @@ fn invite_request(
 ) -> Request {
     let mut request = Request::new(Method::Invite, &binding.uri);
     let headers = &mut request.headers;
-    headers.push_value(HeaderName::From, &presented(&call.caller.address, domain));
+    headers.push_value(HeaderName::From, &presented(call.shown(), domain));
     headers.push_value(HeaderName::To, to);
     if let Some(transfer) = &call.transfer {
         headers.push_value(HeaderName::ReferredBy, &transfer.referred_by);

@@ -1,17 +1,18 @@
 //! Trunks over SIP: registrations that are kept, targets that are asked whether they are there, challenges answered.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use sip::{
     auth::{ClientSession, Ha1, choose_challenge},
     header::NameAddr,
     message::{HeaderName, Method, Request, Response, StatusCode},
-    stack::{ClientTxn, Target, Transport},
+    stack::{ClientTxn, Hop, StackError, Target, Transport},
     uri::{Host, Uri},
 };
 
 use super::{Controller, Due, Now, Purpose};
 use crate::{
+    config::Listener,
     journal::RecordKind,
     trunk::{Health, Registration, TargetId, TrunkId},
 };
@@ -39,6 +40,24 @@ impl Controller {
     }
 
     pub(super) fn register_with(&mut self, now: Now, id: TrunkId) {
+        if self.is_stopping {
+            return;
+        }
+        let seconds = self.trunks.get(id).config.register_s;
+        self.send_register(now, id, seconds);
+    }
+
+    /// Ends our registrations, so that nobody sends calls to who is gone.
+    pub(super) fn unregister(&mut self, now: Now) {
+        let trunks = self.trunks.iter();
+        let registered = trunks.filter(|(_, trunk)| trunk.registration == Registration::Registered);
+        let registered: Vec<TrunkId> = registered.map(|(id, _)| id).collect();
+        for id in registered {
+            self.send_register(now, id, 0);
+        }
+    }
+
+    fn send_register(&mut self, now: Now, id: TrunkId, seconds: u32) {
         let trunk = self.trunks.get_mut(id);
         if trunk.register_call_id.is_empty() {
             trunk.register_call_id = self.stack.random_token();
@@ -46,7 +65,6 @@ impl Controller {
         trunk.register_cseq += 1;
         let index = trunk.registrar;
         let target = trunk.targets[index].uri.clone();
-        let seconds = trunk.config.register_s;
         let host = host_towards(&trunk.config.domain, &target);
         let own = Uri::sip(Some(&trunk.config.username), &host, None);
         let (call_id, cseq) = (trunk.register_call_id.clone(), trunk.register_cseq);
@@ -65,11 +83,17 @@ impl Controller {
             let _fine = headers.set(name, value);
         }
         self.authenticate_ahead(id, &mut request);
-        let sent = target_of(&target).map(|target| self.stack.request(now.mono, request, &[target]));
+        let sent = self.send_to(now, &target, request);
         match sent {
             Some(Ok(txn)) => drop(self.by_client.insert(txn, Purpose::Registration(id))),
             Some(Err(_)) | None => self.registration_failed(now, id, StatusCode::SERVICE_UNAVAILABLE),
         }
+    }
+
+    /// Sends to where a URI leads: an address, or a name that is looked up first. `None`: it leads nowhere.
+    fn send_to(&mut self, now: Now, uri: &Uri, request: Request) -> Option<Result<ClientTxn, StackError>> {
+        let hop = Hop::of_uri(uri)?;
+        Some(self.stack.request_to(now.mono, request, vec![hop]))
     }
 
     /// A nonce that was good is used until the other side wants another.
@@ -106,6 +130,10 @@ impl Controller {
                 return;
             }
         }
+        if self.is_stopping {
+            self.note_registration(now, id, Registration::Off);
+            return;
+        }
         if !status.is_success() {
             self.registration_failed(now, id, status);
             return;
@@ -127,6 +155,9 @@ impl Controller {
 
     /// The next target is tried, after a pause that grows.
     pub(super) fn registration_failed(&mut self, now: Now, id: TrunkId, status: StatusCode) {
+        if self.is_stopping {
+            return;
+        }
         let trunk = self.trunks.get_mut(id);
         let (failed, count) = (trunk.registrar, trunk.targets.len());
         trunk.registrar = (failed + 1) % count.max(1);
@@ -180,7 +211,7 @@ impl Controller {
         request
             .headers
             .push_value(HeaderName::To, &NameAddr::new(uri.clone()));
-        let sent = target_of(&uri).map(|target| self.stack.request(now.mono, request, &[target]));
+        let sent = self.send_to(now, &uri, request);
         match sent {
             Some(Ok(txn)) => drop(self.by_client.insert(txn, Purpose::Probe(id))),
             Some(Err(_)) | None => self.target_missed(now, id),
@@ -272,13 +303,28 @@ impl Controller {
         Some(again)
     }
 
-    /// Our Contact for a trunk: the socket that its transport leads through.
-    fn contact_towards(&self, target: &Uri, user: &str) -> NameAddr {
-        let transport = target_of(target).map_or(Transport::Udp, |target| target.transport());
+    /// The socket that a target's transport leads through. One listener at least is checked for.
+    fn listener_towards(&self, target: &Uri) -> &Listener {
+        let transport = match Hop::of_uri(target) {
+            Some(Hop::Target(target)) => Some(target.transport()),
+            Some(Hop::Name(name)) => name.transport.or(name.secure.then_some(Transport::Tls)),
+            None => None,
+        };
+        let transport = transport.unwrap_or(Transport::Udp);
         let listeners = &self.config.listeners;
         let fits = listeners.iter().find(|listener| listener.transport == transport);
-        // One listener at least is checked for.
-        let listener = fits.unwrap_or(&listeners[0]);
+        fits.unwrap_or(&listeners[0])
+    }
+
+    /// An address of the family in which a target is reached, as far as that is known without asking.
+    pub(super) fn family_of(&self, way: TargetId) -> IpAddr {
+        let target = &self.trunks.get(way.trunk).targets[way.target].uri;
+        self.listener_towards(target).advertised().ip()
+    }
+
+    /// Our Contact for a trunk: the socket that its transport leads through.
+    fn contact_towards(&self, target: &Uri, user: &str) -> NameAddr {
+        let listener = self.listener_towards(target);
         let address = listener.advertised();
         let mut uri = Uri::sip(Some(user), &Host::from(address.ip()), Some(address.port()));
         if listener.transport != Transport::Udp {

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::Deserialize;
-use sip::{message::HeaderName, uri::Uri};
+use sip::{message::HeaderName, stack::Hop, uri::Uri};
 
 use super::numbers::{Pattern, Rewrite};
 use crate::{
@@ -103,7 +103,7 @@ fn probe_s() -> u64 {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Destination {
-    /// Such as `sip:192.0.2.10:5060;transport=tcp`.
+    /// Such as `sip:192.0.2.10:5060;transport=tcp`, or with a name that is looked up (RFC 3263).
     #[serde(deserialize_with = "uri")]
     pub uri: Uri,
     /// Smaller ones first; of equal ones the one with fewer calls. Default 0.
@@ -296,19 +296,14 @@ fn check_trunk(trunk: &Trunk, accounts: &BTreeSet<&str>) -> Result<(), ConfigErr
             "give username and targets",
         ));
     }
-    let named = trunk
+    let lost = trunk
         .targets
         .iter()
-        .find(|target| crate::registrar::address_of(&target.uri).is_none());
-    if let Some(named) = named {
-        let value = String::from_utf8_lossy(named.uri.as_bytes());
-        let remedy = "give its address, such as sip:192.0.2.10:5060";
-        return Err(invalid(
-            &key("targets"),
-            &value,
-            "names are not looked up for trunks yet",
-            remedy,
-        ));
+        .find(|target| Hop::of_uri(&target.uri).is_none());
+    if let Some(lost) = lost {
+        let value = String::from_utf8_lossy(lost.uri.as_bytes());
+        let remedy = "give an address or a name, such as sip:carrier.example.net";
+        return Err(invalid(&key("targets"), &value, "leads nowhere", remedy));
     }
     if !trunk.account.is_empty() && !accounts.contains(trunk.account.as_str()) {
         return Err(invalid(

@@ -64,6 +64,12 @@ impl Gauge {
         }
     }
 
+    /// Other limits from now on; calls that are more than allowed go on.
+    pub(crate) fn set(&mut self, calls_max: usize, per_s: u32) {
+        self.calls_max = calls_max;
+        self.rate = Rate::new(per_s);
+    }
+
     pub(crate) fn calls(&self) -> usize {
         self.calls
     }

@@ -159,6 +159,19 @@ impl Trunks {
         }
     }
 
+    /// Other limits from now on; trunks are known by their names.
+    pub(crate) fn set_limits(&mut self, trunks: &[Trunk], dialplan: &Dialplan) {
+        self.rate = Rate::new(dialplan.calls_per_s);
+        for new in trunks {
+            let Some(id) = self.by_name(&new.name) else {
+                continue;
+            };
+            let trunk = self.get_mut(id);
+            trunk.gauge.set(new.calls_max, new.tx_calls_per_s);
+            trunk.rx_rate = Rate::new(new.rx_calls_per_s);
+        }
+    }
+
     pub(crate) fn get(&self, id: TrunkId) -> &TrunkState {
         &self.trunks[id.0]
     }

@@ -15,6 +15,7 @@ mod a_caller_who_gives_up_frees_the_agent;
 mod a_device_is_reached_by_its_flows;
 mod a_digit_sent_by_info_reaches_the_other_party;
 mod a_lost_media_host_ends_its_calls;
+mod a_machine_asks_for_a_call;
 mod a_party_on_hold_is_not_heard;
 mod a_phone_is_heard_before_it_answers;
 mod a_phone_registers_with_its_password_only;

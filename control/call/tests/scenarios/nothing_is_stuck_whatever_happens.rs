@@ -11,6 +11,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     Call(usize, &'static str),
+    Ask(&'static str, &'static str),
     GiveUp(usize),
     HangUp(usize),
     Behave(usize, Behaviour),
@@ -51,6 +52,8 @@ fn happening() -> impl Strategy<Value = Happening> {
     let agent = || prop::sample::select(AGENTS.to_vec());
     prop_oneof![
         8 => (phone(), prop::sample::select(vec!["support", "support", "carol", "alice"])).prop_map(|(p, to)| Call(p, to)),
+        3 => (prop::sample::select(vec!["alice", "carol"]), prop::sample::select(vec!["support", "bob", "dora"]))
+            .prop_map(|(from, to)| Ask(from, to)),
         3 => phone().prop_map(GiveUp),
         5 => phone().prop_map(HangUp),
         4 => (phone(), behaviour).prop_map(|(p, b)| Behave(p, b)),
@@ -99,6 +102,8 @@ fn happen(world: &mut World, happening: Happening) {
                 world.call(phone, to);
             }
         }
+        // Who is not there, or no host, is a fair answer.
+        Happening::Ask(from, to) => drop(world.ask(from, to, "", Some("k1"))),
         Happening::GiveUp(phone) if world.phones[phone].is_calling() => world.phones[phone].cancel(now),
         Happening::HangUp(phone) if world.phones[phone].talks() => world.hang_up(phone),
         Happening::GiveUp(_) | Happening::HangUp(_) => {}
@@ -189,6 +194,16 @@ proptest! {
             happen(&mut world, what);
             world.run_ms(then_ms);
             assert_sane(&world);
+            let [written, stands] = world.standing();
+            for name in written.keys().chain(stands.keys()) {
+                prop_assert!(
+                    written.get(name) == stands.get(name),
+                    "of {name} the records say {:?}, and it is {:?}\n{}",
+                    written.get(name),
+                    stands.get(name),
+                    world.story()
+                );
+            }
         }
         world.swallow.clear();
         world.media.fail = None;

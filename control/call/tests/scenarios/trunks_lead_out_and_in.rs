@@ -291,3 +291,88 @@ fn a_call_over_a_trunk_survives_a_restart_and_is_counted() {
     assert_eq!(world.controller.trunks_live()[0].calls, 0);
     assert_eq!(world.details().len(), 1);
 }
+
+const NAMED: &str = r#"
+    [[trunks]]
+    name = "a"
+    targets = [{ uri = "sip:carrier.example" }]
+    username = "us"
+    password = "secret"
+    register_s = 600
+    probe_s = 0
+    [[trunks]]
+    name = "b"
+    targets = [{ uri = "sip:10.0.1.4:5060" }]
+    probe_s = 0
+"#;
+
+#[test]
+fn a_trunk_is_reached_by_its_name() {
+    let mut town = town(NAMED);
+    town.world
+        .names
+        .insert("carrier.example", "10.0.1.3:5060".parse().unwrap());
+    // The first attempt to register came before there was anybody.
+    town.world.run_ms(20_000);
+    let live = town.world.controller.trunks_live();
+    assert_eq!(
+        live[0].registration,
+        Registration::Registered,
+        "{}",
+        town.world.story()
+    );
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    let invite = world.phones[town.a].invited_by.clone().unwrap();
+    assert_eq!(&invite.uri_text()[..], b"sip:+49301234@carrier.example");
+    assert_eq!(&world.lookups.last().unwrap().name.host[..], b"carrier.example");
+    world.hang_up(town.a);
+    world.run_ms(1_000);
+    assert_eq!(world.detail().callee_trunk.as_deref(), Some("a"));
+
+    // One that leads nowhere is passed over at once.
+    world.names.clear();
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    assert!(world.heard().contains(&("alice", "b")), "{}", world.story());
+    world.hang_up(town.b);
+    world.run_ms(1_000);
+    assert_eq!(world.details()[1].callee_trunk.as_deref(), Some("b"));
+}
+
+/// Who ends says so: nobody sends calls to who is gone.
+#[test]
+fn registrations_end_with_the_process() {
+    let mut town = town(NAMED);
+    let world = &mut town.world;
+    world
+        .names
+        .insert("carrier.example", "10.0.1.3:5060".parse().unwrap());
+    world.run_ms(20_000);
+    let expires = |world: &World, phone: usize| {
+        let last = world.phones[phone].registers.last().unwrap();
+        String::from_utf8_lossy(last.headers.get(HeaderName::Expires).unwrap()).into_owned()
+    };
+    assert_eq!(expires(world, town.a), "600");
+    let customer = town.alice;
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    let at = world.clocks();
+    world.controller.stop(at, "the controller is stopping");
+    assert!(!world.controller.is_idle(), "it waits for the answer");
+    world.run_ms(1_000);
+    assert_eq!(expires(world, town.a), "0", "{}", world.story());
+    assert!(world.controller.is_idle(), "{}", world.story());
+    assert!(!world.phones[customer].talks());
+    let count = world.phones[town.a].registers.len();
+    world.run_ms(1_000_000);
+    assert_eq!(
+        world.phones[town.a].registers.len(),
+        count,
+        "it does not come back"
+    );
+}

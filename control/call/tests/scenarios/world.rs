@@ -8,10 +8,14 @@ use std::{
 
 use bytes::Bytes;
 use call_control::{
-    Config, Controller, MediaInput, Now, Output, Record, RecordKind, cdr::CallDetail, domain::AgentState,
+    CallStage, Config, Controller, MediaInput, Now, Output, Record, RecordKind,
+    cdr::CallDetail,
+    domain::{AgentState, Standing},
+    originate::{OriginateError, Originated},
 };
 use proto::mediad::v1 as pb;
-use sip::stack::{Flow, FlowId, StackConfig, Target, Transport};
+use serde_json::Value;
+use sip::stack::{Flow, FlowId, Lookup, StackConfig, Target, Transport};
 
 use crate::{
     media_host::MediaHost,
@@ -38,8 +42,16 @@ pub struct World {
     pub phones: Vec<Phone>,
     pub media: MediaHost,
     pub records: Vec<Record>,
+    /// Another controller, which is told every record and nothing else.
+    shadow: Controller,
+    /// What name servers know.
+    pub names: BTreeMap<&'static str, SocketAddr>,
     /// `ms from>to first line`
     pub trace: Vec<String>,
+    /// Recordings that the media host was told to be accounted for.
+    pub acknowledged: Vec<(String, u32)>,
+    /// Names that were asked for.
+    pub lookups: Vec<Lookup>,
     /// Messages whose first line starts so vanish, as often as the number says.
     pub swallow: Vec<(&'static str, usize)>,
     wire: BTreeMap<(Instant, u64), Packet>,
@@ -87,6 +99,7 @@ impl World {
             mono: start,
             wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         };
+        let shadow = Controller::new(config.clone(), [3; 32], now).unwrap();
         let controller = Controller::new(config, [7; 32], now).unwrap();
         let mut world = Self {
             now: start,
@@ -95,7 +108,11 @@ impl World {
             phones: Vec::new(),
             media: MediaHost::new(),
             records: Vec::new(),
+            shadow,
+            names: BTreeMap::new(),
             trace: Vec::new(),
+            acknowledged: Vec::new(),
+            lookups: Vec::new(),
             swallow: Vec::new(),
             wire: BTreeMap::new(),
             order: 0,
@@ -189,6 +206,7 @@ impl World {
                     assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record, "{json}");
                     let ms = (self.now - self.start).as_millis();
                     self.trace.push(format!("{ms:>7} journal {:?}", record.kind));
+                    self.shadow.replay(record.clone());
                     self.records.push(record);
                 }
                 Output::Transmit(transmit) => {
@@ -198,7 +216,19 @@ impl World {
                         self.put(5, Packet::ToPhone(to, transmit.bytes));
                     }
                 }
-                Output::Lookup(_) | Output::Unreachable(_) | Output::WrongPassword(_) => {}
+                Output::Lookup(lookup) => {
+                    let host = std::str::from_utf8(&lookup.name.host).unwrap();
+                    let found = self.names.get(host);
+                    let targets = found.map(|address| Target::address(Transport::Udp, *address));
+                    let at = self.clocks();
+                    self.controller
+                        .handle_lookup(at, lookup.id, targets.into_iter().collect());
+                    self.lookups.push(lookup);
+                }
+                Output::Acknowledge { recording, .. } => {
+                    self.acknowledged.push((recording.recording, recording.segment));
+                }
+                Output::Unreachable(_) | Output::WrongPassword(_) => {}
                 Output::Media { host, command } => {
                     if host.as_str() == "m1" {
                         self.put(1, Packet::ToMedia(command));
@@ -394,6 +424,38 @@ impl World {
         self.media.played_to(phone.media)
     }
 
+    /// Asks for a call as a machine does. `more` are fields beside the parties.
+    pub fn originate(&mut self, from: &str, to: &str, more: &str) -> String {
+        self.ask(from, to, more, None).unwrap().call
+    }
+
+    /// As [`World::originate`], with a key, and what is said to it.
+    pub fn ask(
+        &mut self,
+        from: &str,
+        to: &str,
+        more: &str,
+        key: Option<&str>,
+    ) -> Result<Originated, OriginateError> {
+        let text = format!(r#"{{"from": "{from}", "to": "{to}"{more}}}"#);
+        let request = serde_json::from_str(&text).unwrap();
+        let at = self.clocks();
+        self.controller.originate(at, request, key)
+    }
+
+    /// Ends a call as an operator does.
+    pub fn end(&mut self, call: &str) -> bool {
+        let at = self.clocks();
+        self.controller.end_call(at, call, "ended by an operator")
+    }
+
+    /// How far the only call is.
+    pub fn stage(&self) -> CallStage {
+        let live = self.controller.live(self.clocks());
+        assert_eq!(live.calls.len(), 1, "{}", self.story());
+        live.calls[0].stage
+    }
+
     pub fn agent(&self, name: &str) -> AgentState {
         let live = self.controller.live(self.clocks());
         live.agents
@@ -450,6 +512,26 @@ impl World {
     /// How often a line of the trace holds this text.
     pub fn count(&self, text: &str) -> usize {
         self.trace.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// What still stands: by the records that were written until now, and by those that a new segment would begin with.
+    pub fn standing(&mut self) -> [BTreeMap<String, Value>; 2] {
+        let (config, at) = (self.controller.config().clone(), self.clocks());
+        let mut fresh = Controller::new(config, [4; 32], at).unwrap();
+        let mut passing = BTreeSet::new();
+        for record in self.controller.standing(at) {
+            if let RecordKind::CallState(state) = &record.kind
+                && ["preparing", "offering"].contains(&json(&record.kind)["stage"].as_str().unwrap())
+            {
+                passing.insert(state.call().to_owned());
+            }
+            fresh.replay(record);
+        }
+        [&self.shadow, &fresh].map(|controller| {
+            let kinds = controller.replayed().into_iter();
+            let named = kinds.filter_map(|kind| Some((name_of(&kind, &passing)?, json(&kind))));
+            named.collect()
+        })
     }
 
     /// Lets every timer run out and checks that nothing is left anywhere and that the records agree.
@@ -514,6 +596,48 @@ impl World {
             self.story()
         );
         assert_eq!(self.heard(), BTreeSet::new());
+    }
+}
+
+/// A record without what a process notes for itself: the margin of sequence numbers covers them.
+fn json(kind: &RecordKind) -> Value {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                for counter in ["local_cseq", "remote_cseq"] {
+                    fields.remove(counter);
+                }
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(list) => list.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::to_value(kind).unwrap();
+    strip(&mut value);
+    value
+}
+
+/// What a record is about. `None`: it is not compared, as a call that is on its way to a state that lasts, and an agent
+/// that never was anything.
+fn name_of(kind: &RecordKind, passing: &BTreeSet<String>) -> Option<String> {
+    let call = |name: &str| (!passing.contains(name)).then(|| format!("call {name}"));
+    match kind {
+        RecordKind::CallState(state) => call(state.call()),
+        RecordKind::CallEnded { call: name, .. } => call(name),
+        RecordKind::CallOriginated { key, .. } => Some(format!("key {key:?}")),
+        RecordKind::AgentState {
+            agent,
+            state,
+            standing,
+        } => (state != "away" || *standing != Standing::default()).then(|| format!("agent {agent}")),
+        RecordKind::Registered {
+            user,
+            contact,
+            reg_id,
+            ..
+        } => Some(format!("device {user} {contact} {reg_id:?}")),
+        other => panic!("nothing that stands: {other:?}"),
     }
 }
 

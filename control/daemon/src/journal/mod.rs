@@ -12,13 +12,19 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     thread,
     time::Duration,
 };
 
-use call_control::{Record, RecordKind, cdr::CallDetail};
+use call_control::{
+    Record, RecordKind,
+    cdr::{CallDetail, RecordingDetail},
+};
 
 use crate::{config, limits};
 
@@ -44,8 +50,11 @@ pub(crate) struct Journal {
 pub(crate) struct Shared {
     dirty: AtomicBool,
     stop: AtomicBool,
-    /// What is synced; another file after each turn of segments.
-    file: Mutex<Option<File>>,
+    /// What is synced: the segment in use, and before it those that were followed since the last time.
+    files: Mutex<Vec<File>>,
+    /// Counts writes, and those that are on the disk to stay.
+    written: AtomicU64,
+    synced: AtomicU64,
     pub(crate) records: AtomicU64,
     pub(crate) failures: AtomicU64,
     /// Records up to this number are projected; segments with later ones are kept. `u64::MAX` without a projection.
@@ -74,8 +83,12 @@ impl Journal {
         let bytes = file.metadata().map_err(failed)?.len();
         let shared = Arc::new(Shared::default());
         shared.projected.store(u64::MAX, Relaxed);
-        *shared.file.lock().expect("nobody panics while holding it") =
-            Some(file.try_clone().map_err(failed)?);
+        let synced = file.try_clone().map_err(failed)?;
+        shared
+            .files
+            .lock()
+            .expect("nobody panics while holding it")
+            .push(synced);
         let (sharing, every) = (Arc::clone(&shared), Duration::from_millis(settings.sync_ms));
         thread::Builder::new()
             .name("journal".into())
@@ -106,9 +119,21 @@ impl Journal {
             // Our records hold nothing that JSON cannot; count it rather than end calls over it.
             self.shared.failures.fetch_add(1, Relaxed);
         }
-        if let RecordKind::CallDetail(detail) = &record.kind {
-            keep(&mut self.details, (**detail).clone());
+        match &record.kind {
+            RecordKind::CallDetail(detail) => keep(&mut self.details, (**detail).clone()),
+            RecordKind::Recorded { call, file } => complete(&mut self.details, call, file),
+            _ => {}
         }
+    }
+
+    /// What is pushed now is on the disk to stay when [`Journal::synced_mark`] has come to this.
+    pub(crate) fn next_mark(&self) -> u64 {
+        self.shared.written.load(Relaxed) + 1
+    }
+
+    /// See [`Journal::next_mark`].
+    pub(crate) fn synced_mark(&self) -> u64 {
+        self.shared.synced.load(Relaxed)
     }
 
     /// Writes what was pushed; it has returned before anything that the records are about leaves. A disk that fails
@@ -119,7 +144,10 @@ impl Journal {
                 Ok(written) => {
                     self.buffer.drain(..written);
                     self.bytes += written as u64;
-                    self.shared.dirty.store(true, Relaxed);
+                    if self.buffer.is_empty() {
+                        self.shared.written.fetch_add(1, Relaxed);
+                    }
+                    self.shared.dirty.store(true, Release);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -156,8 +184,10 @@ impl Journal {
             Ok((file, synced)) => {
                 self.file = file;
                 self.bytes = text.len() as u64;
-                *self.shared.file.lock().expect("nobody panics while holding it") = Some(synced);
-                self.shared.dirty.store(true, Relaxed);
+                let mut files = self.shared.files.lock().expect("nobody panics while holding it");
+                files.push(synced);
+                drop(files);
+                self.shared.dirty.store(true, Release);
                 self.shared.records.fetch_add(standing.len() as u64, Relaxed);
             }
             Err(error) => {
@@ -192,6 +222,15 @@ impl Journal {
         }
     }
 
+    /// The detail of a call, if it is among the newest.
+    pub(crate) fn detail(&self, call: &str) -> Option<CallDetail> {
+        self.details
+            .iter()
+            .rev()
+            .find(|detail| detail.call == call)
+            .cloned()
+    }
+
     /// The newest call details, newest first.
     pub(crate) fn details(&self, count: usize) -> Vec<CallDetail> {
         self.details.iter().rev().take(count).cloned().collect()
@@ -213,6 +252,19 @@ fn keep(details: &mut VecDeque<CallDetail>, detail: CallDetail) {
         details.pop_front();
     }
     details.push_back(detail);
+}
+
+/// A recording that was finished after its call was told of.
+fn complete(details: &mut VecDeque<CallDetail>, call: &str, file: &RecordingDetail) {
+    // It is among the last, or was not told of yet.
+    let detail = details
+        .iter_mut()
+        .rev()
+        .take(1_000)
+        .find(|detail| detail.call == call);
+    if let Some(detail) = detail {
+        detail.take_recording(file.clone());
+    }
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
@@ -256,14 +308,15 @@ struct Past {
 fn read_past(directory: &Path, mut replay: impl FnMut(Record)) -> io::Result<Past> {
     let segments = segment::list(directory)?;
     let mut details = VecDeque::new();
+    let mut recordings = Vec::new();
     let (mut whole, mut damaged) = (0, 0);
     let mut is_known = false;
     for (index, path) in segments.iter().enumerate().rev() {
         let mut newer = std::mem::take(&mut details);
-        let scan = segment::scan(path, |record| {
-            if let RecordKind::CallDetail(detail) = record.kind {
-                details.push_back(*detail);
-            }
+        let scan = segment::scan(path, |record| match record.kind {
+            RecordKind::CallDetail(detail) => details.push_back(*detail),
+            RecordKind::Recorded { call, file } => recordings.push((call, file)),
+            _ => {}
         })?;
         details.append(&mut newer);
         damaged += scan.damaged;
@@ -286,6 +339,9 @@ fn read_past(directory: &Path, mut replay: impl FnMut(Record)) -> io::Result<Pas
     }
     let surplus = details.len().saturating_sub(limits::CDRS_KEPT);
     details.drain(..surplus);
+    for (call, file) in &recordings {
+        complete(&mut details, call, file);
+    }
     for path in segments.iter().skip(whole) {
         segment::scan(path, &mut replay)?;
     }
@@ -298,17 +354,31 @@ fn read_past(directory: &Path, mut replay: impl FnMut(Record)) -> io::Result<Pas
 fn keep_synced(shared: &Shared, every: Duration) {
     while !shared.stop.load(Relaxed) {
         thread::sleep(every);
-        if !shared.dirty.swap(false, Relaxed) {
+        if !shared.dirty.swap(false, Acquire) {
             continue;
         }
-        let file = shared.file.lock().expect("nobody panics while holding it");
-        let synced = file.as_ref().map(File::try_clone);
-        drop(file);
-        if let Some(Err(error)) = synced.map(|file| file.and_then(|file| file.sync_data())) {
-            shared.failures.fetch_add(1, Relaxed);
-            tracing::error!(%error, "the journal cannot be synced");
+        let written = shared.written.load(Relaxed);
+        match sync(shared) {
+            Ok(()) => shared.synced.store(written, Relaxed),
+            Err(error) => {
+                shared.failures.fetch_add(1, Relaxed);
+                tracing::error!(%error, "the journal cannot be synced");
+            }
         }
     }
+}
+
+/// Forces to the disk what was written to the segment in use and to those before it, which are done with then.
+fn sync(shared: &Shared) -> io::Result<()> {
+    let files = shared.files.lock().expect("nobody panics while holding it");
+    let open: Vec<File> = files.iter().map(File::try_clone).collect::<Result<_, _>>()?;
+    drop(files);
+    for file in &open {
+        file.sync_data()?;
+    }
+    let mut files = shared.files.lock().expect("nobody panics while holding it");
+    files.drain(..open.len() - 1);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use call_control::{Record, RecordKind, cdr::CallDetail, journal::EndedBy};
+use call_control::{
+    Record, RecordKind,
+    cdr::{CallDetail, RecordingDetail},
+    journal::EndedBy,
+};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params, params_from_iter, types::Value};
 
 use super::{AgentSpell, DetailQuery, QueueHour, Store, StoreError};
@@ -169,6 +173,7 @@ fn project_one(all: &Transaction<'_>, record: &Record) -> Result<(), StoreError>
                 count_queue(all, queue, detail)?;
             }
         }
+        RecordKind::Recorded { call, file } => put_recording(all, call, file)?,
         RecordKind::AgentState { agent, state, .. } => {
             put_spell(all, record.sequence, record.at_unix_us, agent, state)?;
         }
@@ -195,6 +200,23 @@ fn put_detail(all: &Transaction<'_>, record: u64, detail: &CallDetail) -> Result
             detail.talk_ms.cast_signed(),
             serde_json::to_string(detail)?,
         ],
+    )?;
+    Ok(())
+}
+
+/// A recording that was finished after its call was told of; otherwise the call's detail holds it when it comes.
+fn put_recording(all: &Transaction<'_>, call: &str, file: &RecordingDetail) -> Result<(), StoreError> {
+    let text: Option<String> = all
+        .query_row("SELECT detail FROM cdrs WHERE call = ?1", [call], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    let Some(text) = text else { return Ok(()) };
+    let mut detail: CallDetail = serde_json::from_str(&text)?;
+    detail.take_recording(file.clone());
+    all.execute(
+        "UPDATE cdrs SET detail = ?2 WHERE call = ?1",
+        params![call, serde_json::to_string(&detail)?],
     )?;
     Ok(())
 }

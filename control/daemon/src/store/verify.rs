@@ -106,6 +106,13 @@ impl Calls {
                     faults.push(format!("call {} has two details", detail.call));
                 }
             }
+            RecordKind::Recorded { call, file } => {
+                if let Some((known, detail)) = self.details.get_mut(call) {
+                    // The store may not have come as far as this.
+                    *known = record.sequence;
+                    detail.take_recording(file.clone());
+                }
+            }
             _ => {}
         }
     }

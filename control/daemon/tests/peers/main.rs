@@ -7,13 +7,16 @@
     reason = "these tests own processes, sockets and clocks"
 )]
 
+mod api;
 mod kamailio;
 mod program;
 mod sipp;
 mod site;
 mod voice;
 
+mod a_machine_calls_two_phones_together;
 mod a_queued_caller_hears_its_echo;
+mod a_queues_recording_holds_both_voices;
 mod an_agent_transfers_a_call;
 mod an_agent_with_baresip_is_heard;
 mod calls_end_in_every_way_they_can;

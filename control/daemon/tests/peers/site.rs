@@ -71,6 +71,11 @@ impl Site {
         site
     }
 
+    /// Where its HTTP is.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
+    }
+
     /// One of the JSON pages.
     pub(crate) fn page(&self, path: &str) -> Value {
         let (status, body) = get(self.http, path);
@@ -162,7 +167,11 @@ fn start_mediad(dir: &Path) -> (Program, SocketAddr, SocketAddr) {
     let mut command = program("mediad", &path);
     command.args(["--control", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
     let interfaces = format!("media.interfaces=[{{name='lo', port_min={first}, port_max={last}}}]");
+    let recordings = dir.join("recordings");
+    fs::create_dir_all(&recordings).unwrap();
+    let recordings = format!("recordings.directory={}", recordings.display());
     let others = [
+        recordings.as_str(),
         "workers.pin=false",
         "workers.count=1",
         "io.sockets_max=2048",

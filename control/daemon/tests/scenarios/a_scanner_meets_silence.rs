@@ -44,7 +44,7 @@ fn from_its_first_message_until_it_is_forgiven() {
         page.contains("\"source\":\"127.0.0.1\"") && page.contains("\"offence\":\"scanner\""),
         "{page}"
     );
-    assert_eq!(controld.ask("DELETE", "/v1/sources/127.0.0.1").0, 200);
+    assert_eq!(controld.ask("DELETE", "/v1/sources/127.0.0.1").0, 204);
     assert_eq!(controld.ask("DELETE", "/v1/sources/127.0.0.1").0, 404);
     let phone = udp();
     phone.connect(controld.udp).unwrap();

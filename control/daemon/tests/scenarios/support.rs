@@ -15,6 +15,9 @@ use sip::{
     message::{HeaderName, Message, Request, parse_datagram},
 };
 
+/// Shown by whoever changes something.
+pub(crate) const TOKEN: &str = "0123456789abcdef";
+
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Controld {
@@ -34,6 +37,7 @@ pub(crate) fn arguments(journal: &std::path::Path) -> Vec<String> {
         "signalling.udp=['127.0.0.1:0']".to_owned(),
         "signalling.tcp=['127.0.0.1:0']".to_owned(),
         "management.listen=127.0.0.1:0".to_owned(),
+        format!("management.token={TOKEN}"),
         // Port 9: nobody listens.
         "media.hosts=[{name='a', address='http://127.0.0.1:9'}]".to_owned(),
         format!("journal.path={}", journal.display()),
@@ -121,15 +125,48 @@ impl Controld {
         self.ask("GET", path)
     }
 
-    /// Status and body of the answer to any method.
+    /// Status and body of the answer to any method, with the token.
     pub(crate) fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+        let (status, _, body) = self.send(method, path, &bearer, "");
+        (status, body)
+    }
+
+    /// Status, head and body of the answer. `headers` are whole lines.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.http).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "{method} {path} HTTP/1.0\r\n\r\n").unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_ascii_lowercase(), body.to_owned())
+    }
+
+    /// Adds to its configuration file; [`Controld::reload`] puts it into effect.
+    pub(crate) fn configure(&self, more: &str) {
+        let path = self.place.with_extension("toml");
+        let text = std::fs::read_to_string(&path).unwrap() + more;
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Registers Alice's phone at this socket.
+    pub(crate) fn register(&self, phone: &UdpSocket) {
+        phone.connect(self.udp).unwrap();
+        let local = phone.local_addr().unwrap();
+        let contact = format!("Contact: <sip:alice@{local}>\r\nExpires: 300\r\n");
+        let first = request("REGISTER", "UDP", local, 1, &contact);
+        phone.send(first.as_bytes()).unwrap();
+        let challenge = receive(phone);
+        let second = authorised(&request("REGISTER", "UDP", local, 2, &contact), &challenge);
+        phone.send(second.as_bytes()).unwrap();
+        assert!(receive(phone).starts_with("SIP/2.0 200"));
     }
 
     /// Everything in the journal, as it stands on disk.

@@ -33,6 +33,9 @@ struct Args {
     /// Hang up after this many seconds.
     #[arg(long, default_value_t = 12.0, value_name = "SECONDS")]
     call_duration: f64,
+    /// Ring this long before answering, in seconds.
+    #[arg(long, default_value_t = 0.2, value_name = "SECONDS")]
+    ring: f64,
     /// Password of the account. Default: NAME-secret, as in the demonstration.
     #[arg(long, env = "AGENT_PASSWORD")]
     password: Option<String>,
@@ -85,6 +88,7 @@ fn serve(args: &Args, report: &mut PhoneReport) -> Result<()> {
     }
     settings.call_duration = Duration::try_from_secs_f64(args.call_duration).context("--call-duration")?;
     settings.tones.clone_from(&args.listen_for);
+    settings.ring = Duration::try_from_secs_f64(args.ring).context("--ring")?;
     settings.verbose = args.verbose;
     let stop = Stop::on_signals()?;
     let mut phone = Phone::new(settings, args.tone)?.until(stop);

@@ -45,6 +45,9 @@ struct Args {
     /// Tones to measure in what is heard.
     #[arg(long, value_delimiter = ',', value_name = "HZ,…")]
     listen_for: Vec<f64>,
+    /// The tone of the music that is heard while nobody speaks yet; a multiple of 10.
+    #[arg(long, value_name = "HZ")]
+    music: Option<f64>,
     /// Log SIP messages.
     #[arg(long)]
     verbose: bool,
@@ -85,6 +88,7 @@ fn call(args: &Args, report: &mut PhoneReport) -> Result<()> {
     }
     settings.call_duration = Duration::try_from_secs_f64(args.call_duration).context("--call-duration")?;
     settings.tones.clone_from(&args.listen_for);
+    settings.music = args.music;
     settings.verbose = args.verbose;
     let wait = Duration::try_from_secs_f64(args.wait_time).context("--wait-time")?;
     let mut phone = Phone::new(settings, args.tone)?.until(Stop::on_signals()?);
