@@ -219,3 +219,18 @@ impl Recording {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn music_is_shared_and_ringback_begins_at_its_beginning() {
+        let music = Music::default();
+        let group = |player: pb::Player| player.shared_group;
+        assert_eq!(group(music.player("")), "music");
+        assert_eq!(group(music.player("queue.wav")), "music");
+        assert_eq!(group(music.built_in()), "music");
+        assert_eq!(group(music.ringback()), "");
+    }
+}

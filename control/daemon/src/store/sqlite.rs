@@ -366,6 +366,39 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_that_comes_late_is_added_once() {
+        let recorded = |path: &str| RecordKind::Recorded {
+            call: "c1".into(),
+            file: RecordingDetail {
+                segment: 1,
+                path: path.into(),
+                ..RecordingDetail::default()
+            },
+        };
+        let mut kinds: Vec<RecordKind> = story().into_iter().map(|record| record.kind).collect();
+        // Of a call that nobody has heard of yet: its detail will tell.
+        kinds.insert(0, recorded("early.wav"));
+        kinds.extend([recorded(""), recorded("c1.wav")]);
+        let records = numbered(kinds);
+        for cut in 0..=records.len() {
+            let mut store = Sqlite::in_memory().unwrap();
+            store.project(&records[..cut]).unwrap();
+            store.project(&records).unwrap();
+            let query = DetailQuery {
+                call: Some("c1".into()),
+                ..DetailQuery::default()
+            };
+            let details = store.details(&query).unwrap();
+            let paths: Vec<&str> = details[0]
+                .recordings
+                .iter()
+                .map(|file| file.path.as_str())
+                .collect();
+            assert_eq!(paths, ["c1.wav"], "cut at {cut}");
+        }
+    }
+
+    #[test]
     fn a_batch_is_projected_whole_or_not_at_all() {
         let mut store = Sqlite::in_memory().unwrap();
         let mut records = story();

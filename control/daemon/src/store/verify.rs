@@ -145,6 +145,14 @@ fn compare(
             Some(_) => {}
         }
     }
+    for call in stored.keys() {
+        // The store has it from there: its line is damaged now.
+        if calls.started.contains_key(call) && !calls.details.contains_key(call) {
+            report.faults.push(format!(
+                "call {call} is in the store, and its detail not in the journal"
+            ));
+        }
+    }
     let since = calls.first.unwrap_or(u64::MAX).cast_signed();
     let ours = own.agent_spells(0)?;
     let theirs = store.agent_spells(0)?;
@@ -198,4 +206,103 @@ fn compare_hours(
             .push("queue statistics are not the sums of the call details".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(sequence: u64, kind: &str) -> Record {
+        let text = format!(r#"{{"sequence":{sequence},"at_unix_us":5,{kind}}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn story() -> Vec<Record> {
+        let started = |call: &str| {
+            format!(
+                r#""kind":"call_started","call":"{call}","sip_call_id":"x","from":"a","to":"b","queue":null,"host":"m""#
+            )
+        };
+        let detail = |call: &str| {
+            format!(
+                r#""kind":"call_detail","call":"{call}","sip_call_id":"x","from":"a","to":"b","queue":null,"answered_by":null,
+                "rung":[],"started_unix_us":1,"answered_unix_us":null,"ended_unix_us":3,"wait_ms":4,"talk_ms":5,
+                "ended_by":"callee","status":486,"reason":"","host":"m","caller_codec":"","callee_codec":"",
+                "caller_media":null,"callee_media":null"#
+            )
+        };
+        let recorded = r#""kind":"recorded","call":"c1","file":{"host":"m","segment":1,"path":"c1.wav","duration_ms":1,
+            "size_bytes":2,"sha256":"s","repaired":false,"problem":""}"#;
+        vec![
+            record(1, &started("c1")),
+            record(2, &started("c2")),
+            record(3, &detail("c1")),
+            record(4, &detail("c2")),
+            record(5, recorded),
+        ]
+    }
+
+    /// A journal and a store in a directory of their own; the store is told everything.
+    fn place(name: &str, write: &[Record]) -> (config::Journal, config::Store) {
+        let path = std::env::temp_dir().join(format!("controld-verify-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        let mut text = Vec::new();
+        for record in write {
+            segment::write_line(&mut text, record);
+        }
+        std::fs::write(segment::path_of(&path, 0), text).unwrap();
+        let store = config::Store {
+            path: path.join("store.db"),
+        };
+        Sqlite::open(&store.path).unwrap().project(&story()).unwrap();
+        let journal = config::Journal {
+            path,
+            ..config::Journal::default()
+        };
+        (journal, store)
+    }
+
+    fn faults(name: &str, write: &[Record]) -> Vec<String> {
+        let (journal, store) = place(name, write);
+        let report = verify(&journal, &store).unwrap();
+        let _ = std::fs::remove_dir_all(&journal.path);
+        report.faults
+    }
+
+    #[test]
+    fn what_agrees_is_in_order_and_what_does_not_is_named() {
+        let whole = story();
+        assert_eq!(faults("whole", &whole), Vec::<String>::new());
+        let without = |index: usize| {
+            let mut records = whole.clone();
+            records.remove(index);
+            records
+        };
+        assert_eq!(
+            faults("detail", &without(3)),
+            ["call c2 is in the store, and its detail not in the journal"]
+        );
+        // The store knows of a file that the journal says nothing of.
+        assert_eq!(faults("recording", &without(4)), ["call c1 differs in the store"]);
+        let mut twice = whole.clone();
+        twice.push(record(6, r#""kind":"call_started","call":"c1","sip_call_id":"x","from":"a","to":"b","queue":null,"host":"m""#));
+        assert_eq!(faults("twice", &twice), ["call c1 started twice"]);
+    }
+
+    #[test]
+    fn a_damaged_line_is_counted() {
+        let (journal, store) = place("damaged", &story());
+        let path = segment::path_of(&journal.path, 0);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("c1.wav", "cX.wav")).unwrap();
+        let report = verify(&journal, &store).unwrap();
+        assert!(
+            report.faults[0].contains("1 damaged lines"),
+            "{:?}",
+            report.faults
+        );
+        assert!(report.text().ends_with("they do not agree\n"));
+        let _ = std::fs::remove_dir_all(&journal.path);
+    }
 }
