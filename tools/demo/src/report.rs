@@ -55,6 +55,8 @@ pub struct CallReport {
     pub levels: Vec<(f64, f64)>,
     /// RTP packets of the music that was heard before somebody spoke.
     pub music_packets: u64,
+    /// RTP packets sent until that somebody spoke: nobody heard them.
+    pub waited_packets: u64,
     /// Its level, dB below a full-scale sine; -100 when there was none.
     pub music_db: f64,
 }
@@ -63,7 +65,10 @@ impl CallReport {
     /// Takes over what was heard. `music`: the tone of the music that may come first.
     pub fn hear(&mut self, heard: &Heard, tones: &[f64], music: Option<f64>) {
         let end = music.map_or(0, |hz| heard.music_samples(hz));
-        self.music_packets = (end / FRAME_SAMPLES) as u64;
+        let first = end / FRAME_SAMPLES;
+        self.music_packets = first as u64;
+        let waited = heard.sent_by_then.get(first).filter(|_| end > 0);
+        self.waited_packets = waited.copied().unwrap_or_default();
         self.music_db = music.map_or(-100.0, |hz| heard.level_db_until(end, hz));
         // Music and speech may share one stretch.
         let begin = if end == 0 { 0 } else { end + STRETCH };

@@ -107,6 +107,8 @@ pub struct Heard {
     pub gap_max: Duration,
     /// Everything heard, 8 kHz.
     pub pcm: Vec<i16>,
+    /// How many packets had been sent when each of those in `pcm` came.
+    pub sent_by_then: Vec<u64>,
 }
 
 /// A call's audio in a thread of its own.
@@ -185,6 +187,7 @@ impl<'a> Voice<'a> {
                 jitter: Duration::ZERO,
                 gap_max: Duration::ZERO,
                 pcm: Vec::new(),
+                sent_by_then: Vec::new(),
             },
             stats: ReceiveStats::with_probation(1),
             ssrc: None,
@@ -279,6 +282,7 @@ impl<'a> Voice<'a> {
         self.last = Some(now);
         let at = self.heard.pcm.len();
         if at < SAMPLES_MAX {
+            self.heard.sent_by_then.push(self.heard.sent);
             self.heard.pcm.resize(at + packet.payload().len(), 0);
             self.line.law.decode(packet.payload(), &mut self.heard.pcm[at..]);
         }

@@ -277,7 +277,7 @@ fn hears(
     // Who waits hears music, and what it says meanwhile is heard by nobody.
     let (from_it, to_it) = (
         heard.received.saturating_sub(heard.music_packets),
-        said.sent.saturating_sub(said.music_packets),
+        said.sent.saturating_sub(said.waited_packets),
     );
     ensure!(
         from_it + UNHEARD_MAX >= to_it && from_it <= said.sent + MIXED_MAX,
