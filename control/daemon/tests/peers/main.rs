@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod cipher;
 mod kamailio;
 mod program;
 mod sipp;
@@ -19,6 +20,7 @@ mod a_queued_caller_hears_its_echo;
 mod a_queues_recording_holds_both_voices;
 mod an_agent_transfers_a_call;
 mod an_agent_with_baresip_is_heard;
+mod an_encrypted_call_is_heard;
 mod calls_end_in_every_way_they_can;
 mod calls_go_through_kamailio;
 mod members_of_a_conference_hear_each_other;
