@@ -5,35 +5,53 @@ use std::{
     ops::Index,
 };
 
-use crate::call::{Call, CallId};
+use crate::{
+    call::{Call, CallId},
+    conference::Member,
+};
+
+/// Calls of two.
+pub(crate) type Calls = Table<Call>;
+/// Calls into conferences.
+pub(crate) type Members = Table<Member>;
 
 /// A table of calls. Whoever takes a call to change it leaves a mark, so that its state is recorded before anything
 /// about it leaves.
-#[derive(Debug, Default)]
-pub(crate) struct Calls {
-    calls: BTreeMap<CallId, Call>,
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    calls: BTreeMap<CallId, T>,
     touched: BTreeSet<CallId>,
     /// A digest of each call's state as last recorded.
     recorded: BTreeMap<CallId, u64>,
 }
 
-impl Calls {
-    pub(crate) fn get(&self, id: &CallId) -> Option<&Call> {
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            calls: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            recorded: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> Table<T> {
+    pub(crate) fn get(&self, id: &CallId) -> Option<&T> {
         self.calls.get(id)
     }
 
-    pub(crate) fn get_mut(&mut self, id: &CallId) -> Option<&mut Call> {
+    pub(crate) fn get_mut(&mut self, id: &CallId) -> Option<&mut T> {
         let call = self.calls.get_mut(id)?;
         self.touched.insert(*id);
         Some(call)
     }
 
-    pub(crate) fn insert(&mut self, id: CallId, call: Call) {
+    pub(crate) fn insert(&mut self, id: CallId, call: T) {
         self.touched.insert(id);
         self.calls.insert(id, call);
     }
 
-    pub(crate) fn remove(&mut self, id: &CallId) -> Option<Call> {
+    pub(crate) fn remove(&mut self, id: &CallId) -> Option<T> {
         self.touched.remove(id);
         self.recorded.remove(id);
         self.calls.remove(id)
@@ -43,11 +61,11 @@ impl Calls {
         self.calls.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&CallId, &Call)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&CallId, &T)> {
         self.calls.iter()
     }
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &Call> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.calls.values()
     }
 
@@ -62,10 +80,10 @@ impl Calls {
     }
 }
 
-impl Index<&CallId> for Calls {
-    type Output = Call;
+impl<T> Index<&CallId> for Table<T> {
+    type Output = T;
 
-    fn index(&self, id: &CallId) -> &Call {
+    fn index(&self, id: &CallId) -> &T {
         &self.calls[id]
     }
 }

@@ -60,11 +60,32 @@ pub(crate) struct Member {
     pub(crate) leg: Leg,
     /// By an operator: it hears and is not heard.
     pub(crate) is_muted: bool,
+    /// It is not in yet: the room has a PIN.
+    pub(crate) gate: Option<Gate>,
     pub(crate) started: Instant,
     pub(crate) started_unix_us: u64,
     pub(crate) answered: Option<(Instant, u64)>,
     pub(crate) ended: Option<(Instant, End)>,
     pub(crate) check_at: Instant,
+}
+
+/// What a member typed so far of a room's PIN.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    pub(crate) typed: String,
+    /// Wrong ones before.
+    pub(crate) tries: u32,
+    /// When this try is over; once it was answered.
+    pub(crate) until: Option<Instant>,
+}
+
+/// What all hear when somebody comes or goes.
+#[derive(Debug)]
+pub(crate) struct Sound {
+    pub(crate) node: String,
+    pub(crate) prompt: String,
+    /// It is over by then.
+    pub(crate) until: Instant,
 }
 
 /// A room with its session on a media host.
@@ -75,16 +96,39 @@ pub(crate) struct Conference {
     pub(crate) members: BTreeSet<CallId>,
     /// Who left as the last: told of when the media host has counted.
     pub(crate) last: Vec<Member>,
+    /// The media host does not have the prompt that asks for the PIN.
+    pub(crate) lacks_prompt: bool,
+    pub(crate) sounds: Vec<Sound>,
+    pub(crate) sounds_made: u64,
+    /// It does not have those of who comes and goes.
+    pub(crate) lacks_sounds: bool,
     pub(crate) started: Instant,
+    pub(crate) started_unix_us: u64,
 }
 
 /// Everybody hears the room, which nobody hears itself in, and is heard in it, but for who is muted or holds: what a
 /// phone plays to a held party is nothing for a meeting.
-pub(crate) fn scene<'a>(members: impl Iterator<Item = &'a Member>, settings: &Conferences) -> Scene {
+pub(crate) fn scene<'a>(
+    members: impl Iterator<Item = &'a Member>,
+    settings: &Conferences,
+    has_prompt: bool,
+    sounds: &[Sound],
+) -> Scene {
     let mut scene = Scene::default();
     scene.room("room", settings.node());
+    for sound in sounds {
+        scene.play(&sound.node, Conferences::sound(&sound.prompt), "room");
+    }
     for member in members.filter(|member| member.leg.media.is_some()) {
         let endpoint = &member.leg.endpoint;
+        if let Some(gate) = &member.gate {
+            // Another question each time: a player that has played plays no more.
+            let question = format!("question-{endpoint}-{}", gate.tries);
+            if gate.typed.is_empty() {
+                scene.play(&question, settings.question(has_prompt), endpoint);
+            }
+            continue;
+        }
         scene.hear("room", endpoint);
         if !member.is_muted && !member.leg.holds() {
             scene.hear(endpoint, "room");

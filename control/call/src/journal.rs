@@ -7,7 +7,7 @@ use crate::{
     cdr::{CallDetail, RecordingDetail},
     domain::Standing,
     originate::Originate,
-    saved::SavedCall,
+    saved::{SavedCall, SavedConference, SavedMember},
 };
 
 /// One line of the journal.
@@ -118,6 +118,11 @@ pub enum RecordKind {
     },
     /// A call changed: what is needed to go on with it after a restart. The newest one of a call counts.
     CallState(Box<SavedCall>),
+    /// A member of a conference changed: what is needed to go on with it after a restart. The newest one of a call
+    /// counts.
+    MemberState(Box<SavedMember>),
+    /// A conference has a session: where. The newest one of a session counts.
+    ConferenceState(Box<SavedConference>),
     /// Everything about a call that is over. Exactly one for each CallStarted.
     CallDetail(Box<CallDetail>),
     /// An agent's state changed.

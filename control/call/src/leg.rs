@@ -112,6 +112,8 @@ pub(crate) struct Leg {
     pub(crate) arrived: Option<(Bytes, Flow)>,
     /// The dialog: a caller's from the start, a callee's once it answered.
     pub(crate) dialog: Option<DialogKey>,
+    /// Dialogs that ringing made, one for each phone that a proxy rings.
+    pub(crate) early: Vec<DialogKey>,
     /// Who it is, when it is one of our users.
     pub(crate) user: Option<Name>,
     /// Its address, as others are told.
@@ -163,6 +165,7 @@ impl Leg {
             invite,
             arrived: None,
             dialog: None,
+            early: Vec::new(),
             user: None,
             address,
             conversation: None,

@@ -16,3 +16,5 @@ pub const PATH_COUNT_MAX: usize = 8;
 pub const KEYS_MAX: usize = 10_000;
 /// Bytes of a key, and of each text in a request for a call; longer ones are refused.
 pub const REQUEST_TEXT_BYTES_MAX: usize = 255;
+/// Sounds of who comes and goes in one conference at once; more are not made.
+pub const SOUNDS_PER_CONFERENCE_MAX: usize = 4;

@@ -138,6 +138,54 @@ impl SavedSummons {
     }
 }
 
+/// A member of a conference in the journal. The newest one of a call counts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SavedMember {
+    pub(crate) call: String,
+    /// The conference's session.
+    pub(crate) conference: String,
+    pub(crate) from: Octets,
+    pub(crate) to: String,
+    pub(crate) sip_call_id: String,
+    pub(crate) leg: SavedLeg,
+    /// Where the media host receives its audio.
+    pub(crate) local: Option<(SocketAddr, Option<u16>)>,
+    /// It hears and is heard; otherwise it has our offer and did not answer it yet.
+    pub(crate) is_joined: bool,
+    pub(crate) is_muted: bool,
+    /// It typed the room's PIN, or there is none.
+    pub(crate) is_admitted: bool,
+    pub(crate) started_unix_us: u64,
+    pub(crate) answered_unix_us: Option<u64>,
+    /// It left as the last, and is told of when the media host has counted.
+    pub(crate) ended: Option<SavedEnd>,
+}
+
+impl SavedMember {
+    /// Our name for the call.
+    pub fn call(&self) -> &str {
+        &self.call
+    }
+}
+
+/// Where a conference is, in the journal. Who is in it, its members say.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SavedConference {
+    /// The media session.
+    pub(crate) session: String,
+    pub(crate) room: String,
+    pub(crate) host: String,
+    pub(crate) epoch: u64,
+    pub(crate) started_unix_us: u64,
+}
+
+impl SavedConference {
+    /// The media session's name.
+    pub fn session(&self) -> &str {
+        &self.session
+    }
+}
+
 /// See [`Destination`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

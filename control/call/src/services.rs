@@ -1,6 +1,6 @@
 //! Settings of what is offered around a call: music, transfers, conferences, recordings, and calls that machines ask for.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use proto::mediad::v1 as pb;
 use serde::Deserialize;
@@ -128,6 +128,19 @@ pub struct Conferences {
     pub sample_rate_hz: u32,
     /// Only the loudest of those who talk are mixed; 0 (default): all.
     pub top_talkers: u32,
+    /// A prompt of the media hosts that all hear when somebody comes in, and one when somebody leaves. Empty (default):
+    /// none.
+    pub join_prompt: String,
+    /// See `join_prompt`.
+    pub leave_prompt: String,
+    /// PINs of rooms, by room: digits that each member types before it is in, `#` ends them early. Others are open.
+    pub pins: BTreeMap<String, String>,
+    /// A prompt of the media hosts that asks for the PIN. Empty (default): a dial tone asks.
+    pub pin_prompt: String,
+    /// From the question to the first digit, and from each digit to the next, in seconds. Default 10.
+    pub pin_timeout_s: u64,
+    /// So often a member may try. Default 3.
+    pub pin_tries_max: u32,
 }
 
 impl Default for Conferences {
@@ -138,6 +151,12 @@ impl Default for Conferences {
             members_max: 100,
             sample_rate_hz: 16_000,
             top_talkers: 0,
+            join_prompt: String::new(),
+            leave_prompt: String::new(),
+            pins: BTreeMap::new(),
+            pin_prompt: String::new(),
+            pin_timeout_s: 10,
+            pin_tries_max: 3,
         }
     }
 }
@@ -150,6 +169,27 @@ impl Conferences {
             .filter(|_| !self.prefix.is_empty())?;
         let is_name = (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
         is_name.then_some(user)
+    }
+
+    /// What asks for the PIN: the prompt, if the media host has it.
+    pub(crate) fn question(&self, has_prompt: bool) -> pb::Player {
+        use pb::play_item::Source;
+        let source = match self.pin_prompt.is_empty() || !has_prompt {
+            true => Source::Tone("dial-us".to_owned()),
+            false => Source::Prompt(self.pin_prompt.clone()),
+        };
+        pb::Player {
+            repeat: Some(1),
+            ..for_ever(source)
+        }
+    }
+
+    /// Played to all, once.
+    pub(crate) fn sound(prompt: &str) -> pb::Player {
+        pb::Player {
+            repeat: Some(1),
+            ..for_ever(pb::play_item::Source::Prompt(prompt.to_owned()))
+        }
     }
 
     pub(crate) fn node(&self) -> pb::Room {
@@ -170,6 +210,26 @@ impl Conferences {
                 "no rate of a mixer",
                 "use 8000, 16000 or 48000",
             ));
+        }
+        for (room, pin) in &self.pins {
+            let is_pin = (1..=16).contains(&pin.len()) && pin.bytes().all(|digit| digit.is_ascii_digit());
+            let key = format!("conferences.pins.{room}");
+            if !is_pin {
+                return Err(invalid(&key, "", "is no PIN", "use 1 to 16 digits"));
+            }
+            if self.room(room).is_none() {
+                return Err(invalid(
+                    &key,
+                    room,
+                    "is no room",
+                    "write its name as it is dialled, such as room-7",
+                ));
+            }
+        }
+        if self.pin_timeout_s == 0 || self.pin_tries_max == 0 {
+            let value = format!("{} {}", self.pin_timeout_s, self.pin_tries_max);
+            let problem = "pin_timeout_s and pin_tries_max must be at least 1";
+            return Err(invalid("conferences", &value, problem, "raise them"));
         }
         Ok(())
     }

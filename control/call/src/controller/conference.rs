@@ -7,7 +7,7 @@ use sip::{
     message::{HeaderName, Method, Request, Response, StatusCode},
     stack::{Content, DialogKey, DialogRequest, ServerTxn},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     CHECK_EVERY, ConferenceLive, Controller, Due, MemberLive, Now, Purpose,
@@ -15,6 +15,7 @@ use super::{
     detail::media_detail,
     live::ms,
     unix_us,
+    within_dialog::digits_of,
 };
 use crate::{
     call::{CallId, End, Side},
@@ -72,6 +73,7 @@ impl Controller {
             sip_call_id,
             leg,
             is_muted: false,
+            gate: self.gate_of(room),
             started: now.mono,
             started_unix_us: unix_us(now.wall),
             answered: None,
@@ -111,8 +113,8 @@ impl Controller {
         if let Some(call) = self.calls.get_mut(&id) {
             (call.caller.dialog, call.caller.state) = (None, LegState::Ended);
         }
-        let member = self.members.last_key_value();
-        Ok(member.map_or_else(String::new, |(_, member)| member.name.clone()))
+        let member = self.members.get(&CallId(self.last_call));
+        Ok(member.map_or_else(String::new, |member| member.name.clone()))
     }
 
     /// The conference of a room, made if there is none.
@@ -143,10 +145,16 @@ impl Controller {
             plan: MediaPlan::new(&session, &self.config.controller, &media.interface, host),
             members: [].into(),
             last: Vec::new(),
+            lacks_prompt: false,
+            sounds: Vec::new(),
+            sounds_made: 0,
+            lacks_sounds: false,
             started: now.mono,
+            started_unix_us: unix_us(now.wall),
         };
         self.rooms.insert(room.clone(), id);
         self.conferences.insert(id, conference);
+        self.save_conference(now, id);
         Ok(id)
     }
 
@@ -156,7 +164,8 @@ impl Controller {
             return;
         };
         let members = conference.members.iter().filter_map(|id| self.members.get(id));
-        let scene = scene(members, &self.config.conferences);
+        let has_prompt = !conference.lacks_prompt;
+        let scene = scene(members, &self.config.conferences, has_prompt, &conference.sounds);
         conference.plan.set_scene(scene);
         if let Some(kind) = conference.plan.next_command() {
             let host = conference.plan.host().clone();
@@ -175,11 +184,27 @@ impl Controller {
         let Some(conference) = self.conferences.get_mut(&id) else {
             return;
         };
-        match conference.plan.on_reply(result) {
+        let epoch = conference.plan.epoch();
+        let applied = conference.plan.on_reply(result);
+        let is_taken_over = conference.plan.epoch() != epoch;
+        let may_lack = !conference.lacks_prompt;
+        if is_taken_over {
+            self.save_conference(now, id);
+        }
+        match applied {
             Applied::Settled | Applied::Behind => {
                 self.answer_members(now, id);
                 self.send_conference(now, id);
             }
+            Applied::Refused { subject, .. } if may_lack && subject.starts_with("node:question-") => {
+                // Better another question than none.
+                if let Some(conference) = self.conferences.get_mut(&id) {
+                    conference.lacks_prompt = true;
+                }
+                self.counters.prompts_missing += 1;
+                self.send_conference(now, id);
+            }
+            Applied::Refused { subject, .. } if self.sound_refused(now, id, &subject) => {}
             Applied::Refused { message, .. } => self.conference_refused(now, id, &message),
             Applied::Deleted(stats) => self.forget_conference(now, id, &stats),
             Applied::Lost => self.lose_conference(now, id, "the media host lost the session"),
@@ -306,6 +331,10 @@ impl Controller {
         };
         self.counters.calls_answered += 1;
         self.record(now, record);
+        self.begin_gate(now, id);
+        if self.members.get(&id).is_some_and(|member| member.gate.is_none()) {
+            self.announce_join(now, id);
+        }
     }
 
     fn answer_member_again(&mut self, now: Now, id: CallId) {
@@ -342,7 +371,13 @@ impl Controller {
                 }
                 return;
             }
-            Method::Update | Method::Info | Method::Options | Method::Prack => StatusCode::OK,
+            Method::Info => {
+                if let Some((digits, _)) = digits_of(request) {
+                    self.member_digit(now, id, &digits);
+                }
+                StatusCode::OK
+            }
+            Method::Update | Method::Options | Method::Prack => StatusCode::OK,
             Method::Refer => StatusCode::FORBIDDEN,
             _ => StatusCode::METHOD_NOT_ALLOWED,
         };
@@ -517,11 +552,9 @@ impl Controller {
         status: StatusCode,
         reason: &str,
     ) {
-        let Some(mut member) = self.members.remove(&id) else {
+        let Some(member) = self.members.get(&id) else {
             return;
         };
-        member.stage.on_left();
-        self.deadlines.remove(&(member.check_at, Due::Check(id)));
         let status = if member.answered.is_some() {
             StatusCode::OK
         } else {
@@ -533,16 +566,32 @@ impl Controller {
             reason: reason.to_owned(),
             at_unix_us: unix_us(now.wall),
         };
-        member.ended = Some((now.mono, end));
         let record = RecordKind::CallEnded {
             call: member.name.clone(),
             by,
             status: status.code(),
             reason: reason.to_owned(),
         };
-        self.counters.calls_ended += 1;
         self.record(now, record);
-        self.say_goodbye(now, &mut member, status, reason);
+        self.member_ends(now, id, (now.mono, end));
+    }
+
+    /// As [`Controller::member_leaves`], with an end that is recorded already.
+    pub(super) fn member_ends(&mut self, now: Now, id: CallId, ended: (Instant, End)) {
+        let Some(mut member) = self.members.remove(&id) else {
+            return;
+        };
+        member.stage.on_left();
+        self.deadlines.remove(&(member.check_at, Due::Check(id)));
+        let gate = member.gate.take();
+        let was_in = gate.is_none();
+        if let Some(until) = gate.and_then(|gate| gate.until) {
+            self.deadlines.remove(&(until, Due::Gate(id)));
+        }
+        self.counters.calls_ended += 1;
+        let end = &ended.1;
+        self.say_goodbye(now, &mut member, end.status, &end.reason);
+        member.ended = Some(ended);
         let conference = member.conference;
         let Some(found) = self.conferences.get_mut(&conference) else {
             return;
@@ -557,6 +606,9 @@ impl Controller {
         } else {
             found.plan.remove(&member.leg.endpoint);
             self.member_detail(now, conference, &member, &[]);
+            if member.answered.is_some() && was_in {
+                self.announce_leave(now, conference);
+            }
         }
         self.send_conference(now, conference);
     }

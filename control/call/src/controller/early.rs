@@ -2,7 +2,7 @@
 
 use sip::{
     message::{Response, StatusCode},
-    stack::ClientTxn,
+    stack::{ClientTxn, DialogKey},
 };
 
 use super::{
@@ -17,7 +17,14 @@ use crate::{
 
 impl Controller {
     /// A phone rings, or is heard before it answers.
-    pub(super) fn branch_progress(&mut self, now: Now, id: CallId, txn: ClientTxn, response: &Response) {
+    pub(super) fn branch_progress(
+        &mut self,
+        now: Now,
+        id: CallId,
+        txn: ClientTxn,
+        dialog: Option<DialogKey>,
+        response: &Response,
+    ) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -26,6 +33,9 @@ impl Controller {
         let is_ringing = call.stage == Stage::Ringing;
         let Some(leg) = branch_of(call, txn) else { return };
         leg.state.on_ringing();
+        if let Some(dialog) = dialog.filter(|dialog| !leg.early.contains(dialog)) {
+            leg.early.push(dialog);
+        }
         let media = read_answer(leg, &response.body).ok();
         let endpoint = leg.endpoint.clone();
         if let Some(media) = media.filter(|_| is_direct && is_ringing) {

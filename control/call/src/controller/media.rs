@@ -62,8 +62,12 @@ impl Controller {
     pub(super) fn sessions_found(&mut self, now: Now, host: &HostId, sessions: Vec<SessionFound>) {
         for found in &sessions {
             let id = CallId::of_name(&found.session).unwrap_or(CallId(0));
-            let conference = self.conferences.get(&id);
-            if conference.is_some_and(|conference| conference.plan.is_at(&found.session, host)) {
+            let conference = self.conferences.get_mut(&id);
+            if let Some(conference) = conference.filter(|it| it.plan.is_at(&found.session, host)) {
+                if conference.plan.is_away() {
+                    let adopt = conference.plan.adopt(found.epoch);
+                    self.command(now, host.clone(), Some(id), adopt);
+                }
                 continue;
             }
             let call = self.calls.get(&id);
@@ -84,8 +88,15 @@ impl Controller {
             .iter()
             .filter(|(_, call)| call.plan.host() == host && call.plan.is_away());
         let missing: Vec<CallId> = awaited.map(|(id, _)| *id).collect();
+        let reason = "the media host does not have the session any more";
         for id in missing {
-            self.displace(now, id, "the media host does not have the session any more");
+            self.displace(now, id, reason);
+        }
+        let awaited = self.conferences.iter();
+        let awaited = awaited.filter(|(_, it)| it.plan.host() == host && it.plan.is_away());
+        let missing: Vec<CallId> = awaited.map(|(id, _)| *id).collect();
+        for id in missing {
+            self.lose_conference(now, id, reason);
         }
     }
 
@@ -251,8 +262,24 @@ impl Controller {
         };
         let ended = matches!(event.kind, Some(pb::event::Kind::SessionEnded(_)));
         let conference = self.conferences.get(&id);
-        if ended && conference.is_some_and(|conference| conference.plan.is_at(&event.session, host)) {
+        let conference = conference.filter(|it| it.plan.is_at(&event.session, host));
+        if ended && conference.is_some() {
             self.lose_conference(now, id, "the media host ended the session");
+            return;
+        }
+        if let (Some(_), Some(pb::event::Kind::PlayFinished(_))) = (conference, &event.kind) {
+            self.sound_finished(now, id, &event.node);
+            return;
+        }
+        if let (Some(conference), Some(pb::event::Kind::DigitEnded(digit))) = (conference, &event.kind) {
+            let typed_by = |member: &&CallId| {
+                self.members
+                    .get(member)
+                    .is_some_and(|it| it.leg.endpoint == event.node)
+            };
+            if let Some(member) = conference.members.iter().find(typed_by).copied() {
+                self.member_digit(now, member, &digit.digit);
+            }
             return;
         }
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.name == event.session) else {

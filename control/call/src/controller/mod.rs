@@ -3,20 +3,24 @@
 //! Feed it with [`Controller::handle_message`], [`Controller::handle_media`] and [`Controller::handle_timeout`]; after
 //! each call drain [`Controller::poll_output`] in order and set an alarm for [`Controller::poll_timeout`].
 
+mod admission;
 mod calling;
 mod conference;
+mod conference_restore;
 mod detail;
 mod early;
 mod live;
 mod media;
 mod originate;
 mod outbound;
+mod pickup;
 mod reach;
 mod recording;
 mod relocate;
 mod restore;
 mod rounds;
 mod sip_events;
+mod sounds;
 mod transfer;
 mod trunk;
 mod within_dialog;
@@ -40,9 +44,9 @@ use sip::{
 
 use crate::{
     call::{Call, CallId, Side},
-    calls::Calls,
+    calls::{Calls, Members},
     cdr::{CallOrigin, OriginKind},
-    conference::{Conference, Member},
+    conference::Conference,
     config::{Config, ConfigError},
     domain::{
         AgentConfig, AgentState, Domain, DomainError, EntryId, Name, OfferId, QueueConfig, Standing,
@@ -380,6 +384,10 @@ enum Due {
     Setup(CallId),
     /// A call that is over waited long enough for its recording.
     Recording(CallId),
+    /// A member of a conference typed nothing of the PIN for too long.
+    Gate(CallId),
+    /// Sounds of a conference are over.
+    Sound(CallId),
 }
 
 /// A command without reply.
@@ -432,7 +440,7 @@ pub struct Controller {
     conferences: BTreeMap<CallId, Conference>,
     rooms: BTreeMap<Name, CallId>,
     /// Members of conferences, by the number of their calls.
-    members: BTreeMap<CallId, Member>,
+    members: Members,
     /// Requests for calls that are remembered.
     keys: Keys,
     originate_rate: Rate,
@@ -491,7 +499,7 @@ impl Controller {
             displaced: Displaced::default(),
             conferences: BTreeMap::new(),
             rooms: BTreeMap::new(),
-            members: BTreeMap::new(),
+            members: Members::default(),
             keys: Keys::default(),
             originate_rate: Rate::new(config.originate.calls_per_s),
             trunks: Trunks::new(&config.trunks, &config.dialplan),
@@ -598,6 +606,8 @@ impl Controller {
                 Due::Probe(target) => self.probe(now, target),
                 Due::Setup(call) => self.setup_overdue(now, call),
                 Due::Recording(call) => self.recording_overdue(now, call),
+                Due::Gate(member) => self.gate_overdue(now, member),
+                Due::Sound(conference) => self.sounds_overdue(now, conference),
             }
         }
         self.advance(now);
@@ -733,6 +743,7 @@ impl Controller {
             }
         }
         self.save_touched(now);
+        self.save_touched_members(now);
     }
 
     fn record(&mut self, now: Now, kind: RecordKind) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sip::{
     header::Reason,
     message::{Response, StatusCode},
+    stack::DialogKey,
 };
 
 use super::{Controller, Due, Now, Purpose};
@@ -182,6 +183,26 @@ impl Controller {
         }
     }
 
+    /// An offer of ours crossed one of the party's, and may go again now: what it was for is still to be told.
+    pub(super) fn glare_over(&mut self, now: Now, dialog: DialogKey) {
+        let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
+            return;
+        };
+        if let Some(call) = self.moved_from(id, side) {
+            self.send_move(now, call);
+            return;
+        }
+        let has_moved = self.calls.get(&id).is_some_and(|call| {
+            let leg = call.leg(side);
+            leg.is_some_and(|leg| call.plan.has_moved(&leg.endpoint))
+        });
+        if has_moved {
+            self.tell_moved(now, id);
+        } else {
+            self.refresh_session(now, dialog);
+        }
+    }
+
     /// What became of telling.
     pub(super) fn moved_party_answered(&mut self, now: Now, id: CallId, side: Side, response: &Response) {
         let Some(call) = self.calls.get_mut(&id) else {
@@ -196,7 +217,9 @@ impl Controller {
         let status = response.status;
         if status.is_success() {
             call.plan.follow(&endpoint);
-        } else if matches!(status.code(), 491 | 500 | 503) {
+        } else if status == StatusCode::REQUEST_PENDING {
+            // Two offers crossed. RFC 3261 §14.1 says when ours may go again: `glare_over` is told.
+        } else if matches!(status.code(), 500 | 503) {
             self.deadlines.insert((now.mono + TELL_AGAIN, Due::Tell(id)));
         } else {
             let reason = "a party does not follow to another media host";

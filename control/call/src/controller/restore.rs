@@ -31,14 +31,15 @@ use crate::{
     originate::{Kept, Originate},
     pool::HostId,
     saved::{
-        Octets, SavedAgreed, SavedCall, SavedDestination, SavedDialog, SavedEnd, SavedExchange, SavedInvite,
-        SavedInvited, SavedLeg, SavedMedia, SavedPast, SavedPlace, SavedRecorded, SavedSummons, without_keys,
+        Octets, SavedAgreed, SavedCall, SavedConference, SavedDestination, SavedDialog, SavedEnd,
+        SavedExchange, SavedInvite, SavedInvited, SavedLeg, SavedMedia, SavedMember, SavedPast, SavedPlace,
+        SavedRecorded, SavedSummons, without_keys,
     },
     trunk::TargetId,
 };
 
 /// Added to our sequence numbers: requests that were sent after a dialog was recorded.
-const CSEQ_MARGIN: u32 = 100;
+pub(super) const CSEQ_MARGIN: u32 = 100;
 
 /// What stood at the end of the journal.
 #[derive(Debug, Default)]
@@ -48,6 +49,7 @@ pub(super) struct Past {
     agents: BTreeMap<String, PastAgent>,
     calls: BTreeMap<String, PastCall>,
     keys: Vec<(String, Kept)>,
+    conferences: BTreeMap<String, SavedConference>,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,8 @@ struct PastCall {
     /// A machine asked for it.
     origin: CallOrigin,
     state: Option<Box<SavedCall>>,
+    /// Of one into a conference.
+    member: Option<Box<SavedMember>>,
     end: Option<SavedEnd>,
 }
 
@@ -111,6 +115,13 @@ impl Past {
             RecordKind::CallState(state) => {
                 let call = state.call.clone();
                 self.call(&call).state = Some(state);
+            }
+            RecordKind::MemberState(member) => {
+                let call = member.call.clone();
+                self.call(&call).member = Some(member);
+            }
+            RecordKind::ConferenceState(conference) => {
+                self.conferences.insert(conference.session.clone(), *conference);
             }
             RecordKind::CallEnded {
                 call,
@@ -176,14 +187,18 @@ impl Controller {
         let calls = past.calls.iter().filter_map(|(call, past)| {
             let state = past.state.clone();
             let ended = state.as_ref().and_then(|state| state.ended.clone());
-            match past.end.clone().or(ended) {
+            let member = past.member.clone();
+            let left = member.as_ref().and_then(|member| member.ended.clone());
+            match past.end.clone().or(ended).or(left) {
                 Some(end) => Some(RecordKind::CallEnded {
                     call: call.clone(),
                     by: end.by,
                     status: end.status,
                     reason: end.reason,
                 }),
-                None => state.map(RecordKind::CallState),
+                None => state
+                    .map(RecordKind::CallState)
+                    .or(member.map(RecordKind::MemberState)),
             }
         });
         let keys = past.keys.iter().map(|(key, kept)| kept.record(key));
@@ -199,7 +214,8 @@ impl Controller {
         for (key, kept) in past.keys {
             self.keys.put(&key, kept);
         }
-        let numbers = past.calls.keys().filter_map(|name| CallId::of_name(name));
+        let names = past.calls.keys().chain(past.conferences.keys());
+        let numbers = names.filter_map(|name| CallId::of_name(name));
         self.last_call = numbers.map(|id| id.0).max().unwrap_or(0).max(self.last_call);
         for (name, agent) in &past.agents {
             self.domain.restore_agent(name, &agent.standing);
@@ -207,9 +223,14 @@ impl Controller {
         // By name, which begins with the number: but places in queues must be taken in the order they were.
         let mut calls: Vec<(String, PastCall)> = past.calls.into_iter().collect();
         calls.sort_by_key(|(name, _)| CallId::of_name(name));
-        for (name, call) in calls {
-            self.restore(now, &name, call);
+        let mut members = BTreeMap::new();
+        for (name, mut call) in calls {
+            match call.member.take() {
+                Some(member) => drop(members.insert(name, (member, call))),
+                None => self.restore(now, &name, call),
+            }
         }
+        self.restore_members(now, &past.conferences, members);
         for (name, agent) in past.agents {
             // What it is now, if it is not what it was, becomes a record of its own.
             if let Some(state) = live::state_named(&agent.state, &agent.standing) {
@@ -226,6 +247,27 @@ impl Controller {
         self.advance(now);
     }
 
+    fn restore_members(
+        &mut self,
+        now: Now,
+        conferences: &BTreeMap<String, SavedConference>,
+        members: BTreeMap<String, (Box<SavedMember>, PastCall)>,
+    ) {
+        let mut rest = BTreeMap::new();
+        let members = members.into_iter().map(|(name, (member, past))| {
+            let end = past.end.clone();
+            rest.insert(name.clone(), past);
+            (name, (member, end))
+        });
+        let members = members.collect();
+        // One whose conference is not known: the journal was cut in between.
+        for name in self.restore_conferences(now, conferences, members) {
+            if let Some(past) = rest.remove(&name) {
+                self.bury_started(now, past);
+            }
+        }
+    }
+
     /// The beginning of a new segment: everything that still stands, said again.
     pub fn standing(&mut self, now: Now) -> Vec<Record> {
         let mut kinds: Vec<RecordKind> = self.registrations_standing(now).collect();
@@ -239,6 +281,7 @@ impl Controller {
         let calls = ids.into_iter().filter_map(|id| self.saved_call(id));
         kinds.extend(calls.map(|state| RecordKind::CallState(Box::new(state))));
         kinds.extend(self.keys.iter().map(|(key, kept)| kept.record(key)));
+        kinds.extend(self.conferences_standing());
         let begin = RecordKind::Segment {
             standing: kinds.len() as u64,
         };
@@ -374,7 +417,7 @@ impl Controller {
         })
     }
 
-    fn saved_leg(&self, leg: &Leg) -> SavedLeg {
+    pub(super) fn saved_leg(&self, leg: &Leg) -> SavedLeg {
         let dialog = leg.dialog.and_then(|dialog| self.stack.dialog(dialog));
         let is_confirmed = leg.state.is_confirmed();
         let invited = leg
@@ -456,12 +499,26 @@ impl Controller {
         else {
             return;
         };
-        let end = past.end.unwrap_or_else(|| SavedEnd {
-            by: EndedBy::System,
-            status: 500,
-            reason: "the controller was restarted before the call was set up".to_owned(),
-            at_unix_us: unix_us(now.wall),
-        });
+        let end = match past.end {
+            Some(end) => end,
+            None => {
+                let by = EndedBy::System;
+                let (status, reason) = (500, "the controller was restarted before the call was set up");
+                let record = RecordKind::CallEnded {
+                    call: call.clone(),
+                    by,
+                    status,
+                    reason: reason.to_owned(),
+                };
+                self.record(now, record);
+                SavedEnd {
+                    by,
+                    status,
+                    reason: reason.to_owned(),
+                    at_unix_us: unix_us(now.wall),
+                }
+            }
+        };
         let mut detail = super::detail::bare(
             (&call, &sip_call_id),
             (&from, &to),
@@ -565,7 +622,7 @@ impl Controller {
     }
 
     /// A restored party's endpoint, as agreed or as it was offered.
-    fn endpoint_of(&self, leg: &Leg) -> Endpoint {
+    pub(super) fn endpoint_of(&self, leg: &Leg) -> Endpoint {
         match &leg.media {
             Some(media) => leg.endpoint_for(media),
             None => {
@@ -695,7 +752,7 @@ impl Controller {
 }
 
 /// A party as it was, without its dialog.
-fn leg_of(saved: &SavedLeg, local: Option<std::net::IpAddr>) -> Option<Leg> {
+pub(super) fn leg_of(saved: &SavedLeg, local: Option<std::net::IpAddr>) -> Option<Leg> {
     let address = NameAddr::parse(&saved.address.0).ok()?;
     let mut leg = Leg::new(
         Invite::Adopted,
@@ -734,14 +791,14 @@ fn leg_of(saved: &SavedLeg, local: Option<std::net::IpAddr>) -> Option<Leg> {
     Some(leg)
 }
 
-fn written(address: &NameAddr) -> Bytes {
+pub(super) fn written(address: &NameAddr) -> Bytes {
     let mut text = Vec::with_capacity(48);
     address.write(&mut text);
     text.into()
 }
 
 /// A moment of the past by the clock that waits.
-fn then(now: Now, unix_us_then: u64) -> Instant {
+pub(super) fn then(now: Now, unix_us_then: u64) -> Instant {
     let ago = Duration::from_micros(unix_us(now.wall).saturating_sub(unix_us_then));
     // Before the machine started there are no such moments.
     now.mono.checked_sub(ago).unwrap_or(now.mono)

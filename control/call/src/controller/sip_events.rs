@@ -76,7 +76,7 @@ impl Controller {
             Event::ProvisionalAcknowledged { .. }
             | Event::ProvisionalTimedOut { .. }
             | Event::AnswerTimedOut { .. } => {}
-            Event::GlareOver { dialog, .. } => self.refresh_session(now, dialog),
+            Event::GlareOver { dialog, .. } => self.glare_over(now, dialog),
         }
     }
 
@@ -222,7 +222,7 @@ impl Controller {
                 } else if status.is_final() {
                     self.branch_failed(now, id, txn, response);
                 } else if status != StatusCode::TRYING {
-                    self.branch_progress(now, id, txn, response);
+                    self.branch_progress(now, id, txn, dialog, response);
                 }
             }
             Some(Purpose::Refresh(id, side)) if status.is_final() => {
@@ -243,6 +243,10 @@ impl Controller {
             self.by_client.remove(&txn);
             self.by_client.insert(again, Purpose::Branch(id));
             self.replace_branch(id, txn, again);
+            return;
+        }
+        if response.status == StatusCode::REQUEST_PENDING && self.moves_later(id, txn) {
+            self.by_client.remove(&txn);
             return;
         }
         if !self.branch_challenged(now, id, txn, response) {

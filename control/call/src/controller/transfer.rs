@@ -9,7 +9,7 @@ use sip::{
     dialog::DialogId,
     header::{NameAddr, Reason, Replaces},
     message::{HeaderName, Method, Request, Response, StatusCode},
-    stack::{Content, DialogKey, DialogRequest, Flow, ServerTxn},
+    stack::{ClientTxn, Content, DialogKey, DialogRequest, Flow, ServerTxn},
     uri::Uri,
 };
 use std::time::Duration;
@@ -355,6 +355,33 @@ impl Controller {
         self.close_round_if_over(now, id);
     }
 
+    /// A party makes an offer of its own while it is asked to move: it is asked again when that is over, unless that takes
+    /// too long. False: this is no such party.
+    pub(super) fn moves_later(&mut self, id: CallId, txn: ClientTxn) -> bool {
+        if self.move_of(id).is_none() {
+            return false;
+        }
+        let round = self.calls.get_mut(&id).and_then(|call| call.round.as_mut());
+        if let Some(round) = round {
+            round.branches.retain(|leg| leg.invite != Invite::Sent(txn));
+        }
+        true
+    }
+
+    /// The call that this party is being moved to, and waits for.
+    pub(super) fn moved_from(&self, id: CallId, side: Side) -> Option<CallId> {
+        let waits = |call: &Call| {
+            let from = call.transfer.as_ref().and_then(|transfer| transfer.from);
+            let asks = call
+                .round
+                .as_ref()
+                .is_some_and(|round| !round.branches.is_empty());
+            from == Some((id, side)) && call.stage == Stage::Ringing && !asks
+        };
+        let mut calls = self.calls.iter();
+        calls.find(|(_, call)| waits(call)).map(|(id, _)| *id)
+    }
+
     /// The call and seat that a party is being moved from.
     pub(super) fn move_of(&self, id: CallId) -> Option<(CallId, Side)> {
         self.calls.get(&id)?.transfer.as_ref()?.from
@@ -623,26 +650,45 @@ impl Controller {
             .headers
             .from()
             .map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
+        let security = self.security_of(None, user.as_ref(), flow);
+        let peer = flow.remote.ip();
+        let mut leg = Leg::new(Invite::Received(txn), from, peer, "", security);
+        (leg.dialog, leg.user) = (Some(dialog), user);
+        if let Some(id) = self.rings_in(replaced) {
+            self.may_transfer(&leg).map_err(refuse)?;
+            self.may_be_picked_up(id).map_err(refuse)?;
+            let wanted = self.read_newcomer(id, request, &mut leg)?;
+            self.pick_up(now, id, leg, wanted);
+            return Ok(());
+        }
         let found = self.by_dialog.get(&replaced).copied();
         let (id, seat) = found.ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
         let call = self.calls.get(&id).filter(|call| is_settled(call));
-        let call = call.ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
-        let endpoint = format!("newcomer-{}", call.past.len() + 1);
-        let security = self.security_of(None, user.as_ref(), flow);
-        let mut leg = Leg::new(Invite::Received(txn), from, flow.remote.ip(), &endpoint, security);
-        (leg.dialog, leg.user) = (Some(dialog), user);
+        call.ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
         self.may_transfer(&leg).map_err(refuse)?;
-        // Whose place it takes is talking: there is no time to make an offer of ours.
-        if request.body.is_empty() {
-            return Err(refuse(StatusCode::NOT_ACCEPTABLE_HERE));
-        }
-        let wanted = self.read_first_offer(request, &mut leg)?;
+        let wanted = self.read_newcomer(id, request, &mut leg)?;
         let call = self.calls.get_mut(&id).expect("looked at above");
-        call.plan.put(&endpoint, wanted);
+        call.plan.put(&leg.endpoint, wanted);
         call.newcomer = Some(Newcomer { leg, replaces: seat });
         self.by_dialog.insert(dialog, (id, Side::Newcomer));
         self.settle(now, id);
         Ok(())
+    }
+
+    /// The endpoint of who comes into a call, from its offer.
+    fn read_newcomer(
+        &mut self,
+        id: CallId,
+        request: &Request,
+        leg: &mut Leg,
+    ) -> Result<Endpoint, Box<Response>> {
+        // There is no time to make an offer of ours.
+        if request.body.is_empty() {
+            return Err(Box::new(Response::new(StatusCode::NOT_ACCEPTABLE_HERE)));
+        }
+        let number = self.calls.get(&id).map_or(0, |call| call.past.len()) + 1;
+        leg.endpoint = format!("newcomer-{number}");
+        self.read_first_offer(request, leg)
     }
 
     /// The newcomer's endpoint is there: it takes the place, and who had it leaves.

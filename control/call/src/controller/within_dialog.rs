@@ -373,7 +373,7 @@ pub(super) fn refused_lines(exchange: &Exchange) -> Vec<OfferedMedia> {
 
 /// The digit of an INFO, and its length in milliseconds: `application/dtmf-relay` ("Signal=5", "Duration=160") or
 /// `application/dtmf` ("5").
-fn digits_of(request: &Request) -> Option<(String, u32)> {
+pub(super) fn digits_of(request: &Request) -> Option<(String, u32)> {
     let kind = request.headers.content_type().ok().flatten()?;
     let body = std::str::from_utf8(&request.body).ok()?;
     let field = |name: &str| {

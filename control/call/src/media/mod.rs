@@ -153,6 +153,11 @@ impl MediaPlan {
         self.standing = Standing::Away;
     }
 
+    /// Its name at the host.
+    pub(crate) fn session(&self) -> &str {
+        &self.session
+    }
+
     /// Under which epoch we own it.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch

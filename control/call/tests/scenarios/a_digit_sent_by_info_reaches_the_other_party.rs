@@ -4,6 +4,8 @@ use sip::{
     stack::{Content, DialogRequest},
 };
 
+use call_control::MediaInput;
+
 use crate::world::World;
 
 #[test]
@@ -36,5 +38,91 @@ fn as_the_media_host_sends_it() {
         [("callee-1", "5", 160), ("caller", "#", 100)]
     );
     world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
+/// A media host heard a digit from an endpoint.
+fn digit_heard(world: &mut World, node: &str, digit: &str) {
+    let (at, session) = (
+        world.clocks(),
+        world.media.sessions.keys().next().unwrap().clone(),
+    );
+    let ended = pb::DigitEnded {
+        digit: digit.to_owned(),
+        duration_ms: 120,
+        source: pb::DigitSource::TelephoneEvent.into(),
+        inferred: false,
+    };
+    let event = Box::new(pb::Event {
+        session,
+        node: node.to_owned(),
+        kind: Some(pb::event::Kind::DigitEnded(ended)),
+        ..pb::Event::default()
+    });
+    let host = "m1".into();
+    world
+        .controller
+        .handle_media(at, MediaInput::Event { host, event });
+    world.run_ms(100);
+}
+
+/// A phone without telephone-events gets digits by INFO, each once, and its own go the other way; one with them hears
+/// them in its audio, and gets no INFO beside.
+#[test]
+fn each_way_once_between_a_phone_with_events_and_one_without() {
+    for without in ["customer", "alice"] {
+        let mut world = World::new();
+        let alice = world.registered("alice", "wonder");
+        let customer = world.phone("customer");
+        let (by_info, by_event) = match without {
+            "alice" => (alice, customer),
+            _ => (customer, alice),
+        };
+        world.phones[by_info].codecs = vec![sdp::Codec::pcmu()];
+        world.call(customer, "support");
+        world.run_ms(2_000);
+        assert_eq!(world.heard().len(), 2, "{}", world.story());
+        let (node_with, node_without) = match without {
+            "alice" => ("caller", "callee-1"),
+            _ => ("callee-1", "caller"),
+        };
+        for digit in ["1", "1", "#"] {
+            digit_heard(&mut world, node_with, digit);
+        }
+        let expected = ["1", "1", "#"].map(|digit| format!("Signal={digit}\r\nDuration=120\r\n"));
+        assert_eq!(world.phones[by_info].informed, expected, "{}", world.story());
+        assert!(world.phones[by_event].informed.is_empty(), "{}", world.story());
+        assert!(
+            world.media.acts.is_empty(),
+            "the media host passes on none of them"
+        );
+        // The other way: what comes by INFO is sent as events, once.
+        let now = world.now;
+        let content = Content::new("application/dtmf-relay", "Signal=7\r\nDuration=160\r\n");
+        world.phones[by_info].send(now, DialogRequest::new(Method::Info).with_content(content));
+        world.run_ms(200);
+        let acts: Vec<_> = world.media.acts.iter().map(|act| act.node.as_str()).collect();
+        assert_eq!(acts, [node_with], "{}", world.story());
+        assert_ne!(node_with, node_without);
+        assert!(world.phones[by_event].informed.is_empty(), "{}", world.story());
+        world.hang_up(customer);
+        world.run_ms(100);
+        world.assert_nothing_left();
+    }
+}
+
+/// Two phones with telephone-events: the media host passes them on, and nobody is told beside.
+#[test]
+fn not_twice_to_who_hears_it_in_its_audio() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(2_000);
+    digit_heard(&mut world, "caller", "5");
+    digit_heard(&mut world, "callee-1", "6");
+    assert!(world.phones[alice].informed.is_empty() && world.phones[customer].informed.is_empty());
+    assert!(world.media.acts.is_empty());
+    world.hang_up(alice);
     world.assert_nothing_left();
 }

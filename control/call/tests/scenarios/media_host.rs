@@ -440,8 +440,28 @@ impl MediaHost {
         recorded
     }
 
-    /// What players play to who receives there: `tone:NAME` or `prompt:NAME`.
+    /// The session and the node of an endpoint that receives there.
+    pub fn endpoint_at(&self, at: SocketAddr) -> Option<(String, String)> {
+        self.sessions.iter().find_map(|(name, session)| {
+            let mut nodes = session.nodes.keys().filter(|node| {
+                let endpoint = session.endpoint(node);
+                endpoint.is_some_and(|endpoint| address(session.transports[&endpoint.transport].1) == at)
+            });
+            nodes.next().map(|node| (name.clone(), node.clone()))
+        })
+    }
+
+    /// What players play for ever to who receives there: `tone:NAME` or `prompt:NAME`.
     pub fn played_to(&self, at: SocketAddr) -> Vec<String> {
+        self.played(at, 0)
+    }
+
+    /// What players play once to who receives there.
+    pub fn asked(&self, at: SocketAddr) -> Vec<String> {
+        self.played(at, 1)
+    }
+
+    fn played(&self, at: SocketAddr, repeat: u32) -> Vec<String> {
         let mut played = Vec::new();
         for session in self.sessions.values() {
             for (name, node) in &session.nodes {
@@ -455,7 +475,9 @@ impl MediaHost {
                 {
                     continue;
                 }
-                assert_eq!(player.repeat, Some(0), "it goes on");
+                if player.repeat != Some(repeat) {
+                    continue;
+                }
                 played.extend(player.items.iter().map(|item| match &item.source {
                     Some(pb::play_item::Source::Tone(tone)) => format!("tone:{tone}"),
                     Some(pb::play_item::Source::Prompt(prompt)) => format!("prompt:{prompt}"),

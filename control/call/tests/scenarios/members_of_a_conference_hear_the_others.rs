@@ -188,3 +188,46 @@ fn until_their_media_host_is_lost_or_refuses() {
     assert_eq!(world.phones[fred].statuses, [503], "{}", world.story());
     world.assert_nothing_left();
 }
+
+/// Sounds tell of who comes and goes; a media host that has none of them changes nothing else.
+#[test]
+fn and_who_comes_and_goes() {
+    for prompts in [vec!["come", "go"], vec![]] {
+        let mut config = config();
+        config.conferences.join_prompt = "come".to_owned();
+        config.conferences.leave_prompt = "go".to_owned();
+        let mut world = World::with(config);
+        let has_sounds = !prompts.is_empty();
+        world.media.prompts = prompts;
+        let heard = |world: &World, phone: usize| {
+            let mut sounds = world.questions_to(phone);
+            sounds.dedup();
+            sounds
+        };
+        let expected = |sound: &str| {
+            if has_sounds {
+                vec![format!("prompt:{sound}")]
+            } else {
+                Vec::new()
+            }
+        };
+        let dora = join(&mut world, "dora");
+        assert!(heard(&world, dora).is_empty(), "alone");
+        let emil = join(&mut world, "emil");
+        assert_eq!(world.heard(), all(&["dora", "emil"]), "{}", world.story());
+        for phone in [dora, emil] {
+            assert_eq!(heard(&world, phone), expected("come"), "{}", world.story());
+        }
+        world.run_ms(11_000);
+        assert!(heard(&world, dora).is_empty(), "it is over\n{}", world.story());
+        let fred = join(&mut world, "fred");
+        world.run_ms(11_000);
+        world.hang_up(emil);
+        world.run_ms(200);
+        assert_eq!(heard(&world, dora), expected("go"), "{}", world.story());
+        assert_eq!(world.heard(), all(&["dora", "fred"]), "{}", world.story());
+        world.hang_up(dora);
+        world.hang_up(fred);
+        world.assert_nothing_left();
+    }
+}

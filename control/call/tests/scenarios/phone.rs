@@ -347,6 +347,24 @@ impl Phone {
         );
     }
 
+    /// As [`Phone::reinvite`], unless something is under way, or nobody is there.
+    pub fn try_reinvite(&mut self, now: Instant, direction: Direction) {
+        let Some(dialog) = self.dialog.filter(|_| self.talks() && !self.is_calling()) else {
+            return;
+        };
+        let (before, offer) = (self.direction, self.offer.take());
+        self.direction = direction;
+        let description = self.make_offer();
+        let request = DialogRequest::new(Method::Invite).with_content(Content::sdp(description.to_string()));
+        match self.stack.dialog_request(now, dialog, request) {
+            Ok(txn) => {
+                self.statuses.clear();
+                self.invite = Some(txn);
+            }
+            Err(_) => (self.direction, self.offer) = (before, offer),
+        }
+    }
+
     /// A re-INVITE that asks the other side for an offer.
     pub fn ask_for_offer(&mut self, now: Instant) {
         self.statuses.clear();
@@ -444,6 +462,8 @@ impl Phone {
                 self.dialog = None;
                 self.remote = None;
             }
+            // Its offer crossed one of ours, and it makes it again.
+            Event::GlareOver { .. } => self.try_reinvite(now, self.direction),
             Event::SessionRefreshDue { dialog } => {
                 let _gone = self
                     .stack

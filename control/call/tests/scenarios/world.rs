@@ -456,6 +456,11 @@ impl World {
         live.calls[0].stage
     }
 
+    /// What asks a phone to type.
+    pub fn questions_to(&self, phone: usize) -> Vec<String> {
+        self.media.asked(self.phones[phone].media)
+    }
+
     pub fn agent(&self, name: &str) -> AgentState {
         let live = self.controller.live(self.clocks());
         live.agents
@@ -624,6 +629,7 @@ fn name_of(kind: &RecordKind, passing: &BTreeSet<String>) -> Option<String> {
     let call = |name: &str| (!passing.contains(name)).then(|| format!("call {name}"));
     match kind {
         RecordKind::CallState(state) => call(state.call()),
+        RecordKind::MemberState(state) => call(state.call()),
         RecordKind::CallEnded { call: name, .. } => call(name),
         RecordKind::CallOriginated { key, .. } => Some(format!("key {key:?}")),
         RecordKind::AgentState {

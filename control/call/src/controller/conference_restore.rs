@@ -1,0 +1,257 @@
+//! Conferences go on after a restart, as calls do: each member is recorded whenever it has changed, and the conference
+//! is put together again from those that were in it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::SocketAddr,
+};
+
+use sip::{
+    header::NameAddr,
+    message::{Method, StatusCode},
+    stack::DialogRequest,
+};
+
+use super::{
+    CHECK_EVERY, Controller, Due, Now, Purpose,
+    restore::{CSEQ_MARGIN, leg_of, then, written},
+};
+use crate::{
+    call::{CallId, End, Side},
+    conference::{Conference, Member, MemberStage},
+    domain::Name,
+    journal::{EndedBy, RecordKind},
+    media::MediaPlan,
+    pool::HostId,
+    saved::{Octets, SavedConference, SavedDialog, SavedEnd, SavedMember},
+};
+
+/// A member as the journal left it, and its end if that was written.
+pub(super) type PastMember = (Box<SavedMember>, Option<SavedEnd>);
+
+impl Controller {
+    /// Records the state of every member that changed.
+    pub(super) fn save_touched_members(&mut self, now: Now) {
+        while let Some(id) = self.members.pop_touched() {
+            let member = self.members.get(&id).filter(|member| is_lasting(member.stage));
+            let Some(state) = member.and_then(|member| self.saved_member(member)) else {
+                continue;
+            };
+            let mut hasher = DefaultHasher::new();
+            state.hash(&mut hasher);
+            if self.members.is_news(id, hasher.finish()) {
+                self.record(now, RecordKind::MemberState(Box::new(state)));
+            }
+        }
+    }
+
+    fn saved_member(&self, member: &Member) -> Option<SavedMember> {
+        let conference = self.conferences.get(&member.conference)?;
+        let local = conference.plan.addresses().get(&member.leg.endpoint);
+        Some(SavedMember {
+            call: member.name.clone(),
+            conference: conference.plan.session().to_owned(),
+            from: Octets(written(&member.from)),
+            to: member.to.clone(),
+            sip_call_id: member.sip_call_id.clone(),
+            leg: self.saved_leg(&member.leg),
+            local: local.copied(),
+            is_joined: member.answered.is_some(),
+            is_muted: member.is_muted,
+            is_admitted: member.gate.is_none(),
+            started_unix_us: member.started_unix_us,
+            answered_unix_us: member.answered.map(|(_, at)| at),
+            ended: member.ended.as_ref().map(|(_, end)| SavedEnd {
+                by: end.by,
+                status: end.status.code(),
+                reason: end.reason.clone(),
+                at_unix_us: end.at_unix_us,
+            }),
+        })
+    }
+
+    /// Records where a conference is.
+    pub(super) fn save_conference(&mut self, now: Now, id: CallId) {
+        if let Some(conference) = self.conferences.get(&id) {
+            let state = saved_conference(conference);
+            self.record(now, RecordKind::ConferenceState(Box::new(state)));
+        }
+    }
+
+    /// Every conference and member, said again at the beginning of a segment.
+    pub(super) fn conferences_standing(&self) -> Vec<RecordKind> {
+        let conferences = self.conferences.values();
+        let last = conferences.clone().flat_map(|conference| &conference.last);
+        let conferences =
+            conferences.map(|conference| RecordKind::ConferenceState(Box::new(saved_conference(conference))));
+        let members = self.members.values().filter(|member| is_lasting(member.stage));
+        let members = members.chain(last).filter_map(|member| self.saved_member(member));
+        let members = members.map(|state| RecordKind::MemberState(Box::new(state)));
+        conferences.chain(members).collect()
+    }
+
+    /// Puts conferences together again from those who were in them. Gives the names of members that cannot go on.
+    pub(super) fn restore_conferences(
+        &mut self,
+        now: Now,
+        conferences: &BTreeMap<String, SavedConference>,
+        members: BTreeMap<String, PastMember>,
+    ) -> Vec<String> {
+        let mut lost = Vec::new();
+        let mut by_conference: BTreeMap<String, Vec<PastMember>> = BTreeMap::new();
+        for (name, member) in members {
+            if conferences.contains_key(&member.0.conference) {
+                let of_it = by_conference.entry(member.0.conference.clone()).or_default();
+                of_it.push(member);
+            } else {
+                lost.push(name);
+            }
+        }
+        for (session, members) in by_conference {
+            lost.extend(self.restore_conference(now, &conferences[&session], members));
+        }
+        lost
+    }
+
+    fn restore_conference(
+        &mut self,
+        now: Now,
+        saved: &SavedConference,
+        members: Vec<PastMember>,
+    ) -> Vec<String> {
+        let id = CallId::of_name(&saved.session).unwrap_or(CallId(0));
+        let host = HostId::from(saved.host.as_str());
+        let media = &self.config.media;
+        let mut plan = MediaPlan::new(&saved.session, &self.config.controller, &media.interface, host);
+        let addresses: BTreeMap<String, (SocketAddr, Option<u16>)> = members
+            .iter()
+            .filter_map(|(member, _)| Some((member.leg.endpoint.clone(), member.local?)))
+            .collect();
+        plan.restore(saved.epoch, addresses);
+        let room = Name::from(saved.room.as_str());
+        self.pool.adopt(plan.host());
+        self.rooms.insert(room.clone(), id);
+        let conference = Conference {
+            room,
+            plan,
+            members: BTreeSet::new(),
+            last: Vec::new(),
+            lacks_prompt: false,
+            sounds: Vec::new(),
+            sounds_made: 0,
+            lacks_sounds: false,
+            started: then(now, saved.started_unix_us),
+            started_unix_us: saved.started_unix_us,
+        };
+        self.conferences.insert(id, conference);
+        // All are in before the first can leave: the last one takes the room with it.
+        let (mut back, mut lost) = (Vec::new(), Vec::new());
+        for (saved, end) in members {
+            match self.restore_member(now, id, &saved) {
+                Some(member) => back.push((member, end.or(saved.ended))),
+                None => lost.push(saved.call),
+            }
+        }
+        if back.is_empty() {
+            self.lose_conference(
+                now,
+                id,
+                "nobody of it could be taken over from before the restart",
+            );
+            self.rooms.retain(|_, conference| *conference != id);
+        }
+        for (member, end) in back {
+            self.go_on_or_leave(now, member, end);
+        }
+        lost
+    }
+
+    /// Seats a member with its dialog.
+    fn restore_member(&mut self, now: Now, conference: CallId, saved: &SavedMember) -> Option<CallId> {
+        let id = CallId::of_name(&saved.call)?;
+        let from = NameAddr::parse(&saved.from.0).ok()?;
+        let mut leg = leg_of(&saved.leg, saved.local.map(|(rtp, _)| rtp.ip()))?;
+        let endpoint = self.endpoint_of(&leg);
+        let record = saved.leg.dialog.as_ref().and_then(SavedDialog::restore);
+        leg.dialog = record.and_then(|record| self.stack.adopt(now.mono, &record, CSEQ_MARGIN).ok());
+        if let Some(dialog) = leg.dialog {
+            self.by_dialog.insert(dialog, (id, Side::Member));
+            // Who hung up while we were away had nobody to tell: its 481 says so now.
+            let probe = DialogRequest::new(Method::Options);
+            if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, probe) {
+                self.by_client.insert(txn, Purpose::Alive(id));
+            }
+        }
+        let room = self.conferences.get(&conference)?.room.clone();
+        let gate = self.gate_of(&room).filter(|_| !saved.is_admitted);
+        let found = self.conferences.get_mut(&conference)?;
+        found.plan.put(&leg.endpoint, endpoint);
+        found.members.insert(id);
+        self.counters.calls_started += 1;
+        let check_at = now.mono + CHECK_EVERY;
+        self.deadlines.insert((check_at, Due::Check(id)));
+        let answered = saved.answered_unix_us.map(|at| (then(now, at), at));
+        let member = Member {
+            name: saved.call.clone(),
+            stage: if saved.is_joined {
+                MemberStage::Joined
+            } else {
+                MemberStage::AwaitingAnswer
+            },
+            conference,
+            from,
+            to: saved.to.clone(),
+            sip_call_id: saved.sip_call_id.clone(),
+            leg,
+            is_muted: saved.is_muted,
+            gate,
+            started: then(now, saved.started_unix_us),
+            started_unix_us: saved.started_unix_us,
+            answered,
+            ended: None,
+            check_at,
+        };
+        self.members.insert(id, member);
+        Some(id)
+    }
+
+    fn go_on_or_leave(&mut self, now: Now, id: CallId, end: Option<SavedEnd>) {
+        let Some(member) = self.members.get(&id) else {
+            return;
+        };
+        let is_whole = member.stage == MemberStage::Joined && member.leg.dialog.is_some();
+        match end {
+            Some(end) => {
+                let end = End {
+                    by: end.by,
+                    status: StatusCode::new(end.status).unwrap_or(StatusCode::SERVER_INTERNAL_ERROR),
+                    reason: end.reason,
+                    at_unix_us: end.at_unix_us,
+                };
+                self.member_ends(now, id, (then(now, end.at_unix_us), end));
+            }
+            None if is_whole => self.begin_gate(now, id),
+            None => {
+                let reason = "a party could not be taken over from before the restart";
+                let status = StatusCode::SERVER_INTERNAL_ERROR;
+                self.member_leaves(now, id, EndedBy::System, status, reason);
+            }
+        }
+    }
+}
+
+/// It has our answer; who has none yet is told by nobody.
+fn is_lasting(stage: MemberStage) -> bool {
+    matches!(stage, MemberStage::Joined | MemberStage::AwaitingAnswer)
+}
+
+fn saved_conference(conference: &Conference) -> SavedConference {
+    SavedConference {
+        session: conference.plan.session().to_owned(),
+        room: conference.room.to_string(),
+        host: conference.plan.host().to_string(),
+        epoch: conference.plan.epoch(),
+        started_unix_us: conference.started_unix_us,
+    }
+}

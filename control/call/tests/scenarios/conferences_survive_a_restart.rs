@@ -1,0 +1,214 @@
+use std::collections::BTreeSet;
+
+use call_control::RecordKind;
+use sdp::Direction;
+
+use crate::world::World;
+
+fn all(names: &[&'static str]) -> BTreeSet<(&'static str, &'static str)> {
+    let pairs = names.iter().flat_map(|a| names.iter().map(|b| (*a, *b)));
+    pairs.filter(|(a, b)| a != b).collect()
+}
+
+fn join(world: &mut World, name: &'static str) -> usize {
+    let phone = world.phone(name);
+    world.call(phone, "room-7");
+    world.run_ms(200);
+    phone
+}
+
+/// Three talk in a room.
+fn meeting() -> (World, [usize; 3]) {
+    let mut world = World::new();
+    let members = ["dora", "emil", "fred"].map(|name| join(&mut world, name));
+    assert_eq!(world.heard(), all(&["dora", "emil", "fred"]), "{}", world.story());
+    (world, members)
+}
+
+#[test]
+fn all_hear_each_other_and_nobody_is_asked() {
+    let (mut world, members) = meeting();
+    let live = world.controller.live(world.clocks()).conferences.remove(0);
+    for round in 2..4 {
+        world.restart();
+        assert_eq!(
+            world.heard(),
+            all(&["dora", "emil", "fred"]),
+            "nobody took the audio away"
+        );
+        world.run_ms(1_000);
+        let story = world.story();
+        assert_eq!(world.heard(), all(&["dora", "emil", "fred"]), "{story}");
+        let session = world.media.sessions.values().next().unwrap();
+        assert_eq!((world.media.sessions.len(), session.epoch), (1, round), "{story}");
+        assert_eq!(world.count("server>dora INVITE"), 0, "{story}");
+    }
+    let now = world.controller.live(world.clocks()).conferences.remove(0);
+    assert_eq!((now.room, now.members.len()), ("room-7".to_owned(), 3));
+    let calls = |members: &[call_control::MemberLive]| {
+        members
+            .iter()
+            .map(|member| member.call.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(calls(&now.members), calls(&live.members));
+    assert!(
+        now.age_ms >= live.age_ms + 2_000,
+        "{} {}",
+        now.age_ms,
+        live.age_ms
+    );
+    // Who comes now comes into the same room.
+    let gina = join(&mut world, "gina");
+    assert_eq!(
+        world.heard(),
+        all(&["dora", "emil", "fred", "gina"]),
+        "{}",
+        world.story()
+    );
+    for phone in members.into_iter().chain([gina]) {
+        world.hang_up(phone);
+        world.run_ms(100);
+    }
+    let details = world.details();
+    assert_eq!(details.len(), 4, "{}", world.story());
+    for detail in &details {
+        assert_eq!((detail.status, detail.room.as_deref()), (200, Some("room-7")));
+    }
+    assert!(details[0].talk_ms >= 2_000, "{:?}", details[0]);
+    assert!(details[3].caller_media.is_some(), "{:?}", details[3]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn who_held_or_was_muted_still_does() {
+    let (mut world, [dora, emil, fred]) = meeting();
+    let now = world.now;
+    world.phones[dora].reinvite(now, Direction::SendOnly);
+    world.run_ms(200);
+    let live = world.controller.live(world.clocks()).conferences.remove(0);
+    let of_emil = live
+        .members
+        .iter()
+        .find(|member| member.from.contains("emil"))
+        .unwrap();
+    let call = of_emil.call.clone();
+    let at = world.clocks();
+    assert!(world.controller.mute_member(at, &call, true));
+    world.run_ms(200);
+    let heard = BTreeSet::from([("fred", "emil")]);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    world.restart();
+    world.run_ms(500);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    let now = world.now;
+    world.phones[dora].reinvite(now, Direction::SendRecv);
+    world.run_ms(200);
+    let at = world.clocks();
+    assert!(world.controller.mute_member(at, &call, false));
+    world.run_ms(200);
+    assert_eq!(world.heard(), all(&["dora", "emil", "fred"]), "{}", world.story());
+    for phone in [dora, emil, fred] {
+        world.hang_up(phone);
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn who_hung_up_meanwhile_is_missed() {
+    let (mut world, [dora, emil, fred]) = meeting();
+    world.swallow.push(("BYE", 11));
+    world.hang_up(emil);
+    world.run_ms(40_000);
+    world.swallow.clear();
+    world.phones[emil].dialog = None;
+    world.restart();
+    world.run_ms(1_000);
+    assert_eq!(world.heard(), all(&["dora", "fred"]), "{}", world.story());
+    assert_eq!(world.details().len(), 1, "{}", world.story());
+    world.hang_up(dora);
+    world.hang_up(fred);
+    world.assert_nothing_left();
+}
+
+/// A segment's beginning is enough to go on from.
+#[test]
+fn from_what_a_new_segment_repeats() {
+    let (mut world, members) = meeting();
+    let at = world.clocks();
+    world.records = world.controller.standing(at);
+    world.restart();
+    world.run_ms(500);
+    assert_eq!(world.heard(), all(&["dora", "emil", "fred"]), "{}", world.story());
+    for phone in members {
+        world.hang_up(phone);
+    }
+    world.run_ms(60_000);
+    assert_eq!(world.details().len(), 3);
+    assert_eq!(world.controller.counters().conferences, 0);
+    assert!(world.media.sessions.is_empty());
+}
+
+#[test]
+fn not_without_their_media_host() {
+    let (mut world, members) = meeting();
+    world.media.restart(false);
+    world.restart();
+    world.run_ms(1_000);
+    for phone in members {
+        assert!(world.phones[phone].dialog.is_none(), "{}", world.story());
+    }
+    assert_eq!(world.details().len(), 3);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn killed_at_any_record_each_call_ends_with_one_detail() {
+    let script = |world: &mut World| {
+        let (dora, emil) = (join(world, "dora"), world.phone("emil"));
+        let now = world.now;
+        world.phones[emil].call(now, "room-7", false);
+        world.run_ms(200);
+        let fred = join(world, "fred");
+        world.hang_up(dora);
+        world.run_ms(200);
+        (dora, emil, fred)
+    };
+    let mut whole = World::new();
+    script(&mut whole);
+    let count = whole.records.len();
+    assert!(count > 10, "{}", whole.story());
+    for kept in 0..=count {
+        let mut world = World::new();
+        let (dora, emil, fred) = script(&mut world);
+        world.restart_from(kept);
+        world.run_ms(5_000);
+        for phone in [dora, emil, fred] {
+            if world.phones[phone].talks() {
+                world.hang_up(phone);
+            }
+        }
+        world.run_ms(200_000);
+        let started = world.records.iter().filter_map(|record| match &record.kind {
+            RecordKind::CallStarted { call, .. } => Some(call.clone()),
+            _ => None,
+        });
+        let started: BTreeSet<String> = started.collect();
+        let details: Vec<String> = world.details().into_iter().map(|detail| detail.call).collect();
+        let ended: BTreeSet<String> = details.iter().cloned().collect();
+        assert_eq!(
+            details.len(),
+            ended.len(),
+            "killed after {kept}\n{}",
+            world.story()
+        );
+        assert_eq!(started, ended, "killed after {kept}\n{}", world.story());
+        let counters = world.controller.counters();
+        assert_eq!(
+            (counters.calls, counters.conferences, world.media.sessions.len()),
+            (0, 0, 0),
+            "killed after {kept}\n{}",
+            world.story()
+        );
+    }
+}
