@@ -1,4 +1,4 @@
-//! Tones: sines, DTMF digits, and the call progress tones of three countries.
+//! Tones: sines, and the call progress tones of six countries.
 
 use crate::level::amplitude_of_dbm0;
 
@@ -75,6 +75,17 @@ pub enum Country {
     Uk,
     /// Germany.
     De,
+    /// France.
+    Fr,
+    /// Italy.
+    It,
+    /// Spain.
+    Es,
+}
+
+impl Country {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Us, Self::Uk, Self::De, Self::Fr, Self::It, Self::Es];
 }
 
 /// What a call progress tone says.
@@ -88,6 +99,8 @@ pub enum CallProgress {
     Busy,
     /// The network is busy.
     Congestion,
+    /// Somebody else calls, told to who is in a call.
+    Waiting,
     /// Nobody is there yet: a melody of our own for who waits, the same in every country.
     Melody,
 }
@@ -112,14 +125,15 @@ const fn sine_at(hz: f64, dbm0: f64) -> Component {
 /// for the others -13 dBm0 in all.
 #[must_use]
 pub const fn cadence(country: Country, tone: CallProgress) -> &'static [Segment] {
-    use CallProgress::{Busy, Congestion, Dial, Melody, Ringback};
+    use CallProgress::{Busy, Congestion, Dial, Melody, Ringback, Waiting};
     const US_DIAL: [Component; 2] = [sine_at(350.0, -13.0), sine_at(440.0, -13.0)];
     const US_RING: [Component; 2] = [sine_at(440.0, -19.0), sine_at(480.0, -19.0)];
     const US_BUSY: [Component; 2] = [sine_at(480.0, -24.0), sine_at(620.0, -24.0)];
     const UK_DIAL: [Component; 2] = [sine_at(350.0, -16.0), sine_at(440.0, -16.0)];
     const UK_RING: [Component; 2] = [sine_at(400.0, -16.0), sine_at(450.0, -16.0)];
-    const UK_BUSY: [Component; 1] = [sine_at(400.0, -13.0)];
-    const DE_TONE: [Component; 1] = [sine_at(425.0, -13.0)];
+    const AT_400: [Component; 1] = [sine_at(400.0, -13.0)];
+    const AT_425: [Component; 1] = [sine_at(425.0, -13.0)];
+    const AT_440: [Component; 1] = [sine_at(440.0, -13.0)];
     match (country, tone) {
         (Country::Us, Dial) => const { &[on(&US_DIAL, 0)] },
         (Country::Us, Ringback) => const { &[on(&US_RING, 2_000), off(4_000)] },
@@ -127,12 +141,51 @@ pub const fn cadence(country: Country, tone: CallProgress) -> &'static [Segment]
         (Country::Us, Congestion) => const { &[on(&US_BUSY, 250), off(250)] },
         (Country::Uk, Dial) => const { &[on(&UK_DIAL, 0)] },
         (Country::Uk, Ringback) => const { &[on(&UK_RING, 400), off(200), on(&UK_RING, 400), off(2_000)] },
-        (Country::Uk, Busy) => const { &[on(&UK_BUSY, 375), off(375)] },
-        (Country::Uk, Congestion) => const { &[on(&UK_BUSY, 400), off(350), on(&UK_BUSY, 225), off(525)] },
-        (Country::De, Dial) => const { &[on(&DE_TONE, 0)] },
-        (Country::De, Ringback) => const { &[on(&DE_TONE, 1_000), off(4_000)] },
-        (Country::De, Busy) => const { &[on(&DE_TONE, 480), off(480)] },
-        (Country::De, Congestion) => const { &[on(&DE_TONE, 240), off(240)] },
+        (Country::Uk, Busy) => const { &[on(&AT_400, 375), off(375)] },
+        (Country::Uk, Congestion) => const { &[on(&AT_400, 400), off(350), on(&AT_400, 225), off(525)] },
+        (Country::De, Dial) => const { &[on(&AT_425, 0)] },
+        (Country::De, Ringback) => const { &[on(&AT_425, 1_000), off(4_000)] },
+        (Country::De, Busy) => const { &[on(&AT_425, 480), off(480)] },
+        (Country::De, Congestion) => const { &[on(&AT_425, 240), off(240)] },
+        (Country::Fr, Dial) => const { &[on(&AT_440, 0)] },
+        (Country::Fr, Ringback) => const { &[on(&AT_440, 1_500), off(3_500)] },
+        (Country::Fr, Busy) => const { &[on(&AT_440, 500), off(500)] },
+        (Country::Fr, Congestion) => const { &[on(&AT_440, 250), off(250)] },
+        (Country::It, Dial) => const { &[on(&AT_425, 200), off(200), on(&AT_425, 600), off(1_000)] },
+        (Country::It, Ringback) => const { &[on(&AT_425, 1_000), off(4_000)] },
+        (Country::It, Busy) => const { &[on(&AT_425, 500), off(500)] },
+        (Country::It, Congestion) => const { &[on(&AT_425, 200), off(200)] },
+        (Country::Es, Dial) => const { &[on(&AT_425, 0)] },
+        (Country::Es, Ringback) => const { &[on(&AT_425, 1_500), off(3_000)] },
+        (Country::Es, Busy) => const { &[on(&AT_425, 200), off(200)] },
+        (Country::Es, Congestion) => {
+            const {
+                &[
+                    on(&AT_425, 200),
+                    off(200),
+                    on(&AT_425, 200),
+                    off(200),
+                    on(&AT_425, 200),
+                    off(600),
+                ]
+            }
+        }
+        (Country::Us | Country::Fr, Waiting) => const { &[on(&AT_440, 300), off(10_000)] },
+        (Country::Uk, Waiting) => const { &[on(&AT_400, 100), off(4_000)] },
+        (Country::De, Waiting) => const { &[on(&AT_425, 200), off(200), on(&AT_425, 200), off(5_000)] },
+        (Country::It, Waiting) => {
+            const {
+                &[
+                    on(&AT_425, 400),
+                    off(100),
+                    on(&AT_425, 250),
+                    off(100),
+                    on(&AT_425, 150),
+                    off(14_000),
+                ]
+            }
+        }
+        (Country::Es, Waiting) => const { &[on(&AT_425, 175), off(175), on(&AT_425, 175), off(3_500)] },
         (_, Melody) => &MELODY,
     }
 }
@@ -307,12 +360,13 @@ mod tests {
 
     #[test]
     fn every_tone_sounds_as_its_table_says() {
-        for country in [Country::Us, Country::Uk, Country::De] {
+        for country in Country::ALL {
             for tone in [
                 CallProgress::Dial,
                 CallProgress::Ringback,
                 CallProgress::Busy,
                 CallProgress::Congestion,
+                CallProgress::Waiting,
             ] {
                 let segments = cadence(country, tone);
                 let mut generator = ToneGenerator::call_progress(country, tone, 8_000);

@@ -310,12 +310,13 @@ fn two_formants_on_the_frequencies_of_a_digit_are_no_digit() {
 #[test]
 fn call_progress_tones_are_no_digits() {
     use crate::tone::{CallProgress, Country, ToneGenerator};
-    for country in [Country::Us, Country::Uk, Country::De] {
+    for country in Country::ALL {
         for tone in [
             CallProgress::Dial,
             CallProgress::Ringback,
             CallProgress::Busy,
             CallProgress::Congestion,
+            CallProgress::Waiting,
             CallProgress::Melody,
         ] {
             let mut pcm = vec![0; 32_000];

@@ -10,19 +10,37 @@ use crate::{
 };
 
 /// Every tone, by its name in the contract.
-const TONES: [(&str, Country, CallProgress); 13] = [
+const TONES: [(&str, Country, CallProgress); 31] = [
     ("dial-us", Country::Us, CallProgress::Dial),
     ("dial-uk", Country::Uk, CallProgress::Dial),
     ("dial-de", Country::De, CallProgress::Dial),
+    ("dial-fr", Country::Fr, CallProgress::Dial),
+    ("dial-it", Country::It, CallProgress::Dial),
+    ("dial-es", Country::Es, CallProgress::Dial),
     ("ringback-us", Country::Us, CallProgress::Ringback),
     ("ringback-uk", Country::Uk, CallProgress::Ringback),
     ("ringback-de", Country::De, CallProgress::Ringback),
+    ("ringback-fr", Country::Fr, CallProgress::Ringback),
+    ("ringback-it", Country::It, CallProgress::Ringback),
+    ("ringback-es", Country::Es, CallProgress::Ringback),
     ("busy-us", Country::Us, CallProgress::Busy),
     ("busy-uk", Country::Uk, CallProgress::Busy),
     ("busy-de", Country::De, CallProgress::Busy),
+    ("busy-fr", Country::Fr, CallProgress::Busy),
+    ("busy-it", Country::It, CallProgress::Busy),
+    ("busy-es", Country::Es, CallProgress::Busy),
     ("congestion-us", Country::Us, CallProgress::Congestion),
     ("congestion-uk", Country::Uk, CallProgress::Congestion),
     ("congestion-de", Country::De, CallProgress::Congestion),
+    ("congestion-fr", Country::Fr, CallProgress::Congestion),
+    ("congestion-it", Country::It, CallProgress::Congestion),
+    ("congestion-es", Country::Es, CallProgress::Congestion),
+    ("waiting-us", Country::Us, CallProgress::Waiting),
+    ("waiting-uk", Country::Uk, CallProgress::Waiting),
+    ("waiting-de", Country::De, CallProgress::Waiting),
+    ("waiting-fr", Country::Fr, CallProgress::Waiting),
+    ("waiting-it", Country::It, CallProgress::Waiting),
+    ("waiting-es", Country::Es, CallProgress::Waiting),
     ("melody", Country::Us, CallProgress::Melody),
 ];
 
