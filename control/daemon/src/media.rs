@@ -288,13 +288,16 @@ impl Link {
             return Err(ended("the host's first message is no hello"));
         };
         let events = self.watch(&mut client).await?;
-        self.greet(greeting).await?;
         let (queue, commands) = mpsc::channel(limits::COMMANDS_PER_HOST);
+        // Who is told that the host is up has commands for it at once.
         set_queue(&self.queues, &self.host, Some(queue));
         let (queue, acknowledgements) = mpsc::channel(limits::ACKNOWLEDGEMENTS);
         set_queue(&self.acknowledgements, &self.host, Some(queue));
         let acknowledging = tokio::spawn(acknowledge(files, acknowledgements));
-        let (outcome, mut unanswered) = self.carry(commands, requests, replies, events).await;
+        let (outcome, mut unanswered) = match self.greet(greeting).await {
+            Ok(()) => self.carry(commands, requests, replies, events).await,
+            Err(ended) => (Err(ended), Vec::new()),
+        };
         set_queue(&self.queues, &self.host, None);
         set_queue(&self.acknowledgements, &self.host, None);
         acknowledging.abort();

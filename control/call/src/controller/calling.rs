@@ -446,10 +446,17 @@ impl Controller {
         if !call.stage.on_ended() {
             return;
         }
+        let is_failure = by == EndedBy::System && !status.is_success();
         let status = if call.answered.is_some() {
             StatusCode::OK
         } else {
             status
+        };
+        // ITU-T Q.850: normal call clearing, temporary failure.
+        let cause = match (status.is_success(), is_failure) {
+            (true, false) => Reason::new("Q.850", 16, reason),
+            (true, true) => Reason::new("Q.850", 41, reason),
+            (false, _) => Reason::new("SIP", status.code(), reason),
         };
         let end = End {
             by,
@@ -469,7 +476,7 @@ impl Controller {
         self.record(now, record);
         self.leave_domain(now, id);
         self.leave_trunks(id);
-        self.end_legs(now, id, status, reason);
+        self.end_legs(now, id, status, &cause);
         self.send_media(now, id);
     }
 
@@ -494,7 +501,7 @@ impl Controller {
         }
     }
 
-    fn end_legs(&mut self, now: Now, id: CallId, status: StatusCode, reason: &str) {
+    fn end_legs(&mut self, now: Now, id: CallId, status: StatusCode, cause: &Reason) {
         self.cancel_round(
             now,
             id,
@@ -529,13 +536,8 @@ impl Controller {
             }
             self.respond(now, txn, response);
         }
-        let cause = if status.is_success() {
-            Reason::new("Q.850", 16, reason)
-        } else {
-            Reason::new("SIP", status.code(), reason)
-        };
         for dialog in goodbyes {
-            let bye = DialogRequest::new(sip::message::Method::Bye).with_value(HeaderName::Reason, &cause);
+            let bye = DialogRequest::new(sip::message::Method::Bye).with_value(HeaderName::Reason, cause);
             // A dialog that is gone needs no BYE.
             let _gone = self.stack.dialog_request(now.mono, dialog, bye);
         }
