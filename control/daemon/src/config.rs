@@ -8,7 +8,7 @@ mod transport;
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
 };
 
@@ -310,7 +310,7 @@ impl Config {
         };
         let signalling = &self.signalling;
         call_control::Config {
-            domains: signalling.domains.clone(),
+            domains: signalling.domains.iter().map(|name| in_uri(name)).collect(),
             realm: signalling.realm.clone(),
             digest: signalling.digest.clone(),
             controller: self.media_client.controller.clone(),
@@ -364,7 +364,7 @@ impl Config {
         }
         let domains = self.signalling.domains.iter();
         let literal = domains
-            .filter_map(|domain| domain.parse::<IpAddr>().ok())
+            .filter_map(|domain| domain.trim_matches(['[', ']']).parse::<IpAddr>().ok())
             .find(|ip| ip.is_ipv4() == local.is_ipv4());
         literal.or_else(|| route_source(local)).unwrap_or(local)
     }
@@ -499,6 +499,14 @@ fn within(key: &str, have: u64, min: u64, max: u64) -> Result<(), ConfigError> {
     Err(value(key, format!("{have} is not between {min} and {max}")))
 }
 
+/// A host as URIs have it: IPv6 addresses in brackets.
+fn in_uri(host: &str) -> String {
+    match host.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("[{ip}]"),
+        Err(_) => host.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -541,6 +549,19 @@ mod tests {
         (told.trunks, told.dialplan) = Default::default();
         (told.media_client.tls, told.signalling.advertise) = (None, None);
         assert_eq!(told, Config::default());
+    }
+
+    #[test]
+    fn an_ipv6_address_may_be_a_domain_with_or_without_brackets() {
+        for written in ["::1", "[::1]"] {
+            let domain = format!("signalling.domains=['{written}']");
+            let config = load(&[HOST, &domain, "signalling.udp=['[::]:5060']"]).unwrap();
+            let bound = [(Transport::Udp, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 5060)))];
+            let told = config.controller(&bound);
+            assert_eq!(told.domains, ["[::1]"]);
+            let advertised = told.listeners[0].advertised.unwrap().ip();
+            assert_eq!(advertised, IpAddr::from(Ipv6Addr::LOCALHOST));
+        }
     }
 
     #[test]

@@ -64,6 +64,12 @@ pub(crate) const ACKNOWLEDGEMENTS: usize = 4_096;
 pub(crate) const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(100);
 /// How long calls may take to end at shutdown.
 pub(crate) const SHUTDOWN_CALLS: Duration = Duration::from_secs(3);
+/// Connections of the management address at once; more are closed unheard.
+pub(crate) const HTTP_CONNECTIONS: usize = 256;
+/// How long one of them may take to ask, and to read on in the answer.
+pub(crate) const HTTP_PATIENCE: Duration = Duration::from_secs(30);
+/// Files beside connections: the journal, the database, listeners, media hosts.
+pub(crate) const SPARE_FILES: usize = 256;
 /// How long the management listener may take to end.
 pub(crate) const SHUTDOWN_CONNECTIONS: Duration = Duration::from_secs(1);
 /// Records carried into the store in one transaction.

@@ -30,6 +30,7 @@ mod resolver;
 mod store;
 mod token;
 mod transport;
+mod visit;
 
 use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode};
 

@@ -30,6 +30,7 @@ use crate::{
     store::{DetailQuery, Sqlite, Store as _, StoreError, projector},
     token::{Token, Writer},
     transport::{self, guard::Guard},
+    visit::Door,
 };
 
 /// What the pages are made from.
@@ -75,7 +76,7 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), Str
         })
         .layer(DefaultBodyLimit::max(limits::REQUEST_BYTES))
         .with_state(pages);
-    axum::serve(listener, router)
+    axum::serve(Door::new(listener), router)
         .with_graceful_shutdown(async move {
             // The sender gone is an end too.
             let _ = ending.wait_for(|ending| *ending).await;

@@ -3,7 +3,10 @@
 use std::{collections::VecDeque, io::Write as _, net::SocketAddr, sync::Arc, thread};
 
 use call_control::Controller;
-use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    rand::{GetRandomFlags, getrandom},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
@@ -30,11 +33,34 @@ use crate::{
 /// # Errors
 /// What could not be started, or what failed.
 pub(crate) fn run(config: Config, source: Source) -> Result<(), String> {
+    allow_files(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("tokio runtime: {error}"))?;
     runtime.block_on(serve(config, source))
+}
+
+/// Every connection and everything else can be open at once: who connects often must not keep us from writing the journal
+/// or from reaching a media host.
+fn allow_files(config: &Config) -> Result<(), String> {
+    let connections = config.signalling.tcp_connections;
+    let need = (connections + limits::HTTP_CONNECTIONS + limits::SPARE_FILES) as u64;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|have| have >= need) {
+        return Ok(());
+    }
+    let raised = Rlimit {
+        current: Some(need),
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).map_err(|_| {
+        let have = limit.maximum.unwrap_or(u64::MAX);
+        format!(
+            "signalling.tcp_connections: {connections} connections need {need} open files, the hard limit is {have}; \
+             raise it (systemd: LimitNOFILE=, docker: --ulimit nofile=) or lower signalling.tcp_connections"
+        )
+    })
 }
 
 async fn serve(mut config: Config, source: Source) -> Result<(), String> {

@@ -28,6 +28,7 @@ pub(crate) struct Signalling {
     pub(crate) allow_anonymous_calls: bool,
     pub(crate) tcp_connections: usize,
     pub(crate) tcp_connections_per_source: usize,
+    pub(crate) tcp_message_s: u64,
     pub(crate) tcp_idle_s: u64,
     pub(crate) keepalive_s: u64,
 }
@@ -50,6 +51,7 @@ impl Default for Signalling {
             allow_anonymous_calls: false,
             tcp_connections: 10_000,
             tcp_connections_per_source: 1_000,
+            tcp_message_s: 30,
             tcp_idle_s: 900,
             keepalive_s: 30,
         }
@@ -62,12 +64,18 @@ impl Signalling {
         Duration::from_secs(self.tcp_idle_s)
     }
 
+    /// How long a connection may take to give its first message, and each one that it has begun.
+    pub(crate) fn message_timeout(&self) -> Duration {
+        Duration::from_secs(self.tcp_message_s)
+    }
+
     /// How often we show a silent peer that we are there.
     pub(crate) fn keepalive(&self) -> Duration {
         Duration::from_secs(self.keepalive_s)
     }
 
     pub(super) fn check(&self, tls: &Tls) -> Result<(), ConfigError> {
+        within("signalling.tcp_message_s", self.tcp_message_s, 1, 3_600)?;
         within("signalling.tcp_idle_s", self.tcp_idle_s, 1, 86_400)?;
         within("signalling.keepalive_s", self.keepalive_s, 1, 3_600)?;
         within(

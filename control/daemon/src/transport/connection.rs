@@ -17,7 +17,7 @@ use tokio::{
 use super::streams::Shared;
 use crate::{core::Input, limits};
 
-/// Until the peer closes, the connection is idle for too long, or something breaks.
+/// Until the peer closes, the connection is idle for too long, a message is not finished in time, or something breaks.
 pub(super) async fn exchange<S>(
     shared: &Shared,
     stream: S,
@@ -35,6 +35,9 @@ where
         Instant::now() + shared.idle(),
         Instant::now() + shared.keepalive(),
     );
+    // Who connects has something to say.
+    let mut is_known = role == FramerRole::Initiator;
+    let mut whole_by = (!is_known).then(|| Instant::now() + shared.message_timeout());
     loop {
         tokio::select! {
             read = reader.read(&mut buffer) => {
@@ -43,11 +46,11 @@ where
                     return Ok(());
                 }
                 framer.push(&buffer[..length]);
-                let (pings, ended) = take_frames(shared, &mut framer, flow).await?;
-                for _ in 0..pings {
+                let taken = take_frames(shared, &mut framer, flow).await?;
+                for _ in 0..taken.pings {
                     write(&mut writer, b"\r\n").await?;
                 }
-                if ended {
+                if taken.is_broken {
                     // The answer the malformed message is owed, if any, is queued by the core thread.
                     if let Ok(Some(answer)) = timeout(Duration::from_millis(200), writes.recv()).await {
                         write(&mut writer, &answer).await?;
@@ -55,6 +58,15 @@ where
                     return Err(io::Error::other("the stream cannot be cut into messages"));
                 }
                 idle_at = Instant::now() + shared.idle();
+                is_known |= taken.messages > 0;
+                whole_by = match whole_by {
+                    _ if is_known && framer.pending() == 0 => None,
+                    Some(begun) if taken.messages == 0 => Some(begun),
+                    _ => Some(Instant::now() + shared.message_timeout()),
+                };
+            }
+            () = sleep_until(whole_by.unwrap_or(idle_at)), if whole_by.is_some() => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "no whole message in time"));
             }
             bytes = writes.recv() => {
                 let Some(bytes) = bytes else { return Ok(()) };
@@ -76,18 +88,32 @@ where
     }
 }
 
-/// Gives whole messages to the core thread. How many pings to answer, and whether the stream is broken.
-async fn take_frames(shared: &Shared, framer: &mut StreamFramer, flow: Flow) -> io::Result<(usize, bool)> {
-    let mut pings = 0;
+/// What was in the bytes of one read.
+#[derive(Default)]
+struct Taken {
+    messages: usize,
+    /// To be answered.
+    pings: usize,
+    /// Nobody can tell where the next message begins.
+    is_broken: bool,
+}
+
+/// Gives whole messages to the core thread.
+async fn take_frames(shared: &Shared, framer: &mut StreamFramer, flow: Flow) -> io::Result<Taken> {
+    let mut taken = Taken::default();
     loop {
         match framer.next_frame() {
-            Ok(None) => return Ok((pings, false)),
-            Ok(Some(Frame::Ping)) => pings += 1,
+            Ok(None) => return Ok(taken),
+            Ok(Some(Frame::Ping)) => taken.pings += 1,
             Ok(Some(Frame::Pong)) => {}
-            Ok(Some(Frame::Message(bytes))) => shared.deliver(flow, bytes).await?,
+            Ok(Some(Frame::Message(bytes))) => {
+                taken.messages += 1;
+                shared.deliver(flow, bytes).await?;
+            }
             Err(error) => {
                 shared.pass(Input::Malformed(flow, error)).await?;
-                return Ok((pings, true));
+                taken.is_broken = true;
+                return Ok(taken);
             }
         }
     }

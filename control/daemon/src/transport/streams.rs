@@ -55,6 +55,7 @@ pub(super) struct Shared {
     guard: Arc<Guard>,
     identities: Arc<Identities>,
     websocket: Websocket,
+    message_timeout: Duration,
     idle: Duration,
     keepalive: Duration,
     connections_max: usize,
@@ -107,6 +108,7 @@ impl Streams {
             guard,
             identities,
             websocket: config.websocket.clone(),
+            message_timeout: signalling.message_timeout(),
             idle: signalling.idle(),
             keepalive: signalling.keepalive(),
             connections_max: signalling.tcp_connections,
@@ -264,6 +266,10 @@ impl Shared {
             id,
             writes: queue,
         })
+    }
+
+    pub(super) fn message_timeout(&self) -> Duration {
+        self.message_timeout
     }
 
     pub(super) fn idle(&self) -> Duration {

@@ -22,4 +22,5 @@ mod phones_are_served_over_tls;
 mod registrations_survive_a_restart;
 mod the_api_is_strict_and_says_why;
 mod too_many_connections_of_one_source_are_closed;
+mod who_says_nothing_is_sent_away;
 mod without_a_media_host_it_is_not_ready;
