@@ -23,9 +23,7 @@ fn from_an_agent_that_echoes() {
     let mut caller = Sipp::new("caller")
         .with("USER", "customer")
         .with("CALLED", "support")
-        .with("MEDIA_PORT", voice.port())
-        .with("LAW", 8)
-        .with("LAW_NAME", "PCMA")
+        .with_audio(&voice)
         .pausing_ms(2_000)
         .play(&site);
     let (to, formats) = caller.description();
@@ -60,14 +58,11 @@ fn and_the_agent_hears_what_a_phone_streams() {
 
     let agent_port = free_ports(2);
     register(&site, "bob", agent_port, true);
-    let voice_law = Law::Mu;
-    let mut voice = Voice::new(voice_law, 1_100.0);
+    let mut voice = Voice::new(Law::Mu, 1_100.0);
     let mut agent = Sipp::new("agent")
         .at(agent_port)
         .over_tcp()
-        .with("MEDIA_PORT", voice.port())
-        .with("LAW", voice_law.payload_type())
-        .with("LAW_NAME", voice_law.name())
+        .with_audio(&voice)
         .play(&site);
     let mut caller = Sipp::new("caller_streams")
         .with("USER", "customer")

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     program::{free_ports, wait_for},
     sipp::{Sipp, register},
-    site::Site,
+    site::Plan,
     voice::{Law, Voice, share},
 };
 
@@ -74,7 +74,7 @@ fn unacknowledged(directory: &Path) -> usize {
 
 #[test]
 fn left_and_right() {
-    let site = Site::start_with("recorded", &[QUEUE]);
+    let site = Plan::new("recorded").with(QUEUE).start();
     let (mut customer_voice, mut agent_voice) =
         (Voice::new(Law::A, CUSTOMER_HZ), Voice::new(Law::Mu, AGENT_HZ));
     let agent_port = free_ports(2);
@@ -103,7 +103,7 @@ fn left_and_right() {
     let told = call["recordings"].as_array().unwrap();
     assert_eq!(told.len(), 1, "{call:#}");
     assert_eq!(told[0]["host"], "a");
-    let directory = site.dir.join("recordings");
+    let directory = site.dir.join("recordings/a");
     assert_recording(&directory, &told[0], [CUSTOMER_HZ, AGENT_HZ]);
     wait_for("the media host knows that it is accounted for", || {
         (unacknowledged(&directory) == 0).then_some(())

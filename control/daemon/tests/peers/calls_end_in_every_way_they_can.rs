@@ -3,7 +3,7 @@ use serde_json::Value;
 use crate::{
     program::free_ports,
     sipp::{Playing, Sipp, agent, register, stranger},
-    site::Site,
+    site::{Plan, Site},
 };
 
 /// Alice's phone and a stranger's play these, the stranger dials `called`; the record of the call.
@@ -62,6 +62,17 @@ fn the_caller_cancels_while_it_rings() {
     }
 }
 
+/// The phone is picked up while the CANCEL is on its way: it is told good-bye at once, and nobody was answered.
+#[test]
+fn the_caller_cancels_and_the_answer_crosses_it() {
+    let (_site, told, _) = call(
+        "cancel-crossed",
+        |port| agent("agent_answers_too_late", port),
+        stranger("caller_cancels_ringing", "alice"),
+    );
+    assert_told(&told, "caller", 487, false);
+}
+
 #[test]
 fn the_caller_cancels_before_anything_rings() {
     // Nobody serves the queue, so nothing rings; the CANCEL meets a call that has only been heard of.
@@ -100,7 +111,7 @@ fn a_called_user_declines() {
 #[test]
 fn a_called_user_does_not_answer() {
     let (_site, told, _) = call_at(
-        Site::start_with("no-answer", &["calls.ring_timeout_s=1"]),
+        Plan::new("no-answer").with("calls.ring_timeout_s=1").start(),
         |port| agent("agent_is_cancelled", port),
         stranger("caller_refused", "alice").with("STATUS", 480),
     );

@@ -21,7 +21,7 @@ fn a_phone_registers_with_path_and_is_called_back_through_it() {
     let (alice_port, bob_port) = (free_ports(2), free_ports(2));
     for (user, port) in [("alice", alice_port), ("bob", bob_port)] {
         // From the port it will be called at: the edge calls back where a registration came from.
-        registration(user, port, false)
+        registration(&site, user, port, false)
             .at(port)
             .through(edge.udp)
             .run(&site);
@@ -34,20 +34,17 @@ fn a_phone_registers_with_path_and_is_called_back_through_it() {
     );
 
     let (mut caller_voice, mut callee_voice) = (Voice::new(Law::Mu, 700.0), Voice::new(Law::Mu, 1_100.0));
-    let with_audio = |phone: Sipp, voice: &Voice| {
-        phone
-            .with("MEDIA_PORT", voice.port())
-            .with("LAW", 0)
-            .with("LAW_NAME", "PCMU")
-    };
-    let mut bob = with_audio(Sipp::new("agent").at(bob_port), &callee_voice).play(&site);
+    let mut bob = Sipp::new("agent")
+        .at(bob_port)
+        .with_audio(&callee_voice)
+        .play(&site);
     let alice = Sipp::new("caller_with_password")
         .user("alice")
         .with("CALLED", "bob")
         .proving_for("bob@127.0.0.1")
         .pausing_ms(2_000)
         .through(edge.udp);
-    let mut alice = with_audio(alice, &caller_voice).play(&site);
+    let mut alice = alice.with_audio(&caller_voice).play(&site);
     let (alice_to, bob_to) = (alice.description().0, bob.description().0);
     caller_voice.talk_to(alice_to);
     callee_voice.talk_to(bob_to);

@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod baresip;
 mod cipher;
 mod kamailio;
 mod program;
@@ -15,16 +16,22 @@ mod sipp;
 mod site;
 mod voice;
 
+mod a_call_goes_over_ipv6;
+mod a_caller_with_baresip_is_heard;
+mod a_killed_daemon_takes_no_call_with_it;
 mod a_machine_calls_two_phones_together;
+mod a_party_is_heard_early_and_hears_music_on_hold;
 mod a_queued_caller_hears_its_echo;
 mod a_queues_recording_holds_both_voices;
 mod an_agent_transfers_a_call;
 mod an_agent_with_baresip_is_heard;
 mod an_encrypted_call_is_heard;
 mod calls_end_in_every_way_they_can;
+mod calls_go_out_and_in_over_trunks;
 mod calls_go_through_kamailio;
 mod members_of_a_conference_hear_each_other;
 mod phones_register_with_digest_over_udp_and_tcp;
 mod requests_outside_calls_get_their_answers;
+mod three_real_phones_confer;
 mod tones_cross_between_two_users;
 mod who_waits_hears_music;

@@ -1,17 +1,15 @@
 use crate::{
     sipp::{Playing, Sipp},
     site::Site,
-    voice::{Law, Voice, share},
+    voice::{Law, Voice},
 };
 
-fn join(site: &Site, voice: &mut Voice, law: Law, pause_ms: u32) -> Playing {
+fn join(site: &Site, voice: &mut Voice, law: Law) -> Playing {
     let phone = Sipp::new("caller")
         .with("USER", "customer")
         .with("CALLED", "room-7")
-        .with("MEDIA_PORT", voice.port())
-        .with("LAW", law.payload_type())
-        .with("LAW_NAME", law.name())
-        .pausing_ms(pause_ms)
+        .with_audio(voice)
+        .until_told()
         .play(site);
     let (to, formats) = phone.description();
     assert_eq!(formats.first(), Some(&law.payload_type()));
@@ -21,16 +19,13 @@ fn join(site: &Site, voice: &mut Voice, law: Law, pause_ms: u32) -> Playing {
 
 /// Each of `said` is a good part of what is heard, and nothing of `own`.
 fn assert_hears(voice: &Voice, said: &[f64], own: &[f64]) {
-    let samples = voice.listen();
+    let sound = voice.listen();
     for hz in said {
-        let share = share(&samples, *hz, 8_000.0);
+        let share = sound.share(*hz);
         let expected = 0.8 / said.len() as f64;
         assert!(share > expected, "{hz} Hz to {share:.3}, not to {expected:.3}");
     }
-    for hz in own {
-        let share = share(&samples, *hz, 8_000.0);
-        assert!(share < 0.02, "{hz} Hz to {share:.3}");
-    }
+    sound.assert_lacks(own);
 }
 
 #[test]
@@ -38,14 +33,15 @@ fn three_and_then_two() {
     let site = Site::start("conference");
     let [mut a, mut b, mut c] =
         [(Law::Mu, 500.0), (Law::A, 800.0), (Law::Mu, 1_200.0)].map(|(law, hz)| Voice::new(law, hz));
-    let mut phone_a = join(&site, &mut a, Law::Mu, 16_000);
-    let mut phone_b = join(&site, &mut b, Law::A, 16_000);
-    let mut phone_c = join(&site, &mut c, Law::Mu, 8_500);
+    let mut phone_a = join(&site, &mut a, Law::Mu);
+    let mut phone_b = join(&site, &mut b, Law::A);
+    let mut phone_c = join(&site, &mut c, Law::Mu);
     let members = site.list("/v1/conferences")[0]["members"].clone();
     assert_eq!(members.as_array().unwrap().len(), 3, "{members}");
     assert_hears(&a, &[800.0, 1_200.0], &[500.0]);
     assert_hears(&b, &[500.0, 1_200.0], &[800.0]);
     assert_hears(&c, &[500.0, 800.0], &[1_200.0]);
+    phone_c.go_on();
     phone_c.assert_done();
     assert_hears(&a, &[800.0], &[500.0, 1_200.0]);
     assert_hears(&b, &[500.0], &[800.0, 1_200.0]);
@@ -54,6 +50,8 @@ fn three_and_then_two() {
         0,
         "nobody is asked"
     );
+    phone_a.go_on();
+    phone_b.go_on();
     phone_a.assert_done();
     phone_b.assert_done();
     for voice in [&mut a, &mut b, &mut c] {

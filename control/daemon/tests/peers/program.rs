@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Longest wait for anything; reached only when something is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running program whose standard error goes to a file; killed when dropped.
 pub(crate) struct Program {
@@ -59,6 +59,12 @@ impl Program {
             );
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Kills it as SIGKILL does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// What it logged.

@@ -2,14 +2,16 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     path::PathBuf,
     process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use crate::{
     program::{Program, free_ports, wait_for},
-    site::{ACCOUNTS, Site},
+    site::{ACCOUNTS, Site, bracketed},
+    voice::Voice,
 };
 
 /// What a phone is told before it starts.
@@ -19,8 +21,11 @@ pub(crate) struct Sipp {
     tcp: bool,
     /// Where it sends to, if not straight to the controller.
     proxy: Option<SocketAddr>,
+    /// Where it is, if not where the controller is.
+    ip: Option<IpAddr>,
     port: u16,
     pause_ms: u32,
+    waits: bool,
     arguments: Vec<String>,
 }
 
@@ -28,6 +33,7 @@ pub(crate) struct Sipp {
 pub(crate) struct Playing {
     program: Program,
     messages: PathBuf,
+    at: SocketAddr,
 }
 
 impl Sipp {
@@ -39,8 +45,10 @@ impl Sipp {
             words: Vec::new(),
             tcp: false,
             proxy: None,
+            ip: None,
             port: free_ports(2),
             pause_ms: 300,
+            waits: false,
             arguments: Vec::new(),
         }
     }
@@ -73,10 +81,29 @@ impl Sipp {
         self
     }
 
+    /// SIP address of its own.
+    pub(crate) fn on(mut self, ip: impl Into<IpAddr>) -> Self {
+        self.ip = Some(ip.into());
+        self
+    }
+
     /// How long pauses without a length of their own are: how long it talks, or rings.
     pub(crate) fn pausing_ms(mut self, ms: u32) -> Self {
         self.pause_ms = ms;
         self
+    }
+
+    /// Pauses without a length of their own end when it is told so, by [`Playing::go_on`]. Over UDP.
+    pub(crate) fn until_told(mut self) -> Self {
+        self.waits = true;
+        self
+    }
+
+    /// What it says and hears.
+    pub(crate) fn with_audio(self, voice: &Voice) -> Self {
+        self.with("MEDIA_PORT", voice.port())
+            .with("LAW", voice.law().payload_type())
+            .with("LAW_NAME", voice.law().name())
     }
 
     /// sipp answers a challenge for a URI of its own making unless it is told the Request-URI, without `sip:`.
@@ -100,6 +127,9 @@ impl Sipp {
         for (word, value) in &self.words {
             text = text.replace(&format!("@{word}@"), value);
         }
+        if self.waits {
+            text = text.replace("<pause/>", "<recv request=\"INFO\"/>");
+        }
         let name = format!("{}-{}", self.scenario, self.port);
         let scenario = site.dir.join(format!("{name}.xml"));
         let open = text
@@ -110,14 +140,16 @@ impl Sipp {
         let messages = site.dir.join(format!("{name}.messages"));
         let straight = if self.tcp { site.tcp } else { site.udp };
         let server = self.proxy.unwrap_or(straight);
+        let ip = self.ip.unwrap_or(server.ip());
+        let media_ip = site.udp.ip().to_string();
         let mut command = Command::new("sipp");
         command
             .arg(server.to_string())
             .args(["-sf".as_ref(), scenario.as_os_str()])
-            .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-m", "1", "-nostdin"])
+            .args(["-i", &ip.to_string(), "-mi", &media_ip, "-m", "1", "-nostdin"])
             .args(["-p", &self.port.to_string(), "-d", &self.pause_ms.to_string()])
             .args(["-cid_str", &format!("%u-%p-{}@%s", self.port)])
-            .args(["-timeout", "20s", "-timeout_error", "-trace_msg", "-message_file"])
+            .args(["-timeout", "60s", "-timeout_error", "-trace_msg", "-message_file"])
             .arg(&messages)
             .args(["-trace_err", "-error_file"])
             .arg(site.dir.join(format!("{name}.errors")))
@@ -127,7 +159,12 @@ impl Sipp {
             .stdout(Stdio::null());
         let log = site.dir.join(format!("{name}.log"));
         let program = Program::start("sipp", command, log, "apt-get install sip-tester");
-        Playing { program, messages }
+        let at = SocketAddr::new(ip, self.port);
+        Playing {
+            program,
+            messages,
+            at,
+        }
     }
 
     /// Plays it to its end, which must be a good one.
@@ -161,6 +198,48 @@ impl Playing {
         String::from_utf8_lossy(&fs::read(&self.messages).unwrap_or_default()).into_owned()
     }
 
+    /// Ends a pause of a phone that waits until it is told.
+    pub(crate) fn go_on(&self) {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let header = wait_for("sipp is in a call", || self.header_of_call());
+        let word =
+            format!("INFO sip:phone SIP/2.0\r\n{header}X-Number: {number}\r\nContent-Length: 0\r\n\r\n");
+        let socket = UdpSocket::bind((self.at.ip(), 0)).unwrap();
+        socket.send_to(word.as_bytes(), self.at).unwrap();
+    }
+
+    /// What makes a message one of its call. Its script answers the last message that it received, which is to be as
+    /// good as the INVITE, if it was invited.
+    fn header_of_call(&self) -> Option<String> {
+        let messages = self.messages();
+        let lines = |block: &'_ str, names: &[&str]| -> String {
+            let lines = block.lines().map(str::trim);
+            let wanted = lines.filter(|line| names.iter().any(|name| line.starts_with(name)));
+            wanted.map(|line| format!("{line}\r\n")).collect()
+        };
+        let blocks = messages
+            .split("\n-----")
+            .filter(|block| block.contains("message received"));
+        let invite = blocks.filter(|block| block.contains("\nINVITE ")).last();
+        let header = match invite {
+            Some(invite) => lines(
+                invite,
+                &["Via:", "From:", "To:", "Call-ID:", "CSeq:", "Record-Route:"],
+            ),
+            None => {
+                let call_id = lines(&messages, &["Call-ID:"]);
+                let call_id = call_id.lines().next()?;
+                format!(
+                    "Via: SIP/2.0/UDP {at};branch=z9hG4bKgo\r\nFrom: <sip:test@{at}>\r\nTo: <sip:phone@{at}>\r\n\
+                     {call_id}\r\nCSeq: 1 INFO\r\n",
+                    at = self.at
+                )
+            }
+        };
+        Some(header)
+    }
+
     fn errors(&self) -> String {
         let errors = fs::read(self.messages.with_extension("errors")).unwrap_or_default();
         format!("{}{}", self.program.story(), String::from_utf8_lossy(&errors))
@@ -177,21 +256,37 @@ impl Playing {
             .split("message received")
             .skip(1)
             .map(|message| message.split("-----").next().unwrap_or_default());
-        let line = received
-            .filter_map(|message| message.lines().find(|line| line.starts_with("m=audio ")))
-            .last()?;
-        let mut words = line.trim().split(' ').skip(1);
-        let port = words.next()?.parse().ok()?;
-        let formats = words.skip(1).map(|word| word.parse().unwrap()).collect();
-        Some((SocketAddr::from((Ipv4Addr::LOCALHOST, port)), formats))
+        let value = |message: &'_ str, name: &str| {
+            let line = message.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|line| line.trim().to_owned())
+        };
+        let described = received.filter_map(|message| {
+            let audio = value(message, "m=audio ")?;
+            let address = value(message, "c=IN IP")?;
+            let mut words = audio.split(' ');
+            let port = words.next()?.parse().ok()?;
+            let formats = words.skip(1).map(|word| word.parse().unwrap()).collect();
+            let ip = address.rsplit(' ').next()?.parse().ok()?;
+            Some((SocketAddr::new(ip, port), formats))
+        });
+        described.last()
     }
 
     /// How often a message that starts so was received.
     pub(crate) fn received(&self, start: &str) -> usize {
+        self.count("message received", start)
+    }
+
+    /// How often it sent a message that starts so.
+    pub(crate) fn sent(&self, start: &str) -> usize {
+        self.count("message sent", start)
+    }
+
+    fn count(&self, way: &str, start: &str) -> usize {
         self.messages()
-            .split("message received")
-            .skip(1)
-            .filter(|message| {
+            .split("\n-----")
+            .filter_map(|entry| entry.split_once(way))
+            .filter(|(_, message)| {
                 let lines = message.lines().map(str::trim);
                 lines
                     .skip(1)
@@ -204,7 +299,7 @@ impl Playing {
 
 /// Registers a user's phone at this port.
 pub(crate) fn register(site: &Site, user: &str, port: u16, tcp: bool) {
-    let phone = registration(user, port, tcp);
+    let phone = registration(site, user, port, tcp);
     if tcp { phone.over_tcp() } else { phone }.run(site);
     assert!(
         site.registrations(user) > 0,
@@ -214,13 +309,13 @@ pub(crate) fn register(site: &Site, user: &str, port: u16, tcp: bool) {
 }
 
 /// The registration of a user's phone at this port.
-pub(crate) fn registration(user: &str, port: u16, tcp: bool) -> Sipp {
+pub(crate) fn registration(site: &Site, user: &str, port: u16, tcp: bool) -> Sipp {
     Sipp::new("register")
         .user(user)
         .with("CONTACT_PORT", port)
         .with("TRANSPORT", if tcp { "tcp" } else { "udp" })
         .with("EXPIRES", 300)
-        .proving_for("127.0.0.1")
+        .proving_for(&bracketed(site.udp.ip()))
 }
 
 /// A caller from outside, whose audio nobody listens to.

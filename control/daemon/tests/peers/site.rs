@@ -1,74 +1,149 @@
-//! A controller with its media host, and what they say is going on.
+//! A controller with its media hosts, and what they say is going on.
 
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 
 use crate::program::{Program, free_ports, scratch, wait_for};
 
-/// RTP ports of the media host.
+/// RTP ports of each media host.
 const PORTS: u16 = 64;
 
 /// Accounts and their passwords.
 pub(crate) const ACCOUNTS: [(&str, &str); 3] =
     [("alice", "secret-a"), ("bob", "secret-b"), ("carol", "secret-c")];
 
+/// How a site is made up.
+pub(crate) struct Plan {
+    name: String,
+    settings: Vec<String>,
+    more: String,
+    hosts: usize,
+    ip: IpAddr,
+}
+
+impl Plan {
+    /// A controller and a media host on 127.0.0.1.
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            settings: Vec::new(),
+            more: String::new(),
+            hosts: 1,
+            ip: Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    /// A setting of the controller, `KEY=VALUE`, over those it has anyway.
+    pub(crate) fn with(mut self, setting: &str) -> Self {
+        self.settings.push(setting.to_owned());
+        self
+    }
+
+    /// Sections at the end of the controller's configuration.
+    pub(crate) fn with_sections(mut self, toml: &str) -> Self {
+        self.more += toml;
+        self
+    }
+
+    /// Every codec there is.
+    pub(crate) fn with_all_codecs(self) -> Self {
+        self.with("media.codecs=['PCMU', 'PCMA', 'G722', 'opus']")
+    }
+
+    pub(crate) fn with_media_hosts(mut self, hosts: usize) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// Signalling and media on `::1` only.
+    pub(crate) fn over_ipv6(mut self) -> Self {
+        self.ip = Ipv6Addr::LOCALHOST.into();
+        self
+    }
+
+    pub(crate) fn start(self) -> Site {
+        let dir = scratch(&self.name);
+        let hosts: Vec<MediaHost> = (0..self.hosts)
+            .map(|number| MediaHost::start(&dir, number, self.ip))
+            .collect();
+        let sip_port = free_ports(2);
+        let at = |port| SocketAddr::new(self.ip, port);
+        let (udp, tls) = (at(sip_port), at(sip_port + 1));
+        let text = configuration(&dir, &hosts, udp, tls) + &self.more;
+        fs::write(dir.join("controld.toml"), text).unwrap();
+        let (controld, http) = start_controld(&dir, &self.settings, 1);
+        let site = Site {
+            udp,
+            tcp: udp,
+            tls,
+            dir,
+            http,
+            settings: self.settings,
+            starts: 1,
+            controld,
+            hosts,
+        };
+        site.wait_until_ready();
+        site
+    }
+}
+
 /// controld and mediad on loopback. Alice and Bob serve the queue `support`; strangers may call.
 pub(crate) struct Site {
     pub(crate) udp: SocketAddr,
     pub(crate) tcp: SocketAddr,
+    pub(crate) tls: SocketAddr,
     pub(crate) dir: PathBuf,
     http: SocketAddr,
-    metrics: SocketAddr,
-    /// Ended before the media host.
+    settings: Vec<String>,
+    starts: usize,
+    /// Ended before the media hosts.
     controld: Program,
-    _mediad: Program,
+    hosts: Vec<MediaHost>,
 }
 
 impl Site {
     pub(crate) fn start(name: &str) -> Self {
-        Self::start_with(name, &[])
+        Plan::new(name).start()
     }
 
-    /// As [`Site::start`], with these settings (`KEY=VALUE`) of the controller beside its own.
-    pub(crate) fn start_with(name: &str, settings: &[&str]) -> Self {
-        let dir = scratch(name);
-        let (mediad, control, metrics) = start_mediad(&dir);
-        let mut command = program("controld", Path::new(env!("CARGO_BIN_EXE_controld")));
-        command.arg("--config").arg(configuration(&dir, control));
-        for setting in settings {
-            command.args(["--set", setting]);
-        }
-        command.stdout(Stdio::piped());
-        let mut controld = Program::start("controld", command, dir.join("controld.log"), "cargo build");
-        let ready = controld.first_line();
-        let sip = word(&ready, "sip=");
-        let at = |transport: &str| {
-            let found = sip
-                .split(',')
-                .find_map(|listener| listener.strip_prefix(transport));
-            found.unwrap().parse().unwrap()
-        };
-        let site = Self {
-            udp: at("udp:"),
-            tcp: at("tcp:"),
-            http: word(&ready, "management=").parse().unwrap(),
-            metrics,
-            controld,
-            dir,
-            _mediad: mediad,
-        };
-        wait_for("a media host is up", || {
-            let (status, _) = get(site.http, "/readyz");
-            status.contains(" 200 ").then_some(())
+    /// The controller dies as by SIGKILL.
+    pub(crate) fn kill_controld(&mut self) {
+        self.controld.kill();
+    }
+
+    /// Another controller at the same addresses, with the same files.
+    pub(crate) fn start_controld_again(&mut self) {
+        self.starts += 1;
+        (self.controld, self.http) = start_controld(&self.dir, &self.settings, self.starts);
+        self.wait_until_ready();
+    }
+
+    /// A media host dies as by SIGKILL.
+    pub(crate) fn kill_media_host(&mut self, name: &str) {
+        self.hosts.retain_mut(|host| {
+            let is_it = host.name == name;
+            if is_it {
+                host.program.kill();
+            }
+            !is_it
         });
-        site
+    }
+
+    fn wait_until_ready(&self) {
+        wait_for("the media hosts are up", || {
+            let hosts = self.list("/v1/hosts");
+            let up = hosts.iter().filter(|host| host["up"] == true).count();
+            (up == self.hosts.len()).then_some(())
+        });
     }
 
     /// Where its HTTP is.
@@ -110,6 +185,14 @@ impl Site {
         });
     }
 
+    /// Waits until the only call is at this stage, and gives it.
+    pub(crate) fn wait_for_call(&self, stage: &str) -> Value {
+        wait_for(&format!("the call is {stage}"), || {
+            let calls = self.list("/v1/calls");
+            calls.into_iter().find(|call| call["stage"] == stage)
+        })
+    }
+
     /// No call, no media session, no port in use, every agent with a phone ready; then the details of all calls there
     /// were, oldest first.
     pub(crate) fn assert_nothing_left(&self, calls: usize) -> Vec<Value> {
@@ -119,18 +202,11 @@ impl Site {
         let mut details = wait_for("every call has its detail record", || {
             Some(self.list("/v1/cdrs")).filter(|details| details.len() >= calls)
         });
-        wait_for("no media session and no port is left", || {
-            let (_, page) = get(self.metrics, "/metrics");
-            let figure = |name: &str| {
-                let line = page.lines().find(|line| line.starts_with(name));
-                let value = line.and_then(|line| line.rsplit(' ').next());
-                value
-                    .unwrap_or_else(|| panic!("no {name} among the metrics"))
-                    .to_owned()
-            };
-            let used = figure("mediad_port_pairs{interface=\"lo\",state=\"used\"}");
-            (figure("mediad_sessions ") == "0" && used == "0").then_some(())
-        });
+        for host in &self.hosts {
+            wait_for("no media session and no port is left", || {
+                host.is_idle().then_some(())
+            });
+        }
         for (agent, _) in ACCOUNTS.iter().take(2) {
             if self.registrations(agent) > 0 {
                 self.wait_for_agent(agent, "ready");
@@ -149,64 +225,150 @@ impl Site {
         self.assert_nothing_left(1).remove(0)
     }
 
+    /// How many requests with this method the controller sent since its last start.
+    pub(crate) fn sent(&self, method: &str) -> usize {
+        let start = format!(" start={method} ");
+        let story = self.story();
+        let sent = story.lines().filter(|line| line.contains("sip tx"));
+        sent.filter(|line| line.contains(&start)).count()
+    }
+
     /// The log of the controller, for what tells more than its pages.
     pub(crate) fn story(&self) -> String {
         self.controld.story()
     }
 }
 
-fn start_mediad(dir: &Path) -> (Program, SocketAddr, SocketAddr) {
-    let path = Path::new(env!("CARGO_BIN_EXE_controld")).with_file_name("mediad");
-    assert!(
-        path.exists(),
-        "{} is missing; build it with `cargo build -p mediad`",
-        path.display()
-    );
-    let first = free_ports(PORTS);
-    let last = first + PORTS - 1;
-    let mut command = program("mediad", &path);
-    command.args(["--control", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
-    let interfaces = format!("media.interfaces=[{{name='lo', port_min={first}, port_max={last}}}]");
-    let recordings = dir.join("recordings");
-    fs::create_dir_all(&recordings).unwrap();
-    let recordings = format!("recordings.directory={}", recordings.display());
-    let others = [
-        recordings.as_str(),
-        "workers.pin=false",
-        "workers.count=1",
-        "io.sockets_max=2048",
-        // The machine may run other tests at the same time: a late packet is not a lost one here.
-        "io.stale_ms=2000",
-        "media.quarantine_ms=100",
-    ];
-    for setting in [interfaces.as_str()].iter().chain(&others) {
+fn start_controld(dir: &Path, settings: &[String], number: usize) -> (Program, SocketAddr) {
+    let mut command = program("controld", Path::new(env!("CARGO_BIN_EXE_controld")));
+    command.arg("--config").arg(dir.join("controld.toml"));
+    for setting in settings {
         command.args(["--set", setting]);
     }
     command.stdout(Stdio::piped());
-    let mut mediad = Program::start("mediad", command, dir.join("mediad.log"), "cargo build -p mediad");
-    let ready = mediad.first_line();
-    let (control, metrics) = (word(&ready, "control="), word(&ready, "metrics="));
-    (mediad, control.parse().unwrap(), metrics.parse().unwrap())
+    let log = dir.join(format!("controld-{number}.log"));
+    let mut controld = Program::start("controld", command, log, "cargo build");
+    let ready = controld.first_line();
+    (controld, word(&ready, "management=").parse().unwrap())
 }
 
-fn configuration(dir: &Path, mediad: SocketAddr) -> PathBuf {
+/// A running mediad.
+struct MediaHost {
+    name: String,
+    program: Program,
+    control: SocketAddr,
+    metrics: SocketAddr,
+}
+
+impl MediaHost {
+    /// The first is `a`.
+    fn start(dir: &Path, number: usize, ip: IpAddr) -> Self {
+        let name = char::from(b'a' + u8::try_from(number).unwrap()).to_string();
+        let path = Path::new(env!("CARGO_BIN_EXE_controld")).with_file_name("mediad");
+        assert!(
+            path.exists(),
+            "{} is missing; build it with `cargo build -p mediad`",
+            path.display()
+        );
+        let first = free_ports(PORTS);
+        let last = first + PORTS - 1;
+        let mut command = program("mediad", &path);
+        command.args(["--control", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
+        let interfaces = format!(
+            "media.interfaces=[{{name='lo', addresses=['{ip}'], port_min={first}, port_max={last}}}]"
+        );
+        let recordings = dir.join("recordings").join(&name);
+        fs::create_dir_all(&recordings).unwrap();
+        let recordings = format!("recordings.directory={}", recordings.display());
+        let others = [
+            recordings.as_str(),
+            "workers.pin=false",
+            "workers.count=1",
+            "io.sockets_max=2048",
+            // The machine may run other tests at the same time: a late packet is not a lost one here.
+            "io.stale_ms=2000",
+            "media.quarantine_ms=100",
+        ];
+        for setting in [interfaces.as_str()].iter().chain(&others) {
+            command.args(["--set", setting]);
+        }
+        command.stdout(Stdio::piped());
+        let log = dir.join(format!("mediad-{name}.log"));
+        let mut program = Program::start("mediad", command, log, "cargo build -p mediad");
+        let ready = program.first_line();
+        let at = |key: &str| word(&ready, key).parse().unwrap();
+        Self {
+            control: at("control="),
+            metrics: at("metrics="),
+            name,
+            program,
+        }
+    }
+
+    /// No session, no port in use.
+    fn is_idle(&self) -> bool {
+        let (_, page) = get(self.metrics, "/metrics");
+        let figure = |name: &str| {
+            let line = page.lines().find(|line| line.starts_with(name));
+            let value = line.and_then(|line| line.rsplit(' ').next());
+            value
+                .unwrap_or_else(|| panic!("no {name} among the metrics"))
+                .to_owned()
+        };
+        let used = figure("mediad_port_pairs{interface=\"lo\",state=\"used\"}");
+        figure("mediad_sessions ") == "0" && used == "0"
+    }
+}
+
+fn configuration(dir: &Path, hosts: &[MediaHost], sip: SocketAddr, tls: SocketAddr) -> String {
+    let hosts: Vec<String> = hosts
+        .iter()
+        .map(|host| {
+            format!(
+                "{{ name = '{}', address = 'http://{}' }}",
+                host.name, host.control
+            )
+        })
+        .collect();
+    let (cert, key) = certificate(dir, tls.ip());
     let mut text = format!(
-        "[signalling]\nudp = ['127.0.0.1:0']\ntcp = ['127.0.0.1:0']\nallow_anonymous_calls = true\n\
-        digest = ['MD5']\n\
+        "[signalling]\nudp = ['{sip}']\ntcp = ['{sip}']\ntls = ['{tls}']\nallow_anonymous_calls = true\n\
+        domains = ['{domain}']\ndigest = ['MD5']\n\
+        [tls]\ncertificates = [{{ cert = '{}', key = '{}' }}]\n\
         [management]\nlisten = '127.0.0.1:0'\n[journal]\npath = '{}'\n[store]\npath = '{}'\n\
-        [media]\nhosts = [{{ name = 'a', address = 'http://{mediad}' }}]\ncodecs = ['PCMU', 'PCMA']\n\
+        [media]\nhosts = [{}]\ncodecs = ['PCMU', 'PCMA']\n\
         [calls]\nanswer_before_music = false\n\
         [agents]\nwrap_up_s = 0\n[log]\nlevel = 'debug'\n\
         [[queues]]\nname = 'support'\nagents = ['alice', 'bob']\nring_timeout_s = 2\n",
+        cert.display(),
+        key.display(),
         dir.join("journal").display(),
-        dir.join("controld.db").display()
+        dir.join("controld.db").display(),
+        hosts.join(", "),
+        domain = bracketed(sip.ip()),
     );
     for (user, password) in ACCOUNTS {
         text += &format!("[[accounts]]\nuser = '{user}'\npassword = '{password}'\n");
     }
-    let path = dir.join("controld.toml");
-    fs::write(&path, text).unwrap();
-    path
+    text
+}
+
+/// A certificate for an address, signed by itself, and its key; `tls.crt` is also what phones are to believe.
+fn certificate(dir: &Path, ip: IpAddr) -> (PathBuf, PathBuf) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new([ip.to_string()]).unwrap();
+    let files = (dir.join("tls.crt"), dir.join("tls.key"));
+    fs::write(&files.0, params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(&files.1, key.serialize_pem()).unwrap();
+    files
+}
+
+/// An address as URIs have it.
+pub(crate) fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
 }
 
 /// A program of ours, without settings of the machine it is tested on.

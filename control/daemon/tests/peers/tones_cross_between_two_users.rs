@@ -13,14 +13,14 @@ fn alice_calls_bob(name: &str, tcp: bool, alice_law: Law, bob_law: Law) {
     let bob_port = free_ports(2);
     register(&site, "bob", bob_port, tcp);
     let (mut alice_voice, mut bob_voice) = (Voice::new(alice_law, 700.0), Voice::new(bob_law, 1_100.0));
-    let bob = with_audio(Sipp::new("agent").at(bob_port), &bob_voice, bob_law);
+    let bob = Sipp::new("agent").at(bob_port).with_audio(&bob_voice);
     let mut bob = over(bob, tcp).play(&site);
     let alice = Sipp::new("caller_with_password")
         .user("alice")
         .with("CALLED", "bob")
         .proving_for("bob@127.0.0.1")
         .pausing_ms(2_000);
-    let mut alice = over(with_audio(alice, &alice_voice, alice_law), tcp).play(&site);
+    let mut alice = over(alice.with_audio(&alice_voice), tcp).play(&site);
 
     let (alice_to, bob_to) = (port_at(&alice, &site, alice_law), bob.description().0);
     alice_voice.talk_to(alice_to);
@@ -55,13 +55,6 @@ fn alice_calls_bob(name: &str, tcp: bool, alice_law: Law, bob_law: Law) {
         alice_heard >= 80 && bob_heard >= 80,
         "2 s are 100 packets: {alice_heard}, {bob_heard}"
     );
-}
-
-fn with_audio(phone: Sipp, voice: &Voice, law: Law) -> Sipp {
-    phone
-        .with("MEDIA_PORT", voice.port())
-        .with("LAW", law.payload_type())
-        .with("LAW_NAME", law.name())
 }
 
 fn over(phone: Sipp, tcp: bool) -> Sipp {

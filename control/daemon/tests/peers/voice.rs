@@ -1,7 +1,7 @@
 //! The audio of a phone whose signalling somebody else does: says its tone, and tells which tones it heard.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -83,12 +83,19 @@ pub(crate) struct Voice {
     stop: Arc<AtomicBool>,
     ear: Option<JoinHandle<()>>,
     mouth: Option<JoinHandle<usize>>,
+    /// Where it speaks to.
+    to: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 impl Voice {
     /// Listens from now on; `hz` is what it will say.
     pub(crate) fn new(law: Law, hz: f64) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::on(Ipv4Addr::LOCALHOST.into(), law, hz)
+    }
+
+    /// As [`Voice::new`], at another address.
+    pub(crate) fn on(ip: IpAddr, law: Law, hz: f64) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let (heard, stop) = (Arc::default(), Arc::default());
         let ear = thread::spawn({
@@ -103,18 +110,26 @@ impl Voice {
             stop,
             ear: Some(ear),
             mouth: None,
+            to: Arc::default(),
         }
+    }
+
+    pub(crate) fn law(&self) -> Law {
+        self.law
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.socket.local_addr().unwrap().port()
     }
 
-    /// Says its tone there, a packet every 20 ms, until the end.
+    /// Says its tone there, a packet every 20 ms, until the end or until it talks to somebody else.
     pub(crate) fn talk_to(&mut self, to: SocketAddr) {
-        let (socket, stop) = (self.socket.try_clone().unwrap(), Arc::clone(&self.stop));
-        let (law, hz) = (self.law, self.hz);
-        self.mouth = Some(thread::spawn(move || talk(&socket, law, hz, to, &stop)));
+        *self.to.lock().unwrap() = Some(to);
+        if self.mouth.is_none() {
+            let (socket, stop) = (self.socket.try_clone().unwrap(), Arc::clone(&self.stop));
+            let (law, hz, to) = (self.law, self.hz, Arc::clone(&self.to));
+            self.mouth = Some(thread::spawn(move || talk(&socket, law, hz, &to, &stop)));
+        }
     }
 
     /// Ends it; the packets it sent and received.
@@ -128,12 +143,21 @@ impl Voice {
     }
 
     /// The next 1.6 s that it hears, after a moment in which what was on the way arrives.
-    pub(crate) fn listen(&self) -> Vec<i16> {
+    pub(crate) fn listen(&self) -> Sound {
         let begin = self.heard.lock().unwrap().samples.len() + 3_200;
-        wait_for("1.6 s of audio", || {
+        let samples = wait_for("1.6 s of audio", || {
             let heard = self.heard.lock().unwrap();
             heard.samples.get(begin..begin + 12_800).map(<[i16]>::to_vec)
-        })
+        });
+        Sound {
+            samples,
+            rate: 8_000.0,
+        }
+    }
+
+    /// Packets it heard so far.
+    pub(crate) fn packets_heard(&self) -> usize {
+        self.heard.lock().unwrap().packets
     }
 
     /// Everything came from there, as the law agreed on, and held this tone and none of the others.
@@ -200,7 +224,7 @@ fn listen(socket: &UdpSocket, law: Law, heard: &Mutex<Heard>, stop: &AtomicBool)
     }
 }
 
-fn talk(socket: &UdpSocket, law: Law, hz: f64, to: SocketAddr, stop: &AtomicBool) -> usize {
+fn talk(socket: &UdpSocket, law: Law, hz: f64, to: &Mutex<Option<SocketAddr>>, stop: &AtomicBool) -> usize {
     let start = Instant::now();
     let (mut sent, mut phase) = (0_u16, 0_u32);
     while !stop.load(Ordering::Relaxed) {
@@ -214,12 +238,85 @@ fn talk(socket: &UdpSocket, law: Law, hz: f64, to: SocketAddr, stop: &AtomicBool
             phase += 1;
         }
         // A port that is closed at the end of a call is no fault.
-        let _ = socket.send_to(&packet, to);
+        if let Some(to) = *to.lock().unwrap() {
+            let _ = socket.send_to(&packet, to);
+        }
         sent += 1;
         let due = start + Duration::from_millis(20) * u32::from(sent);
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     usize::from(sent)
+}
+
+/// A stretch of what somebody heard.
+pub(crate) struct Sound {
+    pub(crate) samples: Vec<i16>,
+    pub(crate) rate: f64,
+}
+
+impl Sound {
+    /// Share of its energy at `hz`; see [`share`].
+    pub(crate) fn share(&self, hz: f64) -> f64 {
+        share(&self.samples, hz, self.rate)
+    }
+
+    /// Share of its energy in 50 Hz around `hz`: a tone that lost a frame now and then on a busy machine is still that
+    /// tone.
+    pub(crate) fn around(&self, hz: f64) -> f64 {
+        (-2..=2).map(|tens| self.share(hz + f64::from(tens) * 10.0)).sum()
+    }
+
+    /// It is this tone, and none of the others is in it.
+    #[track_caller]
+    pub(crate) fn assert_is(&self, hz: f64, others: &[f64]) {
+        let share = self.around(hz);
+        assert!(share > 0.85, "{hz} Hz to {share:.3}; {}", self.in_words());
+        self.assert_lacks(others);
+    }
+
+    /// None of these is in it.
+    #[track_caller]
+    pub(crate) fn assert_lacks(&self, tones: &[f64]) {
+        for hz in tones {
+            let share = self.share(*hz);
+            assert!(share < 0.02, "{hz} Hz to {share:.3}; {}", self.in_words());
+        }
+    }
+
+    /// It is the melody that media hosts have built in: its notes are between 100 and 700 Hz, and three of them sound in
+    /// any stretch of this length.
+    #[track_caller]
+    pub(crate) fn assert_is_music(&self, others: &[f64]) {
+        let notes = [
+            110.0, 130.8, 174.6, 196.0, 261.6, 293.7, 329.6, 349.2, 392.0, 440.0, 493.9, 523.3, 587.3, 659.3,
+        ];
+        let all: f64 = notes.iter().map(|hz| self.share(*hz)).sum();
+        assert!(all > 0.7, "notes to {all:.3}; {}", self.in_words());
+        self.assert_lacks(others);
+    }
+
+    /// It is ringback: 440 and 480 Hz, as E.180 has it for the United States.
+    #[track_caller]
+    pub(crate) fn assert_is_ringback(&self) {
+        let both = self.share(440.0) + self.share(480.0);
+        assert!(both > 0.7, "ringback to {both:.3}; {}", self.in_words());
+    }
+
+    /// The loudest of the tones that tests use.
+    fn in_words(&self) -> String {
+        let loudest = self.samples.iter().map(|sample| sample.unsigned_abs()).max();
+        let mut tones: Vec<(f64, f64)> = (10..150)
+            .map(|tens| f64::from(tens) * 10.0)
+            .map(|hz| (self.share(hz), hz))
+            .collect();
+        tones.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let tones: Vec<String> = tones
+            .iter()
+            .take(4)
+            .map(|(share, hz)| format!("{hz} Hz to {share:.3}"))
+            .collect();
+        format!("peak {loudest:?}, {}", tones.join(", "))
+    }
 }
 
 /// Share of the energy of `samples` that is at `hz`, by Goertzel over stretches of 100 ms: near 1 when it is all there
