@@ -113,6 +113,16 @@ impl DriftResampler {
         TAPS / 2
     }
 
+    /// Copies the inputs that were taken and are still ahead of the output, oldest first; gives how many.
+    pub fn copy_ahead(&self, pcm: &mut [i16]) -> usize {
+        let ahead = &self.ring[self.newest + TAPS - Self::delay_samples()..self.newest + TAPS];
+        for (copy, sample) in pcm.iter_mut().zip(ahead) {
+            // As it came in.
+            *copy = *sample as i16;
+        }
+        ahead.len().min(pcm.len())
+    }
+
     /// Converts until the output is full or the input is used up.
     pub fn process(&mut self, input: &[i16], output: &mut [i16]) -> Progress {
         let (mut consumed, mut produced) = (0, 0);

@@ -98,6 +98,13 @@ impl Outbound {
         Ok(end)
     }
 
+    /// The newest sequence number that went out with an SSRC. Whoever sends with that SSRC again goes on from there: a
+    /// number from elsewhere is one that was used, or that the peer counts to the wrong turn of the rollover counter.
+    pub fn newest_sequence(&self, ssrc: u32) -> Option<u16> {
+        let newest = self.streams.find(ssrc)?.rtp.newest()?;
+        Some(newest as u16)
+    }
+
     /// Protect the RTCP packet in `buffer[..len]`; the length it has then.
     ///
     /// # Errors

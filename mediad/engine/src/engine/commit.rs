@@ -1,6 +1,6 @@
 //! Sessions and their edits: what changed is made so, what did not keeps everything.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use rtp::{time::Now, units::Ssrc};
 
@@ -10,8 +10,8 @@ use super::{
     decoding::Decoding,
     endpoint::{Endpoint, Identity},
     endpoint_timer,
-    mixer::{Mixer, Parts},
-    plan::{self, Mapping, Plan},
+    mixer::{Farewell, Mixer, Parts, Relayed},
+    plan::{self, Mapping, Parting, Plan},
     recorders::{self, Recorder},
     session_timer,
     slab::Key,
@@ -133,6 +133,7 @@ impl Engine {
             rings: &taps,
             departed,
             left: Vec::new(),
+            relayed: BTreeMap::new(),
         };
         let plans = self.install(now, key, parts, &mut prompts, tx);
         if let Some(session) = self.sessions.get_mut(key) {
@@ -367,6 +368,11 @@ impl Engine {
             endpoint.egress.socket = transport.rtp_socket;
             endpoint.egress.destination = transport.destination();
             endpoint.egress.sealer = transport.take_sealer();
+            let sealer = endpoint.egress.sealer.as_ref();
+            if let Some(sequence) = sealer.and_then(|sealer| sealer.newest_sequence(endpoint.egress.ssrc.0)) {
+                // An endpoint with its SSRC was here before.
+                endpoint.egress.line.resume(sequence);
+            }
         }
     }
 
@@ -381,34 +387,63 @@ impl Engine {
     ) -> Box<[(PlanKind, Option<u32>)]> {
         let native_hz = native_rates(parts.spec, prompts);
         let endpoints = parts.endpoints;
-        let plan::Compiled { plans, mix } = self.compile(parts.spec, endpoints, &native_hz);
+        let plan::Compiled { plans, mix } = self.compile(session, parts.spec, endpoints, &native_hz);
         match native_hz.is_empty() {
             true => self.native_hz.remove(&session),
             false => self.native_hz.insert(session, native_hz),
         };
         let mut hops: Vec<(Vec<Key>, Vec<Mapping>)> = vec![(Vec::new(), Vec::new()); endpoints.len()];
+        let (mut farewells, mut relayed) = (Vec::new(), BTreeMap::new());
         for (plan, key) in plans.iter().zip(endpoints) {
             let Plan {
                 source,
                 mappings,
                 kind,
+                parts,
             } = plan;
             let speaker = source.and_then(|source| endpoints.get(source as usize)).copied();
             if let Some((keys, all)) = source.and_then(|source| hops.get_mut(source as usize)) {
+                farewells.extend(speaker.filter(|_| *parts).map(|source| Farewell {
+                    listener: *key,
+                    source,
+                    hop: keys.len(),
+                    mappings: mappings.clone(),
+                    is_over: false,
+                }));
                 keys.push(*key);
-                all.extend_from_slice(mappings);
+                match parts {
+                    true => all.extend(mappings.iter().map(|_| plan::WITHHELD)),
+                    false => all.extend_from_slice(mappings),
+                }
             }
             let Some(listener) = self.endpoints.get_mut(*key) else {
                 continue;
             };
-            let decoded = matches!(kind, PlanKind::Transcode | PlanKind::Mix);
+            let decoded = *parts || matches!(kind, PlanKind::Transcode | PlanKind::Mix);
             let was_decoded = std::mem::replace(&mut listener.egress.decoded, decoded);
+            if decoded
+                && !was_decoded
+                && let (Some(source), Some(heard)) =
+                    (listener.egress.source, listener.egress.line.forwarded())
+            {
+                let (stream, newest, at) = heard;
+                relayed.insert(
+                    *key,
+                    Relayed {
+                        source,
+                        stream,
+                        newest,
+                        at,
+                        ticks: 0,
+                    },
+                );
+            }
             if listener.egress.source != speaker {
                 // Whoever speaks next continues the line, also the one who was muted meanwhile.
                 listener.egress.line.detach();
                 listener.egress.source = speaker;
             }
-            if let Some(speaker) = speaker.filter(|_| was_decoded) {
+            if let Some(speaker) = speaker.filter(|_| was_decoded && !parts) {
                 self.hand_over(now, speaker, *key, mappings, tx);
             }
             if let Some(speaker) = speaker {
@@ -421,21 +456,43 @@ impl Engine {
                 source.ingress.mappings = mappings.into();
             }
         }
+        parts.relayed = relayed;
         let rate_hz = mix.as_ref().map(|mix| mix.rate_hz);
         parts.left = self.put_players(now, session, parts.spec, rate_hz, prompts);
-        self.install_mixer(now, session, mix, parts);
+        self.install_mixer(now, session, mix, parts, farewells);
         plans.iter().map(|plan| (plan.kind, plan.source)).collect()
     }
 
     /// Compiles `spec`, with what is gathered from its endpoints now.
-    pub(super) fn compile(&self, spec: &SessionSpec, endpoints: &[Key], native_hz: &[u32]) -> plan::Compiled {
+    pub(super) fn compile(
+        &self,
+        session: Key,
+        spec: &SessionSpec,
+        endpoints: &[Key],
+        native_hz: &[u32],
+    ) -> plan::Compiled {
         let native_hz = |node: u32| native_hz.get(node as usize).copied().unwrap_or(0);
         let gathers = |node: u32| {
             let key = endpoints.get(node as usize);
             let collecting = key.and_then(|key| self.collections.get(key));
             collecting.is_some_and(Collecting::is_active)
         };
-        plan::compile(spec, &native_hz, &gathers)
+        let session = self.sessions.get(session);
+        let mixer = session.and_then(|session| session.mixer.as_deref());
+        let parts_with = |listener: u32, speaker: u32| {
+            let source = endpoints
+                .get(speaker as usize)
+                .and_then(|key| self.endpoints.get(*key));
+            let decoding = source.and_then(|source| source.ingress.decoding.as_deref());
+            let is_begun = decoding.is_some_and(|decoding| decoding.rest_samples() > 0);
+            let (listener, speaker) = (endpoints[listener as usize], &spec.nodes[speaker as usize].id);
+            mixer.is_some_and(|mixer| mixer.parts_with(listener, speaker, is_begun))
+        };
+        let parting = Parting {
+            rate_hz: mixer.map_or(0, |mixer| mixer.rate_hz),
+            parts_with: &parts_with,
+        };
+        plan::compile(spec, &native_hz, &gathers, parting)
     }
 
     pub(super) fn end(

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use rtp::units::ExtendedSeq;
+
 use codecs::{
     CodecKind, Decoder, opus,
     resample::{DriftResampler, Resampler},
@@ -9,7 +11,7 @@ use codecs::{
 
 use super::{
     jitter::{Jitter, Next, PACKET_MS_MAX},
-    line::Arrival,
+    line::{Arrival, StreamId},
     plan::codec_kind,
     tick::TICK_MS,
 };
@@ -20,7 +22,7 @@ const SAMPLES_MAX: usize = (48 * PACKET_MS_MAX) as usize;
 
 /// Space for one packet while it is decoded, shared by all sources of an engine.
 #[derive(Debug)]
-pub(crate) struct Scratch(Box<[i16]>);
+pub(crate) struct Scratch(pub(crate) Box<[i16]>);
 
 impl Scratch {
     pub(crate) fn new() -> Self {
@@ -186,6 +188,32 @@ impl Decoding {
         self.ready_samples = 0;
         self.pace.engaged = false;
         self.jitter.pass(ticks * TICK_MS);
+    }
+
+    /// So many samples were decoded of the latest packet and not played yet.
+    pub(crate) fn rest_samples(&self) -> usize {
+        let ahead = if self.pace.engaged {
+            DriftResampler::delay_samples()
+        } else {
+            0
+        };
+        ahead + self.ready_samples
+    }
+
+    /// Copies what was decoded of the latest packet and not played yet; gives how many samples that are.
+    pub(crate) fn copy_rest(&self, pcm: &mut [i16]) -> usize {
+        let ahead = match self.pace.engaged {
+            true => self.pace.resampler.copy_ahead(pcm),
+            false => 0,
+        };
+        let ready = &self.ready[..self.ready_samples.min(pcm.len() - ahead)];
+        pcm[ahead..ahead + ready.len()].copy_from_slice(ready);
+        ahead + ready.len()
+    }
+
+    /// See [`Jitter::played`].
+    pub(crate) fn played(&self) -> (StreamId, ExtendedSeq) {
+        self.jitter.played()
     }
 
     /// Nothing waits and nothing plays.

@@ -120,6 +120,15 @@ impl Encoding {
         &mut self.encoder
     }
 
+    /// A packet of less than a packet's time, where nothing speaks against that.
+    pub(crate) fn encode_rest(&mut self, pcm: &[i16]) -> Option<&[u8]> {
+        if !self.is_stateless() || pcm.is_empty() || pcm.len() > 2 * self.frame {
+            return None;
+        }
+        let bytes = self.encoder.encode(pcm, &mut self.payload).ok()?;
+        Some(&self.payload[..bytes])
+    }
+
     fn tick_samples(&self) -> usize {
         self.pending.len() - 8 - self.frame
     }

@@ -1,15 +1,18 @@
 //! Listeners that hear the same in the same format: one mix and one encoding for all, and for those who are part of
 //! what they hear one of their own while they speak.
 
+use std::time::Duration;
+
 use codecs::mix::{Gain, Limiter, Ramp};
 
 use super::{
     encoding::Encoding,
-    mixer::Source,
+    mixer::{Moment, Relayed, Source},
     plan,
     shared::SharedPlayers,
     slab::Key,
     sum::{Own, Sum},
+    tick::TICK_MS,
 };
 use crate::spec::PayloadFormat;
 
@@ -29,6 +32,36 @@ pub(crate) struct Group {
     /// What it heard in the latest ticks, where encoders need that to begin in the middle.
     recent: Box<[i16]>,
     pub(crate) listeners: Box<[Listener]>,
+    /// Set until the first packet for those who got packets themselves before.
+    pub(crate) begin: Option<Begin>,
+}
+
+/// Where listeners begin who were sent the packets of a source until now. Decoding is behind packets, so that what is
+/// decoded first was heard before. Until that has passed nothing is sent: to the listener's own buffer the source was late.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begin {
+    pub(crate) source: u32,
+    pub(crate) relayed: Relayed,
+}
+
+/// Nothing is sent in ticks up to so long after the latest packet, so that nobody has to wait longer than 60 ms for the next …
+const BEGIN_GAP_MAX: Duration = Duration::from_millis(40);
+/// … and those in which it is silence, until what a source that paused left waiting is given up.
+const BEGIN_SILENT_TICKS_MAX: u32 = 5;
+
+impl Begin {
+    /// From which sample of this tick on nothing was heard yet, if any was not.
+    fn is_reached(&self, sources: &[Source]) -> Option<usize> {
+        let source = &sources[self.source as usize];
+        if self.relayed.ticks >= BEGIN_SILENT_TICKS_MAX {
+            return Some(0);
+        }
+        let (stream, played) = source.played.filter(|_| source.sounds)?;
+        match stream == self.relayed.stream {
+            true => (played > self.relayed.newest).then_some(source.begun),
+            false => Some(0),
+        }
+    }
 }
 
 /// A player that many sessions hear, as part of what a group hears: while it is all of it, what was encoded for the others
@@ -83,6 +116,8 @@ pub(crate) struct Listener {
     limiter: Limiter,
     /// It had a mix of its own in the latest tick.
     spoke: bool,
+    /// It hears nothing of it any more.
+    pub(crate) parted: bool,
 }
 
 impl Listener {
@@ -93,6 +128,7 @@ impl Listener {
             encoding,
             limiter: Limiter::new(),
             spoke: false,
+            parted: false,
         }
     }
 }
@@ -156,6 +192,7 @@ impl Group {
             common,
             limiter: Limiter::new(),
             listeners: listeners.into(),
+            begin: None,
         }
     }
 
@@ -165,12 +202,37 @@ impl Group {
         sources: &[Source],
         sums: &[Sum],
         work: &mut Work,
-        (shared, number): (&mut SharedPlayers, u64),
+        (shared, moment): (&mut SharedPlayers, Moment),
         send: &mut impl FnMut(Outgoing<'_>),
     ) {
+        if self.listeners.iter().all(|listener| listener.parted) {
+            return;
+        }
+        let mut first = First::Whole;
+        if let Some(begin) = &mut self.begin {
+            // Where a packet has to be whole, what is nearer.
+            let whole = self
+                .encoding
+                .as_ref()
+                .is_none_or(|encoding| !encoding.is_stateless());
+            let half = work.frame.len() / 2;
+            match begin.is_reached(sources).filter(|from| !whole || *from <= half) {
+                Some(from) => {
+                    first = if whole { First::Whole } else { First::From(from) };
+                    self.begin = None;
+                }
+                None => {
+                    begin.relayed.ticks += 1;
+                    if moment.now.saturating_duration_since(begin.relayed.at) <= BEGIN_GAP_MAX {
+                        return self.wait(send);
+                    }
+                    first = First::Silent;
+                }
+            }
+        }
         advance(&mut self.terms, work);
         match self.common.filter(|common| is_all(&self.terms, common.source)) {
-            Some(common) => shared.payloads(common.slot, common.encoding, number, |ticks, payload| {
+            Some(common) => shared.payloads(common.slot, common.encoding, moment.number, |ticks, payload| {
                 self.listeners.iter().for_each(|listener| {
                     send(Outgoing {
                         listener: listener.endpoint,
@@ -180,7 +242,19 @@ impl Group {
                     });
                 });
             }),
-            None => self.encode_own(sources, sums, work, send),
+            None => self.encode_own(sources, sums, work, first, send),
+        }
+    }
+
+    /// A tick passes in which nothing is sent.
+    fn wait(&self, send: &mut impl FnMut(Outgoing<'_>)) {
+        for listener in &self.listeners {
+            send(Outgoing {
+                listener: listener.endpoint,
+                format: &self.format.0,
+                ticks: self.format.0.clock.hz() / 1_000 * TICK_MS,
+                payload: &[],
+            });
         }
     }
 
@@ -189,6 +263,7 @@ impl Group {
         sources: &[Source],
         sums: &[Sum],
         work: &mut Work,
+        first: First,
         send: &mut impl FnMut(Outgoing<'_>),
     ) {
         let Self {
@@ -219,15 +294,18 @@ impl Group {
             }
         }
         hear(terms, &[], sources, sums, work, limiter);
+        first.apply(&mut work.frame);
         if !recent.is_empty() {
             let samples = work.frame.len();
             recent.copy_within(samples.., 0);
             let newest = recent.len() - samples;
             recent[newest..].copy_from_slice(&work.frame);
         }
-        shared.feed(&work.frame);
-        while let Some(payload) = shared.poll_payload() {
-            for listener in listeners.iter().filter(|listener| !listener.spoke) {
+        first.encode(shared, &work.frame, |payload| {
+            for listener in listeners
+                .iter()
+                .filter(|listener| !listener.spoke && !listener.parted)
+            {
                 send(Outgoing {
                     listener: listener.endpoint,
                     format,
@@ -235,19 +313,54 @@ impl Group {
                     payload,
                 });
             }
-        }
-        for listener in listeners.iter_mut().filter(|listener| listener.spoke) {
+        });
+        for listener in listeners
+            .iter_mut()
+            .filter(|listener| listener.spoke && !listener.parted)
+        {
             hear(terms, &listener.own, sources, sums, work, &mut listener.limiter);
+            first.apply(&mut work.frame);
             let encoding = listener.encoding.as_deref_mut().unwrap_or(shared);
-            encoding.feed(&work.frame);
-            while let Some(payload) = encoding.poll_payload() {
+            first.encode(encoding, &work.frame, |payload| {
                 send(Outgoing {
                     listener: listener.endpoint,
                     format,
                     ticks,
                     payload,
                 });
+            });
+        }
+    }
+}
+
+/// What of a tick is for listeners who may begin in it.
+#[derive(Debug, Clone, Copy)]
+enum First {
+    Whole,
+    /// From this sample on.
+    From(usize),
+    /// It is not for them yet.
+    Silent,
+}
+
+impl First {
+    fn apply(self, frame: &mut [i16]) {
+        if let Self::Silent = self {
+            frame.fill(0);
+        }
+    }
+
+    /// Encodes a tick; a part of it as a packet of its own.
+    fn encode(self, encoding: &mut Encoding, frame: &[i16], mut each: impl FnMut(&[u8])) {
+        if let Self::From(from @ 1..) = self {
+            if let Some(payload) = encoding.encode_rest(&frame[from.min(frame.len())..]) {
+                each(payload);
             }
+            return;
+        }
+        encoding.feed(frame);
+        while let Some(payload) = encoding.poll_payload() {
+            each(payload);
         }
     }
 }

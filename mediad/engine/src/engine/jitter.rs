@@ -279,6 +279,11 @@ impl Jitter {
         (entry.format, &self.bytes[start..start + usize::from(entry.bytes)])
     }
 
+    /// The stream that is played, and the number of its latest packet that was.
+    pub(crate) fn played(&self) -> (StreamId, ExtendedSeq) {
+        (self.stream, self.played)
+    }
+
     /// Format and payload of the packet in `place`, which stays.
     pub(crate) fn peek(&self, place: usize) -> (u8, &[u8]) {
         let entry = &self.entries[place];

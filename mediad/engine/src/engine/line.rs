@@ -15,7 +15,7 @@ const JUMP_BACK_MAX: Duration = Duration::from_secs(1);
 
 /// One run of packets with one SSRC and one sequence: a new one begins when the peer changes its SSRC or restarts.
 /// Unique in the engine; 0 is never given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StreamId(pub(crate) u64);
 
 impl StreamId {
@@ -91,6 +91,8 @@ pub(crate) struct Line {
     own_end: RtpTimestamp,
     covers: bool,
     marker_due: bool,
+    /// Numbers up to the first are taken, although nothing was sent yet.
+    resumed: bool,
 }
 
 impl Line {
@@ -112,7 +114,23 @@ impl Line {
             own_end: RtpTimestamp(0),
             covers: false,
             marker_due: false,
+            resumed: false,
         }
+    }
+
+    /// A line that did not begin yet goes on behind `sequence`, which was sent with its SSRC before it was there.
+    pub(crate) fn resume(&mut self, sequence: u16) {
+        if !self.is_started() {
+            self.last_sequence = 0x1_0000 | u64::from(sequence);
+            self.resumed = true;
+        }
+    }
+
+    /// The stream it forwards, the newest number of that, and when it was sent.
+    pub(crate) fn forwarded(&self) -> Option<(StreamId, ExtendedSeq, Instant)> {
+        let forwards = self.stream != StreamId::NONE && self.stream != StreamId::OWN;
+        let at = self.last_at.filter(|_| forwards)?;
+        Some((self.stream, ExtendedSeq(self.top), at))
     }
 
     /// The frame length changed.
@@ -293,7 +311,7 @@ impl Line {
         self.stream = packet.stream;
         self.top = ext;
         // Before anything was sent, what overtook the first packet cannot collide with anything.
-        self.floor = if self.is_started() {
+        self.floor = if self.is_started() || self.resumed {
             ext
         } else {
             ext.saturating_sub(0x100)

@@ -7,9 +7,9 @@ use codecs::mix::{Limiter, gain_from_db};
 use super::{
     decoding::Decoding,
     encoding::Encoding,
-    group::{Common, Group, Listener, Term, TermOf},
+    group::{Begin, Common, Group, Listener, Term, TermOf},
     inband::Clamp,
-    mixer::{Feed, Mixer, Parts, Source, Tap},
+    mixer::{Feed, Mixer, Parts, Relayed, Source, Tap},
     observer::Observer,
     plan::{self, Mix, Tones, Voice},
     playback::Playback,
@@ -33,6 +33,9 @@ pub(crate) struct Maker<'a> {
     players: &'a [Player],
     departed: Vec<(Key, Box<Decoding>)>,
     left: Vec<(Name, Box<Playback>)>,
+    relayed: BTreeMap<Key, Relayed>,
+    /// Which sources are there for more than the first tick.
+    lasting: Vec<bool>,
     samples: usize,
     past: Past,
     sources: Vec<Source>,
@@ -62,6 +65,8 @@ struct Past {
     sums: BTreeMap<RoomName, BTreeMap<VoiceName, (i32, bool)>>,
     /// What each group heard, and how loud.
     heard: Vec<BTreeMap<Heard, i32>>,
+    /// Listeners who wait for what they did not hear yet.
+    waits: BTreeMap<Key, Relayed>,
     /// The group of each listener.
     group_of: BTreeMap<Key, usize>,
     /// Encoders with a memory, by group and by listener, with what they were made for.
@@ -77,6 +82,7 @@ impl<'a> Maker<'a> {
             rings,
             departed,
             left,
+            relayed,
         } = parts;
         let mut maker = Self {
             mix,
@@ -85,6 +91,8 @@ impl<'a> Maker<'a> {
             players,
             departed,
             left,
+            relayed,
+            lasting: mix.lasting(),
             samples: (mix.rate_hz / 1_000 * TICK_MS) as usize,
             past: Past::of(before, mix.rate_hz),
             sources: Vec::with_capacity(mix.sources.len()),
@@ -194,8 +202,11 @@ impl<'a> Maker<'a> {
             frame: vec![0; self.samples].into(),
             heard: false,
             ranked: false,
+            sounds: false,
+            begun: 0,
+            played: None,
             loudness,
-            ghost: false,
+            ghost: !self.lasting[at],
         }
     }
 
@@ -298,22 +309,44 @@ impl<'a> Maker<'a> {
     pub(crate) fn groups(&mut self, shared: &mut SharedPlayers) -> Box<[Group]> {
         let mut groups = Vec::with_capacity(self.mix.groups.len());
         for plan in &self.mix.groups {
-            let mut by_past: BTreeMap<Option<BTreeMap<Heard, i32>>, Vec<&plan::Listener>> = BTreeMap::new();
+            let mut by_past: BTreeMap<(Option<BTreeMap<Heard, i32>>, Option<Relayed>), Vec<&plan::Listener>> =
+                BTreeMap::new();
             for listener in &plan.listeners {
                 let key = self.key(listener);
+                let relayed = self.relayed.get(&key).or(self.past.waits.get(&key)).copied();
                 let past = self
                     .past
                     .group_of
                     .get(&key)
                     .map(|group| self.past.heard[*group].clone());
-                by_past.entry(past).or_default().push(listener);
+                by_past.entry((past, relayed)).or_default().push(listener);
             }
-            for (past, listeners) in by_past {
+            for ((past, relayed), listeners) in by_past {
                 let terms = self.terms(&plan.terms, past);
-                groups.push(self.group(plan, terms, &listeners, shared));
+                let begin = relayed.and_then(|relayed| self.begin(&terms, relayed));
+                let mut group = self.group(plan, terms, &listeners, shared);
+                group.begin = begin;
+                groups.push(group);
             }
         }
         groups.into()
+    }
+
+    /// Who was sent a source's packets hears it decoded from the next one on.
+    fn begin(&self, terms: &[Term], relayed: Relayed) -> Option<Begin> {
+        let is_it =
+            |at: u32| matches!(self.sources[at as usize].feed, Feed::Endpoint(key) if key == relayed.source);
+        let mut heard = terms.iter().flat_map(|term| {
+            let (source, sum) = match term.of {
+                TermOf::Source(source) => (Some(source), None),
+                TermOf::Sum(sum) => (None, Some(&self.sums[sum as usize].inputs)),
+            };
+            source
+                .into_iter()
+                .chain(sum.into_iter().flatten().map(|input| input.source))
+        });
+        let source = heard.find(|at| is_it(*at))?;
+        Some(Begin { source, relayed })
     }
 
     fn terms(&mut self, plan: &[plan::Term], past: Option<BTreeMap<Heard, i32>>) -> Vec<Term> {
@@ -457,7 +490,9 @@ impl Past {
         let Some(before) = before else { return past };
         let names: Vec<VoiceName> = before.sources.iter().map(Source::name).collect();
         let rooms: Vec<RoomName> = before.sums.iter().map(|sum| sum.room.clone()).collect();
-        for sum in before.sums.into_iter().filter(|sum| !sum.ghost) {
+        // What fades and did not yet, goes on fading.
+        let faded = !before.fading;
+        for sum in before.sums.into_iter().filter(|sum| !(sum.ghost && faded)) {
             let member = |(place, input): (u32, &Input)| {
                 let talked = sum.talkers().contains(&place);
                 (names[input.source as usize].clone(), (input.gain(), talked))
@@ -467,7 +502,8 @@ impl Past {
         }
         let taps = before.taps.into_iter();
         past.tappings = taps.map(|tap| (tap.tapping.node.clone(), tap.tapping)).collect();
-        for source in before.sources {
+        for mut source in before.sources {
+            source.ghost &= faded;
             past.sources.insert(source.name(), source);
         }
         for (at, group) in before.groups.into_iter().enumerate() {
@@ -482,7 +518,9 @@ impl Past {
             let terms = group.terms.iter().filter(|term| !term.gain.is_muted());
             past.heard.push(terms.map(heard).collect());
             let format = group.format;
-            for listener in group.listeners {
+            let waits = group.begin.map(|begin| begin.relayed);
+            for listener in group.listeners.into_iter().filter(|listener| !listener.parted) {
+                past.waits.extend(waits.map(|waits| (listener.endpoint, waits)));
                 past.group_of.insert(listener.endpoint, at);
                 if let Some(encoding) = listener.encoding.filter(|_| before.rate_hz == rate_hz) {
                     past.own.insert(listener.endpoint, (format.clone(), encoding));

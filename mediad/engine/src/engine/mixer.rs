@@ -4,21 +4,23 @@
 //! An edit makes a new mixer that goes on from the one before: gains glide, and what is heard no more is heard for one
 //! more tick, fading. Such ghosts stay behind what the plan asked for until the next edit, and cost nothing.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use codecs::{
     level,
     mix::{self, Limiter},
 };
+use rtp::units::ExtendedSeq;
 
 use super::{
     decoding::{Decoding, Scratch},
     endpoint::Endpoint,
     group::{self, Group, Outgoing, Term, TermOf, Work},
     inband::Clamp,
+    line::StreamId,
     making::Maker,
     observer::{Notice, Observer},
-    plan::Mix,
+    plan::{Mapping, Mix},
     playback::{Playback, Played},
     playing::Player,
     shared::SharedPlayers,
@@ -60,9 +62,11 @@ pub(crate) struct Mixer {
     pub(crate) taps: Box<[Tap]>,
     /// What was seen of endpoints in this tick, for the engine; room for all there can be.
     pub(crate) noticed: Vec<(Key, Notice)>,
+    /// Listeners who hear it for the last time.
+    pub(crate) farewells: Vec<Farewell>,
     work: Work,
     /// The first tick after an edit is still to come.
-    fading: bool,
+    pub(crate) fading: bool,
 }
 
 /// A mix on its way to a recorder.
@@ -85,6 +89,18 @@ impl MixBranch {
     }
 }
 
+/// A listener who is forwarded to after the first tick: what it heard beside its source fades in that.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    pub(crate) listener: Key,
+    pub(crate) source: Key,
+    /// Its place among the listeners that the source's packets go to …
+    pub(crate) hop: usize,
+    /// … and how they go there.
+    pub(crate) mappings: Box<[Mapping]>,
+    pub(crate) is_over: bool,
+}
+
 /// A tap and what it hears.
 #[derive(Debug)]
 pub(crate) struct Tap {
@@ -104,6 +120,20 @@ pub(crate) struct Parts<'a> {
     pub(crate) departed: Vec<(Key, Box<Decoding>)>,
     /// Of players that are gone.
     pub(crate) left: Vec<(Name, Box<Playback>)>,
+    /// Listeners who got packets until now.
+    pub(crate) relayed: BTreeMap<Key, Relayed>,
+}
+
+/// Whose packets a listener got, and up to which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Relayed {
+    pub(crate) source: Key,
+    pub(crate) stream: StreamId,
+    pub(crate) newest: ExtendedSeq,
+    /// When the latest packet was sent.
+    pub(crate) at: Instant,
+    /// Ticks that it waits already for what comes next.
+    pub(crate) ticks: u32,
 }
 
 /// A tick of a session.
@@ -134,6 +164,12 @@ pub(crate) struct Source {
     pub(crate) frame: Box<[i16]>,
     /// There is something to hear in this tick.
     pub(crate) heard: bool,
+    /// Something is played in this tick, be it silence.
+    pub(crate) sounds: bool,
+    /// So many samples of the frame are of a packet that was begun in the tick before.
+    pub(crate) begun: usize,
+    /// The latest packet that is played, where packets are.
+    pub(crate) played: Option<(StreamId, ExtendedSeq)>,
     /// How loud it is is asked for.
     pub(crate) ranked: bool,
     /// Mean square, at once up and slowly down.
@@ -192,6 +228,7 @@ impl Mixer {
             groups,
             branches: Box::default(),
             taps,
+            farewells: Vec::new(),
             work: Work::new(samples),
             fading: true,
         }
@@ -223,6 +260,7 @@ impl Mixer {
             };
             idle &= taken.idle;
             late += u32::from(taken.late);
+            source.sounds = taken.sounds;
             source.heard = taken.sounds && !mix::is_silent(&source.frame, FLOOR);
             if source.ranked {
                 let power = match source.heard {
@@ -243,10 +281,10 @@ impl Mixer {
         late
     }
 
-    /// Encodes what every listener hears in tick `number` and gives it to `send`.
+    /// Encodes what every listener hears in this tick and gives it to `send`.
     pub(crate) fn encode(
         &mut self,
-        number: u64,
+        moment: Moment,
         shared: &mut SharedPlayers,
         mut send: impl FnMut(Outgoing<'_>),
     ) {
@@ -258,7 +296,7 @@ impl Mixer {
             ..
         } = self;
         for group in groups {
-            group.encode(sources, sums, work, (shared, number), &mut send);
+            group.encode(sources, sums, work, (shared, moment), &mut send);
         }
     }
 
@@ -297,6 +335,73 @@ impl Mixer {
             any |= tap.tapping.push(heard);
         }
         any
+    }
+
+    /// `listener` is to hear it once more when it is forwarded to: it was to before, or it [`hears
+    /// more`](Self::hears_more).
+    pub(crate) fn parts_with(&self, listener: Key, speaker: &Name, is_begun: bool) -> bool {
+        let mut pending = self.farewells.iter().filter(|farewell| !farewell.is_over);
+        pending.any(|farewell| farewell.listener == listener) || self.hears_more(listener, speaker, is_begun)
+    }
+
+    /// `listener` hears more, or otherwise, than it will when it is sent what `speaker` says, or half a packet of that
+    /// (`is_begun`).
+    fn hears_more(&self, listener: Key, speaker: &Name, is_begun: bool) -> bool {
+        let hears = |group: &&Group| {
+            group
+                .listeners
+                .iter()
+                .any(|one| one.endpoint == listener && !one.parted)
+        };
+        let Some(group) = self.groups.iter().find(hears).filter(|_| !self.asleep) else {
+            return false;
+        };
+        let own = group
+            .listeners
+            .iter()
+            .find(|one| one.endpoint == listener)
+            .map(|one| &one.own);
+        let differs = |source: u32, is_unity: bool| {
+            let source = &self.sources[source as usize];
+            source.heard && (source.node.id != *speaker || !is_unity || is_begun)
+        };
+        let mut terms = group.terms.iter().filter(|term| !term.gain.is_muted());
+        terms.any(|term| match term.of {
+            TermOf::Source(source) => differs(source, term.gain.is_unity()),
+            TermOf::Sum(sum) => (0..).zip(&self.sums[sum as usize].inputs).any(|(place, input)| {
+                let is_own = own.is_some_and(|own| own.contains(&(sum, place)));
+                let is_unity = term.gain.is_unity() && input.gain() == mix::UNITY;
+                !is_own && input.gain() > 0 && differs(input.source, is_unity)
+            }),
+        })
+    }
+
+    /// Encodes for `listener` alone what is left of a packet that was played in part.
+    pub(crate) fn encode_rest(&mut self, listener: Key, pcm: &[i16], send: impl FnOnce(Outgoing<'_>)) {
+        let hears = |group: &&mut Group| {
+            let mut listeners = group.listeners.iter();
+            listeners.any(|one| one.endpoint == listener && !one.parted)
+        };
+        let Some(Group { encoding, format, .. }) = self.groups.iter_mut().find(hears) else {
+            return;
+        };
+        if let Some(payload) = encoding.as_mut().and_then(|encoding| encoding.encode_rest(pcm)) {
+            send(Outgoing {
+                listener,
+                format: &format.0,
+                // Where it begins is what matters: a tick behind the packet before.
+                ticks: format.0.clock.hz() / 1_000 * TICK_MS,
+                payload,
+            });
+        }
+    }
+
+    /// `listener` hears it no more.
+    pub(crate) fn part(&mut self, listener: Key) {
+        let listeners = self.groups.iter_mut().flat_map(|group| &mut group.listeners);
+        for one in listeners.filter(|one| one.endpoint == listener) {
+            one.parted = true;
+        }
     }
 
     /// Everybody who hears something of it.
@@ -434,7 +539,9 @@ impl Source {
         if missed > 0 {
             decoding.miss(missed);
         }
+        self.begun = decoding.rest_samples().min(self.frame.len());
         let sounds = decoding.pull(now, &mut self.frame, scratch);
+        self.played = Some(decoding.played());
         Taken::of(sounds, decoding.is_idle())
     }
 

@@ -1,5 +1,7 @@
 //! The tick of a session that decodes, and how its mixer comes and goes with edits.
 
+use std::collections::BTreeMap;
+
 use rtp::{
     header::{FIXED_HEADER_BYTES, RtpHeader},
     time::Now,
@@ -13,7 +15,7 @@ use super::{
     group::{Group, Outgoing},
     line::Stride,
     media::forward,
-    mixer::{Mixer, Moment, Parts, Speakers},
+    mixer::{Farewell, Mixer, Moment, Parts, Speakers},
     observer::Notice,
     plan::{self, Mapping, Mix},
     playing::Interruption,
@@ -64,7 +66,7 @@ impl Engine {
         self.totals.late_prompt_ticks += u64::from(late);
         let endpoints = &mut self.endpoints;
         let (transports, totals) = (&mut self.transports, &mut self.totals);
-        mixer.encode(number, &mut self.shared, |outgoing| {
+        mixer.encode(moment, &mut self.shared, |outgoing| {
             let Some(listener) = endpoints.get_mut(outgoing.listener) else {
                 return;
             };
@@ -77,6 +79,9 @@ impl Engine {
         });
         mixer.record(now.mono, number);
         self.tapped |= mixer.tap();
+        for at in 0..mixer.farewells.len() {
+            self.part(now, &mut mixer, at, tx);
+        }
         if mixer.is_quiet() {
             self.ticks.leave();
             mixer.asleep = true;
@@ -141,6 +146,46 @@ impl Engine {
         }
     }
 
+    /// A listener has heard the mix for the last time: from here on it gets its source's packets.
+    fn part(&mut self, now: Now, mixer: &mut Mixer, at: usize, tx: &mut impl Egress) {
+        let farewell = &mut mixer.farewells[at];
+        if std::mem::replace(&mut farewell.is_over, true) {
+            return;
+        }
+        let Farewell {
+            listener,
+            source,
+            hop,
+            ref mappings,
+            ..
+        } = *farewell;
+        if let Some(ingress) = self.endpoints.get_mut(source).map(|source| &mut source.ingress) {
+            let from = hop * ingress.formats.len();
+            ingress.mappings[from..from + mappings.len()].copy_from_slice(mappings);
+        }
+        if let Some(listener) = self.endpoints.get_mut(listener) {
+            listener.egress.decoded = false;
+        }
+        let decoding = self
+            .endpoints
+            .get(source)
+            .and_then(|source| source.ingress.decoding.as_deref());
+        if let (Some(decoding), Some(scratch)) = (decoding, self.scratch.as_mut()) {
+            // A packet that was begun is ended.
+            let rest = decoding.copy_rest(&mut scratch.0);
+            let pcm = &scratch.0[..rest];
+            let (endpoints, totals) = (&mut self.endpoints, &mut self.totals);
+            mixer.encode_rest(listener, pcm, |outgoing| {
+                if let Some(listener) = endpoints.get_mut(outgoing.listener) {
+                    send(now, listener, &outgoing, 0, tx, totals);
+                }
+            });
+        }
+        let mappings = &mixer.farewells[at].mappings;
+        self.hand_over(now, source, listener, mappings, tx);
+        mixer.part(listener);
+    }
+
     /// The next packet of any source is to wake the tick.
     fn mark_asleep(&mut self, mixer: &Mixer) {
         for key in mixer.decoded() {
@@ -177,7 +222,14 @@ impl Engine {
     }
 
     /// Gives the session the mixer that `mix` asks for, and its sources their decodings.
-    pub(super) fn install_mixer(&mut self, now: Now, key: Key, mix: Option<Box<Mix>>, parts: Parts<'_>) {
+    pub(super) fn install_mixer(
+        &mut self,
+        now: Now,
+        key: Key,
+        mix: Option<Box<Mix>>,
+        parts: Parts<'_>,
+        farewells: Vec<Farewell>,
+    ) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -194,6 +246,7 @@ impl Engine {
         let before = before.map(|before| *before);
         let mut mixer = Mixer::new(&mix, parts, players, &mut self.shared, before);
         mixer.branches = branches;
+        mixer.farewells = farewells;
         self.decode(endpoints, Some(&mixer));
         self.lose_tones(now, endpoints, Some(&mixer));
         if is_new {
@@ -224,15 +277,22 @@ impl Engine {
         let (spec, endpoints) = (session.spec.clone(), session.endpoints.clone());
         let rings = mixer.map(Mixer::rings).unwrap_or_default();
         let native_hz = self.native_hz.get(&key).map_or(&[][..], |rates| rates);
-        let plan::Compiled { mix, .. } = self.compile(&spec, &endpoints, native_hz);
+        let plan::Compiled { mix, .. } = self.compile(key, &spec, &endpoints, native_hz);
+        let session = self.sessions.get_mut(key);
+        let mixer = session.and_then(|session| session.mixer.as_deref_mut());
+        let mut farewells = mixer
+            .map(|mixer| std::mem::take(&mut mixer.farewells))
+            .unwrap_or_default();
+        farewells.retain(|farewell| !farewell.is_over);
         let parts = Parts {
             spec: &spec,
             endpoints: &endpoints,
             rings: &rings,
             departed: Vec::new(),
             left: Vec::new(),
+            relayed: BTreeMap::new(),
         };
-        self.install_mixer(now, key, mix, parts);
+        self.install_mixer(now, key, mix, parts, farewells);
     }
 
     /// Digits that sound where nobody looks for them any more have ended.

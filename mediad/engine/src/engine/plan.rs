@@ -39,7 +39,8 @@ pub(crate) struct Mapping {
     pub(crate) op: Op,
 }
 
-const WITHHELD: Mapping = Mapping {
+/// Nothing of a format reaches the listener.
+pub(crate) const WITHHELD: Mapping = Mapping {
     payload_type: 0,
     op: Op::Withhold,
 };
@@ -53,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) source: Option<u32>,
     /// One for each format of the source.
     pub(crate) mappings: Box<[Mapping]>,
+    /// What is forwarded is mixed for one more tick, in which the others who were heard fade.
+    pub(crate) parts: bool,
 }
 
 impl Plan {
@@ -65,8 +68,26 @@ impl Plan {
             kind,
             source: None,
             mappings: Box::default(),
+            parts: false,
         }
     }
+}
+
+/// Who heard others, as a mix was before an edit, than the one who is forwarded now.
+#[derive(Clone, Copy)]
+pub(crate) struct Parting<'a> {
+    /// Rate of that mix.
+    pub(crate) rate_hz: u32,
+    /// Listener and speaker, by index of their nodes.
+    pub(crate) parts_with: &'a dyn Fn(u32, u32) -> bool,
+}
+
+impl Parting<'_> {
+    /// Nobody: there was no mix.
+    pub(crate) const NONE: Self = Self {
+        rate_hz: 0,
+        parts_with: &|_, _| false,
+    };
 }
 
 /// What a session decodes, sums and encodes.
@@ -76,6 +97,8 @@ pub(crate) struct Mix {
     pub(crate) rate_hz: u32,
     /// What is decoded or played, each once.
     pub(crate) sources: Vec<Voice>,
+    /// Listeners who are forwarded to from the next tick on.
+    pub(crate) parting: Vec<u32>,
     /// One for each room that is heard.
     pub(crate) sums: Vec<Sum>,
     /// Listeners by what they hear and in which format.
@@ -94,6 +117,39 @@ pub(crate) struct Voice {
     pub(crate) node: u32,
     /// Without the tones of digits, which are looked for in this source before it.
     pub(crate) clamps: Option<u32>,
+}
+
+impl Mix {
+    /// Which of the sources are heard, or looked at, beyond the tick in which listeners part.
+    pub(crate) fn lasting(&self) -> Vec<bool> {
+        let lasts = |group: &&Group| {
+            let mut listeners = group.listeners.iter();
+            self.parting.is_empty() || listeners.any(|listener| !self.parting.contains(&listener.node))
+        };
+        let heard = self.groups.iter().filter(lasts).flat_map(|group| &group.terms);
+        let tapped = self.taps.iter().flat_map(|tap| &tap.terms);
+        let recorded = self.branches.iter().map(|branch| &branch.term);
+        let mut lasting = vec![false; self.sources.len()];
+        for term in heard.chain(tapped).chain(recorded) {
+            match term {
+                Term::Source(source, _) => lasting[*source as usize] = true,
+                Term::Sum(sum, _) => {
+                    let inputs = self.sums[*sum as usize].inputs.iter();
+                    inputs.for_each(|(source, _)| lasting[*source as usize] = true);
+                }
+            }
+        }
+        self.watches
+            .iter()
+            .for_each(|(source, _)| lasting[*source as usize] = true);
+        // What is heard without its tones comes from the sound with them.
+        for (at, voice) in self.sources.iter().enumerate() {
+            if let Some(of) = voice.clamps.filter(|_| lasting[at]) {
+                lasting[of as usize] = true;
+            }
+        }
+        lasting
+    }
 }
 
 /// What a source is watched for.
@@ -205,14 +261,21 @@ pub(crate) fn rate_over(native_hz: u32) -> u32 {
 
 /// The rate at which `spec` is mixed, if anything of it is.
 pub(crate) fn mix_rate(spec: &SessionSpec, native_hz: NativeHz<'_>) -> Option<u32> {
-    compile(spec, native_hz, &|_| false).mix.map(|mix| mix.rate_hz)
+    let mix = compile(spec, native_hz, &|_| false, Parting::NONE).mix;
+    mix.map(|mix| mix.rate_hz)
 }
 
 /// The plan of every node of `spec`, in its order.
 ///
 /// From the nodes that `gathers` names digits are gathered now.
-pub(crate) fn compile(spec: &SessionSpec, native_hz: NativeHz<'_>, gathers: Gathers<'_>) -> Compiled {
+pub(crate) fn compile(
+    spec: &SessionSpec,
+    native_hz: NativeHz<'_>,
+    gathers: Gathers<'_>,
+    parting: Parting<'_>,
+) -> Compiled {
     let mut compiler = Compiler::new(spec, native_hz);
+    compiler.parting = parting;
     let plans = (0..spec.nodes.len() as u32)
         .map(|node| compiler.plan(node))
         .collect();
@@ -239,6 +302,7 @@ struct Way {
 struct Compiler<'a> {
     spec: &'a SessionSpec,
     native_hz: NativeHz<'a>,
+    parting: Parting<'a>,
     /// What comes into each node by edges that are not muted; in the order of the speakers.
     into: Vec<Vec<Way>>,
     /// Rooms into which some way converts digits.
@@ -265,10 +329,12 @@ impl<'a> Compiler<'a> {
             spec,
             native_hz,
             converts: into.iter().map(|ways| ways.iter().any(converts)).collect(),
+            parting: Parting::NONE,
             into,
             mix: Mix {
                 rate_hz: 0,
                 sources: Vec::new(),
+                parting: Vec::new(),
                 sums: Vec::new(),
                 groups: Vec::new(),
                 watches: Vec::new(),
@@ -329,6 +395,8 @@ impl<'a> Compiler<'a> {
             if [speaker, listener].iter().any(|end| is_protected(self.spec, end)) {
                 plan.kind = PlanKind::Rewrite;
             }
+            plan.parts =
+                decodable(speaker) && (self.parting.parts_with)(node, way.from) && self.part(node, listener);
             return plan;
         }
         self.plan_mix(node, listener, PlanKind::Transcode)
@@ -340,6 +408,23 @@ impl<'a> Compiler<'a> {
         };
         let (terms, listener, heard_hz) = self.hear(node, listener.takes_events());
         self.mix.rate_hz = self.mix.rate_hz.max(heard_hz.min(codec.sample_rate_hz()));
+        self.join(terms, listener, (format, codec));
+        Plan::decoding(kind)
+    }
+
+    /// A listener who is forwarded to hears a mix once more. The mix's rate is no matter of that.
+    fn part(&mut self, node: u32, listener: &EndpointSpec) -> bool {
+        let Some(format) = encodable(listener) else {
+            return false;
+        };
+        let (terms, listener, _) = self.hear(node, listener.takes_events());
+        self.join(terms, listener, format);
+        self.mix.parting.push(node);
+        true
+    }
+
+    fn join(&mut self, terms: Vec<Term>, listener: Listener, (format, codec): (&PayloadFormat, CodecKind)) {
+        let node = listener.node;
         let ptime_ms = ptime(codec, listener_ptime(self.spec, node));
         let same = |group: &&mut Group| {
             group.terms == terms && group.format == *format && group.ptime_ms == ptime_ms
@@ -354,7 +439,6 @@ impl<'a> Compiler<'a> {
                 listeners: vec![listener],
             }),
         }
-        Plan::decoding(kind)
     }
 
     /// What recorders hear of rooms and players is mixed for them; of endpoints they get the packets.
@@ -575,7 +659,11 @@ impl<'a> Compiler<'a> {
         {
             return None;
         }
-        self.mix.rate_hz = rate_over(self.mix.rate_hz);
+        self.mix.rate_hz = match self.mix.rate_hz {
+            // Nothing but what is mixed for the last time.
+            0 if !self.mix.parting.is_empty() => self.parting.rate_hz,
+            hz => rate_over(hz),
+        };
         Some(Box::new(self.mix))
     }
 }
@@ -765,6 +853,7 @@ fn relay(source: u32, speaker: &EndpointSpec, listener: &EndpointSpec, digits: D
         kind,
         source: Some(source),
         mappings,
+        parts: false,
     }
 }
 

@@ -23,6 +23,7 @@ mod garbage_is_counted_and_harms_nobody;
 mod hold_lets_nothing_through_its_direction;
 mod links_join_sessions;
 mod music_is_played_once_for_all_who_hold;
+mod no_seam_is_heard;
 mod only_the_loudest_are_heard;
 mod options_change_for_a_running_session;
 mod payload_types_and_laws_are_rewritten;

@@ -275,6 +275,8 @@ pub(crate) struct Party {
     /// It rides on this end of a link rather than on a socket.
     pub(crate) link: Option<LinkId>,
     pub(crate) sdes: Option<SdesSpec>,
+    /// Only its transport is there.
+    pub(crate) away: bool,
     /// The key it is sent to with.
     pub(crate) sending: Option<Arc<MasterKey>>,
 }
@@ -296,6 +298,7 @@ impl Party {
             inband_digits: InbandDigits::Auto,
             link: None,
             sdes: None,
+            away: false,
             sending: None,
         }
     }
@@ -459,10 +462,16 @@ impl Graph {
             .map(|party| Arc::new(transport(party)))
             .collect();
         transports.sort_by(|a, b| a.id.cmp(&b.id));
-        let mut nodes: Vec<_> = self.endpoints.iter().map(|party| Arc::new(node(party))).collect();
+        let here = self.endpoints.iter().filter(|party| !party.away);
+        let mut nodes: Vec<_> = here.map(|party| Arc::new(node(party))).collect();
         nodes.extend(self.others.iter().cloned().map(Arc::new));
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         let mut edges = self.edges.clone();
+        edges.retain(|edge| {
+            [&edge.from, &edge.to]
+                .into_iter()
+                .all(|id| nodes.iter().any(|node| node.id == *id))
+        });
         edges.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
         SessionSpec {
             transports,
@@ -510,7 +519,10 @@ impl Graph {
             rtp: party.rtp(),
             rtcp: (party.rtcp == RtcpMode::Separate).then(|| rtcp_socket(party.number)),
         });
-        let new_nodes = self.endpoints.iter().filter(|party| !has_node(party.id));
+        let new_nodes = self
+            .endpoints
+            .iter()
+            .filter(|party| !party.away && !has_node(party.id));
         let streams = new_nodes.map(|party| EndpointStream {
             node: party.id.into(),
             ssrc: ssrc(party.number),
