@@ -144,6 +144,7 @@ pub(crate) enum IoBackend {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Limits {
     pub(crate) sessions_max: u32,
+    pub(crate) busy_percent_max: u8,
     pub(crate) mailbox: usize,
     pub(crate) requests: usize,
     pub(crate) connections: usize,
@@ -272,6 +273,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions_max: 20_000,
+            busy_percent_max: 90,
             mailbox: 4_096,
             requests: 4_096,
             connections: 256,
@@ -535,6 +537,12 @@ impl Config {
             u64::from(self.limits.sessions_max),
             1,
             1_000_000,
+        )?;
+        within(
+            "limits.busy_percent_max",
+            u64::from(self.limits.busy_percent_max),
+            1,
+            100,
         )?;
         within("limits.mailbox", self.limits.mailbox as u64, 1, 1 << 20)?;
         within("limits.requests", self.limits.requests as u64, 1, 1 << 20)?;

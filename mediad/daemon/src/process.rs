@@ -370,6 +370,7 @@ fn host_config(config: &Config, workers: usize) -> HostConfig {
         interfaces: config.media.interfaces.iter().map(interface).collect(),
         workers,
         sessions_max: tuning.sessions_max,
+        busy_percent_max: tuning.busy_percent_max,
         quarantine: tuning.quarantine,
         events_keep: Duration::from_secs(config.events.ring_seconds),
         lease: tuning.lease,

@@ -88,6 +88,7 @@ impl Reloader {
         running.log.level.clone_from(&wanted.log.level);
         running.sessions = wanted.sessions.clone();
         running.limits.sessions_max = wanted.limits.sessions_max;
+        running.limits.busy_percent_max = wanted.limits.busy_percent_max;
         running.media.quarantine_ms = wanted.media.quarantine_ms;
         if running.control.tls.is_some() && wanted.control.tls.is_some() {
             running.control.tls = wanted.control.tls;
@@ -122,6 +123,7 @@ pub(crate) fn tuning(config: &Config) -> Tuning {
     let ms = |ms: u32| Duration::from_millis(ms.into());
     Tuning {
         sessions_max: config.limits.sessions_max as usize,
+        busy_percent_max: config.limits.busy_percent_max,
         quarantine: Duration::from_millis(config.media.quarantine_ms),
         lease: ms(config.sessions.lease_ms),
         media_timeout: ms(config.sessions.media_timeout_ms),
@@ -165,7 +167,7 @@ fn changes(running: &Config, wanted: &Config) -> Result<Vec<Change>, String> {
         from: value(&before, key),
         to: value(&after, key),
         live: match key.as_str() {
-            "log.level" | "limits.sessions_max" | "media.quarantine_ms" => true,
+            "log.level" | "limits.sessions_max" | "limits.busy_percent_max" | "media.quarantine_ms" => true,
             other => other.starts_with("sessions.") || other.starts_with("control.tls.") && both_tls,
         },
     };

@@ -51,9 +51,6 @@ pub const EVENT_RING_MAX: usize = 65_536;
 /// are refused.
 pub const CONTROLLERS_MAX: usize = 1_024;
 
-/// Share of its time that a worker may be busy and take new sessions. Above: a session is placed on another worker, or
-/// refused when there is none. Edits of sessions that are there are always taken.
-pub const WORKER_BUSY_MAX: f32 = 0.9;
 /// Up to this share what was created since the latest measurement is not counted: there is room for it.
 pub const WORKER_BUSY_PROJECTED: f32 = 0.5;
 

@@ -412,7 +412,7 @@ pub enum Refusal {
     /// Every worker has as much to do as it can do in time.
     #[error(
         "the host is busy: its least busy worker uses {busy_percent} % of its core, and takes new sessions up to \
-         {max_percent} %; use another host, or end sessions of this one"
+         {max_percent} % (limits.busy_percent_max); use another host, or end sessions of this one"
     )]
     Overloaded {
         /// Share of its time that the least busy worker works.

@@ -64,6 +64,9 @@ pub struct HostConfig {
     pub workers: usize,
     /// Sessions at once; more are refused.
     pub sessions_max: usize,
+    /// Share of its time, in percent, that a worker may be busy and take new sessions. Above: a session is placed on another
+    /// worker, or refused when there is none. Edits of sessions that are there are always taken.
+    pub busy_percent_max: u8,
     /// How long a released port rests.
     pub quarantine: Duration,
     /// How long events are kept.
@@ -84,6 +87,7 @@ impl Default for HostConfig {
             interfaces: Vec::new(),
             workers: 1,
             sessions_max: 20_000,
+            busy_percent_max: 90,
             quarantine: Duration::from_secs(30),
             events_keep: Duration::from_secs(60),
             lease: Duration::from_secs(30),

@@ -459,7 +459,8 @@ impl Host {
     /// The core of the session asked for, else the least loaded one: by measured time in steps of a twentieth, then
     /// by endpoints. None that has no time left: those whose calls it carries must not hear of new ones.
     fn place(&self, near: Option<&Name>) -> Result<usize, Refusal> {
-        let has_time = |worker: usize| self.workers[worker].expected_busy() < limits::WORKER_BUSY_MAX;
+        let max = f32::from(self.config.busy_percent_max) / 100.0;
+        let has_time = |worker: usize| self.workers[worker].expected_busy() < max;
         let near = near.and_then(|name| self.sessions.find(name));
         if let Some(session) = near.filter(|session| has_time(session.worker)) {
             return Ok(session.worker);
@@ -478,7 +479,7 @@ impl Host {
         let percent = |share: f32| (share * 100.0).round() as u32;
         Err(Refusal::Overloaded {
             busy_percent: percent(self.workers[least].expected_busy()),
-            max_percent: percent(limits::WORKER_BUSY_MAX),
+            max_percent: self.config.busy_percent_max.into(),
         })
     }
 

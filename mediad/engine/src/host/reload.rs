@@ -9,6 +9,8 @@ use super::Host;
 pub struct Tuning {
     /// Sessions at once; those above a lower bound go on, new ones are refused.
     pub sessions_max: usize,
+    /// See [`super::HostConfig::busy_percent_max`].
+    pub busy_percent_max: u8,
     /// How long a port rests that is released from now on. A shorter rest may still wait for ports that were released
     /// before it: never too short, at worst the former length.
     pub quarantine: Duration,
@@ -27,6 +29,7 @@ impl Host {
     pub fn tune(&mut self, tuning: Tuning) {
         let Tuning {
             sessions_max,
+            busy_percent_max,
             quarantine,
             lease,
             media_timeout,
@@ -34,6 +37,7 @@ impl Host {
             relearn_after,
         } = tuning;
         self.config.sessions_max = sessions_max;
+        self.config.busy_percent_max = busy_percent_max;
         self.config.quarantine = quarantine;
         self.config.lease = lease;
         self.config.media_timeout = media_timeout;
