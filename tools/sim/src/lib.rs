@@ -14,7 +14,8 @@
 //!
 //! Where things are: [`world`] time and agenda, [`server`] the process under test, [`phone`] and [`network`] its
 //! surroundings, [`controller`] random edits, [`model`] what was asked for, [`check`] and [`quiet`] the judge, [`watch`] the
-//! events, [`sabotage`] the proof that the judge can fail.
+//! events, [`sabotage`] the proof that the judge can fail; [`sound`] worlds that are listened to, in which packets are decoded,
+//! mixed, recorded, tapped and passed through links.
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -26,6 +27,7 @@ pub mod quiet;
 mod request;
 pub mod sabotage;
 pub mod server;
+pub mod sound;
 pub mod watch;
 pub mod world;
 
@@ -78,6 +80,8 @@ pub struct Summary {
 /// The first thing that must not be.
 #[derive(Debug, Clone)]
 pub struct Failure {
+    /// In a world of [`sound`].
+    pub sound: bool,
     /// To see it again.
     pub seed: u64,
     /// As it was run.
@@ -98,8 +102,10 @@ impl fmt::Display for Failure {
         writeln!(f, "seed {} step {}: {}", self.seed, self.step, self.violation)?;
         write!(
             f,
-            "replay: cargo run -p sim -- --seed {} --steps {} --verbose",
-            self.seed, self.steps
+            "replay: cargo run -p sim -- {}--seed {} --steps {} --verbose",
+            if self.sound { "--sound " } else { "" },
+            self.seed,
+            self.steps
         )
     }
 }
@@ -121,6 +127,7 @@ pub fn run(config: Run) -> Result<Summary, Box<Failure>> {
     if let Some(violation) = world.judge.violation {
         let trace = world.trace.into_iter().collect();
         return Err(Box::new(Failure {
+            sound: false,
             seed: config.seed,
             steps: config.steps,
             step,

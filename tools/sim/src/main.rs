@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sim::{Run, Summary, run};
+use sim::{Run, Summary, run, sound};
 
 /// Simulates the media side from seeds and says what must not be.
 #[derive(Debug, Parser)]
@@ -21,6 +21,9 @@ struct Arguments {
     /// Print every action.
     #[arg(long)]
     verbose: bool,
+    /// Worlds that are listened to rather than those of relayed packets; a step is an edit.
+    #[arg(long)]
+    sound: bool,
     /// Go on after a failure and count them.
     #[arg(long)]
     keep_going: bool,
@@ -28,6 +31,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.sound {
+        return listen(&arguments);
+    }
     let mut sum = Summary::default();
     let mut failed = 0;
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.runs) {
@@ -61,6 +67,47 @@ fn main() -> ExitCode {
     println!(
         "{} worlds from seed {}: {failed} failed; {} edits, {} refusals, {} packets heard, {} digits, {} datagrams dropped",
         arguments.runs, arguments.seed, sum.edits, sum.refused, sum.heard, sum.digits, sum.dropped
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn listen(arguments: &Arguments) -> ExitCode {
+    let mut sum = sound::Summary::default();
+    let mut failed = 0;
+    for seed in arguments.seed..arguments.seed.saturating_add(arguments.runs) {
+        let config = sound::Run {
+            seed,
+            edits: arguments.steps,
+            verbose: arguments.verbose,
+            fault: None,
+        };
+        match sound::run(config) {
+            Ok(done) => {
+                sum.edits += done.edits;
+                sum.tones += done.tones;
+                sum.exact += done.exact;
+                sum.packets += done.packets;
+            }
+            Err(failure) if arguments.keep_going => {
+                failed += 1;
+                println!(
+                    "seed {} edit {}: {}",
+                    failure.seed, failure.step, failure.violation
+                );
+            }
+            Err(failure) => {
+                println!("{failure}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    println!(
+        "{} worlds from seed {}: {failed} failed; {} edits, {} tones, {} followed through an edit, {} packets",
+        arguments.runs, arguments.seed, sum.edits, sum.tones, sum.exact, sum.packets
     );
     if failed == 0 {
         ExitCode::SUCCESS

@@ -11,11 +11,12 @@ use std::{
 use media_engine::{
     api,
     command::{
-        Command, Commit, DropReason, EngineEvent, Reply, ReplyToken, SessionKey, SessionReport, SocketId,
-        TransportSockets,
+        Command, Commit, DropReason, EngineEvent, LinkId, LinkPacket, Reply, ReplyToken, SessionKey,
+        SessionReport, SocketId, TransportSockets,
     },
     engine::{Egress, Engine, EngineConfig},
-    host::{Host, HostConfig, Interface, InterfaceAddress, PortWant},
+    host::{Host, HostConfig, Interface, InterfaceAddress, NoRandomness, PortWant, SecretRandom},
+    recording::{Intake, ring, ring_bytes},
     refusal::Refusal,
 };
 use netem::Rng;
@@ -119,10 +120,23 @@ impl Egress for Wire {
     }
 }
 
+/// Keys that are the same in each run with a seed.
+#[derive(Debug)]
+struct Secrets(Rng);
+
+impl SecretRandom for Secrets {
+    fn fill(&mut self, secret: &mut [u8]) -> Result<(), NoRandomness> {
+        secret.iter_mut().for_each(|byte| *byte = self.0.below(256) as u8);
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 struct Worker {
     engine: Engine,
     wire: Wire,
+    /// Packets through links to other workers: worker, from, to, hops, bytes.
+    away: Vec<(usize, LinkId, LinkId, u8, Vec<u8>)>,
     mailbox: VecDeque<(Instant, Message)>,
     uplink: VecDeque<(Instant, Up)>,
     /// By socket id; freed ids are used again at once, as the backends do.
@@ -144,6 +158,8 @@ pub struct Server {
     pub foreign: BTreeSet<u16>,
     /// Counted by socket, since it was bound.
     pub tallies: BTreeMap<SocketAddr, Tally>,
+    /// Ways to the recordings that were begun and nobody took yet, by recording.
+    pub recordings: BTreeMap<String, Intake>,
     workers: Vec<Worker>,
     sockets: BTreeMap<SocketAddr, Open>,
     /// Closed ports on which datagrams arrived, and when.
@@ -193,6 +209,7 @@ fn config(workers: usize) -> HostConfig {
         ],
         workers,
         sessions_max: 6,
+        busy_percent_max: 90,
         quarantine: QUARANTINE,
         events_keep: EVENTS_KEEP,
         lease: LEASE,
@@ -206,6 +223,7 @@ impl Server {
     /// A process that just started.
     pub fn new(now: Now, boot: u32, workers: usize, rng: &mut Rng) -> Self {
         let host = Host::new(config(workers), &format!("boot-{boot}"), rng.next_u64(), now);
+        let host = host.map(|host| host.with_secrets(Box::new(Secrets(Rng::new(rng.next_u64())))));
         let worker = |_| Worker {
             engine: Engine::new(EngineConfig::default(), rng.next_u64()),
             wire: Wire {
@@ -213,6 +231,7 @@ impl Server {
                 sent: Vec::new(),
                 full: false,
             },
+            away: Vec::new(),
             mailbox: VecDeque::new(),
             uplink: VecDeque::new(),
             sockets: Vec::new(),
@@ -226,6 +245,7 @@ impl Server {
             lag: Duration::ZERO,
             foreign: BTreeSet::new(),
             tallies: BTreeMap::new(),
+            recordings: BTreeMap::new(),
             sockets: BTreeMap::new(),
             noisy: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -257,6 +277,12 @@ impl Server {
     pub fn apply(&mut self, now: Now, request: &pb::ApplyRequest) -> Result<Applied, Refusal> {
         let patch = api::apply(request)?;
         let mut prepared = self.host.prepare(now, patch)?;
+        let recordings = &mut self.recordings;
+        self.host.open_recordings(&mut prepared, |want| {
+            let (feed, intake) = ring(ring_bytes(want.rate_hz.unwrap_or(8_000)), now.mono);
+            recordings.insert(want.spec.recording.to_string(), intake);
+            Ok(feed)
+        })?;
         let (mut good, mut attempts) = (0, 0);
         while let Some(want) = prepared.wants().get(good) {
             if !self.is_taken(now, want) {
@@ -375,6 +401,7 @@ impl Server {
         let Worker {
             engine,
             wire,
+            away,
             uplink,
             sockets,
             total,
@@ -394,6 +421,16 @@ impl Server {
             let at = uplink.back().map_or(at, |(last, _)| at.max(*last));
             uplink.push_back((at, what));
         };
+        while let Some(packet) = engine.poll_link() {
+            let LinkPacket {
+                worker,
+                from,
+                link,
+                hops,
+                data,
+            } = packet;
+            away.push((worker, from, link, hops, data.to_vec()));
+        }
         while let Some(event) = engine.poll_event() {
             *events += 1;
             out.push(Outcome::Event(event.clone()));
@@ -406,6 +443,18 @@ impl Server {
             let at = sockets[id.0 as usize].take().expect("a socket is released once");
             self.sockets.insert(at, Open::Closing);
             up(Up::Closed(at));
+        }
+        for (to, from, link, hops, data) in std::mem::take(&mut self.workers[worker].away) {
+            let packet = LinkPacket {
+                worker: to,
+                from,
+                link,
+                hops,
+                data: &data,
+            };
+            let Worker { engine, wire, .. } = &mut self.workers[to];
+            engine.handle_link(now, &packet, wire);
+            self.collect(now, to, out, rng);
         }
     }
 

@@ -1,0 +1,513 @@
+//! Worlds that are listened to: every party has a tone of its own, and through random edits of two sessions that a link
+//! joins each listener hears exactly the tones that the edges say, at their levels, on a line that never breaks.
+//!
+//! The judge knows edges and tones. In the *exact* worlds nothing is resampled or compressed beyond G.711, so that a tone's
+//! phase tells where in its source a listener is: there each frame of a source has to be heard once and in order, whatever
+//! becomes of the plan.
+
+mod graph;
+mod party;
+
+use std::{
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant, SystemTime},
+};
+
+use codecs::goertzel;
+use media_engine::{
+    recording::{Recording, Settings, Workbench},
+    spec::RecordingFormat,
+    tap::Program,
+};
+use netem::Rng;
+use proto::mediad::v1 as pb;
+use rtp::time::Now;
+
+use self::{
+    graph::{Heard, PARTIES, SESSIONS, Score, TAP_HZ, VOICES, is_party},
+    party::{Ear, LOUD, Sine, Voice},
+};
+use crate::{
+    Failure, model,
+    server::{Message, Outcome, Server},
+};
+
+/// From one edit to the next. What fades has faded, and what is measured is steady.
+const ROUND_MS: u64 = 700;
+/// Levels are measured over so much at the end of a round.
+const MEASURED_MS: u64 = 400;
+/// Nobody who hears something in packets of 20 ms has to wait longer for one; in wide worlds some are of 40 ms.
+const GAP_MS_MAX: u64 = 60;
+const GAP_MS_MAX_WIDE: u64 = GAP_MS_MAX + 20;
+/// Actions a failure shows.
+const TRACE: usize = 12;
+
+/// What to simulate.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Edits.
+    pub edits: u32,
+    /// Print them.
+    pub verbose: bool,
+    /// A fault put in on purpose.
+    pub fault: Option<Fault>,
+}
+
+/// What goes wrong between the engine and the judge: the proof that the judge can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// 20 ms are heard twice.
+    Repeated,
+    /// 20 ms are never heard.
+    Skipped,
+    /// A packet is late by 80 ms.
+    Held,
+    /// Somebody is a little too loud.
+    Loud,
+    /// Somebody hears one who was muted.
+    Stranger,
+}
+
+/// What a run without violation listened to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Summary {
+    /// Edits taken.
+    pub edits: u64,
+    /// Tones that were heard as they should, and those that were absent as they should.
+    pub tones: u64,
+    /// Of them, those whose frames were heard once and in order across an edit.
+    pub exact: u64,
+    /// Packets that reached phones.
+    pub packets: u64,
+}
+
+/// Runs one world to its end.
+///
+/// # Errors
+/// The first violation, or a panic in the code under test.
+pub fn run(config: Run) -> Result<Summary, Box<Failure>> {
+    let mut world = World::new(config);
+    let mut edit = 0;
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        while edit < config.edits {
+            world.round(edit)?;
+            edit += 1;
+        }
+        world.finish()
+    }));
+    let violation = match outcome {
+        Ok(Ok(())) => return Ok(world.summary),
+        Ok(Err(violation)) => violation,
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().cloned();
+            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+            format!("panic: {}", said.unwrap_or_default())
+        }
+    };
+    Err(Box::new(Failure {
+        sound: true,
+        seed: config.seed,
+        steps: config.edits,
+        step: edit,
+        violation,
+        trace: world.trace.into(),
+    }))
+}
+
+/// A program at a tap: it says its tone and keeps what it hears.
+struct Robot {
+    program: Program,
+    rate_hz: u32,
+    sine: Sine,
+    heard: Vec<i16>,
+}
+
+/// A recording under way.
+struct Tape {
+    recording: Recording,
+    file: Vec<u8>,
+    began: Instant,
+    /// The steady end of each round: from and to in ms, what is left and what right.
+    rounds: Vec<(u64, u64, [Heard; 2])>,
+}
+
+struct World {
+    now: Now,
+    rng: Rng,
+    server: Server,
+    exact: bool,
+    score: Score,
+    voices: Vec<Voice>,
+    ears: Vec<Ear>,
+    robots: [Robot; 2],
+    tapes: [Option<Tape>; 2],
+    bench: Workbench,
+    fault: Option<Fault>,
+    verbose: bool,
+    trace: VecDeque<String>,
+    summary: Summary,
+    started: Instant,
+}
+
+/// The one reading of a clock; everything else is virtual.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a base to count from; only differences matter"
+)]
+fn base() -> Instant {
+    Instant::now()
+}
+
+impl World {
+    fn new(config: Run) -> Self {
+        let mut rng = Rng::new(config.seed);
+        let now = Now {
+            mono: base(),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000),
+        };
+        let exact = config.seed.is_multiple_of(2);
+        let workers = 1 + rng.below(2) as usize;
+        let server = Server::new(now, 1, workers, &mut rng);
+        let score = Score::new(exact, &mut rng);
+        let voices = (0..PARTIES.len())
+            .map(|party| Voice::new(party, score.codecs[party], now.mono, &mut rng))
+            .collect();
+        let mut world = Self {
+            now,
+            server,
+            exact,
+            voices,
+            ears: (0..PARTIES.len()).map(|_| Ear::new(exact)).collect(),
+            robots: std::array::from_fn(|_| Robot::nobody()),
+            tapes: [None, None],
+            bench: Workbench::default(),
+            fault: config.fault,
+            verbose: config.verbose,
+            trace: VecDeque::new(),
+            summary: Summary::default(),
+            started: now.mono,
+            score,
+            rng,
+        };
+        // Both ends of the link are there before anybody speaks.
+        for session in 0..SESSIONS.len() {
+            world.apply(session).expect("a graph without edges");
+        }
+        for (session, robot) in world.robots.iter_mut().enumerate() {
+            let place = world.server.host.tap(&SESSIONS[session].into(), &"tap".into());
+            *robot = Robot::attach(&place.expect("both have a tap").port, TAP_HZ[session]);
+        }
+        world
+    }
+
+    fn log(&mut self, what: String) {
+        let line = format!("{:8.3} s  {what}", (self.now.mono - self.started).as_secs_f64());
+        if self.verbose {
+            println!("{line}");
+        }
+        if self.trace.len() == TRACE {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(line);
+    }
+
+    /// One edit of one session, and what is heard after it.
+    fn round(&mut self, edit: u32) -> Result<(), String> {
+        let session = self.rng.below(2) as usize;
+        let before: Vec<Heard> = (0..PARTIES.len())
+            .map(|party| self.score.heard_by(party))
+            .collect();
+        let returned = self.score.edit(session, &mut self.rng);
+        for party in returned {
+            // Another port, another stream.
+            self.ears[party] = Ear::new(self.exact);
+        }
+        if self.rng.below(3) == 0 {
+            self.server.lag = Duration::from_millis(self.rng.below(4));
+        }
+        self.apply(session)?;
+        self.log(format!(
+            "edit {edit}: {} is {}",
+            SESSIONS[session],
+            self.score.text(session)
+        ));
+        let after: Vec<Heard> = (0..PARTIES.len())
+            .map(|party| self.score.heard_by(party))
+            .collect();
+        for (party, ear) in self.ears.iter_mut().enumerate() {
+            let goes_on = !before[party].is_empty() && !after[party].is_empty();
+            ear.edited(goes_on);
+        }
+        self.pass(ROUND_MS, &after)?;
+        self.listen(&before, &after)
+    }
+
+    fn apply(&mut self, session: usize) -> Result<(), String> {
+        let request = self.score.request(session);
+        let applied = self.server.apply(self.now, &request);
+        let applied = applied.map_err(|refusal| format!("a good edit was refused: {refusal}"))?;
+        self.summary.edits += 1;
+        for state in &applied.reply.transports {
+            let party = PARTIES.iter().position(|party| format!("t-{party}") == state.id);
+            if let (Some(party), Some(local)) = (party, &state.local) {
+                self.voices[party].server = Some(crate::request::socket_address(local));
+            }
+        }
+        for (party, voice) in self.voices.iter_mut().enumerate() {
+            if !self.score.is_present(party) {
+                voice.server = None;
+            }
+        }
+        let recording = self.score.recording(session);
+        let intake = recording.and_then(|recording| self.server.recordings.remove(&recording));
+        if let Some(intake) = intake {
+            let mut file = Vec::new();
+            let settings = Settings::new(RecordingFormat::WavStereo, 8_000);
+            let recording = Recording::new(settings, intake, &mut file).map_err(|error| error.to_string())?;
+            let ended = self.tapes[session].replace(Tape {
+                recording,
+                file,
+                began: self.now.mono,
+                rounds: Vec::new(),
+            });
+            self.play_back(ended)?;
+        }
+        if let Some(commit) = applied.commit {
+            let message = Message::Commit(
+                commit,
+                applied.wants,
+                session,
+                std::rc::Rc::new(model::Graph::default()),
+            );
+            self.server
+                .post(self.now.mono, applied.worker, message, &mut self.rng);
+        }
+        Ok(())
+    }
+
+    /// Lets time pass in which all speak and listen.
+    fn pass(&mut self, ms: u64, expected: &[Heard]) -> Result<(), String> {
+        let end = self.now.mono + Duration::from_millis(ms);
+        let mut robots_at = self.now.mono;
+        loop {
+            let voices = self.voices.iter().map(|voice| voice.next_at);
+            let due = voices.chain([robots_at, end]).chain(self.server.due()).min();
+            let due = due.expect("the end is one").max(self.now.mono);
+            self.now = self.now.after(due - self.now.mono);
+            let mut out = Vec::new();
+            self.server.turn(self.now, &mut out, &mut self.rng);
+            for party in 0..self.voices.len() {
+                while let Some((to, bytes)) = self.voices[party].speak(self.now.mono) {
+                    let from = party::address(party);
+                    self.server
+                        .receive(self.now, to, from, bytes, &mut out, &mut self.rng);
+                }
+            }
+            for outcome in out {
+                if let Outcome::Sent(_, to, bytes) = outcome {
+                    self.deliver(to, &bytes, expected)?;
+                }
+            }
+            if robots_at <= self.now.mono {
+                robots_at += Duration::from_millis(20);
+                self.robots.iter_mut().for_each(Robot::turn);
+                for tape in self.tapes.iter_mut().flatten() {
+                    tape.recording
+                        .turn(self.now.mono, &mut self.bench, &mut tape.file);
+                }
+            }
+            if self.now.mono >= end {
+                break;
+            }
+        }
+        for (party, ear) in self.ears.iter().enumerate() {
+            ear.silence(self.now.mono, !expected[party].is_empty())
+                .map_err(|what| format!("{}: {what}", PARTIES[party]))?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, to: std::net::SocketAddr, bytes: &[u8], expected: &[Heard]) -> Result<(), String> {
+        let party = (0..PARTIES.len()).find(|party| party::address(*party) == to);
+        let party = party.ok_or_else(|| format!("a packet goes to {to}, where nobody is"))?;
+        self.summary.packets += 1;
+        let codec = self.score.codecs[party];
+        let mut now = self.now.mono;
+        let mut copies = 1;
+        if self.fault.is_some() && self.summary.packets == 400 {
+            match self.fault {
+                Some(Fault::Repeated) => copies = 2,
+                Some(Fault::Skipped) => copies = 0,
+                Some(Fault::Held) => now += Duration::from_millis(80),
+                Some(Fault::Loud | Fault::Stranger) | None => {}
+            }
+        }
+        let heard = match copies {
+            1 => self.ears[party].hear(now, bytes, codec, !expected[party].is_empty()),
+            _ => self.ears[party].misheard(now, bytes, codec, copies),
+        };
+        heard.map_err(|what| format!("{}: {what}", PARTIES[party]))
+    }
+
+    /// The end of a round: does everybody hear whom they should, where they should be in what was said?
+    fn listen(&mut self, before: &[Heard], after: &[Heard]) -> Result<(), String> {
+        for party in 0..PARTIES.len() {
+            let mut wanted = after[party].clone();
+            match self.fault {
+                Some(Fault::Loud) => wanted.values_mut().for_each(|gain| *gain *= 0.7),
+                Some(Fault::Stranger) => drop(wanted.pop_first()),
+                Some(Fault::Repeated | Fault::Skipped | Fault::Held) | None => {}
+            }
+            if after[party].is_empty() {
+                continue;
+            }
+            let loose = !self.exact;
+            let place = PARTIES[party];
+            let ear = &mut self.ears[party];
+            self.summary.tones += check_levels(place, ear.latest(MEASURED_MS), 8_000, &wanted, loose)?;
+            if self.exact {
+                let stays = |voice: &&String| {
+                    before[party].contains_key(*voice)
+                        && is_party(voice)
+                        && graph::session_of(voice) == graph::session_of(place)
+                };
+                let staying: Vec<&String> = after[party].keys().filter(stays).collect();
+                self.summary.exact += ear.follow(&staying).map_err(|what| format!("{place}: {what}"))?;
+            }
+        }
+        for session in 0..SESSIONS.len() {
+            let robot = &self.robots[session];
+            let from = robot
+                .heard
+                .len()
+                .saturating_sub((robot.rate_hz as u64 * MEASURED_MS / 1_000) as usize);
+            let (heard, place) = (&robot.heard[from..], format!("the tap of {}", SESSIONS[session]));
+            let wanted = self.score.heard(session, "tap");
+            self.summary.tones += check_levels(&place, heard, robot.rate_hz, &wanted, !self.exact)?;
+            self.robots[session].heard.clear();
+            let sides = self.score.recorded(session);
+            if let Some(tape) = &mut self.tapes[session] {
+                let end = (self.now.mono - tape.began).as_millis() as u64;
+                tape.rounds.push((end - 50 - MEASURED_MS, end - 50, sides));
+            }
+        }
+        Ok(())
+    }
+
+    /// All recordings end and are listened to.
+    fn finish(&mut self) -> Result<(), String> {
+        for session in 0..SESSIONS.len() {
+            self.score.stop_recording(session);
+            self.apply(session)?;
+        }
+        let after: Vec<Heard> = (0..PARTIES.len())
+            .map(|party| self.score.heard_by(party))
+            .collect();
+        self.pass(100, &after)?;
+        for tape in std::mem::take(&mut self.tapes) {
+            self.play_back(tape)?;
+        }
+        Ok(())
+    }
+
+    fn play_back(&mut self, tape: Option<Tape>) -> Result<(), String> {
+        let Some(mut tape) = tape else { return Ok(()) };
+        let later = self.now.mono + Duration::from_secs(3);
+        tape.recording.turn(later, &mut self.bench, &mut tape.file);
+        let lost = tape.recording.report().lost();
+        if lost > 0 {
+            return Err(format!("{lost} packets were not recorded"));
+        }
+        let frames = tape.file[44..].as_chunks::<4>().0;
+        for (from, to, sides) in &tape.rounds {
+            for (side, wanted) in sides.iter().enumerate() {
+                let pcm: Vec<i16> = (frames.iter().skip(*from as usize * 8))
+                    .take((to - from) as usize * 8)
+                    .map(|frame| i16::from_le_bytes([frame[2 * side], frame[2 * side + 1]]))
+                    .collect();
+                let place = format!("side {side} of a recording, {from} to {to} ms of it");
+                self.summary.tones += check_levels(&place, &pcm, 8_000, wanted, !self.exact)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Robot {
+    fn nobody() -> Self {
+        Self::attach(&media_engine::tap::TapPort::new(8_000), TAP_HZ[0])
+    }
+
+    fn attach(port: &std::sync::Arc<media_engine::tap::TapPort>, hz: f64) -> Self {
+        let rate_hz = port.sample_rate_hz();
+        Self {
+            program: Program::attach(port).expect("nobody else is there"),
+            rate_hz,
+            sine: Sine::new(hz, rate_hz),
+            heard: Vec::new(),
+        }
+    }
+
+    fn turn(&mut self) {
+        let samples = self.rate_hz as usize / 50;
+        let frame: Vec<i16> = (0..samples).map(|_| self.sine.next_sample()).collect();
+        self.program.speak(&frame);
+        let mut frame = vec![0; samples];
+        while self.program.hear(&mut frame).is_some() {
+            self.heard.extend(&frame);
+        }
+    }
+}
+
+/// Exactly the tones of `wanted` are in `pcm`, at their levels; gives how many were looked at.
+fn check_levels(place: &str, pcm: &[i16], rate_hz: u32, wanted: &Heard, loose: bool) -> Result<u64, String> {
+    if pcm.len() < (rate_hz / 5) as usize {
+        return match wanted.is_empty() {
+            true => Ok(0),
+            false => Err(format!("{place} heard only {} samples", pcm.len())),
+        };
+    }
+    // Codecs that compress change levels a little, and leave noise.
+    let (low, high, noise) = if loose {
+        (0.4, 2.5, 0.2)
+    } else {
+        (0.85, 1.15, 0.03)
+    };
+    for (voice, hz) in VOICES {
+        let level = goertzel::amplitude(pcm, hz, rate_hz) / LOUD;
+        let gain = wanted.get(voice).copied().unwrap_or(0.0);
+        // The player's level is the tone's own.
+        let right = match (gain > 0.0, voice.starts_with("player")) {
+            (false, _) => level < noise,
+            (true, true) => level > 0.1,
+            (true, false) => (low..high).contains(&(level / gain)),
+        };
+        if !right {
+            return Err(format!(
+                "{place} hears {voice} at {level:.2} of its level, not {gain:.2}"
+            ));
+        }
+    }
+    Ok(VOICES.len() as u64)
+}
+
+/// The contract's name of a format.
+fn format(codec: codecs::CodecKind) -> pb::PayloadFormat {
+    let (payload_type, codec, clock_rate_hz, channels) = match codec {
+        codecs::CodecKind::Pcmu => (0, pb::Codec::Pcmu, 8_000, 1),
+        codecs::CodecKind::Pcma => (8, pb::Codec::Pcma, 8_000, 1),
+        codecs::CodecKind::G722 => (9, pb::Codec::G722, 8_000, 1),
+        codecs::CodecKind::Opus => (111, pb::Codec::Opus, 48_000, 2),
+        codecs::CodecKind::L16 { sample_rate_hz } => (96, pb::Codec::L16, sample_rate_hz, 1),
+    };
+    pb::PayloadFormat {
+        payload_type,
+        codec: codec.into(),
+        clock_rate_hz,
+        channels,
+        ..pb::PayloadFormat::default()
+    }
+}

@@ -1,0 +1,73 @@
+//! Worlds that are listened to: always the same, a few that change with each release, and faults that have to be found.
+
+use sim::sound::{Fault, Run, Summary, run};
+
+fn listen(seeds: impl Iterator<Item = u64>) -> Summary {
+    let mut sum = Summary::default();
+    for seed in seeds {
+        let done = run(Run {
+            seed,
+            edits: 12,
+            verbose: false,
+            fault: None,
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+        sum.tones += done.tones;
+        sum.exact += done.exact;
+    }
+    sum
+}
+
+#[test]
+fn the_fixed_seeds() {
+    let sum = listen(0..10);
+    assert!(
+        sum.tones > 3_000 && sum.exact > 50,
+        "worlds in which little is heard prove little: {sum:?}"
+    );
+}
+
+#[test]
+fn seeds_of_this_release() {
+    // FNV-1a: the same for everybody who has this version, other ones with the next.
+    let hash = env!("CARGO_PKG_VERSION")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+    listen((0..4).map(|nth| hash.wrapping_add(nth)));
+}
+
+/// Runs worlds with the fault until one notices, and gives what was said.
+fn caught(fault: Fault) -> String {
+    for seed in 0..10 {
+        let config = Run {
+            seed: 2 * seed,
+            edits: 8,
+            verbose: false,
+            fault: Some(fault),
+        };
+        if let Err(failure) = run(config) {
+            return failure.violation;
+        }
+    }
+    panic!("{fault:?} was not noticed in 10 worlds");
+}
+
+#[test]
+fn a_frame_twice_or_never_a_late_packet_a_wrong_level_and_a_stranger_are_noticed() {
+    // Where a level is measured, a jump of the phase is one of the level too.
+    for (fault, words) in [
+        (Fault::Repeated, &["from where it was", "of its level"][..]),
+        (Fault::Skipped, &["from where it was", "of its level"]),
+        (Fault::Held, &["ms without a packet"]),
+        (Fault::Loud, &["of its level"]),
+        (Fault::Stranger, &["of its level"]),
+    ] {
+        let said = caught(fault);
+        assert!(
+            words.iter().any(|word| said.contains(word)),
+            "{fault:?} was called: {said}"
+        );
+    }
+}
