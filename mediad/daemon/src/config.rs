@@ -430,6 +430,7 @@ impl Config {
         self.check_media()?;
         self.check_prompts()?;
         self.check_recordings()?;
+        self.check_load()?;
         self.check_sizes()?;
         self.net().check().map_err(|error| value("io", error.to_string()))
     }
@@ -517,6 +518,11 @@ impl Config {
         within("recordings.size_bytes_max", *size_bytes_max, 100_000, 1 << 40)
     }
 
+    fn check_load(&self) -> Result<(), ConfigError> {
+        let busy = u64::from(self.limits.busy_percent_max);
+        within("limits.busy_percent_max", busy, 1, 100)
+    }
+
     fn check_sizes(&self) -> Result<(), ConfigError> {
         within("media.quarantine_ms", self.media.quarantine_ms, 0, 3_600_000)?;
         within("media.scout_ms", self.media.scout_ms, 0, 10_000)?;
@@ -537,12 +543,6 @@ impl Config {
             u64::from(self.limits.sessions_max),
             1,
             1_000_000,
-        )?;
-        within(
-            "limits.busy_percent_max",
-            u64::from(self.limits.busy_percent_max),
-            1,
-            100,
         )?;
         within("limits.mailbox", self.limits.mailbox as u64, 1, 1 << 20)?;
         within("limits.requests", self.limits.requests as u64, 1, 1 << 20)?;

@@ -392,6 +392,22 @@ impl Engine {
             true => self.native_hz.remove(&session),
             false => self.native_hz.insert(session, native_hz),
         };
+        let (farewells, relayed) = self.route(now, &plans, endpoints, tx);
+        parts.relayed = relayed;
+        let rate_hz = mix.as_ref().map(|mix| mix.rate_hz);
+        parts.left = self.put_players(now, session, parts.spec, rate_hz, prompts);
+        self.install_mixer(now, session, mix, parts, farewells);
+        plans.iter().map(|plan| (plan.kind, plan.source)).collect()
+    }
+
+    /// Gives each source its hops. Gives who hears a mix for one more tick before that, and who heard packets until now.
+    fn route(
+        &mut self,
+        now: Now,
+        plans: &[Plan],
+        endpoints: &[Key],
+        tx: &mut impl Egress,
+    ) -> (Vec<Farewell>, BTreeMap<Key, Relayed>) {
         let mut hops: Vec<(Vec<Key>, Vec<Mapping>)> = vec![(Vec::new(), Vec::new()); endpoints.len()];
         let (mut farewells, mut relayed) = (Vec::new(), BTreeMap::new());
         for (plan, key) in plans.iter().zip(endpoints) {
@@ -426,17 +442,7 @@ impl Engine {
                 && let (Some(source), Some(heard)) =
                     (listener.egress.source, listener.egress.line.forwarded())
             {
-                let (stream, newest, at) = heard;
-                relayed.insert(
-                    *key,
-                    Relayed {
-                        source,
-                        stream,
-                        newest,
-                        at,
-                        ticks: 0,
-                    },
-                );
+                relayed.insert(*key, Relayed::new(source, heard));
             }
             if listener.egress.source != speaker {
                 // Whoever speaks next continues the line, also the one who was muted meanwhile.
@@ -456,11 +462,7 @@ impl Engine {
                 source.ingress.mappings = mappings.into();
             }
         }
-        parts.relayed = relayed;
-        let rate_hz = mix.as_ref().map(|mix| mix.rate_hz);
-        parts.left = self.put_players(now, session, parts.spec, rate_hz, prompts);
-        self.install_mixer(now, session, mix, parts, farewells);
-        plans.iter().map(|plan| (plan.kind, plan.source)).collect()
+        (farewells, relayed)
     }
 
     /// Compiles `spec`, with what is gathered from its endpoints now.

@@ -131,6 +131,16 @@ impl Listener {
             parted: false,
         }
     }
+
+    /// The mix of all is what it hears in this tick.
+    fn hears_shared(&self) -> bool {
+        !self.spoke && !self.parted
+    }
+
+    /// It hears a mix of its own in this tick.
+    fn hears_own(&self) -> bool {
+        self.spoke && !self.parted
+    }
 }
 
 /// One payload for one listener.
@@ -302,10 +312,7 @@ impl Group {
             recent[newest..].copy_from_slice(&work.frame);
         }
         first.encode(shared, &work.frame, |payload| {
-            for listener in listeners
-                .iter()
-                .filter(|listener| !listener.spoke && !listener.parted)
-            {
+            for listener in listeners.iter().filter(|one| one.hears_shared()) {
                 send(Outgoing {
                     listener: listener.endpoint,
                     format,
@@ -314,10 +321,7 @@ impl Group {
                 });
             }
         });
-        for listener in listeners
-            .iter_mut()
-            .filter(|listener| listener.spoke && !listener.parted)
-        {
+        for listener in listeners.iter_mut().filter(|one| one.hears_own()) {
             hear(terms, &listener.own, sources, sums, work, &mut listener.limiter);
             first.apply(&mut work.frame);
             let encoding = listener.encoding.as_deref_mut().unwrap_or(shared);

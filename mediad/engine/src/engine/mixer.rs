@@ -136,6 +136,19 @@ pub(crate) struct Relayed {
     pub(crate) ticks: u32,
 }
 
+impl Relayed {
+    /// Packets of `source`; stream, number and time of the latest.
+    pub(crate) fn new(source: Key, (stream, newest, at): (StreamId, ExtendedSeq, Instant)) -> Self {
+        Self {
+            source,
+            stream,
+            newest,
+            at,
+            ticks: 0,
+        }
+    }
+}
+
 /// A tick of a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {

@@ -64,8 +64,7 @@ impl Engine {
             outbox.event(handle, Some(node), now.wall, kind);
         });
         self.totals.late_prompt_ticks += u64::from(late);
-        let endpoints = &mut self.endpoints;
-        let (transports, totals) = (&mut self.transports, &mut self.totals);
+        let (endpoints, transports, totals) = (&mut self.endpoints, &mut self.transports, &mut self.totals);
         mixer.encode(moment, &mut self.shared, |outgoing| {
             let Some(listener) = endpoints.get_mut(outgoing.listener) else {
                 return;
@@ -79,9 +78,7 @@ impl Engine {
         });
         mixer.record(now.mono, number);
         self.tapped |= mixer.tap();
-        for at in 0..mixer.farewells.len() {
-            self.part(now, &mut mixer, at, tx);
-        }
+        self.part(now, &mut mixer, tx);
         if mixer.is_quiet() {
             self.ticks.leave();
             mixer.asleep = true;
@@ -146,8 +143,14 @@ impl Engine {
         }
     }
 
-    /// A listener has heard the mix for the last time: from here on it gets its source's packets.
-    fn part(&mut self, now: Now, mixer: &mut Mixer, at: usize, tx: &mut impl Egress) {
+    /// Listeners who have heard the mix for the last time get their source's packets from here on.
+    fn part(&mut self, now: Now, mixer: &mut Mixer, tx: &mut impl Egress) {
+        for at in 0..mixer.farewells.len() {
+            self.part_one(now, mixer, at, tx);
+        }
+    }
+
+    fn part_one(&mut self, now: Now, mixer: &mut Mixer, at: usize, tx: &mut impl Egress) {
         let farewell = &mut mixer.farewells[at];
         if std::mem::replace(&mut farewell.is_over, true) {
             return;

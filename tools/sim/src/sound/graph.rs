@@ -136,34 +136,7 @@ impl Score {
             }
             Some(_) | None => {}
         }
-        let mut pairs = BTreeSet::new();
-        // Now a call, now a conference, now anything; with the others, or among themselves.
-        let is_room = !one_in(4);
-        let mut everybody: Vec<&'static str> = part.present.iter().copied().collect();
-        if one_in(2) {
-            everybody.push("link");
-        }
-        if one_in(5) {
-            everybody.push("tap");
-        }
-        if is_room {
-            for id in everybody.iter().filter(|_| !one_in(6)) {
-                pairs.extend([(*id, "room"), ("room", *id)]);
-            }
-        }
-        for from in &everybody {
-            for to in &everybody {
-                if from != to && one_in(if is_room { 12 } else { 3 }) {
-                    pairs.insert((*from, *to));
-                }
-            }
-            if one_in(8) {
-                pairs.insert(("player", *from));
-            }
-            if part.recording.is_some() && *from != "tap" && one_in(2) {
-                pairs.insert((*from, "rec"));
-            }
-        }
+        let pairs = pairs(&part, &mut one_in);
         let edges = pairs.into_iter().map(|pair| {
             let edge = Edge {
                 gain_db: if one_in(8) { -6.0 } else { 0.0 },
@@ -354,6 +327,38 @@ impl Score {
             edges.join(", ")
         )
     }
+}
+
+/// Now a call, now a conference, now anything; with the others, or among themselves.
+fn pairs(part: &Part, one_in: &mut dyn FnMut(u64) -> bool) -> BTreeSet<(&'static str, &'static str)> {
+    let mut pairs = BTreeSet::new();
+    let is_room = !one_in(4);
+    let mut everybody: Vec<&'static str> = part.present.iter().copied().collect();
+    if one_in(2) {
+        everybody.push("link");
+    }
+    if one_in(5) {
+        everybody.push("tap");
+    }
+    if is_room {
+        for id in everybody.iter().filter(|_| !one_in(6)) {
+            pairs.extend([(*id, "room"), ("room", *id)]);
+        }
+    }
+    for from in &everybody {
+        for to in &everybody {
+            if from != to && one_in(if is_room { 12 } else { 3 }) {
+                pairs.insert((*from, *to));
+            }
+        }
+        if one_in(8) {
+            pairs.insert(("player", *from));
+        }
+        if part.recording.is_some() && *from != "tap" && one_in(2) {
+            pairs.insert((*from, "rec"));
+        }
+    }
+    pairs
 }
 
 impl Part {
