@@ -23,6 +23,7 @@ mod a_reload_changes_what_it_can_and_names_the_rest;
 mod a_watcher_resumes_or_gets_a_reset;
 mod beyond_loopback_only_known_controllers_get_in;
 mod digits_are_told_and_sent_once;
+mod edits_under_load_are_seamless;
 mod exhausted_ports_name_range_and_use;
 mod figures_stand_on_the_metrics_page;
 mod garbage_at_one_port_leaves_other_calls_alone;
