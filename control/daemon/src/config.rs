@@ -555,7 +555,8 @@ mod tests {
     fn an_ipv6_address_may_be_a_domain_with_or_without_brackets() {
         for written in ["::1", "[::1]"] {
             let domain = format!("signalling.domains=['{written}']");
-            let config = load(&[HOST, &domain, "signalling.udp=['[::]:5060']"]).unwrap();
+            let listeners = ["signalling.udp=['[::]:5060']", "signalling.tcp=[]"];
+            let config = load(&[HOST, &domain, listeners[0], listeners[1]]).unwrap();
             let bound = [(Transport::Udp, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 5060)))];
             let told = config.controller(&bound);
             assert_eq!(told.domains, ["[::1]"]);
