@@ -56,6 +56,9 @@ type VoiceName = (Name, bool);
 /// A room, and what becomes of tones in its sum.
 type RoomName = (Name, Tones);
 
+/// What a listener heard until now: of a mix, or as packets.
+type HeardBefore = (Option<BTreeMap<Heard, i32>>, Option<Relayed>);
+
 /// What of a mixer outlives an edit.
 #[derive(Default)]
 struct Past {
@@ -309,8 +312,7 @@ impl<'a> Maker<'a> {
     pub(crate) fn groups(&mut self, shared: &mut SharedPlayers) -> Box<[Group]> {
         let mut groups = Vec::with_capacity(self.mix.groups.len());
         for plan in &self.mix.groups {
-            let mut by_past: BTreeMap<(Option<BTreeMap<Heard, i32>>, Option<Relayed>), Vec<&plan::Listener>> =
-                BTreeMap::new();
+            let mut by_past: BTreeMap<HeardBefore, Vec<&plan::Listener>> = BTreeMap::new();
             for listener in &plan.listeners {
                 let key = self.key(listener);
                 let relayed = self.relayed.get(&key).or(self.past.waits.get(&key)).copied();

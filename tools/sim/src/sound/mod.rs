@@ -378,13 +378,13 @@ impl World {
                 self.summary.exact += ear.follow(&staying).map_err(|what| format!("{place}: {what}"))?;
             }
         }
-        for session in 0..SESSIONS.len() {
+        for (session, name) in SESSIONS.iter().enumerate() {
             let robot = &self.robots[session];
             let from = robot
                 .heard
                 .len()
                 .saturating_sub((robot.rate_hz as u64 * MEASURED_MS / 1_000) as usize);
-            let (heard, place) = (&robot.heard[from..], format!("the tap of {}", SESSIONS[session]));
+            let (heard, place) = (&robot.heard[from..], format!("the tap of {name}"));
             let wanted = self.score.heard(session, "tap");
             self.summary.tones += check_levels(&place, heard, robot.rate_hz, &wanted, !self.exact)?;
             self.robots[session].heard.clear();
