@@ -370,8 +370,6 @@ fn session(id: u32, media: Media, sides: &Sides) -> api::ApplyRequest {
         let endpoint = api::Endpoint {
             transport: name.into(),
             formats: formats(media, side),
-            // As the peers it is compared with: nobody looks for tones in the audio.
-            inband_digits: api::InbandDigits::Off.into(),
             ..api::Endpoint::default()
         };
         let node = api::Node {

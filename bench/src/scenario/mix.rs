@@ -367,7 +367,6 @@ fn endpoint(id: &str, kind: Kind) -> api::Node {
         kind: Some(api::node::Kind::Endpoint(api::Endpoint {
             transport: id.into(),
             formats: vec![format],
-            inband_digits: api::InbandDigits::Off.into(),
             ..api::Endpoint::default()
         })),
     }

@@ -434,7 +434,7 @@ fn has_events(formats: &[PayloadFormat]) -> bool {
 /// Whether digits are looked for in the audio of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InbandDigits {
-    /// Where it knows no telephone-events, or something asks for its digits.
+    /// Where something asks for its digits.
     Auto,
     /// Always.
     On,

@@ -609,9 +609,7 @@ impl<'a> Compiler<'a> {
             if let NodeKind::Endpoint(endpoint) = &node.kind {
                 watch.talk = endpoint.detect_talk;
                 watch.digits = match endpoint.inband_digits {
-                    InbandDigits::Auto => {
-                        gathers(at) || !endpoint.sends_events() && !is_link(self.spec, endpoint)
-                    }
+                    InbandDigits::Auto => gathers(at),
                     InbandDigits::On => true,
                     InbandDigits::Off => false,
                 };
@@ -818,12 +816,6 @@ pub(crate) fn can_relay(speaker: &EndpointSpec, listener: &EndpointSpec) -> bool
                 same || (law(from.codec) && law(to.codec))
             })
         })
-}
-
-/// It is the end of a link.
-fn is_link(spec: &SessionSpec, endpoint: &EndpointSpec) -> bool {
-    let transport = spec.transport(&endpoint.transport);
-    transport.is_some_and(|transport| transport.link().is_some())
 }
 
 /// Its packets are encrypted.

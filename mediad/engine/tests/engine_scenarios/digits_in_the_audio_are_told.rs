@@ -26,6 +26,7 @@ fn tones_of_a_peer_without_events_are_told_beside_a_relay_that_stays_one() {
     let mut world = World::new();
     let mut graph = Graph::call();
     graph.party("a").receive = vec![pcmu()];
+    graph.party("a").inband_digits = InbandDigits::On;
     world.commit(SESSION, &graph);
     let mut a = Keypad::pcmu(0);
     let mut twin = Keypad::pcmu(0);
@@ -63,9 +64,10 @@ fn same(sent: &[u8], came: &[u8]) {
 }
 
 #[test]
-fn nobody_looks_where_events_were_negotiated_or_it_is_forbidden() {
+fn nobody_looks_where_nobody_asks_or_it_is_forbidden() {
     for (inband, receive) in [
         (InbandDigits::Auto, vec![pcmu(), events(101)]),
+        (InbandDigits::Auto, vec![pcmu()]),
         (InbandDigits::Off, vec![pcmu()]),
     ] {
         let mut world = World::new();
@@ -228,6 +230,7 @@ fn tones_are_found_in_every_codec_and_edits_under_way_end_them() {
         );
         // Mixed at the codec's own rate.
         graph.edges[0].gain_db = -3.0;
+        graph.party("a").inband_digits = InbandDigits::On;
         world.commit(SESSION, &graph);
         let mut a = Keypad::new(0, kind, format.payload_type.value());
         a.talk(&mut world, 200);
