@@ -54,16 +54,12 @@ fuzz_targets() {
             --no-default-features --quiet -- -D warnings
 }
 
-# Built with the workspace's features, as all else here: `-p tidy` would build what it depends on a second time.
-tidy() {
-    "$cargo" build --locked --quiet --workspace --bin tidy && "${CARGO_TARGET_DIR:-target}/debug/tidy"
-}
-
 gate fmt "$cargo" fmt --all --check
 gate clippy "$cargo" clippy --locked --workspace --all-targets --keep-going -- -D warnings
 gate fuzz fuzz_targets
 gate rustdoc rustdoc
-gate tidy tidy
+# Without `-p`, so that it is built with the workspace's features as all else here, and nothing a second time.
+gate tidy "$cargo" run --locked --quiet --bin tidy
 
 case $level in
 lint) ;;
