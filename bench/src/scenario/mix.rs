@@ -430,6 +430,17 @@ fn rate(codec: CodecKind) -> u32 {
     }
 }
 
+/// The mean level of a tone in pieces of 40 ms. Over a longer one a tone would be lost that is played half a percent
+/// faster or slower, as the jitter buffer may; all tones have a whole number of periods in a piece.
+fn level_of(pcm: &[i16], hz: f64, sample_rate_hz: u32) -> f64 {
+    let pieces = pcm.chunks_exact(sample_rate_hz as usize / 25);
+    let count = pieces.len().max(1) as f64;
+    pieces
+        .map(|piece| goertzel::amplitude(piece, hz, sample_rate_hz))
+        .sum::<f64>()
+        / count
+}
+
 /// Who was listened to heard the others of the three tones.
 fn judge(report: &MembersReport, kind: Kind, count: usize) -> anyhow::Result<()> {
     for (number, payloads) in &report.heard {
@@ -441,7 +452,7 @@ fn judge(report: &MembersReport, kind: Kind, count: usize) -> anyhow::Result<()>
         }
         let settled = &pcm[pcm.len() / 2..];
         for (tone, hz) in TONES_HZ.iter().enumerate() {
-            let level = goertzel::amplitude(settled, *hz, rate(kind.codec));
+            let level = level_of(settled, *hz, rate(kind.codec));
             // Where all speak, a third of them speak each tone, and what is heard was turned down: nothing to be judged by level.
             let right = match kind.speakers {
                 None => level > UNHEARD_MAX,
