@@ -50,7 +50,7 @@ build: setup-build ## Build every program and library
 	$(SHARED) $(CARGO) build --locked --workspace
 
 demo: setup-build ## A call centre: two agents, a customer, proof of audio (AGENTS=2 CALLS=1 ARGS=…)
-	$(SHARED) $(CARGO) build --locked $(call programs,mediad controld demo)
+	$(SHARED) $(CARGO) build --locked $(call programs,mediad controld demo agent customer)
 	$(SHARED) $(OUT)/debug/demo --agents $(AGENTS) --calls $(CALLS) $(ARGS)
 
 lint: setup-build ## Format, clippy, rustdoc and tidy; no tests

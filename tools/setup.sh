@@ -19,6 +19,7 @@ kamailio   kamailio         test        SIP proxy
 rtpengine  rtpengine-daemon test,bench  media peer
 taskset    util-linux       bench       pinning to a core
 chrt       util-linux       bench       priority of the measured process
+setpriv    util-linux       bench       servers end with the bench
 ip         iproute2         bench       a network namespace of its own
 END
 }

@@ -129,7 +129,7 @@ struct SipArgs {
 struct MixArgs {
     #[command(flatten)]
     run: Run,
-    /// Only these steps: idle, fanout, g711, opus_members, opus_top3.
+    /// Only these steps: idle, held, recordings, fanout, g711, opus_members, opus_top3.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -270,8 +270,8 @@ fn plan(servers: &Servers, ours: bool, peer: bool) -> anyhow::Result<Plan> {
     })
 }
 
-/// A directory of this run alone, for what the servers write: configurations, logs, a journal. It stays, for whoever
-/// wants to know why a step failed.
+/// A directory of this run alone, for what the servers write: configurations, logs, a journal. Gone after a good run; it
+/// stays for whoever wants to know why a step failed.
 fn scratch() -> anyhow::Result<PathBuf> {
     let dir = std::env::temp_dir().join(format!("bench-{}", std::process::id()));
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
@@ -285,7 +285,8 @@ fn compare(args: RelayArgs, run: fn(Plan, Facts) -> anyhow::Result<Results>) -> 
         args.alone != Some(Target::Mediad),
     );
     let (plan, facts) = args.run.prepare(args.only, 5, ours, peer)?;
-    conclude(&run(plan, facts)?, &args.run)
+    let scratch = plan.dir.clone();
+    conclude(&run(plan, facts)?, &args.run, &scratch)
 }
 
 fn sip_command(args: SipArgs) -> anyhow::Result<()> {
@@ -299,22 +300,26 @@ fn sip_command(args: SipArgs) -> anyhow::Result<()> {
         controld.display()
     );
     let (plan, facts) = args.run.prepare(args.only, 3, true, false)?;
-    conclude(&sip::run(plan, controld, facts)?, &args.run)
+    let scratch = plan.dir.clone();
+    conclude(&sip::run(plan, controld, facts)?, &args.run, &scratch)
 }
 
 fn mix_command(args: MixArgs) -> anyhow::Result<()> {
     let (plan, facts) = args.run.prepare(args.only, 3, true, false)?;
-    conclude(&mix::run(plan, facts)?, &args.run)
+    let scratch = plan.dir.clone();
+    conclude(&mix::run(plan, facts)?, &args.run, &scratch)
 }
 
-/// Prints the figures and, unless the run was a quick one, keeps them.
-fn conclude(results: &Results, run: &Run) -> anyhow::Result<()> {
+/// Prints the figures and, unless the run was a quick one, keeps them. What the servers wrote into `scratch` is of no use
+/// any more.
+fn conclude(results: &Results, run: &Run, scratch: &std::path::Path) -> anyhow::Result<()> {
     for figure in &results.figures {
         println!("{}", figure.line());
         if !figure.remarks.is_empty() {
             println!("  {}", figure.remark());
         }
     }
+    std::fs::remove_dir_all(scratch).with_context(|| scratch.display().to_string())?;
     if run.quick {
         eprintln!("a quick run keeps no results");
         return Ok(());

@@ -22,23 +22,22 @@ impl ServerProcess {
     /// Starts `program` on the server core, under `SCHED_FIFO` when permitted; its output goes to a file in `dir`.
     ///
     /// # Errors
-    /// `taskset` or the program is missing.
+    /// `setpriv`, `taskset` or the program is missing.
     pub fn start(program: &Path, args: &[String], dir: &Path) -> anyhow::Result<ServerProcess> {
         let name = program
             .file_name()
             .map_or_else(|| "server".into(), |name| name.to_string_lossy().into_owned());
         let log = dir.join(format!("{name}.log"));
         let out = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        // chrt and taskset replace themselves by the program, so the child's pid is the server's.
-        let mut command;
+        // setpriv, chrt and taskset replace themselves by the program, so the child's pid is the server's. If the bench is
+        // killed the kernel ends the server: it watches the thread that starts it, which must be the main one.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
         if machine::may_raise() {
-            command = Command::new("chrt");
-            command.args(["--fifo", &SERVER_PRIORITY.to_string(), "taskset"]);
-        } else {
-            command = Command::new("taskset");
+            command.args(["chrt", "--fifo", &SERVER_PRIORITY.to_string()]);
         }
         let child = command
-            .args(["--cpu-list", &SERVER_CORE.to_string()])
+            .args(["taskset", "--cpu-list", &SERVER_CORE.to_string()])
             .arg(program)
             .args(args)
             .stdin(Stdio::null())

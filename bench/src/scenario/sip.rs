@@ -179,8 +179,8 @@ impl SipLab {
         let report = self.calls("plain", &site, &mut phones, with_audio(RATE_PLAIN, seconds))?;
         anyhow::ensure!(report.failures() == 0, "plain calls failed: {:?}", report.failed);
         self.book("controld_cpu_ms_per_call", "ms", report.cpu_ms(0));
-        self.book("call_set_up_p50_ms", "ms", report.set_up_ms.p50 / 1e3);
-        self.book("call_set_up_p99_ms", "ms", report.set_up_ms.p99 / 1e3);
+        self.book("call_set_up_p50_ms", "ms", report.set_up_us.p50 / 1e3);
+        self.book("call_set_up_p99_ms", "ms", report.set_up_us.p99 / 1e3);
         Ok(())
     }
 

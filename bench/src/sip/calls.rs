@@ -48,8 +48,8 @@ pub struct CallReport {
     pub counted: u32,
     /// CPU of the servers meanwhile, seconds, in their order.
     pub cpu_seconds: Vec<f64>,
-    /// From INVITE to 200, milliseconds.
-    pub set_up_ms: Quantiles,
+    /// From INVITE to 200, microseconds.
+    pub set_up_us: Quantiles,
     /// What became of the audio.
     pub audio: AudioReport,
 }
@@ -87,8 +87,8 @@ impl CallReport {
             self.failures(),
             self.failed,
             cpu.join(" + "),
-            self.set_up_ms.p50 / 1e3,
-            self.set_up_ms.p99 / 1e3,
+            self.set_up_us.p50 / 1e3,
+            self.set_up_us.p99 / 1e3,
             self.audio.loss() * 100.0,
             self.audio.foreign,
             self.audio.silent_sides,
@@ -227,7 +227,7 @@ impl Phones {
         self.report.seconds = (to - counted_from.0).as_secs_f64();
         let spent = cpu_to.iter().zip(&counted_from.1);
         self.report.cpu_seconds = spent.map(|(to, from)| (to - from) as f64 * 1e-9).collect();
-        self.report.set_up_ms = Quantiles::of(&self.set_up);
+        self.report.set_up_us = Quantiles::of(&self.set_up);
         self.report.audio = self.audio.take_report();
         Ok(std::mem::take(&mut self.report))
     }

@@ -124,6 +124,9 @@ impl Originate {
     }
 }
 
+// As the remedy says.
+const _: () = assert!(limits::REQUEST_TEXT_BYTES_MAX == 255);
+
 fn text(field: &'static str, value: &str, must_be: bool) -> Result<(), OriginateError> {
     let (problem, remedy) = if must_be && value.trim().is_empty() {
         ("is nobody", "give an account or a number")

@@ -20,7 +20,7 @@ use sip::{
 };
 
 use crate::{
-    call::{Recorded, Stage, Summons},
+    call::{End, Recorded, Stage, Summons},
     cdr::{CallOrigin, RecordingDetail},
     journal::EndedBy,
     leg::LegState,
@@ -56,6 +56,9 @@ pub struct SavedCall {
     pub(crate) rx_trunk: Option<String>,
     #[serde(default)]
     pub(crate) way: Option<(String, usize)>,
+    /// Where it went out last, also when it does no more.
+    #[serde(default)]
+    pub(crate) last_way: Option<(String, usize)>,
     /// As `way`, for the caller of a call that a machine asked for.
     #[serde(default)]
     pub(crate) caller_way: Option<(String, usize)>,
@@ -118,11 +121,9 @@ pub(crate) struct SavedSummons {
 
 impl SavedSummons {
     pub(crate) fn of(summons: &Summons) -> Self {
-        let mut shown = Vec::with_capacity(48);
-        summons.shown.write(&mut shown);
         Self {
             next: SavedDestination::of(&summons.next),
-            shown: Octets(shown.into()),
+            shown: Octets(written(&summons.shown)),
             ring_s: summons.ring.as_secs(),
             auto_answer: summons.auto_answer,
         }
@@ -291,6 +292,17 @@ pub(crate) struct SavedEnd {
     pub(crate) status: u16,
     pub(crate) reason: String,
     pub(crate) at_unix_us: u64,
+}
+
+impl SavedEnd {
+    pub(crate) fn of(end: &End) -> Self {
+        Self {
+            by: end.by,
+            status: end.status.code(),
+            reason: end.reason.clone(),
+            at_unix_us: end.at_unix_us,
+        }
+    }
 }
 
 /// What was agreed with a party; see [`NegotiatedMedia`].
@@ -617,6 +629,13 @@ impl<'de> Deserialize<'de> for Octets {
             .map(|bytes| Self(bytes.into()))
             .ok_or_else(|| serde::de::Error::custom("no hexadecimal"))
     }
+}
+
+/// An address as it stands in messages.
+pub(crate) fn written(address: &NameAddr) -> Bytes {
+    let mut text = Vec::with_capacity(48);
+    address.write(&mut text);
+    text.into()
 }
 
 #[cfg(test)]

@@ -251,6 +251,13 @@ impl Override {
         })
     }
 
+    fn wrong(&self, message: String) -> ConfigError {
+        ConfigError::Override {
+            place: self.place.clone(),
+            message,
+        }
+    }
+
     /// The value as TOML; what is not TOML is a string.
     fn toml(&self) -> toml::Value {
         format!("v = {}", self.value)
@@ -463,26 +470,33 @@ fn route_source(local: IpAddr) -> Option<IpAddr> {
 
 /// Sets one key in the table and types the whole again.
 fn overlay(table: &mut toml::Table, one: &Override) -> Result<Config, ConfigError> {
-    let wrong = |message: String| ConfigError::Override {
-        place: one.place.clone(),
-        message,
+    put(table, one, one.toml())?;
+    let failed = match Config::deserialize(table.clone()) {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
     };
+    // A password or a token may look like a number.
+    put(table, one, toml::Value::String(one.value.clone()))?;
+    Config::deserialize(table.clone()).map_err(|_| one.wrong(failed.message().to_owned()))
+}
+
+fn put(table: &mut toml::Table, one: &Override, value: toml::Value) -> Result<(), ConfigError> {
     let mut parts: Vec<&str> = one.key.split('.').collect();
     let last = parts
         .pop()
         .filter(|last| !last.is_empty())
-        .ok_or_else(|| wrong("names no key".into()))?;
-    let mut at = &mut *table;
+        .ok_or_else(|| one.wrong("names no key".into()))?;
+    let mut at = table;
     for part in parts {
         let entry = at
             .entry(part)
             .or_insert_with(|| toml::Value::Table(toml::Table::new()));
         at = entry
             .as_table_mut()
-            .ok_or_else(|| wrong(format!("`{part}` is not a section")))?;
+            .ok_or_else(|| one.wrong(format!("`{part}` is not a section")))?;
     }
-    at.insert(last.to_owned(), one.toml());
-    Config::deserialize(table.clone()).map_err(|error| wrong(error.message().to_owned()))
+    at.insert(last.to_owned(), value);
+    Ok(())
 }
 
 fn value(key: &str, message: String) -> ConfigError {
@@ -572,6 +586,13 @@ mod tests {
         let host = Override::parse_flag(HOST).unwrap();
         let config = Config::load(None, &[env, flag, host]).unwrap();
         assert_eq!(config.log.level, "debug");
+        let token = Override::parse_env("CONTROLD_MANAGEMENT__TOKEN", "1234567890123456").unwrap();
+        let host = Override::parse_flag(HOST).unwrap();
+        let config = Config::load(None, &[token, host]).unwrap();
+        assert_eq!(
+            config.management.token, "1234567890123456",
+            "though it looks like a number"
+        );
         assert!(refusal(&[]).contains("media.hosts is empty"));
         assert!(refusal(&[HOST, "log.level=loud"]).contains("\"loud\" is not one of"));
         assert!(refusal(&[HOST, "signalling.udpp=1"]).contains("unknown field"));

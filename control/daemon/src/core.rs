@@ -1,6 +1,7 @@
 //! The core thread: owns the controller, takes inputs in order, carries out what comes of them.
 //!
-//! It sleeps on its sockets and on a bell that all others ring. Inputs are handled in batches. The records of a batch are written before its first message or command leaves.
+//! It sleeps on its sockets and on a bell that all others ring. Inputs are handled in batches. The records of a batch are
+//! written before its first message or command leaves.
 
 use std::{
     collections::VecDeque,
@@ -289,14 +290,11 @@ impl Core {
     }
 
     fn find_call(&self, now: Now, name: &str) -> Option<CallFound> {
-        let live = self.controller.live(now);
-        if let Some(call) = live.calls.into_iter().find(|call| call.call == name) {
+        if let Some(call) = self.controller.call_live(now, name) {
             return Some(CallFound::Live(Box::new(call)));
         }
-        for conference in live.conferences {
-            if let Some(member) = conference.members.into_iter().find(|member| member.call == name) {
-                return Some(CallFound::Member(conference.room, Box::new(member)));
-            }
+        if let Some((room, member)) = self.controller.member_live(now, name) {
+            return Some(CallFound::Member(room, Box::new(member)));
         }
         let detail = self.journal.detail(name)?;
         Some(CallFound::Over(Box::new(detail)))
@@ -332,7 +330,10 @@ impl Core {
                     }
                 }
             }
-            self.journal.write();
+            if !self.journal.write() {
+                // No journal knows of these recordings: their hosts tell of them again.
+                self.acknowledgements.clear();
+            }
             for (to, answer) in self.answers.drain(..) {
                 // Who asked may have gone away.
                 let _gone = to.send(answer);

@@ -1,7 +1,8 @@
 //! The management address: metrics, health, what is going on as JSON, and what is to be done, over plain HTTP.
 //!
 //! Everybody who reaches the address may look; who changes something shows the [token](crate::token). Every error is
-//! RFC 9457 problem details; [`openapi`] describes the whole, and a test compares it with [`routes`].
+//! RFC 9457 problem details, but that nothing is ready, which probes and people read as text; [`openapi`] describes the
+//! whole, and a test compares it with [`routes`].
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -12,9 +13,9 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, Query, State},
+    extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State},
     handler::Handler,
-    http::{StatusCode, Uri, header},
+    http::{StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, post},
 };
@@ -158,6 +159,20 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
+/// What the path names: a call, an agent, a source.
+struct Named(String);
+
+impl FromRequestParts<Pages> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, pages: &Pages) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, pages).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),
+        }
+    }
+}
+
 /// What stands behind the question mark.
 fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     Query::try_from_uri(uri)
@@ -190,7 +205,7 @@ struct Why {
 async fn agent_ready(
     _: Writer,
     State(pages): State<Pages>,
-    Path(agent): Path<String>,
+    Named(agent): Named,
 ) -> Result<StatusCode, Problem> {
     act(&pages, Action::Ready(agent)).await
 }
@@ -198,7 +213,7 @@ async fn agent_ready(
 async fn agent_pause(
     _: Writer,
     State(pages): State<Pages>,
-    Path(agent): Path<String>,
+    Named(agent): Named,
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
     let why: Why = query(&uri)?;
@@ -215,7 +230,7 @@ async fn act(pages: &Pages, action: Action) -> Result<StatusCode, Problem> {
 }
 
 /// A call while it lasts, and its detail afterwards.
-async fn call_page(State(pages): State<Pages>, Path(call): Path<String>) -> Result<Json<Value>, Problem> {
+async fn call_page(State(pages): State<Pages>, Named(call): Named) -> Result<Json<Value>, Problem> {
     let name = call.clone();
     let asked = pages.inputs.ask(|to| Question::Call(name, to)).await;
     if let Some(found) = asked.ok_or_else(Problem::silent)? {
@@ -250,15 +265,15 @@ impl StorePages {
         &self,
         question: impl FnOnce(&mut Sqlite) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let refuse = |reason: String| Problem::unavailable(reason);
         let Some(path) = self.path.clone() else {
-            return Err(refuse("there is no database; set store.path".to_owned()));
+            let detail = "there is no database; set store.path";
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
         };
         let asked = tokio::task::spawn_blocking(move || question(&mut Sqlite::open(&path)?));
         match tokio::time::timeout(limits::STORE_QUERY, asked).await {
             Ok(Ok(Ok(found))) => Ok(found),
-            Ok(Ok(Err(error))) => Err(refuse(error.to_string())),
-            Ok(Err(_)) | Err(_) => Err(refuse("the database does not answer in time".to_owned())),
+            Ok(Ok(Err(error))) => Err(Problem::unavailable(error.to_string())),
+            Ok(Err(_)) | Err(_) => Err(Problem::unavailable("the database does not answer in time")),
         }
     }
 }
@@ -325,7 +340,7 @@ async fn sources_page(State(pages): State<Pages>) -> Json<Value> {
 async fn forgive_source(
     _: Writer,
     State(pages): State<Pages>,
-    Path(source): Path<String>,
+    Named(source): Named,
 ) -> Result<StatusCode, Problem> {
     let source: IpAddr = source.parse().map_err(|_| {
         let detail = format!("source {source:?} is no address; /v1/sources lists those that are silenced");
@@ -367,7 +382,7 @@ async fn metrics_page(State(pages): State<Pages>) -> Response {
 async fn mute(
     _: Writer,
     State(pages): State<Pages>,
-    Path(call): Path<String>,
+    Named(call): Named,
     muted: bool,
 ) -> Result<StatusCode, Problem> {
     let name = call.clone();
@@ -376,11 +391,7 @@ async fn mute(
 }
 
 /// Ends a call, whatever it is doing, or puts a member out of a conference.
-async fn end_call(
-    _: Writer,
-    State(pages): State<Pages>,
-    Path(call): Path<String>,
-) -> Result<StatusCode, Problem> {
+async fn end_call(_: Writer, State(pages): State<Pages>, Named(call): Named) -> Result<StatusCode, Problem> {
     let name = call.clone();
     let done = pages.inputs.ask(|to| Question::End(name, to)).await;
     answer(done, "call", &call)
@@ -390,7 +401,7 @@ async fn end_call(
 async fn record(
     _: Writer,
     State(pages): State<Pages>,
-    Path(call): Path<String>,
+    Named(call): Named,
     paused: Option<bool>,
 ) -> Result<StatusCode, Problem> {
     let name = call.clone();

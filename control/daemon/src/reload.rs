@@ -44,6 +44,10 @@ impl Source {
             Ok(new) => new,
             Err(error) => return tracing::error!(%error, "not reloaded"),
         };
+        // Before anything is exchanged.
+        if let Err(error) = new.check_files() {
+            return tracing::error!(%error, "not reloaded");
+        }
         if let Err(error) = identities
             .reload(&new.tls)
             .and_then(|()| token.reload(&new.management))

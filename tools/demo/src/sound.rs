@@ -3,14 +3,10 @@
 use std::{f64::consts::TAU, fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
-use demo::talk;
+use demo::talk::{self, AMPLITUDE, RATE_HZ};
 use sha2::{Digest as _, Sha256};
 
-const RATE_HZ: u32 = 8_000;
-/// As loud as what phones say.
-const AMPLITUDE: f64 = 8_000.0;
-
-/// One second of a tone, which repeats without a seam: 16-bit PCM, one channel.
+/// One second of a tone, as loud as what phones say, which repeats without a seam: 16-bit PCM, one channel.
 pub(crate) fn write_tone(path: &Path, hz: f64) -> Result<()> {
     let samples =
         (0..RATE_HZ).map(|at| (AMPLITUDE * (TAU * hz * f64::from(at) / f64::from(RATE_HZ)).sin()) as i16);

@@ -18,7 +18,8 @@ use rtp::{
 
 use crate::stop::Stop;
 
-const RATE_HZ: u32 = 8_000;
+/// Of what is said and heard.
+pub const RATE_HZ: u32 = 8_000;
 /// Samples in a packet.
 pub const FRAME_SAMPLES: usize = 160;
 const FRAME: Duration = Duration::from_millis(20);
@@ -27,7 +28,7 @@ pub const STRETCH: usize = RATE_HZ as usize / 10;
 /// How long the last packets may take to arrive.
 const LINGER: Duration = Duration::from_millis(100);
 /// What is said, in units of a sample.
-const AMPLITUDE: f64 = 8_000.0;
+pub const AMPLITUDE: f64 = 8_000.0;
 /// The level of what is said, in dB below a full-scale sine.
 pub const TONE_DB: f64 = -12.2;
 /// Heard audio kept for measuring: ten minutes.

@@ -138,6 +138,11 @@ impl Verdict {
 }
 
 impl Story<'_> {
+    /// As long as the record says that they talked.
+    fn talked_s(&self) -> f64 {
+        self.detail["talk_ms"].as_f64().unwrap_or_default() / 1e3
+    }
+
     fn print(&self) {
         let hears = |call: &CallReport, hz: f64| format!("{hz} Hz {:.1} dB", call.level_db(hz));
         let packets = |call: &CallReport| format!("{}/{}", call.sent, call.received);
@@ -145,7 +150,7 @@ impl Story<'_> {
             "{} {} {:.1} s",
             self.detail["status"],
             self.detail["ended_by"].as_str().unwrap_or("?"),
-            self.detail["talk_ms"].as_f64().unwrap_or_default() / 1e3
+            self.talked_s()
         );
         let asked = self.asked;
         let music = format!(
@@ -159,7 +164,7 @@ impl Story<'_> {
             self.agent.name,
             asked.set_up_ms,
             music,
-            self.detail["talk_ms"].as_f64().unwrap_or_default() / 1e3,
+            self.talked_s(),
             self.asked.codec,
             packets(self.asked),
             packets(self.served),
@@ -226,7 +231,7 @@ impl Story<'_> {
                 speaker.name
             );
         }
-        let talked = self.detail["talk_ms"].as_f64().unwrap_or_default() / 1e3;
+        let talked = self.talked_s();
         ensure!(
             (recording.seconds() - talked).abs() <= 1.5,
             "{place}: is {:.1} s long, and they talked for {talked:.1} s",

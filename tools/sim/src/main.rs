@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sim::{Run, Summary, run, sound};
+use sim::{Failure, Run, Summary, run, sound};
 
 /// Simulates the media side from seeds and says what must not be.
 #[derive(Debug, Parser)]
@@ -31,26 +31,23 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.sound {
-        return listen(&arguments);
+    let failed = if arguments.sound {
+        listen(&arguments)
+    } else {
+        simulate(&arguments)
+    };
+    match failed {
+        Some(0) => ExitCode::SUCCESS,
+        Some(_) | None => ExitCode::FAILURE,
     }
-    let mut sum = Summary::default();
+}
+
+/// Runs all worlds; how many failed, or `None` after the first where that is the end.
+fn all(arguments: &Arguments, mut world: impl FnMut(u64) -> Result<(), Box<Failure>>) -> Option<u64> {
     let mut failed = 0;
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.runs) {
-        let config = Run {
-            seed,
-            steps: arguments.steps,
-            verbose: arguments.verbose,
-            ..Run::default()
-        };
-        match run(config) {
-            Ok(done) => {
-                sum.edits += done.edits;
-                sum.refused += done.refused;
-                sum.heard += done.heard;
-                sum.digits += done.digits;
-                sum.dropped += done.dropped;
-            }
+        match world(seed) {
+            Ok(()) => {}
             Err(failure) if arguments.keep_going => {
                 failed += 1;
                 println!(
@@ -60,58 +57,54 @@ fn main() -> ExitCode {
             }
             Err(failure) => {
                 println!("{failure}");
-                return ExitCode::FAILURE;
+                return None;
             }
         }
     }
+    Some(failed)
+}
+
+fn simulate(arguments: &Arguments) -> Option<u64> {
+    let mut sum = Summary::default();
+    let failed = all(arguments, |seed| {
+        let done = run(Run {
+            seed,
+            steps: arguments.steps,
+            verbose: arguments.verbose,
+            ..Run::default()
+        })?;
+        sum.edits += done.edits;
+        sum.refused += done.refused;
+        sum.heard += done.heard;
+        sum.digits += done.digits;
+        sum.dropped += done.dropped;
+        Ok(())
+    })?;
     println!(
         "{} worlds from seed {}: {failed} failed; {} edits, {} refusals, {} packets heard, {} digits, {} datagrams dropped",
         arguments.runs, arguments.seed, sum.edits, sum.refused, sum.heard, sum.digits, sum.dropped
     );
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    Some(failed)
 }
 
-fn listen(arguments: &Arguments) -> ExitCode {
+fn listen(arguments: &Arguments) -> Option<u64> {
     let mut sum = sound::Summary::default();
-    let mut failed = 0;
-    for seed in arguments.seed..arguments.seed.saturating_add(arguments.runs) {
-        let config = sound::Run {
+    let failed = all(arguments, |seed| {
+        let done = sound::run(sound::Run {
             seed,
             edits: arguments.steps,
             verbose: arguments.verbose,
             fault: None,
-        };
-        match sound::run(config) {
-            Ok(done) => {
-                sum.edits += done.edits;
-                sum.tones += done.tones;
-                sum.exact += done.exact;
-                sum.packets += done.packets;
-            }
-            Err(failure) if arguments.keep_going => {
-                failed += 1;
-                println!(
-                    "seed {} edit {}: {}",
-                    failure.seed, failure.step, failure.violation
-                );
-            }
-            Err(failure) => {
-                println!("{failure}");
-                return ExitCode::FAILURE;
-            }
-        }
-    }
+        })?;
+        sum.edits += done.edits;
+        sum.tones += done.tones;
+        sum.exact += done.exact;
+        sum.packets += done.packets;
+        Ok(())
+    })?;
     println!(
         "{} worlds from seed {}: {failed} failed; {} edits, {} tones, {} followed through an edit, {} packets",
         arguments.runs, arguments.seed, sum.edits, sum.tones, sum.exact, sum.packets
     );
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    Some(failed)
 }

@@ -15,7 +15,7 @@ use media_engine::{
         SessionReport, SocketId, TransportSockets,
     },
     engine::{Egress, Engine, EngineConfig},
-    host::{Host, HostConfig, Interface, InterfaceAddress, NoRandomness, PortWant, SecretRandom},
+    host::{Host, HostConfig, Interface, InterfaceAddress, PortWant},
     recording::{Intake, ring, ring_bytes},
     refusal::Refusal,
 };
@@ -120,17 +120,6 @@ impl Egress for Wire {
     }
 }
 
-/// Keys that are the same in each run with a seed.
-#[derive(Debug)]
-struct Secrets(Rng);
-
-impl SecretRandom for Secrets {
-    fn fill(&mut self, secret: &mut [u8]) -> Result<(), NoRandomness> {
-        secret.iter_mut().for_each(|byte| *byte = self.0.below(256) as u8);
-        Ok(())
-    }
-}
-
 #[derive(Debug)]
 struct Worker {
     engine: Engine,
@@ -223,7 +212,6 @@ impl Server {
     /// A process that just started.
     pub fn new(now: Now, boot: u32, workers: usize, rng: &mut Rng) -> Self {
         let host = Host::new(config(workers), &format!("boot-{boot}"), rng.next_u64(), now);
-        let host = host.map(|host| host.with_secrets(Box::new(Secrets(Rng::new(rng.next_u64())))));
         let worker = |_| Worker {
             engine: Engine::new(EngineConfig::default(), rng.next_u64()),
             wire: Wire {

@@ -16,6 +16,8 @@ use crate::peer::mediad::Mediad;
 const RECORDED_CALLS: [usize; 5] = [500, 1_000, 1_500, 2_000, 2_500];
 const HELD_CALLERS: usize = 2_000;
 const RATE_HZ: u32 = 8_000;
+/// Before the samples of a recording.
+const WAV_HEADER_BYTES: usize = 44;
 /// So long the files of all recordings may take to be sealed.
 const SEALED_WITHIN: Duration = Duration::from_secs(120);
 /// Above what else the server does on its core, so that a long turn of the recorder holds no packet up.
@@ -76,8 +78,8 @@ impl MixLab {
         let mut lost = 0;
         for call in 0..calls {
             match lost_in(shelf, call, began)? {
-                Sealed::Whole { missing } => lost += missing,
-                Sealed::Problem(problem) => {
+                Ok(missing) => lost += missing,
+                Err(problem) => {
                     eprintln!("{calls} recordings: call {call}: {problem}");
                     return Ok(None);
                 }
@@ -203,25 +205,14 @@ impl MixLab {
 
     /// An empty directory of this run.
     fn directory(&self, what: &str) -> anyhow::Result<PathBuf> {
-        let path = self
-            .lab
-            .directory()
-            .join(format!("bench-{what}-{}", std::process::id()));
+        let path = self.lab.directory().join(what);
         fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
         Ok(path)
     }
 }
 
-/// What the sidecar of a sealed recording says.
-enum Sealed {
-    /// Nothing went wrong but for so many packets that were not recorded.
-    Whole { missing: u64 },
-    /// The disk or the file thread was too slow, or worse.
-    Problem(String),
-}
-
-/// Waits for a recording to be sealed.
-fn lost_in(shelf: &Path, call: usize, began: Instant) -> anyhow::Result<Sealed> {
+/// Waits for a recording to be sealed; gives how many packets are missing in it, or what else went wrong with it.
+fn lost_in(shelf: &Path, call: usize, began: Instant) -> anyhow::Result<Result<u64, String>> {
     let path = shelf.join(format!("call-{call}.0.json"));
     loop {
         let sidecar: Value =
@@ -229,11 +220,10 @@ fn lost_in(shelf: &Path, call: usize, began: Instant) -> anyhow::Result<Sealed> 
         if sidecar["state"] == "finalised" {
             let problem = sidecar["problem"].as_str().unwrap_or_default();
             if !problem.is_empty() {
-                return Ok(Sealed::Problem(problem.into()));
+                return Ok(Err(problem.into()));
             }
             let gaps = sidecar["gaps"].as_array().context("no gaps in a sidecar")?;
-            let missing = gaps.iter().filter_map(|gap| gap["lost"].as_u64()).sum();
-            return Ok(Sealed::Whole { missing });
+            return Ok(Ok(gaps.iter().filter_map(|gap| gap["lost"].as_u64()).sum()));
         }
         anyhow::ensure!(
             began.elapsed() < SEALED_WITHIN,
@@ -247,7 +237,7 @@ fn lost_in(shelf: &Path, call: usize, began: Instant) -> anyhow::Result<Sealed> 
 /// Each party is in its channel and there alone.
 fn judge(path: &Path, window: Duration) -> anyhow::Result<()> {
     let file = fs::read(path).with_context(|| path.display().to_string())?;
-    let samples: Vec<[i16; 2]> = file[44..]
+    let samples: Vec<[i16; 2]> = file[WAV_HEADER_BYTES..]
         .as_chunks::<4>()
         .0
         .iter()

@@ -15,7 +15,7 @@ use sip::{
 
 use super::{
     CHECK_EVERY, Controller, Due, Now, Purpose,
-    restore::{CSEQ_MARGIN, leg_of, then, written},
+    restore::{CSEQ_MARGIN, leg_of, then},
 };
 use crate::{
     call::{CallId, End, Side},
@@ -24,7 +24,7 @@ use crate::{
     journal::{EndedBy, RecordKind},
     media::MediaPlan,
     pool::HostId,
-    saved::{Octets, SavedConference, SavedDialog, SavedEnd, SavedMember},
+    saved::{Octets, SavedConference, SavedDialog, SavedEnd, SavedMember, written},
 };
 
 /// A member as the journal left it, and its end if that was written.
@@ -62,12 +62,7 @@ impl Controller {
             is_admitted: member.gate.is_none(),
             started_unix_us: member.started_unix_us,
             answered_unix_us: member.answered.map(|(_, at)| at),
-            ended: member.ended.as_ref().map(|(_, end)| SavedEnd {
-                by: end.by,
-                status: end.status.code(),
-                reason: end.reason.clone(),
-                at_unix_us: end.at_unix_us,
-            }),
+            ended: member.ended.as_ref().map(|(_, end)| SavedEnd::of(end)),
         })
     }
 

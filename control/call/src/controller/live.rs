@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{AgentLive, CallLive, CallStage, Controller, Counters, Live, Now, QueueLive, RegistrationLive};
+use super::{
+    AgentLive, CallLive, CallStage, Controller, Counters, Live, MemberLive, Now, QueueLive, RegistrationLive,
+};
 use crate::{
     call::{Call, Stage},
     domain::{AgentState, Standing},
@@ -10,6 +12,24 @@ use crate::{
 };
 
 impl Controller {
+    /// A call that goes on, by our name for it.
+    pub fn call_live(&self, now: Now, name: &str) -> Option<CallLive> {
+        let call = self.calls.values().find(|call| call.name == name)?;
+        Some(call_live(now, call))
+    }
+
+    /// A member of a conference, by our name for its call, and its room.
+    pub fn member_live(&self, now: Now, name: &str) -> Option<(String, MemberLive)> {
+        let mut all = self.conferences_live(now).into_iter();
+        all.find_map(|conference| {
+            let member = conference
+                .members
+                .into_iter()
+                .find(|member| member.call == name)?;
+            Some((conference.room, member))
+        })
+    }
+
     /// What is going on.
     pub fn live(&self, now: Now) -> Live {
         let agents = self.domain.agents().map(|(name, view)| AgentLive {

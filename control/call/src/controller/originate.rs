@@ -236,7 +236,7 @@ impl Controller {
         }
         call.withdraw_endpoints(Some(&leg.endpoint));
         call.early = None;
-        call.caller_way = call.way.take();
+        (call.caller_way, call.last_way) = (call.way.take(), None);
         call.ways.clear();
         call.caller = leg;
         if let Some(dialog) = self.stack.dialog(dialog) {

@@ -37,7 +37,8 @@ impl Controller {
             return Err(StatusCode::CALL_DOES_NOT_EXIST);
         }
         let is_queued = call.round.as_ref().is_none_or(|round| round.offer.is_some());
-        if is_queued || call.way.is_some() {
+        // Who is called by a machine's wish takes the caller's seat, not the callee's.
+        if is_queued || call.way.is_some() || call.summons.is_some() {
             return Err(StatusCode::FORBIDDEN);
         }
         Ok(())

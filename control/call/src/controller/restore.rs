@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use sdp::{Description, LocalSession, Selection};
 use sip::{
-    header::{HeaderValue as _, NameAddr, Reason},
+    header::{NameAddr, Reason},
     message::{Method, Request, StatusCode},
     stack::{DialogKey, DialogRequest, Flow},
 };
@@ -33,7 +33,7 @@ use crate::{
     saved::{
         Octets, SavedAgreed, SavedCall, SavedConference, SavedDestination, SavedDialog, SavedEnd,
         SavedExchange, SavedInvite, SavedInvited, SavedLeg, SavedMedia, SavedMember, SavedPast, SavedPlace,
-        SavedRecorded, SavedSummons, without_keys,
+        SavedRecorded, SavedSummons, without_keys, written,
     },
     trunk::TargetId,
 };
@@ -386,6 +386,7 @@ impl Controller {
             rung: call.rung.clone(),
             rx_trunk: call.rx_trunk.map(|id| self.trunks.get(id).name.to_string()),
             way: call.way.map(way),
+            last_way: call.last_way.map(way),
             caller_way: call.caller_way.map(way),
             origin: call.origin.clone(),
             summons: call.summons.as_ref().map(SavedSummons::of),
@@ -398,12 +399,7 @@ impl Controller {
             },
             started_unix_us: call.started_unix_us,
             answered_unix_us: call.answered_unix_us,
-            ended: call.ended.as_ref().map(|(_, end)| SavedEnd {
-                by: end.by,
-                status: end.status.code(),
-                reason: end.reason.clone(),
-                at_unix_us: end.at_unix_us,
-            }),
+            ended: call.ended.as_ref().map(|(_, end)| SavedEnd::of(end)),
         })
     }
 
@@ -571,22 +567,6 @@ impl Controller {
         for leg in caller_is_here.into_iter().chain(&callee) {
             plan.put(&leg.endpoint, self.endpoint_of(leg));
         }
-        let left = |past: &SavedPast| {
-            Some(Left {
-                side: if past.was_caller {
-                    Side::Caller
-                } else {
-                    Side::Callee
-                },
-                address: NameAddr::parse(&past.address.0).ok()?,
-                user: past.user.as_deref().map(Name::from),
-                endpoint: past.endpoint.clone(),
-                codec: past.codec.clone(),
-                srtp: past.srtp.clone(),
-                joined_unix_us: past.joined_unix_us,
-                left_unix_us: past.left_unix_us,
-            })
-        };
         let destination = saved.destination.restore();
         let times = (then(now, saved.started_unix_us), saved.started_unix_us);
         let mut call = Call::new(saved.call.clone(), destination, caller, plan, times);
@@ -598,7 +578,7 @@ impl Controller {
         call.max_forwards = saved.max_forwards;
         call.rounds = saved.rounds;
         call.callee = callee;
-        call.past = saved.past.iter().filter_map(left).collect();
+        call.past = saved.past.iter().filter_map(left_of).collect();
         call.is_turned = saved.is_turned;
         call.recorded = saved.recorded.as_ref().map(SavedRecorded::restore);
         call.origin = saved.origin.clone();
@@ -616,7 +596,9 @@ impl Controller {
         // One that rang is sent out again.
         let way = |(name, target): &(String, usize)| self.way_named(name, *target);
         call.way = saved.way.as_ref().filter(|_| !rings).and_then(way);
-        call.last_way = call.way;
+        call.last_way = call
+            .way
+            .or_else(|| saved.last_way.as_ref().filter(|_| !rings).and_then(way));
         call.caller_way = saved.caller_way.as_ref().and_then(way);
         Some(call)
     }
@@ -791,10 +773,22 @@ pub(super) fn leg_of(saved: &SavedLeg, local: Option<std::net::IpAddr>) -> Optio
     Some(leg)
 }
 
-pub(super) fn written(address: &NameAddr) -> Bytes {
-    let mut text = Vec::with_capacity(48);
-    address.write(&mut text);
-    text.into()
+/// A party that had left already.
+fn left_of(past: &SavedPast) -> Option<Left> {
+    Some(Left {
+        side: if past.was_caller {
+            Side::Caller
+        } else {
+            Side::Callee
+        },
+        address: NameAddr::parse(&past.address.0).ok()?,
+        user: past.user.as_deref().map(Name::from),
+        endpoint: past.endpoint.clone(),
+        codec: past.codec.clone(),
+        srtp: past.srtp.clone(),
+        joined_unix_us: past.joined_unix_us,
+        left_unix_us: past.left_unix_us,
+    })
 }
 
 /// A moment of the past by the clock that waits.

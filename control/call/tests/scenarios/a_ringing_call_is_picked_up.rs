@@ -153,3 +153,25 @@ fn with_the_codec_and_keys_of_who_picks_up() {
     assert_eq!(codecs, ["PCMU", "PCMA"]);
     world.assert_nothing_left();
 }
+
+/// The first party is to be the caller of what comes: nobody else takes that place.
+#[test]
+fn but_not_one_that_a_machine_asked_for() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let bob = world.registered("bob", "builder");
+    let carol = world.registered("carol", "singer");
+    world.originate("alice", "bob", "");
+    world.run_ms(500);
+    assert_eq!(world.phones[alice].rung, 1, "{}", world.story());
+    pick_up(&mut world, carol, alice, "");
+    world.run_ms(500);
+    assert_eq!(world.phones[carol].statuses, [403], "{}", world.story());
+    assert!(world.phones[alice].cancelled.is_empty(), "{}", world.story());
+    world.run_ms(4_000);
+    let heard = BTreeSet::from([("alice", "bob"), ("bob", "alice")]);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    world.hang_up(bob);
+    world.run_ms(200);
+    world.assert_nothing_left();
+}

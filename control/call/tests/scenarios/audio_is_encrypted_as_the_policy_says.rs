@@ -37,6 +37,18 @@ fn encrypts(phone: &mut Phone, suites: &[CryptoSuite]) {
     (phone.suites, phone.insists) = (suites.to_vec(), true);
 }
 
+/// Alice and a customer of the queue, whose audio has to be encrypted, talk.
+fn talking() -> (World, usize, usize) {
+    let mut world = World::with(in_clear(Srtp::Required));
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    encrypts(&mut world.phones[alice], &SUITES);
+    encrypts(&mut world.phones[customer], &SUITES);
+    world.call(customer, "support");
+    world.run_ms(2_000);
+    (world, alice, customer)
+}
+
 fn body(request: &Request) -> String {
     String::from_utf8_lossy(&request.body).into_owned()
 }
@@ -267,13 +279,7 @@ fn when_it_is_required_not_over_signalling_in_clear() {
 
 #[test]
 fn through_hold_refreshes_and_new_keys() {
-    let mut world = World::with(in_clear(Srtp::Required));
-    let alice = world.registered("alice", "wonder");
-    let customer = world.phone("customer");
-    encrypts(&mut world.phones[alice], &SUITES);
-    encrypts(&mut world.phones[customer], &SUITES);
-    world.call(customer, "support");
-    world.run_ms(2_000);
+    let (mut world, alice, customer) = talking();
     assert_eq!(world.heard(), both("customer", "alice"), "{}", world.story());
     let ours = |world: &World, phone: usize| world.phones[phone].agreed.as_ref().unwrap().1.clone();
     let before = (ours(&world, customer), ours(&world, alice));
@@ -425,13 +431,7 @@ fn wherever_a_call_is_transferred() {
 /// The keys are at the media host, which goes on; ours are told again by it, and the parties need not be asked.
 #[test]
 fn after_a_restart_of_the_controller() {
-    let mut world = World::with(in_clear(Srtp::Required));
-    let alice = world.registered("alice", "wonder");
-    let customer = world.phone("customer");
-    encrypts(&mut world.phones[alice], &SUITES);
-    encrypts(&mut world.phones[customer], &SUITES);
-    world.call(customer, "support");
-    world.run_ms(2_000);
+    let (mut world, alice, customer) = talking();
     let talking = both("customer", "alice");
     assert_eq!(world.heard(), talking, "{}", world.story());
     world.restart();
@@ -500,13 +500,7 @@ fn of_who_waits_over_a_restart() {
 fn after_a_restart_of_the_media_host() {
     for ports_are_free in [true, false] {
         for restarted_before in [false, true] {
-            let mut world = World::with(in_clear(Srtp::Required));
-            let alice = world.registered("alice", "wonder");
-            let customer = world.phone("customer");
-            encrypts(&mut world.phones[alice], &SUITES);
-            encrypts(&mut world.phones[customer], &SUITES);
-            world.call(customer, "support");
-            world.run_ms(2_000);
+            let (mut world, _, customer) = talking();
             if restarted_before {
                 world.restart();
                 world.run_ms(500);

@@ -1,4 +1,4 @@
-use call_control::{RecordKind, domain::AgentState};
+use call_control::domain::AgentState;
 
 use crate::world::World;
 
@@ -223,33 +223,6 @@ fn killed_at_any_record_every_call_ends_with_one_detail() {
             }
         }
         world.run_ms(200_000);
-        let started = |world: &World| {
-            let calls = world.records.iter().filter_map(|record| match &record.kind {
-                RecordKind::CallStarted { call, .. } => Some(call.clone()),
-                _ => None,
-            });
-            calls.collect::<std::collections::BTreeSet<_>>()
-        };
-        let details: Vec<String> = world.details().into_iter().map(|detail| detail.call).collect();
-        let ended: std::collections::BTreeSet<String> = details.iter().cloned().collect();
-        assert_eq!(
-            details.len(),
-            ended.len(),
-            "killed after {kept}: two details\n{}",
-            world.story()
-        );
-        assert_eq!(started(&world), ended, "killed after {kept}\n{}", world.story());
-        let counters = world.controller.counters();
-        assert_eq!(
-            (counters.calls, counters.offers, counters.waiting),
-            (0, 0, 0),
-            "killed after {kept}"
-        );
-        assert_eq!(
-            world.media.sessions.len(),
-            0,
-            "killed after {kept}\n{}",
-            world.story()
-        );
+        world.assert_each_call_has_one_detail(kept);
     }
 }

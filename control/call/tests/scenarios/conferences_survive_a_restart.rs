@@ -1,6 +1,5 @@
 use std::collections::BTreeSet;
 
-use call_control::RecordKind;
 use sdp::Direction;
 
 use crate::world::World;
@@ -189,26 +188,6 @@ fn killed_at_any_record_each_call_ends_with_one_detail() {
             }
         }
         world.run_ms(200_000);
-        let started = world.records.iter().filter_map(|record| match &record.kind {
-            RecordKind::CallStarted { call, .. } => Some(call.clone()),
-            _ => None,
-        });
-        let started: BTreeSet<String> = started.collect();
-        let details: Vec<String> = world.details().into_iter().map(|detail| detail.call).collect();
-        let ended: BTreeSet<String> = details.iter().cloned().collect();
-        assert_eq!(
-            details.len(),
-            ended.len(),
-            "killed after {kept}\n{}",
-            world.story()
-        );
-        assert_eq!(started, ended, "killed after {kept}\n{}", world.story());
-        let counters = world.controller.counters();
-        assert_eq!(
-            (counters.calls, counters.conferences, world.media.sessions.len()),
-            (0, 0, 0),
-            "killed after {kept}\n{}",
-            world.story()
-        );
+        world.assert_each_call_has_one_detail(kept);
     }
 }

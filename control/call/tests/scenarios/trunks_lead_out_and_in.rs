@@ -225,19 +225,20 @@ const REGISTERING: &str = r#"
     probe_s = 10
 "#;
 
+/// We register with the first trunk. The first attempt came before there was anybody.
+fn assert_registers(town: &mut Town) {
+    town.world.run_ms(20_000);
+    let live = town.world.controller.trunks_live();
+    let story = town.world.story();
+    assert_eq!(live[0].registration, Registration::Registered, "{story}");
+}
+
 #[test]
 fn a_registration_is_kept_and_a_dead_target_is_known() {
     let mut town = town(REGISTERING);
-    // The first attempts came before there was anybody.
-    town.world.run_ms(20_000);
+    assert_registers(&mut town);
     let world = &mut town.world;
     let live = world.controller.trunks_live();
-    assert_eq!(
-        live[0].registration,
-        Registration::Registered,
-        "{}",
-        world.story()
-    );
     assert_eq!(live[0].targets[0].1, Health::Up);
     let register = world.phones[town.a].registers.last().unwrap();
     assert_eq!(&register.uri_text()[..], b"sip:carrier.example");
@@ -312,15 +313,7 @@ fn a_trunk_is_reached_by_its_name() {
     town.world
         .names
         .insert("carrier.example", "10.0.1.3:5060".parse().unwrap());
-    // The first attempt to register came before there was anybody.
-    town.world.run_ms(20_000);
-    let live = town.world.controller.trunks_live();
-    assert_eq!(
-        live[0].registration,
-        Registration::Registered,
-        "{}",
-        town.world.story()
-    );
+    assert_registers(&mut town);
     call_out(&mut town, "0049301234");
     town.world.run_ms(3_000);
     let world = &mut town.world;

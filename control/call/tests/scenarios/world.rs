@@ -539,6 +539,29 @@ impl World {
         })
     }
 
+    /// Every call that began has ended with one detail, and nothing of any is left, though the process was killed when it
+    /// had written `kept` records.
+    pub fn assert_each_call_has_one_detail(&self, kept: usize) {
+        let story = format!("killed after {kept}\n{}", self.story());
+        let started = self.records.iter().filter_map(|record| match &record.kind {
+            RecordKind::CallStarted { call, .. } => Some(call.clone()),
+            _ => None,
+        });
+        let details: Vec<String> = self.details().into_iter().map(|detail| detail.call).collect();
+        let ended: BTreeSet<String> = details.iter().cloned().collect();
+        assert_eq!(details.len(), ended.len(), "two details, {story}");
+        assert_eq!(started.collect::<BTreeSet<_>>(), ended, "{story}");
+        let counters = self.controller.counters();
+        let left = (
+            counters.calls,
+            counters.conferences,
+            counters.offers,
+            counters.waiting,
+        );
+        assert_eq!(left, (0, 0, 0, 0), "{story}");
+        assert_eq!(self.media.sessions.len(), 0, "{story}");
+    }
+
     /// Lets every timer run out and checks that nothing is left anywhere and that the records agree.
     pub fn assert_nothing_left(&mut self) {
         self.run_ms(300_000);

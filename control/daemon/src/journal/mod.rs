@@ -6,7 +6,7 @@
 pub(crate) mod segment;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -137,8 +137,9 @@ impl Journal {
     }
 
     /// Writes what was pushed; it has returned before anything that the records are about leaves. A disk that fails
-    /// does not end calls: what could not be written is tried again with the next record, up to a bound.
-    pub(crate) fn write(&mut self) {
+    /// does not end calls: what could not be written is tried again with the next record, up to a bound. False when
+    /// records were given up for that.
+    pub(crate) fn write(&mut self) -> bool {
         while !self.buffer.is_empty() {
             match self.file.write(&self.buffer) {
                 Ok(written) => {
@@ -155,13 +156,15 @@ impl Journal {
                         let unwritten_bytes = self.buffer.len();
                         tracing::error!(%error, unwritten_bytes, "the journal cannot be written");
                     }
-                    if self.buffer.len() > limits::JOURNAL_UNWRITTEN_BYTES {
+                    let is_too_much = self.buffer.len() > limits::JOURNAL_UNWRITTEN_BYTES;
+                    if is_too_much {
                         self.buffer.clear();
                     }
-                    return;
+                    return !is_too_much;
                 }
             }
         }
+        true
     }
 
     /// The segment is full: [`Journal::turn`] is due.
@@ -256,12 +259,7 @@ fn keep(details: &mut VecDeque<CallDetail>, detail: CallDetail) {
 
 /// A recording that was finished after its call was told of.
 fn complete(details: &mut VecDeque<CallDetail>, call: &str, file: &RecordingDetail) {
-    // It is among the last, or was not told of yet.
-    let detail = details
-        .iter_mut()
-        .rev()
-        .take(1_000)
-        .find(|detail| detail.call == call);
+    let detail = details.iter_mut().rev().find(|detail| detail.call == call);
     if let Some(detail) = detail {
         detail.take_recording(file.clone());
     }
@@ -307,18 +305,20 @@ struct Past {
 /// Repairs the tail, replays from the newest segment whose beginning is whole, and collects the newest call details.
 fn read_past(directory: &Path, mut replay: impl FnMut(Record)) -> io::Result<Past> {
     let segments = segment::list(directory)?;
-    let mut details = VecDeque::new();
-    let mut recordings = Vec::new();
+    let mut details: VecDeque<CallDetail> = VecDeque::new();
+    let mut recordings: Vec<(String, RecordingDetail)> = Vec::new();
     let (mut whole, mut damaged) = (0, 0);
     let mut is_known = false;
     for (index, path) in segments.iter().enumerate().rev() {
-        let mut newer = std::mem::take(&mut details);
+        let (mut newer, mut newer_recordings) =
+            (std::mem::take(&mut details), std::mem::take(&mut recordings));
         let scan = segment::scan(path, |record| match record.kind {
             RecordKind::CallDetail(detail) => details.push_back(*detail),
             RecordKind::Recorded { call, file } => recordings.push((call, file)),
             _ => {}
         })?;
         details.append(&mut newer);
+        recordings.append(&mut newer_recordings);
         damaged += scan.damaged;
         if index + 1 == segments.len() {
             let torn_bytes = segment::repair_tail(path, &scan)?;
@@ -339,8 +339,14 @@ fn read_past(directory: &Path, mut replay: impl FnMut(Record)) -> io::Result<Pas
     }
     let surplus = details.len().saturating_sub(limits::CDRS_KEPT);
     details.drain(..surplus);
-    for (call, file) in &recordings {
-        complete(&mut details, call, file);
+    let places: HashMap<String, usize> = (0..)
+        .zip(&details)
+        .map(|(at, detail)| (detail.call.clone(), at))
+        .collect();
+    for (call, file) in recordings {
+        if let Some(detail) = places.get(&call).and_then(|at| details.get_mut(*at)) {
+            detail.take_recording(file);
+        }
     }
     for path in segments.iter().skip(whole) {
         segment::scan(path, &mut replay)?;
@@ -362,6 +368,8 @@ fn keep_synced(shared: &Shared, every: Duration) {
             Ok(()) => shared.synced.store(written, Relaxed),
             Err(error) => {
                 shared.failures.fetch_add(1, Relaxed);
+                // It is still to be done.
+                shared.dirty.store(true, Relaxed);
                 tracing::error!(%error, "the journal cannot be synced");
             }
         }

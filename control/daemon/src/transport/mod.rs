@@ -152,13 +152,17 @@ impl Transports {
     }
 
     /// Sleeps until a datagram is there or the bell is rung, `longest` at most.
-    pub(crate) fn wait(&self, bell: &Bell, longest: Duration) {
+    pub(crate) fn wait(&mut self, bell: &Bell, longest: Duration) {
         let mut fds = Vec::with_capacity(self.udp.len() + 1);
         fds.push(PollFd::new(bell, PollFlags::IN));
         fds.extend(self.udp.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
         let longest = Timespec::try_from(longest).ok();
         // A signal ends it early; the caller looks and comes back.
         let _ = poll(&mut fds, longest.as_ref());
+        let ready: Vec<bool> = fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect();
+        for (socket, ready) in self.udp.iter_mut().zip(ready) {
+            socket.ready = ready;
+        }
     }
 
     /// Takes a portion of the datagrams that are there: the messages among them.

@@ -31,22 +31,21 @@ pub(super) struct Socket {
     local: SocketAddr,
     /// Datagrams that the kernel dropped because nobody read in time, as it said last.
     overflowed: u32,
+    /// Something may be there to read.
+    pub(super) ready: bool,
 }
 
 /// Room for the datagrams of one system call, shared by all sockets.
 pub(crate) struct Inbox {
     buffers: Vec<Vec<u8>>,
-    headers: MultiHeaders<SockaddrStorage>,
     /// Length and sender of each, and what the kernel said of drops.
     told: Vec<(usize, Option<SocketAddr>, Option<u32>)>,
 }
 
 impl Default for Inbox {
     fn default() -> Self {
-        let overflow = nix::cmsg_space!(u32);
         Self {
             buffers: vec![vec![0; limits::DATAGRAM_BYTES]; limits::DATAGRAMS_PER_CALL],
-            headers: MultiHeaders::preallocate(limits::DATAGRAMS_PER_CALL, Some(overflow)),
             told: Vec::with_capacity(limits::DATAGRAMS_PER_CALL),
         }
     }
@@ -71,6 +70,7 @@ impl Socket {
             socket,
             local,
             overflowed: 0,
+            ready: false,
         })
     }
 
@@ -95,7 +95,7 @@ impl Socket {
         }
     }
 
-    /// Takes what one system call gives; messages that the guard lets pass end in `arrived`.
+    /// Takes what one system call gives, if it is ready; messages that the guard lets pass end in `arrived`.
     pub(super) fn receive(
         &mut self,
         inbox: &mut Inbox,
@@ -103,6 +103,9 @@ impl Socket {
         guard: &Guard,
         arrived: &mut Vec<(Flow, Bytes)>,
     ) {
+        if !std::mem::take(&mut self.ready) {
+            return;
+        }
         self.fill(inbox);
         for (buffer, (length, remote, overflowed)) in inbox.buffers.iter().zip(inbox.told.drain(..)) {
             if let Some(now) = overflowed {
@@ -122,8 +125,12 @@ impl Socket {
             .map(|buffer| [IoSliceMut::new(buffer)])
             .collect();
         let fd = self.socket.as_raw_fd();
-        let headers = &mut inbox.headers;
-        match recvmmsg(fd, headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
+        // Made anew: the kernel writes lengths into them and nix does not set those back, which would cut the next address
+        // and the count of drops.
+        let overflow = nix::cmsg_space!(u32);
+        let mut headers =
+            MultiHeaders::<SockaddrStorage>::preallocate(limits::DATAGRAMS_PER_CALL, Some(overflow));
+        match recvmmsg(fd, &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
             Ok(messages) => inbox.told.extend(messages.map(|message| {
                 let overflowed = message.cmsgs().ok().and_then(|mut all| {
                     all.find_map(|one| match one {
@@ -226,6 +233,61 @@ mod tests {
         // A STUN binding request, an RTP packet.
         assert_eq!(kind_of(&[0, 1, 0, 0, 0x21, 0x12]), Kind::Strange);
         assert_eq!(kind_of(&[0x80, 0, 1, 2]), Kind::Strange);
+    }
+
+    /// What has arrived at a socket, of which something must within a second.
+    fn received(socket: &mut Socket, inbox: &mut Inbox, counters: &Counters) -> Vec<(Flow, Bytes)> {
+        let guard = Guard::new(crate::config::Config::default().sources);
+        let mut arrived = Vec::new();
+        for _ in 0..1_000 {
+            socket.ready = true;
+            socket.receive(inbox, counters, &guard, &mut arrived);
+            if !arrived.is_empty() {
+                return arrived;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        panic!("nothing arrived");
+    }
+
+    const MESSAGE: &[u8] = b"OPTIONS sip:a SIP/2.0\r\n\r\n";
+
+    #[test]
+    fn one_inbox_reads_addresses_of_both_families_whole() {
+        let (mut inbox, counters) = (Inbox::default(), Counters::default());
+        for _ in 0..3 {
+            for local in ["127.0.0.1:0", "[::1]:0"] {
+                let mut socket = Socket::bind(local.parse().unwrap()).unwrap();
+                let sender = UdpSocket::bind(local).unwrap();
+                sender.send_to(MESSAGE, socket.local()).unwrap();
+                let arrived = received(&mut socket, &mut inbox, &counters);
+                assert_eq!(arrived[0].0.remote, sender.local_addr().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_drops_is_counted_whatever_was_read_before() {
+        let (mut inbox, counters) = (Inbox::default(), Counters::default());
+        let mut socket = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(MESSAGE, socket.local()).unwrap();
+        received(&mut socket, &mut inbox, &counters);
+        assert_eq!(counters.udp_overflowed.load(Relaxed), 0);
+        // More than any buffer that we ask for takes.
+        let large = vec![b' '; 60_000];
+        for _ in 0..4 * limits::UDP_BUFFER_BYTES / large.len() {
+            sender.send_to(&large, socket.local()).unwrap();
+        }
+        let (guard, mut arrived) = (Guard::new(crate::config::Config::default().sources), Vec::new());
+        for _ in 0..1_000 {
+            socket.ready = true;
+            socket.receive(&mut inbox, &counters, &guard, &mut arrived);
+        }
+        // It is told with the next datagram.
+        sender.send_to(MESSAGE, socket.local()).unwrap();
+        received(&mut socket, &mut inbox, &counters);
+        assert!(counters.udp_overflowed.load(Relaxed) > 0);
     }
 
     #[test]

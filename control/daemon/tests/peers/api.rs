@@ -18,6 +18,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// In lower case.
     pub(crate) head: String,
+    pub(crate) text: String,
+    /// The text, where it is JSON.
     pub(crate) body: Value,
 }
 
@@ -31,12 +33,13 @@ pub(crate) fn ask(at: SocketAddr, method: &str, path: &str, headers: &str, body:
          Content-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
     )
     .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
     Answer {
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
         head: head.to_ascii_lowercase(),
-        body: serde_json::from_str(body).unwrap_or(Value::Null),
+        body: serde_json::from_str(text).unwrap_or(Value::Null),
+        text: text.to_owned(),
     }
 }

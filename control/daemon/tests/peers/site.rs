@@ -2,8 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -11,7 +10,10 @@ use std::{
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 
-use crate::program::{Program, free_ports, scratch, wait_for};
+use crate::{
+    api::ask,
+    program::{Program, free_ports, scratch, wait_for},
+};
 
 /// RTP ports of each media host.
 const PORTS: u16 = 64;
@@ -153,9 +155,9 @@ impl Site {
 
     /// One of the JSON pages.
     pub(crate) fn page(&self, path: &str) -> Value {
-        let (status, body) = get(self.http, path);
-        assert!(status.contains(" 200 "), "{path}: {status}");
-        serde_json::from_str(&body).unwrap()
+        let answer = ask(self.http, "GET", path, "", "");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        answer.body
     }
 
     /// What is listed on a page.
@@ -223,6 +225,17 @@ impl Site {
     /// The detail record of the only call there was.
     pub(crate) fn only_call(&self) -> Value {
         self.assert_nothing_left(1).remove(0)
+    }
+
+    /// The same of one that was answered, by this user, and ended well, by this side.
+    pub(crate) fn only_call_ended(&self, answered_by: &str, ended_by: &str) -> Value {
+        let call = self.only_call();
+        assert_eq!(
+            (&call["answered_by"], &call["ended_by"], &call["status"]),
+            (&answered_by.into(), &ended_by.into(), &200.into()),
+            "{call:#}"
+        );
+        call
     }
 
     /// How many requests with this method the controller sent since its last start.
@@ -307,7 +320,7 @@ impl MediaHost {
 
     /// No session, no port in use.
     fn is_idle(&self) -> bool {
-        let (_, page) = get(self.metrics, "/metrics");
+        let page = ask(self.metrics, "GET", "/metrics", "", "").text;
         let figure = |name: &str| {
             let line = page.lines().find(|line| line.starts_with(name));
             let value = line.and_then(|line| line.rsplit(' ').next());
@@ -385,18 +398,4 @@ fn word<'a>(line: &'a str, key: &str) -> &'a str {
     line.split_whitespace()
         .find_map(|word| word.strip_prefix(key))
         .unwrap_or_else(|| panic!("no {key} in {line:?}"))
-}
-
-/// Status line and body of a page.
-fn get(at: SocketAddr, path: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(at).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.lines().next().unwrap().to_owned(), body.to_owned())
 }

@@ -1,6 +1,5 @@
 //! Calls on real sockets go through relay, transcoding and mixing while a hundred others load the same workers: everybody hears
-//! exactly whom they should, on lines that never break, and a relay passes every packet once and in order. And a host that has
-//! no time left takes no new calls until it has.
+//! exactly whom they should, on lines that never break. And a host that has no time left takes no new calls until it has.
 //!
 //! Nothing here depends on when a packet comes: the machine may be busy with other things.
 

@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use codecs::goertzel;
+use codecs::{goertzel, tone::Oscillator};
 use media_engine::{
-    recording::{Recording, Settings, Workbench},
+    recording::{HEADER_BYTES, Recording, Settings, Workbench},
     spec::RecordingFormat,
     tap::Program,
 };
@@ -26,7 +26,7 @@ use rtp::time::Now;
 
 use self::{
     graph::{Heard, PARTIES, SESSIONS, Score, TAP_HZ, VOICES, is_party},
-    party::{Ear, LOUD, Sine, Voice},
+    party::{Ear, LOUD, Voice, next_sample},
 };
 use crate::{
     Failure, model,
@@ -121,7 +121,7 @@ pub fn run(config: Run) -> Result<Summary, Box<Failure>> {
 struct Robot {
     program: Program,
     rate_hz: u32,
-    sine: Sine,
+    tone: Oscillator,
     heard: Vec<i16>,
 }
 
@@ -421,7 +421,7 @@ impl World {
         if lost > 0 {
             return Err(format!("{lost} packets were not recorded"));
         }
-        let frames = tape.file[44..].as_chunks::<4>().0;
+        let frames = tape.file[HEADER_BYTES..].as_chunks::<4>().0;
         for (from, to, sides) in &tape.rounds {
             for (side, wanted) in sides.iter().enumerate() {
                 let pcm: Vec<i16> = (frames.iter().skip(*from as usize * 8))
@@ -446,14 +446,14 @@ impl Robot {
         Self {
             program: Program::attach(port).expect("nobody else is there"),
             rate_hz,
-            sine: Sine::new(hz, rate_hz),
+            tone: Oscillator::new(hz, rate_hz),
             heard: Vec::new(),
         }
     }
 
     fn turn(&mut self) {
         let samples = self.rate_hz as usize / 50;
-        let frame: Vec<i16> = (0..samples).map(|_| self.sine.next_sample()).collect();
+        let frame: Vec<i16> = (0..samples).map(|_| next_sample(&mut self.tone)).collect();
         self.program.speak(&frame);
         let mut frame = vec![0; samples];
         while self.program.hear(&mut frame).is_some() {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use codecs::{CodecKind, Decoder, Encoder, opus};
+use codecs::{CodecKind, Decoder, Encoder, opus, tone::Oscillator};
 use netem::Rng;
 use rtp::{
     header::{RtpHeader, RtpReader},
@@ -34,26 +34,9 @@ pub(super) fn address(party: usize) -> SocketAddr {
     ([198, 51, 100, 1 + party as u8], 4_000).into()
 }
 
-/// A tone without end.
-#[derive(Debug, Clone)]
-pub(super) struct Sine {
-    turns_each: f64,
-    count: u64,
-}
-
-impl Sine {
-    pub(super) fn new(hz: f64, rate_hz: u32) -> Self {
-        Self {
-            turns_each: hz / f64::from(rate_hz),
-            count: 0,
-        }
-    }
-
-    pub(super) fn next_sample(&mut self) -> i16 {
-        let turns = (self.turns_each * self.count as f64).fract();
-        self.count += 1;
-        ((turns * TAU).sin() * LOUD).round() as i16
-    }
+/// The next sample of a tone.
+pub(super) fn next_sample(tone: &mut Oscillator) -> i16 {
+    (f64::from(tone.next_value()) * LOUD).round() as i16
 }
 
 /// See the module.
@@ -62,7 +45,7 @@ pub(super) struct Voice {
     pub(super) next_at: Instant,
     codec: CodecKind,
     encoder: Encoder,
-    sine: Sine,
+    tone: Oscillator,
     header: RtpHeader,
 }
 
@@ -74,7 +57,7 @@ impl Voice {
             next_at: now + Duration::from_micros(rng.below(20_000)),
             codec,
             encoder: Encoder::new(codec, rate, &opus::Settings::default()).expect("a rate it runs at"),
-            sine: Sine::new(VOICES[party].1, rate),
+            tone: Oscillator::new(VOICES[party].1, rate),
             header: RtpHeader {
                 marker: false,
                 payload_type: PayloadType::from_low_bits(format(codec).payload_type as u8),
@@ -92,7 +75,7 @@ impl Voice {
         }
         self.next_at += PTIME;
         let samples = CodecKind::frame_samples(rate(self.codec), 20);
-        let pcm: Vec<i16> = (0..samples).map(|_| self.sine.next_sample()).collect();
+        let pcm: Vec<i16> = (0..samples).map(|_| next_sample(&mut self.tone)).collect();
         let mut payload = vec![0; 1_500];
         let bytes = self.encoder.encode(&pcm, &mut payload).expect("a frame");
         let packet = [&self.header.to_bytes()[..], &payload[..bytes]].concat();
