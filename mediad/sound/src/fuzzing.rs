@@ -15,7 +15,7 @@ const SAMPLES_MAX: usize = 200_000;
 /// be opened.
 pub fn fuzz_sound(data: &[u8]) -> bool {
     let data = &data[..data.len().min(INPUT_BYTES_MAX)];
-    let Ok(sound) = Sound::open(Cursor::new(data)) else {
+    let Ok(sound) = Sound::open(Cursor::new(data.to_vec())) else {
         return false;
     };
     let (rate_hz, samples) = (sound.rate_hz(), sound.samples());
@@ -34,7 +34,7 @@ pub fn fuzz_sound(data: &[u8]) -> bool {
     true
 }
 
-fn drain(reader: &mut crate::Reader<Cursor<&[u8]>>) -> Result<Vec<i16>, SoundError> {
+fn drain(reader: &mut crate::Reader<Cursor<Vec<u8>>>) -> Result<Vec<i16>, SoundError> {
     let mut all = Vec::new();
     let mut pcm = [0; 1_000];
     while all.len() < SAMPLES_MAX {

@@ -1,6 +1,7 @@
-//! Sound files to samples: WAV of every usual kind, and Ogg Opus; piece by piece, at the rate asked for, in one channel.
+//! Sound files to samples: WAV of every usual kind, Ogg Opus, MP3 and FLAC; piece by piece, at the rate asked for, in one
+//! channel.
 //!
-//! This crate **owns** the two containers and the way from their contents to mono `i16`. It must **never know** where a
+//! This crate **owns** the containers and the way from their contents to mono `i16`. It must **never know** where a
 //! file lies, a packet or a thread: it reads from whatever reads and seeks, and never takes more of it into memory than
 //! a piece. A file is anybody's: whatever is in it, the answer is samples or a [`SoundError`].
 //!
@@ -22,12 +23,14 @@
 #![forbid(unsafe_code)]
 
 mod crc;
+mod excerpt;
 pub mod fuzzing;
 mod ogg;
 mod opus;
+mod packed;
 mod wav;
 
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use codecs::resample::file::Converter;
 
@@ -38,9 +41,12 @@ pub enum SoundError {
     /// The file could not be read.
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
-    /// Neither WAV nor Ogg.
-    #[error("is neither a WAV nor an Ogg Opus file; convert it, for instance to WAV with 16-bit PCM")]
+    /// None of the formats that are read, whatever its name says.
+    #[error("is none of WAV, Ogg Opus, MP3 and FLAC; convert it, for instance to WAV with 16-bit PCM")]
     Unknown,
+    /// MPEG audio that is no MP3.
+    #[error("has no whole frame of MP3 (MPEG audio layer III); copy or convert it again")]
+    NotMp3,
     /// It ends before its samples begin.
     #[error("is cut off in its header; copy it again")]
     CutOff,
@@ -87,15 +93,34 @@ pub enum SoundError {
         /// How far into the file.
         at: u64,
     },
+    /// What comes after this much of it makes no sense.
+    #[error("is damaged {ms} ms after its beginning; copy or convert it again")]
+    DamagedAfter {
+        /// How much can be played.
+        ms: u64,
+    },
+    /// It ends before its own head says.
+    #[error("ends after {has_ms} of {promised_ms} ms; copy it again")]
+    CutShort {
+        /// What is there.
+        has_ms: u64,
+        /// What it says.
+        promised_ms: u64,
+    },
     /// A rate that nobody plays at.
     #[error("cannot be played: {0}")]
     Conversion(#[from] codecs::resample::file::FileError),
 }
 
-/// Channels of a WAV file that are mixed to one.
+/// Channels of a file that are mixed to one.
 pub const CHANNELS_MAX: u16 = 8;
-/// Sampling rates of WAV files.
+/// Sampling rates of files that tell theirs.
 const RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=192_000;
+
+/// What a sound is read from.
+pub trait SoundFile: Read + Seek + Send + Sync + 'static {}
+
+impl<R: Read + Seek + Send + Sync + 'static> SoundFile for R {}
 
 /// A file that was found to be playable, before its first sample.
 #[derive(Debug)]
@@ -105,24 +130,30 @@ pub struct Sound<R>(Source<R>);
 enum Source<R> {
     Wav(wav::Wav<R>),
     Opus(Box<opus::Opus<R>>),
+    Packed(Box<packed::Packed>),
 }
 
-impl<R: Read + Seek> Sound<R> {
+impl<R: SoundFile> Sound<R> {
     /// Looks at the head of a file.
     ///
     /// # Errors
     /// It cannot be read or is nothing that can be played.
     pub fn open(mut file: R) -> Result<Self, SoundError> {
         let mut magic = [0; 4];
-        file.rewind()?;
+        let start = excerpt::audio_start(&mut file)?;
+        file.seek(SeekFrom::Start(start))?;
         match read_some(&mut file, &mut magic)? {
             4 => {}
             _ => return Err(SoundError::Unknown),
         }
-        file.rewind()?;
+        let packed = |packed| Ok(Self(Source::Packed(Box::new(packed))));
         match &magic {
-            b"RIFF" | b"RF64" => Ok(Self(Source::Wav(wav::Wav::open(file)?))),
-            b"OggS" => Ok(Self(Source::Opus(Box::new(opus::Opus::open(file)?)))),
+            b"RIFF" | b"RF64" if start == 0 => Ok(Self(Source::Wav(wav::Wav::open(file)?))),
+            b"OggS" if start == 0 => Ok(Self(Source::Opus(Box::new(opus::Opus::open(file)?)))),
+            b"fLaC" => packed(packed::Packed::flac(file, start)?),
+            // Eleven bits set, and layer III; or whatever stands behind a tag that only MP3 has.
+            [0xff, second, ..] if second & 0xe6 == 0xe2 => packed(packed::Packed::mp3(file, start)?),
+            _ if start > 0 => packed(packed::Packed::mp3(file, start)?),
             _ => Err(SoundError::Unknown),
         }
     }
@@ -132,6 +163,7 @@ impl<R: Read + Seek> Sound<R> {
         match &self.0 {
             Source::Wav(wav) => wav.rate_hz(),
             Source::Opus(_) => codecs::opus::CLOCK_HZ,
+            Source::Packed(packed) => packed.rate_hz(),
         }
     }
 
@@ -140,6 +172,7 @@ impl<R: Read + Seek> Sound<R> {
         match &self.0 {
             Source::Wav(wav) => wav.frames(),
             Source::Opus(opus) => opus.samples_48k(),
+            Source::Packed(packed) => packed.samples(),
         }
     }
 
@@ -158,6 +191,7 @@ impl<R: Read + Seek> Sound<R> {
         let own_hz = match &mut source {
             Source::Wav(wav) => wav.rate_hz(),
             Source::Opus(opus) => opus.decode_at(rate_hz),
+            Source::Packed(packed) => packed.rate_hz(),
         };
         Ok(Reader {
             source,
@@ -190,7 +224,7 @@ pub struct Reader<R> {
     ended: bool,
 }
 
-impl<R: Read + Seek> Reader<R> {
+impl<R: SoundFile> Reader<R> {
     /// The rate of what is given.
     pub fn rate_hz(&self) -> u32 {
         self.rate_hz
@@ -231,6 +265,7 @@ impl<R: Read + Seek> Reader<R> {
         match &mut self.source {
             Source::Wav(wav) => wav.seek(steps * (own / common))?,
             Source::Opus(opus) => opus.seek(steps * (own / common))?,
+            Source::Packed(packed) => packed.seek(steps * (own / common))?,
         }
         self.skip = usize::try_from(sample - steps * (rate / common)).unwrap_or(usize::MAX);
         Ok(())
@@ -248,6 +283,7 @@ impl<R: Read + Seek> Reader<R> {
             let more = match &mut self.source {
                 Source::Wav(wav) => wav.read(&mut self.raw)?,
                 Source::Opus(opus) => opus.read(&mut self.raw)?,
+                Source::Packed(packed) => packed.read(&mut self.raw)?,
             };
             if more {
                 self.converter.push(&self.raw, &mut self.ready);

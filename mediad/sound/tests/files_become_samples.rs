@@ -38,11 +38,11 @@ fn tone(hz: f64, rate_hz: u32, ms: u32) -> Vec<i16> {
 
 /// All of a file, read in pieces that fit nothing.
 fn read(file: &[u8], rate_hz: u32) -> Result<Vec<i16>, SoundError> {
-    let mut reader = Sound::open(Cursor::new(file))?.reader(rate_hz)?;
+    let mut reader = Sound::open(Cursor::new(file.to_vec()))?.reader(rate_hz)?;
     rest(&mut reader)
 }
 
-fn rest(reader: &mut sound::Reader<Cursor<&[u8]>>) -> Result<Vec<i16>, SoundError> {
+fn rest(reader: &mut sound::Reader<Cursor<Vec<u8>>>) -> Result<Vec<i16>, SoundError> {
     let (mut all, mut piece) = (Vec::new(), [0; 333]);
     loop {
         match reader.read(&mut piece)? {
@@ -211,7 +211,7 @@ fn every_rate_keeps_duration_and_tone() {
             .collect();
         let file = wav(1, 1, from, 16, &pcm);
         for to in [8_000, 16_000, 48_000] {
-            let sound = Sound::open(Cursor::new(&file[..])).unwrap();
+            let sound = Sound::open(Cursor::new(file.clone())).unwrap();
             assert_eq!(sound.rate_hz(), from);
             assert!(sound.duration_ms().abs_diff(1_000) <= 25);
             let heard = read(&file, to).unwrap();
@@ -238,7 +238,7 @@ fn a_place_that_is_sought_is_the_place_that_is_heard() {
     ] {
         let whole = read(&file, 8_000).unwrap();
         for place in [0, 1, 7_999, 16_000, 20_003] {
-            let sound = Sound::open(Cursor::new(&file[..])).unwrap();
+            let sound = Sound::open(Cursor::new(file.clone())).unwrap();
             let mut reader = sound.reader(8_000).unwrap();
             reader.read(&mut [0; 100]).unwrap();
             reader.seek(place).unwrap();
@@ -253,7 +253,7 @@ fn a_place_that_is_sought_is_the_place_that_is_heard() {
                 .max();
             assert!(off < Some(600), "{what} from {place}: {off:?}");
         }
-        let sound = Sound::open(Cursor::new(&file[..])).unwrap();
+        let sound = Sound::open(Cursor::new(file.clone())).unwrap();
         let mut reader = sound.reader(8_000).unwrap();
         reader.seek(1_000_000).unwrap();
         assert_eq!(rest(&mut reader).unwrap(), []);
@@ -268,7 +268,7 @@ fn opus_keeps_its_length_its_tone_and_its_gain() {
     for (gain, expected) in [(0, 1.0), (-6 * 256, 0.501)] {
         for packets in [1, 7, 50] {
             let file = ogg(&pcm, packets, gain);
-            let sound = Sound::open(Cursor::new(&file[..])).unwrap();
+            let sound = Sound::open(Cursor::new(file.clone())).unwrap();
             assert_eq!((sound.rate_hz(), sound.samples()), (48_000, pcm.len() as u64));
             for to in [8_000, 16_000, 48_000] {
                 let heard = read(&file, to).unwrap();
@@ -291,7 +291,7 @@ fn a_file_that_was_cut_off_plays_its_whole_pages_and_a_damaged_one_says_where() 
     let mut damaged = file.clone();
     let at = file.len() / 2;
     damaged[at] ^= 1;
-    let mut reader = Sound::open(Cursor::new(&damaged[..]))
+    let mut reader = Sound::open(Cursor::new(damaged.clone()))
         .unwrap()
         .reader(48_000)
         .unwrap();
@@ -309,7 +309,7 @@ fn what_cannot_be_played_says_why_and_what_to_do() {
         page(2, 0, 0, &lacing(&head), &head)
     };
     for (bytes, why) in [
-        (b"".to_vec(), "neither a WAV nor an Ogg Opus"),
+        (b"".to_vec(), "none of WAV, Ogg Opus, MP3 and FLAC"),
         (b"ID3 music".to_vec(), "convert it"),
         (wav(2, 1, 8_000, 4, &[1]), "format 2 with 4 bits; use PCM"),
         (wav(1, 9, 8_000, 16, &[1, 2]), "9 channels; use 1 to 8"),
@@ -319,7 +319,7 @@ fn what_cannot_be_played_says_why_and_what_to_do() {
         (b"RIFF\0\0\0\0WAVEdata\x02\0\0\0\x01\0".to_vec(), "no format"),
         (b"RIFF\0\0\0\0WAVE".to_vec(), "no samples"),
         (b"RIFF\0\0\0\0WAVEjunk\xff\xff\xff\xff".to_vec(), "no samples"),
-        (b"RIFF\0\0\0\0AVI ".to_vec(), "neither"),
+        (b"RIFF\0\0\0\0AVI ".to_vec(), "none of"),
         (b"OggS".to_vec(), "cut off"),
         (page(2, 0, 0, &[7], b"\x80theora"), "without Opus"),
         (opus_head(1), "channel mapping 1; use mono or stereo"),

@@ -18,5 +18,5 @@ fn sounds() {
             (counts.0, counts.1 + 1)
         };
     }
-    assert!(counts.0 >= 8 && counts.1 >= 6, "{counts:?}");
+    assert!(counts.0 >= 11 && counts.1 >= 9, "{counts:?}");
 }

@@ -1,4 +1,4 @@
-//! Sound files: WAV and Ogg Opus, opened, read and sought in.
+//! Sound files: WAV, Ogg Opus, MP3 and FLAC, opened, read and sought in.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -69,12 +69,12 @@ fn a_short_file_is_decoded_once_at_each_rate_and_again_when_it_is_replaced() {
 #[test]
 fn what_cannot_be_played_says_which_way_out_there_is() {
     let scratch = Scratch::new("broken");
-    scratch.put("song.mp3", b"ID3 and so on");
+    scratch.put("song.mp3", b"ID3\x04\0\0\0\0\0\x04tags, and no music");
     fs::create_dir_all(scratch.0.join("en")).unwrap();
     let mut prompts = scratch.prompts();
     for (name, why) in [
         ("gone.wav", "copy it there or upload it"),
-        ("song.mp3", "convert it"),
+        ("song.mp3", "no whole frame of MP3"),
         ("en", "no file"),
     ] {
         let error = prompts.find(&name.into()).unwrap_err();

@@ -114,6 +114,29 @@ async fn rings(backend: &str) {
     let ended = next_event(&mut watch, is_played).await;
     assert_eq!(ended.node, "player");
 
+    // What is packed plays as well, and what is cut off refuses the edit; the call hears on.
+    let packed = include_bytes!("../../../sound/corpus/sound/ok-cbr.mp3");
+    std::fs::write(directory.join("packed.mp3"), packed).unwrap();
+    std::fs::write(directory.join("cut.mp3"), &packed[..packed.len() / 2]).unwrap();
+    let refused = media
+        .apply(plays(Source::Prompt("cut.mp3".into())))
+        .await
+        .unwrap_err();
+    let refused = error(&refused);
+    assert_eq!((refused.code, refused.subject.as_str()), (3, "node:player"));
+    for part in ["cut.mp3", "of 1000 ms; copy it again"] {
+        assert!(refused.message.contains(part), "{}", refused.message);
+    }
+    let before = alice.heard.len();
+    media
+        .apply(plays(Source::Prompt("packed.mp3".into())))
+        .await
+        .unwrap();
+    listen(&mut alice, before + 40);
+    let samples = alice.samples();
+    let heard = share(&samples[samples.len() - 1_600..], 600.0);
+    assert!(heard > 0.98, "{heard}");
+
     // Replaced on disk, longer than what is kept in memory, and moved to its second half.
     std::fs::write(directory.join("hello.wav"), prompt(1_300.0, 30_000)).unwrap();
     let mut longer = plays(Source::Prompt("hello.wav".into()));
