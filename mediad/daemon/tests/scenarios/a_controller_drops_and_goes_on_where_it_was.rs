@@ -3,65 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use proto::mediad::v1::{
-    self as pb, command::Kind, command_reply::Result as Done, event, media_client::MediaClient,
-};
+use proto::mediad::v1::{self as pb, command::Kind, command_reply::Result as Done, event};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Streaming, transport::Channel};
+use tonic::Code;
 
-use crate::support::{CONTROLLER, Daemon, PATIENCE, Party, call, converse, next, next_event, owner, ports};
-
-struct Stream {
-    requests: mpsc::Sender<pb::ControlRequest>,
-    replies: Streaming<pb::ControlReply>,
-    hello: pb::HelloReply,
-}
-
-impl Stream {
-    async fn open(media: &mut MediaClient<Channel>, lease_ms: u32) -> Self {
-        let (requests, stream) = mpsc::channel(16);
-        let hello = pb::Hello {
-            controller: CONTROLLER.into(),
-            lease_ms,
-        };
-        requests
-            .send(pb::ControlRequest {
-                hello: Some(hello),
-                commands: Vec::new(),
-            })
-            .await
-            .unwrap();
-        let mut replies = media
-            .control(ReceiverStream::new(stream))
-            .await
-            .unwrap()
-            .into_inner();
-        let hello = replies.message().await.unwrap().unwrap().hello.unwrap();
-        Self {
-            requests,
-            replies,
-            hello,
-        }
-    }
-
-    async fn send(&self, commands: Vec<pb::Command>) {
-        self.requests
-            .send(pb::ControlRequest {
-                hello: None,
-                commands,
-            })
-            .await
-            .unwrap();
-    }
-
-    async fn replies(&mut self) -> Vec<pb::CommandReply> {
-        let reply = tokio::time::timeout(PATIENCE, self.replies.message())
-            .await
-            .unwrap();
-        reply.unwrap().unwrap().replies
-    }
-}
+use crate::{
+    control::Stream,
+    support::{CONTROLLER, Daemon, Party, call, converse, next, next_event, owner, ports},
+};
 
 fn command(id: u64, kind: Kind) -> pb::Command {
     pb::Command { id, kind: Some(kind) }
@@ -81,7 +31,7 @@ fn delete(id: u64, session: &str) -> pb::Command {
 async fn and_batches_are_answered_in_order() {
     let daemon = Daemon::start(&[]);
     let mut media = daemon.media().await;
-    let mut stream = Stream::open(&mut media, 0).await;
+    let mut stream = Stream::open(&mut media, CONTROLLER, 0).await;
     assert_eq!(
         (stream.hello.boot_id.as_str(), stream.hello.lease_ms),
         (daemon.boot_id.as_str(), 30_000)
@@ -121,7 +71,7 @@ async fn and_media_never_stops() {
     let daemon = Daemon::start(&[]);
     let mut media = daemon.media().await;
     let (mut alice, mut bob) = (Party::new(440.0), Party::new(1_000.0));
-    let mut stream = Stream::open(&mut media, 60_000).await;
+    let mut stream = Stream::open(&mut media, CONTROLLER, 60_000).await;
     stream
         .send(vec![command(
             1,
@@ -151,7 +101,7 @@ async fn and_media_never_stops() {
     assert_eq!((alice.heard.len(), bob.heard.len()), (50, 50));
     assert!(alice.share(1_000.0) > 0.98 && bob.share(440.0) > 0.98);
 
-    let stream = Stream::open(&mut media, 60_000).await;
+    let stream = Stream::open(&mut media, CONTROLLER, 60_000).await;
     assert!(
         stream.hello.sessions.iter().any(|session| session.session == "s"),
         "it finds its session"
@@ -171,7 +121,7 @@ async fn or_stays_away_and_silent_sessions_end() {
     let daemon = Daemon::start(&["sessions.media_timeout_ms=300"]);
     let mut media = daemon.media().await;
     let (mut alice, mut bob) = (Party::new(440.0), Party::new(1_000.0));
-    let mut stream = Stream::open(&mut media, 200).await;
+    let mut stream = Stream::open(&mut media, CONTROLLER, 200).await;
     stream
         .send(vec![
             command(

@@ -1,15 +1,17 @@
 //! kill -9 in the middle of a recording: the file plays as it is, the next start repairs and tells it, and every start tells it
-//! again until somebody acknowledges. SIGTERM ends recordings in order.
+//! again until somebody acknowledges; so does its controller's coming back. SIGTERM ends recordings in order.
 
 use std::{path::Path, time::Duration};
 
 use proto::mediad::v1 as pb;
 
 use crate::{
+    control::Stream,
     recording::{
-        LEFT_HZ, RIGHT_HZ, Recorded, files, finalised, recorder, shelf, sidecar, start, watch_from_start, wav,
+        LEFT_HZ, RIGHT_HZ, Recorded, files, finalised, recorder, shelf, sidecar, start, stop, watch,
+        watch_from_start, wav,
     },
-    support::{PATIENCE, share},
+    support::{CONTROLLER, Daemon, PATIENCE, share},
 };
 
 /// Waits until a file has `bytes`.
@@ -85,18 +87,68 @@ async fn whatever_was_written_is_kept_and_told_until_acknowledged() {
             (bytes.len() as u64, Some("repaired"))
         );
         if life == 1 {
-            let mut files = files(&daemon).await;
-            for told in told {
-                let acknowledge = pb::AcknowledgeRequest {
-                    recording: told.recording,
-                    segment: told.segment,
-                };
-                files.acknowledge(acknowledge).await.unwrap();
+            for told in &told {
+                acknowledge(&daemon, told).await;
             }
         }
         assert_eq!(daemon.signal("TERM"), Some(0));
     }
     assert_eq!(std::fs::read_dir(directory.join(".pending")).unwrap().count(), 0);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+async fn acknowledge(daemon: &Daemon, told: &pb::RecordingFinalised) {
+    let request = pb::AcknowledgeRequest {
+        recording: told.recording.clone(),
+        segment: told.segment,
+    };
+    files(daemon).await.acknowledge(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_controller_that_comes_back_is_told_what_it_did_not_acknowledge() {
+    let (directory, settings) = shelf("told-again");
+    let daemon = start(&settings);
+    let mut media = daemon.media().await;
+    let mut events = watch(&mut media).await;
+    for name in ["kept", "known"] {
+        let mut call = Recorded::begin(
+            &mut media,
+            name,
+            recorder(name, 0, pb::RecordingFormat::WavStereo),
+        )
+        .await;
+        call.talk(5);
+        media.apply(stop(name)).await.unwrap();
+        assert_eq!(finalised(&mut events).await.recording, name);
+    }
+    // Nobody is told what is not theirs: what comes next is for the controller that recorded.
+    let stranger = Stream::open(&mut media, "stranger", 0).await;
+    let stream = Stream::open(&mut media, CONTROLLER, 0).await;
+    let mut told = [finalised(&mut events).await, finalised(&mut events).await];
+    told.sort_by(|a, b| a.recording.cmp(&b.recording));
+    assert_eq!(
+        told.each_ref().map(|one| one.recording.as_str()),
+        ["kept", "known"]
+    );
+    acknowledge(&daemon, &told[1]).await;
+    drop((stranger, stream));
+    let stream = Stream::open(&mut media, CONTROLLER, 0).await;
+    assert_eq!(finalised(&mut events).await, told[0]);
+    acknowledge(&daemon, &told[0]).await;
+    drop(stream);
+    // Of both nothing more: the next that is told is a new one.
+    let _stream = Stream::open(&mut media, CONTROLLER, 0).await;
+    let mut call = Recorded::begin(
+        &mut media,
+        "new",
+        recorder("new", 0, pb::RecordingFormat::WavStereo),
+    )
+    .await;
+    call.talk(5);
+    media.apply(stop("new")).await.unwrap();
+    assert_eq!(finalised(&mut events).await.recording, "new");
+    drop(daemon);
     std::fs::remove_dir_all(&directory).unwrap();
 }
 

@@ -7,6 +7,7 @@
     reason = "these tests own processes, sockets and clocks"
 )]
 
+mod control;
 mod recording;
 mod support;
 
