@@ -16,6 +16,7 @@ flock      util-linux       build       the machine's lock
 sipp       sip-tester       test        SIP peer
 baresip    baresip-core     test        SIP peer
 kamailio   kamailio         test        SIP proxy
+age        age              test        judge of encrypted recordings
 rtpengine  rtpengine-daemon test,bench  media peer
 taskset    util-linux       bench       pinning to a core
 chrt       util-linux       bench       priority of the measured process

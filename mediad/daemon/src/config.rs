@@ -8,13 +8,17 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits;
+use crate::{
+    limits,
+    recordings::{RECIPIENTS_MAX, Recipient},
+};
 
 /// Prefix of the environment variables that override the file.
 pub(crate) const ENV_PREFIX: &str = "MEDIAD_";
@@ -78,6 +82,7 @@ pub(crate) struct Recordings {
     pub(crate) duration_ms_max: u64,
     pub(crate) size_bytes_max: u64,
     pub(crate) free_bytes_min: u64,
+    pub(crate) recipients: Vec<String>,
 }
 
 /// One named media interface.
@@ -213,7 +218,31 @@ impl Default for Recordings {
             duration_ms_max: 12 * 3_600_000,
             size_bytes_max: 4_000_000_000,
             free_bytes_min: 256 << 20,
+            recipients: Vec::new(),
         }
+    }
+}
+
+impl Recordings {
+    /// Who can read what is recorded.
+    ///
+    /// # Errors
+    /// One is no public key; begins with the setting.
+    pub(crate) fn recipients(&self) -> Result<Arc<[Recipient]>, String> {
+        let count = self.recipients.len();
+        if count > RECIPIENTS_MAX {
+            return Err(format!(
+                "recordings.recipients: {count} are too many; give at most {RECIPIENTS_MAX}"
+            ));
+        }
+        let parse = |(at, text): (usize, &String)| {
+            Recipient::parse(text).map_err(|why| {
+                // Whatever it is, it may be a secret.
+                let shown: String = text.chars().take(12).collect();
+                format!("recordings.recipients: number {} ({shown}…) {why}", at + 1)
+            })
+        };
+        self.recipients.iter().enumerate().map(parse).collect()
     }
 }
 
@@ -509,6 +538,10 @@ impl Config {
             let message = format!("{sample_rate_hz} must be 8000, 16000 or 48000");
             return Err(value("recordings.sample_rate_hz", message));
         }
+        if let Err(message) = self.recordings.recipients() {
+            let message = message.trim_start_matches("recordings.recipients: ").to_owned();
+            return Err(value("recordings.recipients", message));
+        }
         within(
             "recordings.duration_ms_max",
             *duration_ms_max,
@@ -796,6 +829,14 @@ mod tests {
     fn values_that_cannot_work_name_their_remedy() {
         assert!(refusal(&["control.listen=0.0.0.0:8700"]).contains("control.tls.cert"));
         assert!(refusal(&["recordings.directory=/no/such/place"]).contains("/no/such/place is no directory"));
+        let secret = refusal(&["recordings.recipients=['AGE-SECRET-KEY-1QYQSZQGP']"]);
+        assert!(secret.contains("recordings.recipients: number 1 (AGE-SECRET-K…) is a private key"));
+        assert!(!secret.contains("QYQSZ"), "{secret}");
+        let wrong = refusal(&["recordings.recipients=['age1qqq']"]);
+        assert!(
+            wrong.contains("(age1qqq…) is no age recipient; give a public key"),
+            "{wrong}"
+        );
         assert!(refusal(&["recordings.sample_rate_hz=44100"]).contains("must be 8000, 16000 or 48000"));
         assert!(refusal(&["media.prompts=/no/such/place"]).contains("/no/such/place is no directory"));
         assert!(refusal(&["media.interfaces=[]"]).contains("[[media.interfaces]]"));

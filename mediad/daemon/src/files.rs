@@ -18,8 +18,8 @@ use crate::{
     limits,
     recordings::{
         Recordings,
-        shelf::{Place, hex},
-        sidecar::{Sidecar, State},
+        shelf::{Place, TAIL, hex},
+        sidecar::{EXTENSIONS, Sidecar, State},
     },
 };
 
@@ -149,7 +149,7 @@ impl Store {
                     ));
                 }
                 fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
-                for path in [place.sidecar(), place.mark()] {
+                for path in [place.tail(), place.sidecar(), place.mark()] {
                     match fs::remove_file(&path) {
                         Err(error) if error.kind() != ErrorKind::NotFound => {
                             return Err(failed(&path, &error));
@@ -274,13 +274,19 @@ impl Store {
 
     /// The audio of a recording, or its sidecar.
     fn recording_part(&self, name: &str) -> Result<PathBuf> {
-        let Some(stem) = name.strip_suffix(".json") else {
-            return self.recording(name).map(|(_, path)| path);
+        let (stem, is_tail) = match (name.strip_suffix(".json"), name.strip_suffix(TAIL)) {
+            (Some(stem), _) => (stem, false),
+            (None, Some(stem)) => (stem, true),
+            (None, None) => return self.recording(name).map(|(_, path)| path),
         };
-        let (place, _) = self
-            .recording(&format!("{stem}.wav"))
-            .or_else(|_| self.recording(&format!("{stem}.opus")))?;
-        Ok(place.sidecar())
+        let mut audio = EXTENSIONS
+            .iter()
+            .map(|extension| self.recording(&format!("{stem}.{extension}")));
+        let (place, _) = match audio.find(Result::is_ok) {
+            Some(found) => found?,
+            None => self.recording(name)?,
+        };
+        Ok(if is_tail { place.tail() } else { place.sidecar() })
     }
 
     fn info(&self, kind: pb::FileKind, name: String) -> Option<pb::FileInfo> {

@@ -44,7 +44,7 @@ fn checksum(bytes: &[u8], polynomial: u32, width: u32) -> u32 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte) << (width - 8), |crc, _| {
             let out = crc >> (width - 1) & 1;
-            (crc << 1 ^ out * polynomial) & ((1 << width) - 1)
+            ((crc << 1) ^ (out * polynomial)) & ((1 << width) - 1)
         })
     })
 }

@@ -17,9 +17,9 @@ use media_engine::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Counters,
+    Counters, age,
     shelf::{Place, Shelf, hex},
-    sidecar::{Sidecar, State},
+    sidecar::{Encryption, Sidecar, State},
 };
 use crate::requests::{HostLine, Request};
 
@@ -79,7 +79,7 @@ impl Archive {
     fn take_up(&self, place: &Place) {
         let sidecar = match place.read() {
             Ok(sidecar) => sidecar,
-            Err(why) if place.audio("wav").exists() || place.audio("opus").exists() => {
+            Err(why) if place.has_audio() => {
                 // Its mark stays: somebody may mend it.
                 self.counters.errors.fetch_add(1, Relaxed);
                 tracing::error!(why, "a recording was left whose sidecar cannot be understood");
@@ -123,9 +123,18 @@ impl Archive {
 
     /// Makes file and sidecar whole, and tells the host.
     fn seal(&self, place: &Place, mut sidecar: Sidecar, state: State) {
-        let path = place.audio(sidecar.format.extension());
+        let path = place.audio(sidecar.extension());
         sidecar.state = state;
-        match mend(&path, sidecar.format.is_wav()) {
+        let is_wav = sidecar.format.is_wav();
+        let mended = match &mut sidecar.encryption {
+            None => mend(&path, is_wav),
+            Some(encryption) => {
+                // How long it is was written down while it was recorded.
+                let mended = mend_encrypted(place, &path, &sidecar.file, encryption);
+                mended.map(|(size_bytes, sha256)| (size_bytes, sidecar.duration_ms, sha256))
+            }
+        };
+        match mended {
             Ok((size_bytes, duration_ms, sha256)) => {
                 sidecar.size_bytes = size_bytes;
                 sidecar.duration_ms = duration_ms;
@@ -156,11 +165,7 @@ impl Archive {
         let outcome = RecordingOutcome {
             recording: sidecar.recording.as_str().into(),
             segment: sidecar.segment,
-            path: place
-                .audio(sidecar.format.extension())
-                .display()
-                .to_string()
-                .into(),
+            path: place.audio(sidecar.extension()).display().to_string().into(),
             duration_ms: sidecar.duration_ms,
             size_bytes: sidecar.size_bytes,
             sha256: sidecar.sha256.as_str().into(),
@@ -197,6 +202,38 @@ fn mend(path: &Path, is_wav: bool) -> io::Result<(u64, u64, String)> {
     let sha256 = checksum(&mut file)?;
     file.sync_all()?;
     Ok((size_bytes, duration_ms, sha256))
+}
+
+/// As [`mend`], of a file that nobody here can read: it is cut to whole chunks, unless it was ended, and what was kept of
+/// its end becomes a file beside it, if it has anything to add.
+fn mend_encrypted(
+    place: &Place,
+    path: &Path,
+    name: &str,
+    encryption: &mut Encryption,
+) -> io::Result<(u64, String)> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let bytes = file.metadata()?.len();
+    let draft = place.draft_of_tail();
+    if encryption.sealed {
+        let _ = fs::remove_file(&draft);
+    } else {
+        let mut head = vec![0; age::HEADER_BYTES_MAX.min(bytes as usize)];
+        file.read_exact_at(&mut head, 0)?;
+        let (whole, chunks) = age::whole_chunks(&head, bytes).ok_or_else(foreign)?;
+        file.set_len(whole)?;
+        let kept = fs::read(&draft).unwrap_or_default();
+        if let Some((number, tail)) = kept.split_first_chunk()
+            && u64::from_be_bytes(*number) == chunks
+        {
+            place.replace(&place.tail(), tail, true)?;
+            encryption.has_tail(name, &place.tail_name());
+        }
+        let _ = fs::remove_file(&draft);
+    }
+    let sha256 = checksum(&mut file)?;
+    file.sync_all()?;
+    Ok((file.metadata()?.len(), sha256))
 }
 
 fn foreign() -> io::Error {

@@ -2,6 +2,7 @@
 //! workers hand over, the `archive` thread seals what has ended: repairs, checksums, tells the host. None of them is a worker, and
 //! no worker ever waits for them.
 
+mod age;
 mod archive;
 pub(crate) mod shelf;
 pub(crate) mod sidecar;
@@ -23,10 +24,12 @@ use media_engine::{
     recording::{Recording, RecordingFeed, Settings, ring, ring_bytes},
 };
 
+pub(crate) use self::age::{RECIPIENTS_MAX, Recipient};
 use self::{
+    age::Encryptor,
     archive::Archive,
     shelf::{Place, Shelf},
-    sidecar::Sidecar,
+    sidecar::{Encryption, Sidecar},
     writer::Writer,
 };
 use crate::{config, limits, requests::HostLine};
@@ -59,6 +62,8 @@ pub(crate) struct Recordings {
 struct Shared {
     shelf: Shelf,
     config: config::Recordings,
+    /// Who can read what is recorded; nobody: everybody.
+    recipients: Arc<[Recipient]>,
     writer: mpsc::Sender<writer::Order>,
     archive: mpsc::Sender<archive::Order>,
 }
@@ -71,6 +76,8 @@ pub(crate) struct Opened {
     pub(crate) file: File,
     pub(crate) file_bytes: u64,
     pub(crate) sidecar: Sidecar,
+    /// If it is encrypted.
+    pub(crate) encryptor: Option<Encryptor>,
 }
 
 /// Its threads, to be waited for.
@@ -110,6 +117,7 @@ impl Recordings {
                 Threads::default(),
             ));
         }
+        let recipients = config.recipients()?;
         let shelf = Shelf::open(&config.directory).map_err(|why| format!("recordings.directory: {why}"))?;
         let (archive, archived) = mpsc::channel();
         let (writer, written) = mpsc::channel();
@@ -120,6 +128,7 @@ impl Recordings {
             Arc::clone(&counters),
             written,
             archive.clone(),
+            Arc::clone(&recipients),
         );
         // Marked before anything new can be opened: only what was there before is repaired.
         let left = shelf
@@ -136,6 +145,7 @@ impl Recordings {
         let shared = Shared {
             shelf,
             config: config.clone(),
+            recipients,
             writer,
             archive,
         };
@@ -187,22 +197,16 @@ impl Recordings {
                 config.free_bytes_min
             ));
         }
-        // Without anybody to hear yet the file is made for whoever comes.
-        let rate_hz = want
-            .rate_hz
-            .unwrap_or(config.sample_rate_hz)
-            .min(config.sample_rate_hz);
-        let rate_hz = if rate_hz > 16_000 {
-            48_000
-        } else if rate_hz > 8_000 {
-            16_000
-        } else {
-            8_000
-        };
+        let rate_hz = file_rate_hz(want.rate_hz, config.sample_rate_hz);
         let place = shared.shelf.place(&want.spec.recording, want.spec.segment);
-        let extension = sidecar::Format::of(want.spec.format).extension();
+        let is_encrypted = !shared.recipients.is_empty();
+        let extension = sidecar::Format::of(want.spec.format).extension(is_encrypted);
         let file = format!("{}.{extension}", place.stem);
-        let sidecar = Sidecar::new(want, rate_hz, file, SystemTime::now());
+        let encryption = is_encrypted.then(|| Encryption::new(&config.recipients, &file));
+        let sidecar = Sidecar {
+            encryption,
+            ..Sidecar::new(want, rate_hz, file, SystemTime::now())
+        };
         let settings = Settings {
             duration_max: Duration::from_millis(config.duration_ms_max),
             size_bytes_max: config.size_bytes_max,
@@ -214,6 +218,10 @@ impl Recordings {
         let mut start = Vec::new();
         let recording = Recording::new(settings, intake, &mut start)
             .map_err(|error| format!("cannot be made: {error}"))?;
+        let encryptor = match is_encrypted {
+            true => Some(shared.encrypt(&recording, &mut start)?),
+            false => None,
+        };
         let file = place.create(&sidecar, &start)?;
         let opened = Opened {
             recording,
@@ -221,6 +229,7 @@ impl Recordings {
             file,
             file_bytes: start.len() as u64,
             sidecar,
+            encryptor,
         };
         Ok((opened, feed))
     }
@@ -257,7 +266,28 @@ impl Recordings {
 impl Opened {
     /// The edit did not come about.
     pub(crate) fn discard(self) {
-        self.place.discard(self.sidecar.format.extension());
+        self.place.discard(self.sidecar.extension());
+    }
+}
+
+impl Shared {
+    /// Encrypts the `start` of a file, and what follows.
+    fn encrypt(&self, recording: &Recording, start: &mut Vec<u8>) -> Result<Encryptor, String> {
+        let plain = std::mem::take(start);
+        // What is sealed cannot be changed any more: a WAV says from the beginning that it goes on to its end.
+        let content = recording.header(u64::MAX).map_or(plain, Vec::from);
+        let begun = Encryptor::new(&self.recipients, start)
+            .and_then(|mut encryptor| encryptor.push(&content, start).map(|()| encryptor));
+        begun.map_err(|_| "cannot be encrypted: the system gives no random bytes".into())
+    }
+}
+
+/// The rate of a file for what is heard at `heard_hz`. Without anybody to hear yet it is made for whoever comes.
+fn file_rate_hz(heard_hz: Option<u32>, most_hz: u32) -> u32 {
+    match heard_hz.unwrap_or(most_hz).min(most_hz) {
+        ..=8_000 => 8_000,
+        8_001..=16_000 => 16_000,
+        16_001.. => 48_000,
     }
 }
 

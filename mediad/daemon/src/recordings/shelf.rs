@@ -1,6 +1,6 @@
 //! The recordings directory: names, sidecars, and which recordings nobody has acknowledged yet.
 //!
-//! A recording is `NAME.SEGMENT.wav` (or `.opus`) with `NAME.SEGMENT.json` beside it. As long as it is being written, or
+//! A recording is `NAME.SEGMENT.wav` (or `.opus`, or either with `.age` behind it) with `NAME.SEGMENT.json` beside it. As long as it is being written, or
 //! its end has not been acknowledged, there is a mark of the same name in `.pending`: what a start has to look at is
 //! there, however many recordings there are.
 
@@ -13,10 +13,13 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::sidecar::Sidecar;
+use super::sidecar::{EXTENSIONS, Sidecar};
 
 /// Longest name before it is cut and told apart by its checksum.
 const NAME_BYTES_MAX: usize = 180;
+
+/// How the name of an encrypted file's tail ends.
+pub(crate) const TAIL: &str = ".tail.age";
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -98,7 +101,7 @@ impl Shelf {
             let Ok(name) = entry?.file_name().into_string() else {
                 continue;
             };
-            if !name.starts_with('.') && (name.ends_with(".wav") || name.ends_with(".opus")) {
+            if !name.starts_with('.') && stem(&name).is_some() {
                 names.push(name);
             }
         }
@@ -112,7 +115,7 @@ impl Shelf {
             Ok(relative) => relative.to_str()?,
             Err(_) => name,
         };
-        let stem = name.strip_suffix(".wav").or_else(|| name.strip_suffix(".opus"))?;
+        let stem = stem(name)?;
         let plain = !name.starts_with('.') && !name.contains(['/', '\0']);
         plain.then(|| (self.at(stem.to_owned()), self.directory.join(name)))
     }
@@ -137,6 +140,41 @@ impl Place {
         self.directory.join(".pending").join(&self.stem)
     }
 
+    /// Whether there is an audio file of whatever kind.
+    pub(crate) fn has_audio(&self) -> bool {
+        EXTENSIONS.iter().any(|extension| self.audio(extension).exists())
+    }
+
+    /// Where the end of an encrypted file is kept until it is written there.
+    pub(crate) fn draft_of_tail(&self) -> PathBuf {
+        self.directory.join(format!(".{}.tail", self.stem))
+    }
+
+    /// The file name of the end that a crash left.
+    pub(crate) fn tail_name(&self) -> String {
+        format!("{}{TAIL}", self.stem)
+    }
+
+    pub(crate) fn tail(&self) -> PathBuf {
+        self.directory.join(self.tail_name())
+    }
+
+    /// Puts `bytes` in place of a file, whole or not at all.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn replace(&self, path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+        let new = self.directory.join(format!(".{}.new", self.stem));
+        let replaced = File::create(&new).and_then(|mut file| {
+            file.write_all(bytes)?;
+            if durable {
+                file.sync_data()?;
+            }
+            fs::rename(&new, path)
+        });
+        replaced.inspect_err(|_| drop(fs::remove_file(&new)))
+    }
+
     /// Makes mark, sidecar and audio file, none of which may be there.
     ///
     /// # Errors
@@ -149,14 +187,15 @@ impl Place {
                 .create_new(true)
                 .open(path)
         };
-        let audio = self.audio(sidecar.format.extension());
-        let other = self.audio(if sidecar.format.is_wav() { "opus" } else { "wav" });
+        let audio = self.audio(sidecar.extension());
+        let mut others = EXTENSIONS.iter().map(|extension| self.audio(extension));
+        let other = others.find(|other| *other != audio && other.exists());
         let steps: [(PathBuf, &[u8]); 3] = [
             (self.mark(), &[]),
             (self.sidecar(), &sidecar.to_json()),
             (audio, start),
         ];
-        if other.exists() {
+        if let Some(other) = other {
             return Err(exists(&other));
         }
         let mut file = None;
@@ -205,21 +244,20 @@ impl Place {
     pub(crate) fn write(&self, sidecar: &Sidecar, durable: bool) -> io::Result<()> {
         let text = sidecar.to_json();
         let path = self.sidecar();
-        let new = self.directory.join(format!(".{}.new", self.stem));
-        let replaced = File::create(&new).and_then(|mut file| {
-            file.write_all(&text)?;
-            if durable {
-                file.sync_data()?;
-            }
-            fs::rename(&new, &path)
-        });
-        replaced.or_else(|_| {
-            let _ = fs::remove_file(&new);
+        self.replace(&path, &text, durable).or_else(|_| {
             let file = OpenOptions::new().write(true).open(&path)?;
             file.write_all_at(&text, 0)?;
             file.set_len(text.len() as u64)
         })
     }
+}
+
+/// What an audio file's name begins with.
+fn stem(name: &str) -> Option<&str> {
+    let mut stems = EXTENSIONS
+        .iter()
+        .filter_map(|end| name.strip_suffix(end)?.strip_suffix('.'));
+    stems.next()
 }
 
 fn exists(path: &Path) -> String {

@@ -51,6 +51,24 @@ pub(crate) struct Sidecar {
     pub(crate) gaps: Vec<Stretch>,
     /// Audio that was not to be recorded.
     pub(crate) pauses: Vec<Stretch>,
+    /// Unset: everyone who reads the file hears it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) encryption: Option<Encryption>,
+}
+
+/// How the audio file is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Encryption {
+    pub(crate) format: String,
+    /// Public keys of who can read it.
+    pub(crate) recipients: Vec<String>,
+    /// The file has its end. One without it is opened up to where the host died, and reported as cut off.
+    pub(crate) sealed: bool,
+    /// A second file, encrypted in the same way: what follows after the first, which has no end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tail: Option<String>,
+    /// How to read it.
+    pub(crate) hint: String,
 }
 
 /// What the audio file is.
@@ -109,8 +127,39 @@ impl Format {
     }
 
     /// The file name's end.
-    pub(crate) fn extension(self) -> &'static str {
-        if self.is_wav() { "wav" } else { "opus" }
+    pub(crate) fn extension(self, encrypted: bool) -> &'static str {
+        match (self.is_wav(), encrypted) {
+            (true, false) => "wav",
+            (false, false) => "opus",
+            (true, true) => "wav.age",
+            (false, true) => "opus.age",
+        }
+    }
+}
+
+/// What [`Format::extension`] can be.
+pub(crate) const EXTENSIONS: [&str; 4] = ["wav", "opus", "wav.age", "opus.age"];
+
+impl Encryption {
+    /// Of a file that begins now.
+    pub(crate) fn new(recipients: &[String], file: &str) -> Self {
+        let plain = file.trim_end_matches(".age");
+        Self {
+            format: super::age::VERSION.into(),
+            recipients: recipients.to_vec(),
+            sealed: false,
+            tail: None,
+            hint: format!("age --decrypt --identity KEYFILE {file} > {plain}"),
+        }
+    }
+
+    /// The file has no end, and what should follow is in `tail`.
+    pub(crate) fn has_tail(&mut self, file: &str, tail: &str) {
+        let plain = file.trim_end_matches(".age");
+        let open = "age --decrypt --identity KEYFILE";
+        self.tail = Some(tail.into());
+        self.hint =
+            format!("({open} {file}; {open} {tail}) > {plain}; the first says that its end is missing");
     }
 }
 
@@ -147,7 +196,13 @@ impl Sidecar {
             legs: Vec::new(),
             gaps: Vec::new(),
             pauses: Vec::new(),
+            encryption: None,
         }
+    }
+
+    /// The audio file's end.
+    pub(crate) fn extension(&self) -> &'static str {
+        self.format.extension(self.encryption.is_some())
     }
 
     /// Takes over what the recording came to so far.

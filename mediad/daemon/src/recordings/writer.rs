@@ -12,8 +12,14 @@ use std::{
 };
 
 use media_engine::recording::{Ended, Workbench};
+use ring::error::Unspecified;
 
-use super::{Counters, Opened, archive, shelf::Shelf};
+use super::{
+    Counters, Opened, Recipient,
+    age::Encryptor,
+    archive,
+    shelf::{Place, Shelf},
+};
 use crate::limits;
 
 /// What the thread is told.
@@ -40,6 +46,7 @@ pub(super) struct Writer {
     counters: Arc<Counters>,
     orders: Receiver<Order>,
     archive: Sender<archive::Order>,
+    recipients: Arc<[Recipient]>,
     running: Vec<Running>,
     bench: Workbench,
 }
@@ -48,6 +55,8 @@ struct Running {
     opened: Opened,
     /// Bytes to be written.
     waiting: Vec<u8>,
+    /// Where they are encrypted.
+    sealed: Vec<u8>,
     written_at: Instant,
     kept_at: Instant,
     lost: u64,
@@ -60,6 +69,7 @@ impl Writer {
         counters: Arc<Counters>,
         orders: Receiver<Order>,
         archive: Sender<archive::Order>,
+        recipients: Arc<[Recipient]>,
     ) -> Self {
         Self {
             shelf,
@@ -67,6 +77,7 @@ impl Writer {
             counters,
             orders,
             archive,
+            recipients,
             running: Vec::new(),
             bench: Workbench::default(),
         }
@@ -92,6 +103,7 @@ impl Writer {
                 Ok(Order::Begin(opened)) => self.running.push(Running {
                     opened: *opened,
                     waiting: Vec::new(),
+                    sealed: Vec::new(),
                     written_at: now,
                     kept_at: now,
                     lost: 0,
@@ -110,7 +122,7 @@ impl Writer {
     fn turn(&mut self, reason: Option<&str>) {
         let mut at = 0;
         while at < self.running.len() {
-            let ended = self.running[at].turn(&mut self.bench, &self.counters, reason);
+            let ended = self.running[at].turn(&mut self.bench, &self.counters, &self.recipients, reason);
             match ended {
                 None => at += 1,
                 Some(problem) => {
@@ -141,7 +153,13 @@ impl Writer {
 
 impl Running {
     /// `Some` at the end, with what went wrong.
-    fn turn(&mut self, bench: &mut Workbench, counters: &Counters, reason: Option<&str>) -> Option<String> {
+    fn turn(
+        &mut self,
+        bench: &mut Workbench,
+        counters: &Counters,
+        recipients: &[Recipient],
+        reason: Option<&str>,
+    ) -> Option<String> {
         let now = Instant::now();
         let ended = self.opened.recording.turn(now, bench, &mut self.waiting);
         let problem = match ended {
@@ -154,9 +172,11 @@ impl Running {
             self.opened.recording.end(&mut self.waiting);
         }
         let due = self.waiting.len() >= WRITE_BYTES || now >= self.written_at + WRITE_EVERY;
-        if (due || problem.is_some()) && !self.waiting.is_empty() {
+        let is_last = problem.is_some();
+        if is_last || due && !self.waiting.is_empty() {
             self.written_at = now;
-            if let Err(error) = self.write(counters) {
+            let written = self.seal(is_last).and_then(|()| self.write(counters));
+            if let Err(error) = written {
                 counters.errors.fetch_add(1, Relaxed);
                 self.opened.recording.end(&mut Vec::new());
                 let path = self.path();
@@ -165,11 +185,34 @@ impl Running {
                 ));
             }
         }
+        if let Some(encryption) = &mut self.opened.sidecar.encryption {
+            encryption.sealed = is_last;
+        }
         if problem.is_none() && now >= self.kept_at + KEEP_EVERY {
             self.kept_at = now;
-            self.keep(counters);
+            self.keep(counters, recipients);
         }
         problem
+    }
+
+    /// Encrypts what waits, if it is to be: then what waits are whole chunks, or all that is left.
+    fn seal(&mut self, is_last: bool) -> io::Result<()> {
+        let Some(encryptor) = &mut self.opened.encryptor else {
+            return Ok(());
+        };
+        self.sealed.clear();
+        encryptor
+            .push(&self.waiting, &mut self.sealed)
+            .and_then(|()| {
+                if is_last {
+                    encryptor.finish(&mut self.sealed)
+                } else {
+                    Ok(())
+                }
+            })
+            .map_err(|Unspecified| io::Error::other("it cannot be encrypted any further"))?;
+        std::mem::swap(&mut self.waiting, &mut self.sealed);
+        Ok(())
     }
 
     /// Writes what waits; on an error the part that was written counts.
@@ -195,12 +238,20 @@ impl Running {
         if self.waiting.capacity() > limits::RECORDING_BUFFER_BYTES_KEPT {
             self.waiting = Vec::new();
         }
+        if self.sealed.capacity() > limits::RECORDING_BUFFER_BYTES_KEPT {
+            self.sealed = Vec::new();
+        }
         result
     }
 
     /// What is on disk plays and is described as it stands, should the process die.
-    fn keep(&mut self, counters: &Counters) {
-        if let Some(header) = self.opened.recording.header(self.opened.file_bytes) {
+    fn keep(&mut self, counters: &Counters, recipients: &[Recipient]) {
+        if let Some(encryptor) = &self.opened.encryptor {
+            // A failure shows in the next write of audio, or costs seconds should the process die.
+            if let Err(error) = keep_tail(&self.opened.place, encryptor, recipients) {
+                tracing::warn!(recording = self.path(), %error, "the end of an encrypted recording is not kept");
+            }
+        } else if let Some(header) = self.opened.recording.header(self.opened.file_bytes) {
             // A failure shows in the next write of audio, or is mended at the end.
             let _ = self.opened.file.write_all_at(&header, 0);
         }
@@ -216,9 +267,9 @@ impl Running {
                 .collect();
             (legs, sidecar.gaps.clone(), sidecar.pauses.clone())
         };
-        if told(&before) != told(&self.opened.sidecar)
-            && let Err(error) = self.opened.place.write(&self.opened.sidecar, false)
-        {
+        // Of an encrypted file the length is nowhere else.
+        let is_due = self.opened.encryptor.is_some() || told(&before) != told(&self.opened.sidecar);
+        if is_due && let Err(error) = self.opened.place.write(&self.opened.sidecar, false) {
             tracing::warn!(recording = self.path(), %error, "the sidecar is not up to date");
         }
     }
@@ -247,7 +298,21 @@ impl Running {
     }
 
     fn path(&self) -> String {
-        let extension = self.opened.sidecar.format.extension();
+        let extension = self.opened.sidecar.extension();
         self.opened.place.audio(extension).display().to_string()
     }
+}
+
+/// What waits for its chunk to become whole is kept in a file of its own, under a key of its own, and never written twice
+/// under one. Before it stands the number of that chunk: when the chunk is there, this file has nothing to add.
+fn keep_tail(place: &Place, encryptor: &Encryptor, recipients: &[Recipient]) -> io::Result<()> {
+    let (chunks, content) = encryptor.waiting();
+    let mut tail = chunks.to_be_bytes().to_vec();
+    Encryptor::new(recipients, &mut tail)
+        .and_then(|mut sealing| {
+            sealing.push(content, &mut tail)?;
+            sealing.finish(&mut tail)
+        })
+        .map_err(|Unspecified| io::Error::other("the system gives no random bytes"))?;
+    place.replace(&place.draft_of_tail(), &tail, false)
 }

@@ -33,6 +33,7 @@ mod killed_and_restarted_nobody_hears_a_stranger;
 mod links_join_sessions_of_two_workers;
 mod programs_hear_and_speak_through_taps;
 mod prompts_come_and_go_over_files;
+mod recordings_are_encrypted;
 mod ringback_and_prompts_are_heard;
 mod srtp_is_joined_with_plain_rtp;
 mod stale_revisions_and_epochs_are_refused;
