@@ -169,6 +169,24 @@ impl Encoder {
         true
     }
 
+    /// Whoever listens heard another encoder until now. Matters to Opus alone: see [`opus::Encoder::start_anew`]. Does not
+    /// allocate.
+    pub fn start_anew(&mut self) {
+        match self {
+            Self::Opus(encoder) => encoder.start_anew(),
+            Self::Pcmu | Self::Pcma | Self::G722(_) | Self::L16 => {}
+        }
+    }
+
+    /// Some of those who listen heard another encoder until now. Matters to Opus alone: see [`opus::Encoder::refresh`]. Does
+    /// not allocate.
+    pub fn refresh(&mut self) {
+        match self {
+            Self::Opus(encoder) => encoder.refresh(),
+            Self::Pcmu | Self::Pcma | Self::G722(_) | Self::L16 => {}
+        }
+    }
+
     /// An encoder that takes samples at `sample_rate_hz`; `settings` matter to Opus alone.
     ///
     /// # Errors

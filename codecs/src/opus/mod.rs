@@ -27,6 +27,8 @@ pub const PACKET_MS_MAX: u32 = 120;
 pub const FRAME_BYTES_MAX: usize = 1_275;
 /// Up to this many bytes say "nothing to hear": discontinuous transmission need not send them.
 const DTX_BYTES_MAX: usize = 2;
+/// From this bit rate on libopus takes the transform codec whatever it hears, with all that effort and packet time take off.
+const ANEW_BPS: u32 = 96_000;
 
 /// The peer transmits discontinuously and says with this packet that there is nothing to hear (RFC 7587 §3.1.3).
 #[must_use]
@@ -83,7 +85,11 @@ impl Default for Settings {
 pub struct Encoder {
     inner: opusic_c::Encoder,
     sample_rate_hz: u32,
+    bitrate_bps: u32,
     dtx: bool,
+    packet_loss_percent: u8,
+    /// So many packets are to be of the transform codec.
+    transform_packets: u8,
 }
 
 /// Decoder of one stream.
@@ -140,8 +146,42 @@ impl Encoder {
         Ok(Self {
             inner,
             sample_rate_hz,
+            bitrate_bps: settings.bitrate_bps,
             dtx: settings.dtx,
+            packet_loss_percent: settings.packet_loss_percent,
+            transform_packets: 0,
         })
+    }
+
+    /// Whoever decodes heard another encoder until now: the next packet makes its decoder forget that.
+    ///
+    /// The speech modes predict from what was decoded before, and a decoder that remembers something else turns the
+    /// prediction into a sound of its own, up to ten times as loud, which takes a second to die away. A packet of the
+    /// transform codec without a past lets the decoder's speech part begin at zero (RFC 6716 §4.5.2), where this encoder
+    /// begins too, and fades over to it. It has some 240 bytes.
+    pub fn start_anew(&mut self) {
+        let reset = self.inner.reset();
+        debug_assert!(reset.is_ok(), "libopus has no reason to refuse");
+        self.transform_packets = 1;
+    }
+
+    /// As [`Self::start_anew`] where some decoders heard this very encoder: for them it goes on without a seam, and the others
+    /// forget what they remember with the second packet.
+    pub fn refresh(&mut self) {
+        // From speech to transform the change is made in a packet of speech.
+        self.transform_packets = self.transform_packets.max(2);
+    }
+
+    /// Sets what decides about the mode: for a packet that starts anew, or as it was asked for.
+    fn prefer_transform(&mut self, prefer: bool) -> Result<(), CodecError> {
+        let (bitrate_bps, dtx, loss) = match prefer {
+            true => (self.bitrate_bps.max(ANEW_BPS), false, 0),
+            false => (self.bitrate_bps, self.dtx, self.packet_loss_percent),
+        };
+        let bitrate = Bitrate::Value(bitrate_bps);
+        self.inner.set_bitrate(bitrate).map_err(fault)?;
+        self.inner.set_dtx(dtx).map_err(fault)?;
+        self.inner.set_packet_loss(loss).map_err(fault)
     }
 
     /// Encodes one packet; returns its bytes, or 0 when DTX has nothing to send.
@@ -158,8 +198,17 @@ impl Encoder {
                 available: 0,
             });
         }
-        match self.inner.encode_to_slice(bytemuck::cast_slice(pcm), payload) {
-            Ok(bytes) if self.dtx && bytes <= DTX_BYTES_MAX => Ok(0),
+        let transform = self.transform_packets > 0;
+        if transform {
+            self.prefer_transform(true)?;
+        }
+        let encoded = self.inner.encode_to_slice(bytemuck::cast_slice(pcm), payload);
+        if transform {
+            self.transform_packets -= u8::from(encoded.is_ok());
+            self.prefer_transform(false)?;
+        }
+        match encoded {
+            Ok(bytes) if !transform && self.dtx && bytes <= DTX_BYTES_MAX => Ok(0),
             Ok(bytes) => Ok(bytes),
             Err(ErrorCode::BadArg) => Err(CodecError::FrameSamples { samples: pcm.len() }),
             Err(ErrorCode::BufferTooSmall) => Err(CodecError::OutputTooSmall {
@@ -172,15 +221,15 @@ impl Encoder {
 
     /// Changes the loss that the peer reports (RTCP), 0 to 100; larger values count as 100.
     pub fn set_packet_loss(&mut self, percent: u8) {
-        let set = self.inner.set_packet_loss(percent.min(100));
+        self.packet_loss_percent = percent.min(100);
+        let set = self.inner.set_packet_loss(self.packet_loss_percent);
         debug_assert!(set.is_ok(), "0 to 100 is the documented range");
     }
 
     /// Changes the target bit rate; libopus clamps it to what the rate and frame size allow.
     pub fn set_bitrate(&mut self, bits_per_second: u32) {
-        let set = self
-            .inner
-            .set_bitrate(Bitrate::Value(bits_per_second.clamp(500, 512_000)));
+        self.bitrate_bps = bits_per_second.clamp(500, 512_000);
+        let set = self.inner.set_bitrate(Bitrate::Value(self.bitrate_bps));
         debug_assert!(set.is_ok(), "500 to 512 000 is the documented range");
     }
 

@@ -299,3 +299,128 @@ fn coders_move_between_threads() {
     is_send::<Encoder>();
     is_send::<Decoder>();
 }
+
+/// The level of each packet of what `decoder` makes of 600 ms of a tone.
+fn levels_of(
+    encoder: &mut Encoder,
+    decoder: &mut Decoder,
+    (hz, amplitude): (f64, f64),
+    ptime_ms: u32,
+) -> Vec<f64> {
+    let mut tone = crate::tone::Oscillator::new(hz, encoder.sample_rate_hz());
+    let samples = encoder.sample_rate_hz() / 1_000 * ptime_ms;
+    let (mut payload, mut decoded) = ([0; 1_500], [0; 960]);
+    let packet = |_| {
+        let pcm: Vec<i16> = (0..samples)
+            .map(|_| (f64::from(tone.next_value()) * amplitude) as i16)
+            .collect();
+        let bytes = encoder.encode(&pcm, &mut payload).expect("a frame");
+        let got = decoder.decode(&payload[..bytes], &mut decoded).expect("a packet");
+        (2.0 * crate::level::energy(&decoded[..got]) as f64 / got as f64).sqrt() / amplitude
+    };
+    (0..600 / ptime_ms).map(packet).collect()
+}
+
+#[test]
+fn an_encoder_that_starts_anew_is_heard_at_its_level_whatever_the_decoder_remembers() {
+    let speech = Settings {
+        inband_fec: true,
+        dtx: true,
+        packet_loss_percent: 20,
+        ..Settings::default()
+    };
+    for rate in [8_000, 16_000, 48_000] {
+        for (settings, ptime_ms) in [
+            (Settings::default(), 20),
+            (speech, 20),
+            (Settings::default(), 10),
+            (Settings::default(), 40),
+            (speech, 60),
+        ] {
+            for (before, hz) in [(425.0, 620.0), (1_000.0, 620.0), (520.0, 920.0)] {
+                let mut first = Encoder::new(rate, &settings).expect("a rate of Opus");
+                let mut second = Encoder::new(rate, &settings).expect("a rate of Opus");
+                let mut decoder = Decoder::new(16_000).expect("a rate of Opus");
+                levels_of(&mut first, &mut decoder, (before, 16_000.0), ptime_ms);
+                second.start_anew();
+                let levels = levels_of(&mut second, &mut decoder, (hz, 2_000.0), ptime_ms);
+                // The first 5 ms fade over from what was louder by 18 dB.
+                assert!(levels[0] < 6.0, "{levels:?}");
+                // Two frames to a packet are few bits for the upper band, where the speech modes come in.
+                let low = if ptime_ms == 40 { 0.7 } else { 0.85 };
+                assert!(
+                    levels[1..].iter().all(|level| (low..1.15).contains(level)),
+                    "{rate} Hz, {ptime_ms} ms, {before} before {hz}: {levels:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_packet_that_starts_anew_is_of_the_transform_codec() {
+    let mut encoder = Encoder::new(8_000, &Settings::default()).expect("a rate of Opus");
+    let mode_of = |encoder: &mut Encoder| {
+        let mut payload = [0; 1_500];
+        let bytes = encoder.encode(&[0; 160], &mut payload).expect("a frame");
+        PacketInfo::parse(&payload[..bytes]).expect("a packet").mode
+    };
+    assert_eq!(mode_of(&mut encoder), Mode::Silk);
+    encoder.start_anew();
+    assert_eq!(mode_of(&mut encoder), Mode::Celt);
+    assert_eq!(mode_of(&mut encoder), Mode::Silk);
+    encoder.refresh();
+    assert_eq!(mode_of(&mut encoder), Mode::Silk);
+    assert_eq!(mode_of(&mut encoder), Mode::Celt);
+    assert_eq!(mode_of(&mut encoder), Mode::Silk);
+}
+
+#[test]
+fn an_encoder_that_is_refreshed_goes_on_for_one_decoder_and_begins_for_another() {
+    for rate in [8_000, 16_000, 48_000] {
+        let settings = Settings::default();
+        let mut other = Encoder::new(rate, &settings).expect("a rate of Opus");
+        let mut encoder = Encoder::new(rate, &settings).expect("a rate of Opus");
+        let (mut stays, mut comes) = (
+            Decoder::new(8_000).expect("a rate of Opus"),
+            Decoder::new(8_000).expect("a rate of Opus"),
+        );
+        levels_of(&mut other, &mut comes, (1_000.0, 16_000.0), 20);
+        let mut sine = crate::tone::Oscillator::new(620.0, rate);
+        let (mut payload, mut heard) = ([0; 1_500], [vec![], vec![]]);
+        for packet in 0..60 {
+            if packet == 30 {
+                encoder.refresh();
+            }
+            let pcm: Vec<i16> = (0..rate / 50)
+                .map(|_| (f64::from(sine.next_value()) * 2_000.0) as i16)
+                .collect();
+            let bytes = encoder.encode(&pcm, &mut payload).expect("a frame");
+            let mut frame = [0; 160];
+            for (at, decoder) in [&mut stays, &mut comes].into_iter().enumerate() {
+                if at == 0 || packet >= 30 {
+                    decoder.decode(&payload[..bytes], &mut frame).expect("a packet");
+                    heard[at].extend(frame);
+                }
+            }
+        }
+        let level = |part: &[i16]| energy_ratio(part, &tone(8_000, 620.0, 2_000.0, part.len())).sqrt();
+        let [stays, comes] = heard;
+        let steepest = |pcm: &[i16]| {
+            pcm.windows(2)
+                .map(|pair| (i32::from(pair[1]) - i32::from(pair[0])).abs())
+                .max()
+        };
+        assert!(
+            stays[800..]
+                .chunks_exact(160)
+                .all(|part| (0.85..1.15).contains(&level(part))),
+            "{rate} Hz: a seam"
+        );
+        let own = (2_000.0 * std::f64::consts::TAU * 620.0 / 8_000.0) as i32;
+        assert!(steepest(&stays[800..]) < Some(own * 6 / 5), "{rate} Hz: a click");
+        // Its first packet fades from what was louder by 18 dB.
+        let loud = comes[320..].chunks_exact(160).map(level).fold(0.0, f64::max);
+        assert!(loud < 1.5, "{rate} Hz: {loud:.2} of its level");
+    }
+}

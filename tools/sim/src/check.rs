@@ -22,6 +22,9 @@ use crate::{
 /// Entries a line remembers, to find late packets' places.
 const LINE_MEMORY: usize = 512;
 
+/// How long after it was asked for a digit may still be on its way out.
+const TONE_LATE_MAX: Duration = Duration::from_secs(2);
+
 /// What a packet towards a listener carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
@@ -68,6 +71,8 @@ pub struct Judge {
     /// A send side was full until then: what it withheld does not show.
     pub congested_until: Option<Instant>,
     lines: BTreeMap<(usize, String, u32), Line>,
+    /// Until when digits are under way in each life.
+    digits_until: BTreeMap<usize, Instant>,
     open_digits: BTreeMap<(usize, String), u8>,
 }
 
@@ -77,6 +82,18 @@ impl Judge {
         if self.violation.is_none() {
             self.violation = Some(what());
         }
+    }
+
+    /// Digits of `length` are asked for, or dialled, in a life: they come one after another.
+    pub fn expect_digits(&mut self, life: usize, now: Instant, length: Duration) {
+        let until = self.digits_until.entry(life).or_insert(now);
+        *until = now.max(*until) + length;
+    }
+
+    fn may_sound(&self, life: usize, at: Instant) -> bool {
+        self.digits_until
+            .get(&life)
+            .is_some_and(|until| at <= *until + TONE_LATE_MAX)
     }
 
     fn note(&mut self, outcome: Result<(), String>) {
@@ -153,7 +170,9 @@ impl Judge {
                 header.payload_type
             ));
         }
-        let heard = read(&header, packet.payload(), node).map_err(|what| format!("{place}: {what}"))?;
+        let tones = self.may_sound(binding.life, now);
+        let heard =
+            read(&header, packet.payload(), node, tones).map_err(|what| format!("{place}: {what}"))?;
         check_speaker(graph, name, heard).map_err(|what| format!("{place}: {what}"))?;
         if let Heard::Audio(mark) = heard {
             *self
@@ -203,8 +222,15 @@ impl Judge {
         let place = format!("phone {at} hears {}/{}", life.name, binding.transport);
         let packet = RtpReader::parse(bytes).map_err(|error| format!("{place}: {error}"))?;
         let mut why = format!("{place}, which had no graph when it sent");
+        let tones = self.may_sound(binding.life, sent_at);
         for graph in life.at(sent_at) {
-            match judge_heard(graph, &binding.transport, at, &packet.header(), packet.payload()) {
+            match judge_heard(
+                graph,
+                (&binding.transport, at),
+                &packet.header(),
+                packet.payload(),
+                tones,
+            ) {
                 Ok(heard) => {
                     self.heard += 1;
                     return take_heard(&mut phones[at], now, heard, &packet);
@@ -458,8 +484,8 @@ fn is_host_digit(payload: &[u8]) -> bool {
     payload.len() == 4 && TelephoneEvent::parse(payload).is_ok_and(|event| event.volume == HOST_VOLUME)
 }
 
-/// What a packet carries, in the formats the listener agreed to.
-fn read(header: &RtpHeader, payload: &[u8], listener: &Node) -> Result<Heard, String> {
+/// What a packet carries, in the formats the listener agreed to; `tones` may be digits that are under way.
+fn read(header: &RtpHeader, payload: &[u8], listener: &Node, tones: bool) -> Result<Heard, String> {
     let number = header.payload_type.value();
     if listener.digits == Some(number) {
         let event =
@@ -480,7 +506,7 @@ fn read(header: &RtpHeader, payload: &[u8], listener: &Node) -> Result<Heard, St
         .find(|sound| sound.payload_type() == number);
     let sound = *sound.ok_or_else(|| format!("payload type {number} was not agreed with the listener"))?;
     let mark = Mark::read(payload, sound);
-    if mark.is_none() && listener.digits.is_none() && payload.len() == TONE_BYTES {
+    if mark.is_none() && tones && listener.digits.is_none() && payload.len() == TONE_BYTES {
         return Ok(Heard::Tone);
     }
     let mark = mark.ok_or_else(|| format!("a payload of {sound:?} that no phone spoke: {payload:02x?}"))?;
@@ -539,17 +565,17 @@ fn shows_all(graph: &Graph, listener: &str, heard: Heard) -> bool {
 
 fn judge_heard(
     graph: &Graph,
-    transport: &str,
-    phone: usize,
+    (transport, phone): (&str, usize),
     header: &RtpHeader,
     payload: &[u8],
+    tones: bool,
 ) -> Result<Heard, String> {
     let owner = graph.transports.get(transport).map(|transport| transport.phone);
     if owner != Some(phone) {
         return Err(format!("that is the leg of phone {owner:?}"));
     }
     let (name, node) = graph.node_on(transport).ok_or("no node is on it")?;
-    let heard = read(header, payload, node)?;
+    let heard = read(header, payload, node, tones)?;
     check_speaker(graph, name, heard)?;
     Ok(heard)
 }

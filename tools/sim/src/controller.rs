@@ -560,6 +560,9 @@ impl World {
             return;
         };
         self.log(format!("send digits to {name}/{node}"));
+        // Two digits, each with a gap, and a pause between them.
+        let lasts = std::time::Duration::from_millis(2 * (60 + 40) + 500);
+        self.judge.expect_digits(at, self.now.mono, lasts);
         let request = pb::ActRequest {
             session: name,
             owner: Some(owner_of(&owner)),

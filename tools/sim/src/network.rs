@@ -161,10 +161,10 @@ impl World {
         {
             return;
         }
-        let Some((life, transport)) = self.phones[at].leg.clone() else {
+        let Some((place, transport)) = self.phones[at].leg.clone() else {
             return;
         };
-        let life = &self.model.lives[life];
+        let life = &self.model.lives[place];
         let settled = life.now().is_some_and(|graph| {
             let same = Some(graph) == Some(&life.asked);
             let ready = |node: &crate::model::Node| {
@@ -182,6 +182,8 @@ impl World {
             "phone {at} dials {event} for {length} ms{}",
             if certain { "" } else { ", perhaps in vain" }
         ));
+        let lasts = Duration::from_millis(u64::from(length));
+        self.judge.expect_digits(place, self.now.mono, lasts);
         self.phones[at].dial(event, certain, length);
     }
 

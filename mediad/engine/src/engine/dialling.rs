@@ -275,6 +275,10 @@ impl Dialling {
         let (Some(voice), Some(Sending::Tone(at))) = (self.voice.as_deref_mut(), &mut self.sending) else {
             return Step::Pause;
         };
+        if first {
+            // The peer heard somebody else's audio, or a mix.
+            voice.encoder.start_anew();
+        }
         voice.generator.generate(&mut voice.pcm);
         let bytes = voice.encoder.encode(&voice.pcm, &mut voice.payload).unwrap_or(0);
         let ticks = voice.carrier.kind.ptime_ticks(voice.carrier.ptime_ms.into());

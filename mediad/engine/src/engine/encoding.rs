@@ -39,9 +39,12 @@ impl Encoding {
         };
         let frame = CodecKind::frame_samples(own_hz, group.ptime_ms.into());
         let tick = CodecKind::frame_samples(own_hz, TICK_MS);
+        let mut encoder = Encoder::new(kind, own_hz, &opus::Settings::default()).ok()?;
+        // Its listeners heard others before: packets of their source, or encoders of another rate.
+        encoder.start_anew();
         Some(Self {
             kind,
-            encoder: Encoder::new(kind, own_hz, &opus::Settings::default()).ok()?,
+            encoder,
             resampler,
             frame,
             pending: vec![0; frame + tick + 8].into_boxed_slice(),
@@ -62,16 +65,19 @@ impl Encoding {
     }
 
     /// Takes over from `shared`, which encoded the same until now: packets begin where its packets would, and the
-    /// listener's decoder finds an encoder that knows what it heard. `recent` is what that was.
-    pub(crate) fn take_over(&mut self, shared: &Self, recent: &[i16], tick_samples: usize) {
+    /// listener's decoder finds an encoder that knows what it heard. `recent` is what that was, if it is known.
+    pub(crate) fn take_over(&mut self, shared: &Self, recent: Option<&[i16]>, tick_samples: usize) {
         if let (Some(own), Some(shared)) = (&mut self.resampler, &shared.resampler) {
             own.continue_from(shared);
         }
         if !self.encoder.continue_from(&shared.encoder) {
-            // It learns by encoding the latest sound for nobody.
-            for tick in recent.chunks_exact(tick_samples) {
-                self.feed(tick);
-                while self.poll_payload().is_some() {}
+            self.encoder.start_anew();
+            if let Some(recent) = recent {
+                // It learns by encoding the latest sound for nobody.
+                for tick in recent.chunks_exact(tick_samples) {
+                    self.feed(tick);
+                    while self.poll_payload().is_some() {}
+                }
             }
         }
         let pending = shared.pending_samples;
@@ -79,9 +85,26 @@ impl Encoding {
         self.pending_samples = pending;
     }
 
-    /// Encoders of its kind learn what was heard only by encoding it.
-    pub(crate) fn needs_recent(&self) -> bool {
-        self.kind == CodecKind::Opus
+    /// All who listen heard another encoder until now.
+    pub(crate) fn start_anew(&mut self) {
+        self.encoder.start_anew();
+    }
+
+    /// Some of those who listen heard another encoder until now.
+    pub(crate) fn refresh(&mut self) {
+        self.encoder.refresh();
+    }
+
+    /// Another encoder can go on where it stands.
+    pub(crate) fn can_go_on(&self) -> bool {
+        self.kind != CodecKind::Opus
+    }
+
+    /// Leaves out the packets that are full.
+    pub(crate) fn skip(&mut self) {
+        let full = self.pending_samples / self.frame * self.frame;
+        self.pending.copy_within(full..self.pending_samples, 0);
+        self.pending_samples -= full;
     }
 
     /// A packet in units of the RTP clock.

@@ -28,9 +28,13 @@ pub(crate) struct Group {
     pub(crate) terms: Box<[Term]>,
     pub(crate) encoding: Option<Encoding>,
     common: Option<Common>,
+    /// It heard the encoder of that player in the latest packet.
+    pub(crate) tuned: Option<Common>,
     limiter: Limiter,
-    /// What it heard in the latest ticks, where encoders need that to begin in the middle.
+    /// What it heard in the latest ticks, where encoders need that to begin in the middle …
     recent: Box<[i16]>,
+    /// … if its encoder had so many since the latest edit.
+    recent_ticks: usize,
     pub(crate) listeners: Box<[Listener]>,
     /// Set until the first packet for those who got packets themselves before.
     pub(crate) begin: Option<Begin>,
@@ -66,7 +70,7 @@ impl Begin {
 
 /// A player that many sessions hear, as part of what a group hears: while it is all of it, what was encoded for the others
 /// is sent to these as well.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Common {
     /// Its source.
     pub(crate) source: u32,
@@ -115,19 +119,24 @@ pub(crate) struct Listener {
     pub(crate) encoding: Option<Box<Encoding>>,
     limiter: Limiter,
     /// It had a mix of its own in the latest tick.
-    spoke: bool,
+    pub(crate) spoke: bool,
     /// It hears nothing of it any more.
     pub(crate) parted: bool,
 }
 
 impl Listener {
-    pub(crate) fn new(endpoint: Key, own: Vec<(u32, u32)>, encoding: Option<Box<Encoding>>) -> Self {
+    pub(crate) fn new(
+        endpoint: Key,
+        own: Vec<(u32, u32)>,
+        encoding: Option<Box<Encoding>>,
+        spoke: bool,
+    ) -> Self {
         Self {
             endpoint,
             own: own.into(),
             encoding,
             limiter: Limiter::new(),
-            spoke: false,
+            spoke,
             parted: false,
         }
     }
@@ -188,18 +197,20 @@ impl Group {
         plan: &plan::Group,
         terms: Vec<Term>,
         listeners: Vec<Listener>,
-        (encoding, common): (Option<Encoding>, Option<Common>),
-        samples: usize,
+        (encoding, samples): (Option<Encoding>, usize),
+        (common, tuned): (Option<Common>, Option<Common>),
     ) -> Self {
         let has_speakers = listeners.iter().any(|listener| listener.encoding.is_some());
-        let needs_recent = has_speakers && encoding.as_ref().is_some_and(Encoding::needs_recent);
+        let needs_recent = has_speakers && encoding.as_ref().is_some_and(|encoding| !encoding.can_go_on());
         let recent = if needs_recent { RECENT_TICKS * samples } else { 0 };
         Self {
             recent: vec![0; recent].into(),
+            recent_ticks: 0,
             format: (plan.format.clone(), plan.ptime_ms),
             terms: terms.into(),
             encoding,
             common,
+            tuned,
             limiter: Limiter::new(),
             listeners: listeners.into(),
             begin: None,
@@ -242,17 +253,38 @@ impl Group {
         }
         advance(&mut self.terms, work);
         match self.common.filter(|common| is_all(&self.terms, common.source)) {
-            Some(common) => shared.payloads(common.slot, common.encoding, moment.number, |ticks, payload| {
-                self.listeners.iter().for_each(|listener| {
-                    send(Outgoing {
-                        listener: listener.endpoint,
-                        format: &self.format.0,
-                        ticks,
-                        payload,
+            Some(common) => {
+                let begins = self.tuned != Some(common);
+                let at = (common.slot, common.encoding, begins);
+                shared.payloads(at, moment.number, |ticks, payload| {
+                    self.tuned = Some(common);
+                    self.listeners.iter().for_each(|listener| {
+                        send(Outgoing {
+                            listener: listener.endpoint,
+                            format: &self.format.0,
+                            ticks,
+                            payload,
+                        });
                     });
                 });
-            }),
-            None => self.encode_own(sources, sums, work, first, send),
+            }
+            None => {
+                if let (Some(_), Some(encoding)) = (self.tuned.take(), &mut self.encoding) {
+                    encoding.start_anew();
+                    self.recent_ticks = 0;
+                }
+                self.encode_own(sources, sums, work, first, send);
+            }
+        }
+    }
+
+    /// The encoder that `listener` hears, if there is one, and whether nobody else does.
+    pub(crate) fn encoding_of(&mut self, listener: Key) -> Option<(&mut Encoding, bool)> {
+        let alone = self.listeners.len() == 1;
+        let own = self.listeners.iter_mut().find(|one| one.endpoint == listener)?;
+        match own.encoding.as_deref_mut().filter(|_| own.spoke) {
+            Some(own) => Some((own, true)),
+            None => self.encoding.as_mut().map(|shared| (shared, alone)),
         }
     }
 
@@ -282,6 +314,7 @@ impl Group {
             encoding: Some(shared),
             limiter,
             recent,
+            recent_ticks,
             listeners,
             ..
         } = self
@@ -299,6 +332,7 @@ impl Group {
             if listener.spoke && !spoke {
                 listener.limiter = before;
                 if let Some(encoding) = &mut listener.encoding {
+                    let recent = Some(&**recent).filter(|_| *recent_ticks >= RECENT_TICKS);
                     encoding.take_over(shared, recent, work.frame.len());
                 }
             }
@@ -310,6 +344,7 @@ impl Group {
             recent.copy_within(samples.., 0);
             let newest = recent.len() - samples;
             recent[newest..].copy_from_slice(&work.frame);
+            *recent_ticks += 1;
         }
         first.encode(shared, &work.frame, |payload| {
             for listener in listeners.iter().filter(|one| one.hears_shared()) {

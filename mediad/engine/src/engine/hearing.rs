@@ -2,7 +2,7 @@
 //!
 //! A peer may send a telephone-event and the tone of one key press. Which of them comes first is told, the other is not.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use codecs::dtmf::{self, DtmfEvent};
 use rtp::{
@@ -21,7 +21,7 @@ use crate::{
 const DIGIT_EVENT_MAX: u8 = 16;
 /// What comes in the other form up to so long after a digit was over is the same key press: tones are found behind a jitter
 /// buffer.
-const SAME_PRESS_MS: u32 = 400;
+const SAME_PRESS: Duration = Duration::from_millis(400);
 
 /// What one endpoint hears of its peer's digits.
 #[derive(Debug)]
@@ -50,30 +50,12 @@ struct Telling {
 #[derive(Debug)]
 struct Press {
     /// When it began, or once it is over ended.
-    at: Millis,
+    at: Instant,
     event: u8,
     source: DigitSource,
     is_over: bool,
     /// It came in the other form as well.
     doubled: bool,
-}
-
-/// A moment, modulo 50 days.
-#[derive(Debug, Clone, Copy)]
-struct Millis(u32);
-
-impl Millis {
-    fn of(now: Now) -> Self {
-        let passed = now
-            .wall
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Self(passed.as_millis() as u32)
-    }
-
-    fn since(self, earlier: Self) -> u32 {
-        self.0.wrapping_sub(earlier.0)
-    }
 }
 
 impl Hearing {
@@ -156,7 +138,8 @@ impl Hearing {
     pub(crate) fn lose_tone(&mut self, now: Now, tell: &mut dyn FnMut(EventKind)) {
         let is_it = |press: &&Press| !press.is_over && press.source == DigitSource::Inband;
         let since = self.telling.latest.as_ref().filter(is_it).map(|press| press.at);
-        let lasted = since.map_or(0, |since| Millis::of(now).since(since));
+        let lasted = since.map_or(Duration::ZERO, |since| now.mono.saturating_duration_since(since));
+        let lasted = u32::try_from(lasted.as_millis()).unwrap_or(u32::MAX);
         self.end_tone(now, lasted, true, tell);
     }
 
@@ -213,8 +196,8 @@ impl Telling {
 
     /// A digit began; false if it is not to be told.
     fn begins(&mut self, now: Now, event: u8, source: DigitSource) -> bool {
-        let at = Millis::of(now);
-        let lasts = |press: &Press| !press.is_over || at.since(press.at) < SAME_PRESS_MS;
+        let at = now.mono;
+        let lasts = |press: &Press| !press.is_over || at.saturating_duration_since(press.at) < SAME_PRESS;
         if let Some(press) = &mut self.latest
             && press.event == event
             && press.source != source
@@ -257,7 +240,7 @@ impl Telling {
             .as_mut()
             .filter(|press| press.source == source && !press.is_over);
         if let Some(press) = running {
-            (press.at, press.is_over) = (Millis::of(now), true);
+            (press.at, press.is_over) = (now.mono, true);
         }
     }
 }
@@ -270,4 +253,34 @@ fn event_of(digit: dtmf::Digit) -> Option<u8> {
 /// The tone of an event, if it has one.
 pub(crate) fn tone_of(event: u8) -> Option<dtmf::Digit> {
     Digit::from_event(event).and_then(|digit| dtmf::Digit::from_char(digit.to_char()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a base for virtual time")]
+    fn one_key_press_in_both_forms_is_told_once_although_the_wall_clock_is_set() {
+        for set_by in [-3_600_i64, 3_600] {
+            let start = Now {
+                mono: Instant::now(),
+                wall: std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000),
+            };
+            let mut telling = Hearing::new().telling;
+            assert!(telling.begins(start, 5, DigitSource::TelephoneEvent));
+            let mut now = start.after(Duration::from_millis(100));
+            telling.ends(now, DigitSource::TelephoneEvent);
+            now = now.after(Duration::from_millis(40));
+            let shift = Duration::from_secs(set_by.unsigned_abs());
+            now.wall = if set_by < 0 {
+                now.wall - shift
+            } else {
+                now.wall + shift
+            };
+            assert!(!telling.begins(now, 5, DigitSource::Inband), "the same press");
+            now = now.after(Duration::from_millis(600));
+            assert!(telling.begins(now, 5, DigitSource::Inband), "another one");
+        }
+    }
 }

@@ -74,7 +74,9 @@ struct Past {
     group_of: BTreeMap<Key, usize>,
     /// Encoders with a memory, by group and by listener, with what they were made for.
     shared: BTreeMap<usize, (plan::Format, Encoding)>,
-    own: BTreeMap<Key, (plan::Format, Box<Encoding>)>,
+    own: BTreeMap<Key, (plan::Format, Box<Encoding>, bool)>,
+    /// Listeners who heard the encoder of a shared player.
+    tuned: BTreeMap<Key, Common>,
 }
 
 impl<'a> Maker<'a> {
@@ -405,47 +407,75 @@ impl<'a> Maker<'a> {
         // Who hears nothing else from the first tick on needs no encoder of its own.
         let only_common = common.is_some() && matches!(&terms[..], [term] if term.gain.is_unity());
         let format = (plan.format.clone(), plan.ptime_ms);
-        let groups = listeners
-            .iter()
-            .filter_map(|listener| self.past.group_of.get(&self.key(listener)).copied());
-        // Most of its listeners know the encoder of the largest group before.
-        let mut known: BTreeMap<usize, usize> = BTreeMap::new();
-        groups.for_each(|group| *known.entry(group).or_default() += 1);
-        let known = known
-            .into_iter()
-            .filter(|(group, _)| {
-                self.past
-                    .shared
-                    .get(group)
-                    .is_some_and(|(made, _)| *made == format)
-            })
-            .max_by_key(|(_, count)| *count);
-        let kept = known.and_then(|(group, _)| self.past.shared.remove(&group));
-        let encoding = match only_common {
+        let known = self.largest_before(listeners, &format);
+        let kept = known.and_then(|group| self.past.shared.remove(&group));
+        let mut encoding = match only_common {
             true => None,
             false => kept
                 .map(|(_, encoding)| encoding)
                 .or_else(|| Encoding::new(plan, self.mix.rate_hz)),
         };
+        let tuned = self.tuned(listeners);
         let has_memory = encoding.as_ref().is_some_and(|encoding| !encoding.is_stateless());
+        let mut others = false;
         let listeners = listeners
             .iter()
             .map(|listener| {
                 let endpoint = self.key(listener);
                 let own = self.own(listener, &terms);
+                let had_own = self.past.own.get(&endpoint).is_some_and(|(.., spoke)| *spoke);
                 let kept = self
                     .past
                     .own
                     .remove(&endpoint)
-                    .filter(|(made, _)| *made == format);
-                let encoding = (has_memory && !own.is_empty()).then(|| match kept {
-                    Some((_, encoding)) => Some(encoding),
-                    None => Encoding::new(plan, self.mix.rate_hz).map(Box::new),
+                    .filter(|(made, ..)| *made == format && has_memory && !own.is_empty());
+                // Who speaks through the edit goes on hearing its own encoder.
+                let spoke = kept.as_ref().is_some_and(|(.., spoke)| *spoke);
+                let encoding = match kept {
+                    Some((_, encoding, _)) => Some(encoding),
+                    None if has_memory && !own.is_empty() => {
+                        Encoding::new(plan, self.mix.rate_hz).map(Box::new)
+                    }
+                    None => None,
+                };
+                let before = self.past.group_of.get(&endpoint);
+                let heard_other = before.map_or(self.relayed.contains_key(&endpoint), |group| {
+                    had_own || Some(*group) != known
                 });
-                Listener::new(endpoint, own, encoding.flatten())
+                others |= heard_other && !spoke;
+                Listener::new(endpoint, own, encoding, spoke)
             })
             .collect();
-        Group::new(plan, terms, listeners, (encoding, common), self.samples)
+        if let Some(encoding) = encoding.as_mut().filter(|_| others) {
+            encoding.refresh();
+        }
+        Group::new(plan, terms, listeners, (encoding, self.samples), (common, tuned))
+    }
+
+    /// The group before whose encoder most of `listeners` know.
+    fn largest_before(&self, listeners: &[&plan::Listener], format: &plan::Format) -> Option<usize> {
+        let groups = listeners
+            .iter()
+            .filter_map(|listener| self.past.group_of.get(&self.key(listener)).copied());
+        let mut known: BTreeMap<usize, usize> = BTreeMap::new();
+        groups.for_each(|group| *known.entry(group).or_default() += 1);
+        let is_kept = |group: &usize| {
+            let shared = self.past.shared.get(group);
+            shared.is_some_and(|(made, _)| made == format)
+        };
+        let largest = known
+            .into_iter()
+            .filter(|(group, _)| is_kept(group))
+            .max_by_key(|(_, count)| *count);
+        largest.map(|(group, _)| group)
+    }
+
+    /// The shared player whose encoder all of `listeners` heard.
+    fn tuned(&self, listeners: &[&plan::Listener]) -> Option<Common> {
+        let tuned = |listener: &&plan::Listener| self.past.tuned.get(&self.key(listener)).copied();
+        let first = tuned(listeners.first()?)?;
+        let all = listeners.iter().all(|listener| tuned(listener) == Some(first));
+        all.then_some(first)
     }
 
     /// Its own voice in what it hears: as planned, and where it fades.
@@ -522,10 +552,13 @@ impl Past {
             let format = group.format;
             let waits = group.begin.map(|begin| begin.relayed);
             for listener in group.listeners.into_iter().filter(|listener| !listener.parted) {
+                past.tuned
+                    .extend(group.tuned.map(|tuned| (listener.endpoint, tuned)));
                 past.waits.extend(waits.map(|waits| (listener.endpoint, waits)));
                 past.group_of.insert(listener.endpoint, at);
                 if let Some(encoding) = listener.encoding.filter(|_| before.rate_hz == rate_hz) {
-                    past.own.insert(listener.endpoint, (format.clone(), encoding));
+                    let own = (format.clone(), encoding, listener.spoke);
+                    past.own.insert(listener.endpoint, own);
                 }
             }
             if let Some(encoding) = group.encoding.filter(|_| before.rate_hz == rate_hz) {

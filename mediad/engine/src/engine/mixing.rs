@@ -10,7 +10,6 @@ use rtp::{
 use super::{
     Egress, Engine, Totals,
     decoding::{Decoding, Scratch},
-    encoding::Encoding,
     endpoint::Endpoint,
     group::{Group, Outgoing},
     line::Stride,
@@ -101,7 +100,7 @@ impl Engine {
     }
 
     /// Where codecs remember what went before, tones towards `listener` go on from what its mix was encoded with, and where
-    /// nobody else hears that, it goes `back` to the mix.
+    /// nobody else hears that, it goes `back` to the mix. Those that cannot go on start anew.
     pub(super) fn lend_encoder(&mut self, listener: Key, back: bool) {
         let Some(endpoint) = self.endpoints.get_mut(listener) else {
             return;
@@ -116,12 +115,17 @@ impl Engine {
         let Some(group) = mixer.groups.iter_mut().find(hears) else {
             return;
         };
-        let alone = group.listeners.len() == 1;
-        match group.encoding.as_mut().map(Encoding::encoder) {
-            Some(mix) if back && alone => mix.continue_from(tones),
-            Some(mix) if !back => tones.continue_from(mix),
-            Some(_) | None => false,
+        let Some((mix, alone)) = group.encoding_of(listener) else {
+            return;
         };
+        let mix = mix.encoder();
+        if !back {
+            tones.continue_from(mix);
+        } else if !alone {
+            mix.refresh();
+        } else if !mix.continue_from(tones) {
+            mix.start_anew();
+        }
     }
 
     /// Something was seen of an endpoint in its audio.

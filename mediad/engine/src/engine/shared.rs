@@ -54,9 +54,17 @@ struct SharedEncoding {
     kind: CodecKind,
     ptime_ms: u8,
     encoding: Encoding,
+    packets: Packets,
+    /// What those hear first who heard another encoder until now, where that matters.
+    starter: Option<Box<(Encoding, Packets)>>,
+}
+
+/// What an encoder made of a tick.
+#[derive(Debug)]
+struct Packets {
     tick: Option<u64>,
     payloads: Box<[u8]>,
-    /// Bytes of each payload of the tick.
+    /// Bytes of each payload.
     lengths: [usize; PAYLOADS_MAX],
     count: usize,
 }
@@ -144,14 +152,17 @@ impl SharedPlayers {
             return Some(at);
         }
         let own_hz = slot.views.first()?.rate_hz;
+        let encoding = Encoding::new(group, own_hz)?;
+        let starter = match encoding.can_go_on() {
+            true => None,
+            false => Some(Box::new((Encoding::new(group, own_hz)?, Packets::new()))),
+        };
         slot.encodings.push(SharedEncoding {
             kind: group.kind,
             ptime_ms: group.ptime_ms,
-            encoding: Encoding::new(group, own_hz)?,
-            tick: None,
-            payloads: vec![0; PAYLOADS_MAX * PAYLOAD_BYTES_MAX].into_boxed_slice(),
-            lengths: [0; PAYLOADS_MAX],
-            count: 0,
+            encoding,
+            packets: Packets::new(),
+            starter,
         });
         Some(slot.encodings.len() - 1)
     }
@@ -176,11 +187,11 @@ impl SharedPlayers {
         slot.sounds
     }
 
-    /// Gives each payload of a tick, and its length on the clock of the codec.
+    /// Gives each payload of a tick, and its length on the clock of the codec, of the player and encoder in these places; for
+    /// those who begin to hear it or for those who go on.
     pub(crate) fn payloads(
         &mut self,
-        at: usize,
-        encoding: usize,
+        (at, encoding, begins): (usize, usize, bool),
         tick: u64,
         mut each: impl FnMut(u32, &[u8]),
     ) {
@@ -192,10 +203,10 @@ impl SharedPlayers {
         let (Some(own), Some(shared)) = (views.first(), encodings.get_mut(encoding)) else {
             return;
         };
-        shared.encode(tick, &own.frame);
         let ticks = shared.encoding.ticks(shared.ptime_ms);
-        for (at, length) in shared.lengths[..shared.count].iter().enumerate() {
-            each(ticks, &shared.payloads[at * PAYLOAD_BYTES_MAX..][..*length]);
+        let packets = shared.encode(tick, &own.frame, begins);
+        for (at, length) in packets.lengths[..packets.count].iter().enumerate() {
+            each(ticks, &packets.payloads[at * PAYLOAD_BYTES_MAX..][..*length]);
         }
     }
 }
@@ -231,15 +242,44 @@ impl Slot {
 }
 
 impl SharedEncoding {
-    fn encode(&mut self, tick: u64, frame: &[i16]) {
-        if self.tick == Some(tick) {
-            return;
+    fn encode(&mut self, tick: u64, frame: &[i16], begins: bool) -> &Packets {
+        if self.packets.tick != Some(tick) {
+            if let Some((starter, _)) = self.starter.as_deref_mut() {
+                // It is ready where its sound is not asked for either.
+                starter.skip();
+                starter.feed(frame);
+            }
+            self.encoding.feed(frame);
+            self.packets.fill(tick, &mut self.encoding);
         }
+        match self.starter.as_deref_mut() {
+            Some((starter, packets)) if begins => {
+                if packets.tick != Some(tick) {
+                    starter.start_anew();
+                    packets.fill(tick, starter);
+                }
+                packets
+            }
+            Some(_) | None => &self.packets,
+        }
+    }
+}
+
+impl Packets {
+    fn new() -> Self {
+        Self {
+            tick: None,
+            payloads: vec![0; PAYLOADS_MAX * PAYLOAD_BYTES_MAX].into_boxed_slice(),
+            lengths: [0; PAYLOADS_MAX],
+            count: 0,
+        }
+    }
+
+    fn fill(&mut self, tick: u64, encoding: &mut Encoding) {
         self.tick = Some(tick);
         self.count = 0;
-        self.encoding.feed(frame);
         while self.count < PAYLOADS_MAX {
-            let Some(payload) = self.encoding.poll_payload() else {
+            let Some(payload) = encoding.poll_payload() else {
                 return;
             };
             let room = &mut self.payloads[self.count * PAYLOAD_BYTES_MAX..][..PAYLOAD_BYTES_MAX];

@@ -13,6 +13,8 @@ use crate::request::owner_of;
 pub(super) const SESSIONS: [&str; 2] = ["x", "y"];
 /// Parties; the first three are in the first session.
 pub(super) const PARTIES: [&str; 5] = ["a", "b", "c", "d", "e"];
+/// It is sent packets of 40 ms in wide worlds.
+const LONG: &str = "b";
 /// What programs at taps say.
 pub(super) const TAP_HZ: [f64; 2] = [1_920.0, 2_220.0];
 /// Everybody's tone. 20 ms of those of parties are no whole number of periods, so that a phase tells a frame that is heard
@@ -33,6 +35,19 @@ const TONES: [&str; 2] = ["dial-uk", "dial-de"];
 
 /// Voices, and how loud each is heard.
 pub(super) type Heard = BTreeMap<String, f64>;
+
+/// What the codecs on the way leave of tones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clarity {
+    /// All as it was.
+    Plain,
+    /// Streams of several rates are on one timeline, and pulled to it.
+    Wide,
+    /// Opus is on the way, which is made for speech: of tones at once it takes some off the quieter ones, and adds noise.
+    Speech,
+    /// Opus in packets of two frames: above 16 kHz libopus gives pure tones too few bits for the first half second.
+    Starved,
+}
 
 /// The session whose voice this is.
 pub(super) fn session_of(voice: &str) -> usize {
@@ -176,6 +191,30 @@ impl Score {
         self.heard(session_of(id), id)
     }
 
+    /// How clear `listener` may expect what it hears.
+    pub(super) fn clarity(&self, session: usize, listener: &str, heard: &Heard) -> Clarity {
+        let codec_of = |id: &str| {
+            PARTIES
+                .iter()
+                .position(|party| *party == id)
+                .map(|at| self.codecs[at])
+        };
+        let is_opus = |id: &str| codec_of(id) == Some(CodecKind::Opus);
+        let through_link = heard.keys().any(|voice| session_of(voice) != session);
+        if is_opus(listener) && !self.exact && listener == LONG {
+            Clarity::Starved
+        } else if is_opus(listener)
+            || heard.keys().any(|voice| is_opus(voice))
+            || through_link && self.link == CodecKind::Opus
+        {
+            Clarity::Speech
+        } else if !self.exact {
+            Clarity::Wide
+        } else {
+            Clarity::Plain
+        }
+    }
+
     /// What a node hears: the sum over all ways of their gains.
     pub(super) fn heard(&self, session: usize, listener: &str) -> Heard {
         self.sum(session, listener, |_| true)
@@ -296,7 +335,7 @@ impl Score {
             transport: format!("t-{id}"),
             formats: vec![format(codec)],
             // Told apart by how often packets come, which in exact worlds must not matter.
-            ptime_ms: if self.exact || id != "b" { 20 } else { 40 },
+            ptime_ms: if self.exact || id != LONG { 20 } else { 40 },
             ..pb::Endpoint::default()
         };
         node(id, pb::node::Kind::Endpoint(endpoint))

@@ -25,7 +25,7 @@ use proto::mediad::v1 as pb;
 use rtp::time::Now;
 
 use self::{
-    graph::{Heard, PARTIES, SESSIONS, Score, TAP_HZ, VOICES, is_party},
+    graph::{Clarity, Heard, PARTIES, SESSIONS, Score, TAP_HZ, VOICES, is_party},
     party::{Ear, LOUD, Voice, next_sample},
 };
 use crate::{
@@ -131,7 +131,7 @@ struct Tape {
     file: Vec<u8>,
     began: Instant,
     /// The steady end of each round: from and to in ms, what is left and what right.
-    rounds: Vec<(u64, u64, [Heard; 2])>,
+    rounds: Vec<(u64, u64, [(Clarity, Heard); 2])>,
 }
 
 struct World {
@@ -364,10 +364,10 @@ impl World {
             if after[party].is_empty() {
                 continue;
             }
-            let loose = !self.exact;
             let place = PARTIES[party];
             let ear = &mut self.ears[party];
-            self.summary.tones += check_levels(place, ear.latest(MEASURED_MS), 8_000, &wanted, loose)?;
+            let clarity = self.score.clarity(graph::session_of(place), place, &wanted);
+            self.summary.tones += check_levels(place, ear.latest(MEASURED_MS), 8_000, &wanted, clarity)?;
             if self.exact {
                 let stays = |voice: &&String| {
                     before[party].contains_key(*voice)
@@ -386,9 +386,11 @@ impl World {
                 .saturating_sub((robot.rate_hz as u64 * MEASURED_MS / 1_000) as usize);
             let (heard, place) = (&robot.heard[from..], format!("the tap of {name}"));
             let wanted = self.score.heard(session, "tap");
-            self.summary.tones += check_levels(&place, heard, robot.rate_hz, &wanted, !self.exact)?;
+            let clarity = self.score.clarity(session, "tap", &wanted);
+            self.summary.tones += check_levels(&place, heard, robot.rate_hz, &wanted, clarity)?;
             self.robots[session].heard.clear();
-            let sides = self.score.recorded(session);
+            let recorded = self.score.recorded(session);
+            let sides = recorded.map(|heard| (self.score.clarity(session, "rec", &heard), heard));
             if let Some(tape) = &mut self.tapes[session] {
                 let end = (self.now.mono - tape.began).as_millis() as u64;
                 tape.rounds.push((end - 50 - MEASURED_MS, end - 50, sides));
@@ -423,13 +425,13 @@ impl World {
         }
         let frames = tape.file[HEADER_BYTES..].as_chunks::<4>().0;
         for (from, to, sides) in &tape.rounds {
-            for (side, wanted) in sides.iter().enumerate() {
+            for (side, (clarity, wanted)) in sides.iter().enumerate() {
                 let pcm: Vec<i16> = (frames.iter().skip(*from as usize * 8))
                     .take((to - from) as usize * 8)
                     .map(|frame| i16::from_le_bytes([frame[2 * side], frame[2 * side + 1]]))
                     .collect();
                 let place = format!("side {side} of a recording, {from} to {to} ms of it");
-                self.summary.tones += check_levels(&place, &pcm, 8_000, wanted, !self.exact)?;
+                self.summary.tones += check_levels(&place, &pcm, 8_000, wanted, *clarity)?;
             }
         }
         Ok(())
@@ -463,18 +465,24 @@ impl Robot {
 }
 
 /// Exactly the tones of `wanted` are in `pcm`, at their levels; gives how many were looked at.
-fn check_levels(place: &str, pcm: &[i16], rate_hz: u32, wanted: &Heard, loose: bool) -> Result<u64, String> {
+fn check_levels(
+    place: &str,
+    pcm: &[i16],
+    rate_hz: u32,
+    wanted: &Heard,
+    clarity: Clarity,
+) -> Result<u64, String> {
     if pcm.len() < (rate_hz / 5) as usize {
         return match wanted.is_empty() {
             true => Ok(0),
             false => Err(format!("{place} heard only {} samples", pcm.len())),
         };
     }
-    // Codecs that compress change levels a little, and leave noise.
-    let (low, high, noise) = if loose {
-        (0.4, 2.5, 0.2)
-    } else {
-        (0.85, 1.15, 0.03)
+    let (low, high, noise) = match clarity {
+        Clarity::Plain => (0.85, 1.15, 0.03),
+        Clarity::Wide => (0.8, 1.2, 0.15),
+        Clarity::Speech => (0.55, 1.35, 0.2),
+        Clarity::Starved => (0.0, 1.5, 0.3),
     };
     for (voice, hz) in VOICES {
         let level = goertzel::amplitude(pcm, hz, rate_hz) / LOUD;
