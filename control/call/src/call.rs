@@ -1,10 +1,11 @@
 //! A call: a caller and whoever is brought to it, with one media session.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use proto::mediad::v1::EndpointStats;
 use serde::{Deserialize, Serialize};
 use sip::{
@@ -15,7 +16,7 @@ use sip::{
 
 use crate::{
     cdr::{CallOrigin, RecordingDetail},
-    controller::Displacement,
+    controller::{Displacement, Notify},
     domain::{EntryId, Name, OfferId},
     journal::EndedBy,
     leg::Leg,
@@ -223,8 +224,18 @@ pub(crate) struct Round {
     pub(crate) devices: Vec<(String, Binding)>,
     /// One leg for each device.
     pub(crate) branches: Vec<Leg>,
+    /// Devices that may be offered their audio in another profile too, by endpoint.
+    pub(crate) others: BTreeMap<String, OtherProfile>,
     /// The best refusal so far.
     pub(crate) refusal: Option<StatusCode>,
+}
+
+/// A device that may want its audio offered in another profile.
+#[derive(Debug)]
+pub(crate) struct OtherProfile {
+    pub(crate) binding: Binding,
+    /// It was.
+    pub(crate) is_tried: bool,
 }
 
 impl Round {
@@ -363,6 +374,10 @@ pub(crate) struct Call {
     pub(crate) said: Vec<Header>,
     /// Why it has no media host, and for how long it may have none.
     pub(crate) displaced: Option<Displacement>,
+    /// The one device of the called user that is meant (RFC 5627), until it goes elsewhere.
+    pub(crate) instance: Option<Bytes>,
+    /// A member of a room asked, by REFER, that this party be called into it.
+    pub(crate) invited_for: Option<Notify>,
     /// Media hosts that did not take it.
     pub(crate) refused_by: BTreeSet<HostId>,
     pub(crate) started: Instant,
@@ -428,6 +443,8 @@ impl Call {
             heard: false,
             said: Vec::new(),
             displaced: None,
+            instance: None,
+            invited_for: None,
             refused_by: BTreeSet::new(),
             started,
             started_unix_us,
@@ -591,6 +608,7 @@ Ended:
             offer: None,
             devices: Vec::new(),
             branches: Vec::new(),
+            others: BTreeMap::new(),
             refusal: None,
         };
         for (status, best) in [

@@ -6,6 +6,7 @@ use sip::header::NameAddr;
 
 use crate::{
     call::{CallId, End},
+    controller::Displacement,
     domain::Name,
     leg::Leg,
     media::{MediaPlan, Scene},
@@ -94,6 +95,8 @@ pub(crate) struct Conference {
     pub(crate) room: Name,
     pub(crate) plan: MediaPlan,
     pub(crate) members: BTreeSet<CallId>,
+    /// It lost its session, and has no other yet.
+    pub(crate) displaced: Option<Displacement>,
     /// Who left as the last: told of when the media host has counted.
     pub(crate) last: Vec<Member>,
     /// The media host does not have the prompt that asks for the PIN.

@@ -255,10 +255,17 @@ pub struct Media {
     /// Offer and require keys also over signalling that is not encrypted, where everybody on the way reads them: for a
     /// proxy in front of us that speaks TLS to phones. Default: no.
     pub srtp_keys_in_clear: bool,
+    /// Key presses that are tones in the audio of a party without telephone-events become telephone-events for a
+    /// counterpart that has them, and are not heard; its sound is 40 ms later for that and the media host has to decode
+    /// it. Default: yes.
+    pub convert_digits: bool,
     /// Name of the media hosts' interface towards phones. Empty (default): their first one.
     pub interface: String,
     /// A media host must answer a command within this time. Default 5.
     pub reply_timeout_s: u64,
+    /// What became of a command without answer, because the connection to the media host broke, is found out, and it is
+    /// said again, within this time; then what it was for fails. Default 10.
+    pub retry_within_s: u64,
     /// Calls of a lost media host get another place, or the restarted host, within this time, or end. Default 10.
     pub replace_within_s: u64,
     /// So many of them each second. Default 50.
@@ -275,8 +282,10 @@ impl Default for Media {
             srtp: Srtp::default(),
             srtp_suites: security::SUITES.map(|suite| suite.as_str().to_owned()).into(),
             srtp_keys_in_clear: false,
+            convert_digits: true,
             interface: String::new(),
             reply_timeout_s: 5,
+            retry_within_s: 10,
             replace_within_s: 10,
             replaced_per_s: 50,
         }

@@ -160,6 +160,12 @@ pub enum RecordKind {
         /// Its CSeq number.
         #[serde(default)]
         cseq: u32,
+        /// What its temporary addresses are made of (RFC 5627), and how many it was given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gruu_secret: Option<String>,
+        /// See `gruu_secret`.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        gruu_count: u32,
         /// What the device calls itself.
         #[serde(default)]
         user_agent: String,
@@ -215,4 +221,9 @@ pub enum EndedBy {
     Callee,
     /// We did: time-outs, no agent, errors.
     System,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }

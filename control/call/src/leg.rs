@@ -9,10 +9,12 @@ use sdp::{
 use serde::{Deserialize, Serialize};
 use sip::{
     header::NameAddr,
+    message::{HeaderName, Request},
     stack::{ClientTxn, DialogKey, Flow, ServerTxn},
 };
 
 use crate::{
+    controller::Notify,
     domain::{Name, OfferId},
     media::Endpoint,
     security::{Security, Srtp},
@@ -126,12 +128,16 @@ pub(crate) struct Leg {
     pub(crate) endpoint: String,
     /// Whether its audio is to be encrypted.
     pub(crate) security: Security,
+    /// It is offered encrypted audio only, though it need not encrypt: it refuses the other offer.
+    pub(crate) insists: bool,
     pub(crate) exchange: Exchange,
     pub(crate) media: Option<NegotiatedMedia>,
     /// Our side's description, once one was written.
     pub(crate) session: Option<LocalSession>,
     /// The caller has our description: in a 183 or in the 200.
     pub(crate) is_described: bool,
+    /// Digits reach it by INFO: it takes no telephone-events, and said that it takes those.
+    pub(crate) takes_info: bool,
     /// A re-INVITE or UPDATE with an offer that waits for the media host.
     pub(crate) reoffer: Option<Reoffer>,
     /// A re-INVITE of the party's without offer was answered with ours: its ACK holds the answer.
@@ -172,10 +178,12 @@ impl Leg {
             peer,
             endpoint: endpoint.to_owned(),
             security,
+            insists: false,
             exchange: Exchange::None,
             media: None,
             session: None,
             is_described: false,
+            takes_info: false,
             reoffer: None,
             awaits_answer: false,
             is_silent: false,
@@ -222,7 +230,7 @@ impl Leg {
     /// change the profile unasked); a first one may be answered without, unless that is not allowed.
     pub(crate) fn offered_audio(&self, formats: Vec<Format>, mut transport: LocalTransport) -> OfferedMedia {
         let is_secure = self.media.as_ref().is_some_and(|media| media.secure);
-        transport.opportunistic = self.security.srtp != Srtp::Required && !is_secure;
+        transport.opportunistic = self.security.srtp != Srtp::Required && !is_secure && !self.insists;
         OfferedMedia::Audio {
             formats,
             transport,
@@ -248,6 +256,19 @@ impl Leg {
     /// It put its counterpart on hold: it does not want to hear anything.
     pub(crate) fn holds(&self) -> bool {
         self.media.as_ref().is_some_and(|media| !media.direction.sends())
+    }
+
+    /// It sent a REFER. Where NOTIFYs about that go, unless it wants none (RFC 4488).
+    pub(crate) fn subscribe_refer(&mut self, request: &Request) -> Option<Notify> {
+        let headers = &request.headers;
+        let refuses = headers
+            .get(HeaderName::ReferSub)
+            .is_some_and(|value| value.eq_ignore_ascii_case(b"false"));
+        self.refers += 1;
+        // RFC 3515 §2.4.6: the first needs no id, the others must have one.
+        let cseq = headers.cseq().map_or(0, |cseq| cseq.number);
+        let event_id = (self.refers > 1).then_some(cseq);
+        Some((self.dialog?, event_id)).filter(|_| !refuses)
     }
 
     /// Digits reach it as telephone-events.

@@ -9,6 +9,8 @@ pub const AGENT_CALLS_MAX: u32 = 16;
 pub const BINDINGS_PER_USER_MAX: usize = 32;
 /// Contact URIs longer than this are refused with 400: they are kept and repeated.
 pub const CONTACT_BYTES_MAX: usize = 1_024;
+/// Temporary addresses of a device (RFC 5627) that are good at once; the oldest gives way.
+pub const TEMPORARY_GRUUS_MAX: u32 = 64;
 /// Path values of one registration; more are refused with 400.
 pub const PATH_COUNT_MAX: usize = 8;
 /// Requests for calls that are remembered by their key. Full: the oldest is forgotten, and a repetition of it makes a
@@ -16,5 +18,8 @@ pub const PATH_COUNT_MAX: usize = 8;
 pub const KEYS_MAX: usize = 10_000;
 /// Bytes of a key, and of each text in a request for a call; longer ones are refused.
 pub const REQUEST_TEXT_BYTES_MAX: usize = 255;
+/// Devices of which we remember that they refuse encryption as something optional. Full: all are forgotten, which costs
+/// each of them one INVITE more.
+pub const INSISTENT_DEVICES_MAX: usize = 4_096;
 /// Sounds of who comes and goes in one conference at once; more are not made.
 pub const SOUNDS_PER_CONFERENCE_MAX: usize = 4;

@@ -64,7 +64,19 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct Host {
     boot_id: Option<String>,
+    /// The way to it broke, and it is not given up yet.
+    is_away: bool,
     sessions: usize,
+}
+
+impl Host {
+    fn is_up(&self) -> bool {
+        self.boot_id.is_some()
+    }
+
+    fn is_present(&self) -> bool {
+        self.is_up() && !self.is_away
+    }
 }
 
 impl Pool {
@@ -80,7 +92,20 @@ impl Pool {
         };
         let restarted = host.boot_id.as_deref().is_some_and(|known| known != boot_id);
         host.boot_id = Some(boot_id.to_owned());
+        host.is_away = false;
         restarted
+    }
+
+    /// The way to it broke.
+    pub(crate) fn away(&mut self, id: &HostId) {
+        if let Some(host) = self.hosts.get_mut(id) {
+            host.is_away = true;
+        }
+    }
+
+    /// Commands reach it.
+    pub(crate) fn is_present(&self, id: &HostId) -> bool {
+        self.hosts.get(id).is_some_and(Host::is_present)
     }
 
     /// It is lost. True when it was up.
@@ -90,23 +115,27 @@ impl Pool {
             .is_some_and(|host| host.boot_id.take().is_some())
     }
 
-    /// Takes a place on the host with the fewest sessions.
+    /// Takes a place on the host with the fewest sessions: of those that can be spoken to, if there are such.
     pub(crate) fn take(&mut self) -> Option<HostId> {
         self.take_but(&BTreeSet::new())
+            .or_else(|| self.take_where(|_, host| host.is_up()))
     }
 
-    /// As [`Pool::take`], without these.
+    /// Takes a place on a host that can be spoken to, and is none of these.
     pub(crate) fn take_but(&mut self, not: &BTreeSet<HostId>) -> Option<HostId> {
-        let usable = |(id, host): &(&HostId, &mut Host)| host.boot_id.is_some() && !not.contains(*id);
-        let up = self.hosts.iter_mut().filter(usable);
-        let (id, host) = up.min_by_key(|(_, host)| host.sessions)?;
+        self.take_where(|id, host| host.is_present() && !not.contains(id))
+    }
+
+    fn take_where(&mut self, usable: impl Fn(&HostId, &Host) -> bool) -> Option<HostId> {
+        let usable = self.hosts.iter_mut().filter(|(id, host)| usable(id, host));
+        let (id, host) = usable.min_by_key(|(_, host)| host.sessions)?;
         host.sessions += 1;
         Some(id.clone())
     }
 
     /// As [`Pool::take`], and this one if it is up.
     pub(crate) fn take_preferring(&mut self, id: &HostId) -> Option<HostId> {
-        match self.hosts.get_mut(id).filter(|host| host.boot_id.is_some()) {
+        match self.hosts.get_mut(id).filter(|host| host.is_present()) {
             Some(host) => {
                 host.sessions += 1;
                 Some(id.clone())

@@ -66,6 +66,9 @@ impl Routing {
         if !self.is_ours(uri) {
             return Err(StatusCode::NOT_FOUND);
         }
+        if let Some(device) = registrar.gruu(uri) {
+            return device.map(|(user, _)| Destination::User(user));
+        }
         let user = uri.user_unescaped().ok_or(StatusCode::NOT_FOUND)?;
         let user = std::str::from_utf8(&user).map_err(|_| StatusCode::NOT_FOUND)?;
         if let Some(queue) = self.queues.iter().find(|queue| &***queue == user) {

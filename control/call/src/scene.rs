@@ -6,7 +6,7 @@ use crate::{
     call::{Call, Stage},
     config::Config,
     leg::Leg,
-    media::Scene,
+    media::{Digits, Scene},
     routing::Destination,
 };
 
@@ -49,7 +49,7 @@ fn talking(scene: &mut Scene, call: &Call, config: &Config) {
         return;
     }
     match (caller.holds(), callee.holds()) {
-        (false, false) => scene.join(&caller.endpoint, &callee.endpoint),
+        (false, false) => converse(scene, config, caller, callee),
         (true, true) => {}
         (true, false) => held(scene, call, config, caller, callee),
         (false, true) => held(scene, call, config, callee, caller),
@@ -61,7 +61,21 @@ fn held(scene: &mut Scene, call: &Call, config: &Config, holder: &Leg, held: &Le
     if config.music.on_hold {
         music(scene, call, config, held);
     } else {
-        scene.join(&holder.endpoint, &held.endpoint);
+        converse(scene, config, holder, held);
+    }
+}
+
+/// The two hear each other. A digit reaches each of them once, in the form it takes.
+fn converse(scene: &mut Scene, config: &Config, a: &Leg, b: &Leg) {
+    for (from, to) in [(a, b), (b, a)] {
+        let digits = match (from.takes_events(), to.takes_events()) {
+            // By INFO, whose tones nobody needs to hear.
+            (true, false) if to.takes_info => Digits::Block,
+            // Its key presses are tones in its audio, which the other side's machine may not look for.
+            (false, true) if config.media.convert_digits => Digits::Convert,
+            (true | false, _) => Digits::Pass,
+        };
+        scene.hear_digits(&from.endpoint, &to.endpoint, digits);
     }
 }
 

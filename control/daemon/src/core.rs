@@ -375,9 +375,9 @@ impl Core {
                 }
             }
             Send::Command(host, command) => {
-                if let Err(refused) = self.hosts.send(&host, command) {
-                    let replies = vec![*refused];
-                    let input = MediaInput::Replies { host, replies };
+                let commands = vec![command.id];
+                if !self.hosts.send(&host, command) {
+                    let input = MediaInput::Unanswered { host, commands };
                     self.controller.handle_media(now(), input);
                 }
             }

@@ -35,7 +35,7 @@ pub(crate) const TARGETS_PER_NAME: usize = 32;
 pub(crate) const AVOIDED_TARGETS: usize = 4_096;
 /// How long a peer may take to accept a connection, and one write.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-/// Commands that may wait for one media host. Full: the command is refused as unavailable.
+/// Commands that may wait for one media host. Full: the command is said again later.
 pub(crate) const COMMANDS_PER_HOST: usize = 4_096;
 /// Commands sent in one message; media hosts refuse more than 1 024.
 pub(crate) const COMMANDS_PER_MESSAGE: usize = 64;

@@ -12,16 +12,14 @@ use std::{
 };
 
 use call_control::{HostId, MediaInput, SessionFound, config::MediaHost};
-use proto::mediad::v1::{
-    self as pb, command_reply, files_client::FilesClient, media_client::MediaClient, watch_reply,
-};
+use proto::mediad::v1::{self as pb, files_client::FilesClient, media_client::MediaClient, watch_reply};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Code, Streaming,
+    Streaming,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_health::pb::{
@@ -102,34 +100,15 @@ impl Hosts {
         }
     }
 
-    /// Queues a command; comes back as a refusal when there is no way to the host.
-    pub(crate) fn send(&self, host: &HostId, command: pb::Command) -> Result<(), Box<pb::CommandReply>> {
+    /// Queues a command. False when there is no way to the host.
+    pub(crate) fn send(&self, host: &HostId, command: pb::Command) -> bool {
         let Some(queue) = self.queues.get(host) else {
-            return Err(Box::new(unavailable(command.id, "no such media host")));
+            return false;
         };
         let queue = queue.lock().expect("nobody panics while holding a queue");
-        let Some(queue) = &*queue else {
-            return Err(Box::new(unavailable(
-                command.id,
-                "the media host is not connected",
-            )));
-        };
-        queue.try_send(command).map_err(|back| {
-            let id = back.into_inner().id;
-            Box::new(unavailable(id, "too many commands wait for the media host"))
-        })
-    }
-}
-
-fn unavailable(id: u64, message: &str) -> pb::CommandReply {
-    let error = pb::Error {
-        code: Code::Unavailable as i32,
-        message: message.into(),
-        subject: String::new(),
-    };
-    pb::CommandReply {
-        id,
-        result: Some(command_reply::Result::Error(error)),
+        queue
+            .as_ref()
+            .is_some_and(|queue| queue.try_send(command).is_ok())
     }
 }
 
@@ -294,19 +273,20 @@ impl Link {
         let (queue, acknowledgements) = mpsc::channel(limits::ACKNOWLEDGEMENTS);
         set_queue(&self.acknowledgements, &self.host, Some(queue));
         let acknowledging = tokio::spawn(acknowledge(files, acknowledgements));
-        let (outcome, mut unanswered) = match self.greet(greeting).await {
+        let (outcome, unanswered) = match self.greet(greeting).await {
             Ok(()) => self.carry(commands, requests, replies, events).await,
             Err(ended) => (Err(ended), Vec::new()),
         };
         set_queue(&self.queues, &self.host, None);
         set_queue(&self.acknowledgements, &self.host, None);
         acknowledging.abort();
-        unanswered.sort_unstable();
-        let refusals = unanswered
-            .into_iter()
-            .map(|id| unavailable(id, "the connection to the media host broke"))
-            .collect();
-        self.tell_replies(refusals).await?;
+        let host = self.host.clone();
+        self.tell(MediaInput::LinkLost { host }).await?;
+        if !unanswered.is_empty() {
+            let host = self.host.clone();
+            let commands = unanswered;
+            self.tell(MediaInput::Unanswered { host, commands }).await?;
+        }
         outcome
     }
 

@@ -58,6 +58,11 @@ fn calls(page: &mut Page, counters: &Counters) {
         ),
         ("calls_ended", "Calls over.", counters.calls_ended),
         (
+            "calls_replaced",
+            "Calls, and members of conferences, whose media went on on a restarted or another media host.",
+            counters.calls_replaced,
+        ),
+        (
             "calls_refused",
             "Calls refused before routing.",
             counters.calls_refused,
@@ -66,6 +71,11 @@ fn calls(page: &mut Page, counters: &Counters) {
             "srtp_refusals",
             "Calls and offers refused, and phones not rung, because of whether audio must be encrypted.",
             counters.srtp_refusals,
+        ),
+        (
+            "srtp_second_offers",
+            "Phones that refused keys on a line that may be answered without, or RTP/SAVP, and were asked again the other way.",
+            counters.srtp_second_offers,
         ),
         (
             "srtp_keys_in_clear",
@@ -88,12 +98,6 @@ fn calls(page: &mut Page, counters: &Counters) {
             counters.recordings_missing,
         ),
         (
-            "media_commands",
-            "Commands sent to media hosts.",
-            counters.media_commands,
-        ),
-        ("media_errors", "Commands that failed.", counters.media_errors),
-        (
             "keepalives_missed",
             "Keepalives that a registered device did not answer.",
             counters.keepalives_missed,
@@ -101,7 +105,26 @@ fn calls(page: &mut Page, counters: &Counters) {
     ] {
         page.counter(&format!("controld_{name}_total"), help, count);
     }
+    media(page, counters);
     calls_now(page, counters);
+}
+
+fn media(page: &mut Page, counters: &Counters) {
+    for (name, help, count) in [
+        (
+            "media_commands",
+            "Commands sent to media hosts.",
+            counters.media_commands,
+        ),
+        ("media_errors", "Commands that failed.", counters.media_errors),
+        (
+            "media_retries",
+            "Commands without reply, whose outcome was asked for before they were said again.",
+            counters.media_retries,
+        ),
+    ] {
+        page.counter(&format!("controld_{name}_total"), help, count);
+    }
 }
 
 fn calls_now(page: &mut Page, counters: &Counters) {

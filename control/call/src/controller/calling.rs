@@ -18,6 +18,7 @@ use crate::{
     journal::{EndedBy, RecordKind},
     leg::{Exchange, Invite, Leg},
     media::{Endpoint, MediaPlan},
+    pool::HostId,
     routing::Destination,
     security::{Security, Srtp, is_safe},
     trunk::TrunkId,
@@ -89,13 +90,7 @@ impl Controller {
             return self.join_conference(now, room, (from, to), sip_call_id, caller, endpoint);
         }
         self.limit(now, trunk)?;
-        let Some(host) = self.pool.take() else {
-            if let Some(trunk) = trunk {
-                self.trunks.get_mut(trunk).gauge.give_back();
-            }
-            return Err(unavailable("no media host"));
-        };
-
+        let host = self.host_for_call(trunk)?;
         self.last_call += 1;
         let id = CallId(self.last_call);
         let name = id.name(&self.stack.random_token());
@@ -107,10 +102,23 @@ impl Controller {
         (call.to, call.sip_call_id) = (to, sip_call_id);
         (call.max_forwards, call.check_at) = (max_forwards, now.mono + CHECK_EVERY);
         call.rx_trunk = trunk;
+        call.instance = self.device_of(&uri);
+        if let Some(trunk) = trunk {
+            self.trunk_dialogs.insert(dialog, trunk);
+        }
         call.said = self.said(request);
         self.by_dialog.insert(dialog, (id, Side::Caller));
         self.begin(now, id, call);
         Ok(())
+    }
+
+    /// A media host; without one the call counts for its trunk no more.
+    fn host_for_call(&mut self, trunk: Option<TrunkId>) -> Result<HostId, Box<Response>> {
+        let host = self.pool.take();
+        if let (None, Some(trunk)) = (&host, trunk) {
+            self.trunks.get_mut(trunk).gauge.give_back();
+        }
+        host.ok_or_else(|| unavailable("no media host"))
     }
 
     pub(super) fn begin(&mut self, now: Now, id: CallId, call: Call) {
@@ -474,6 +482,12 @@ impl Controller {
         };
         self.counters.calls_ended += 1;
         self.record(now, record);
+        let told = if status.is_success() {
+            StatusCode::REQUEST_TERMINATED
+        } else {
+            status
+        };
+        self.tell_inviter(now, id, told);
         self.leave_domain(now, id);
         self.leave_trunks(id);
         self.end_legs(now, id, status, &cause);
@@ -538,8 +552,7 @@ impl Controller {
         }
         for dialog in goodbyes {
             let bye = DialogRequest::new(sip::message::Method::Bye).with_value(HeaderName::Reason, cause);
-            // A dialog that is gone needs no BYE.
-            let _gone = self.stack.dialog_request(now.mono, dialog, bye);
+            self.send_plain(now, dialog, bye);
         }
     }
 

@@ -61,6 +61,8 @@ impl Controller {
         self.record(now, record);
         if let Some(dialog) = leg.dialog {
             self.by_dialog.insert(dialog, (id, Side::Member));
+            // RFC 4579 §5.1: so that a phone knows that it talks to a room.
+            self.stack.add_contact_param(dialog, "isfocus");
         }
         let check_at = now.mono + CHECK_EVERY;
         self.deadlines.insert((check_at, Due::Check(id)));
@@ -144,6 +146,7 @@ impl Controller {
             room: room.clone(),
             plan: MediaPlan::new(&session, &self.config.controller, &media.interface, host),
             members: [].into(),
+            displaced: None,
             last: Vec::new(),
             lacks_prompt: false,
             sounds: Vec::new(),
@@ -194,6 +197,7 @@ impl Controller {
         match applied {
             Applied::Settled | Applied::Behind => {
                 self.answer_members(now, id);
+                self.tell_members_moved(now, id);
                 self.send_conference(now, id);
             }
             Applied::Refused { subject, .. } if may_lack && subject.starts_with("node:question-") => {
@@ -207,7 +211,7 @@ impl Controller {
             Applied::Refused { subject, .. } if self.sound_refused(now, id, &subject) => {}
             Applied::Refused { message, .. } => self.conference_refused(now, id, &message),
             Applied::Deleted(stats) => self.forget_conference(now, id, &stats),
-            Applied::Lost => self.lose_conference(now, id, "the media host lost the session"),
+            Applied::Lost => self.displace_conference(now, id, "the media host lost the session"),
         }
     }
 
@@ -371,6 +375,10 @@ impl Controller {
                 }
                 return;
             }
+            Method::Refer => {
+                self.member_refers(now, id, txn, request);
+                return;
+            }
             Method::Info => {
                 if let Some((digits, _)) = digits_of(request) {
                     self.member_digit(now, id, &digits);
@@ -378,7 +386,6 @@ impl Controller {
                 StatusCode::OK
             }
             Method::Update | Method::Options | Method::Prack => StatusCode::OK,
-            Method::Refer => StatusCode::FORBIDDEN,
             _ => StatusCode::METHOD_NOT_ALLOWED,
         };
         self.respond(now, txn, Response::new(status));
@@ -434,7 +441,7 @@ impl Controller {
     }
 
     /// What is agreed with a member, as an offer of ours.
-    fn member_offer(&mut self, id: CallId) -> Option<Description> {
+    pub(super) fn member_offer(&mut self, id: CallId) -> Option<Description> {
         let session = self.new_session_id();
         let member = self.members.get_mut(&id)?;
         let local = self.conferences[&member.conference]
@@ -517,6 +524,9 @@ impl Controller {
             .members
             .get(&id)
             .is_some_and(|member| member.stage == MemberStage::AwaitingAnswer);
+        if !comes && self.moved_member_refused(now, id, response.status) {
+            return;
+        }
         let Some(dialog) = dialog.filter(|_| response.status.is_success()) else {
             if comes && response.status.is_final() {
                 let reason = "it did not follow to the room";
@@ -531,6 +541,7 @@ impl Controller {
             .map(|member| read_answer(&member.leg, &response.body));
         match media {
             Some(Ok(media)) => {
+                self.member_follows(id);
                 self.member_agreed(now, id, media);
                 if comes {
                     self.member_joined(now, id);
@@ -590,7 +601,19 @@ impl Controller {
         }
         self.counters.calls_ended += 1;
         let end = &ended.1;
-        self.say_goodbye(now, &mut member, end.status, &end.reason);
+        let plan = self.conferences.get(&member.conference).map(|it| &it.plan);
+        let found_lost = plan.is_some_and(MediaPlan::is_gone);
+        let cause = match end.by {
+            // ITU-T Q.850: temporary failure, normal call clearing.
+            EndedBy::System if found_lost => 41,
+            EndedBy::System | EndedBy::Caller | EndedBy::Callee => 16,
+        };
+        self.say_goodbye(
+            now,
+            &mut member,
+            end.status,
+            &Reason::new("Q.850", cause, &end.reason),
+        );
         member.ended = Some(ended);
         let conference = member.conference;
         let Some(found) = self.conferences.get_mut(&conference) else {
@@ -613,7 +636,7 @@ impl Controller {
         self.send_conference(now, conference);
     }
 
-    fn say_goodbye(&mut self, now: Now, member: &mut Member, status: StatusCode, reason: &str) {
+    fn say_goodbye(&mut self, now: Now, member: &mut Member, status: StatusCode, reason: &Reason) {
         let was_confirmed = member.leg.state.is_confirmed();
         let was_open = member.leg.state.on_ended();
         let dialog = member.leg.dialog;
@@ -621,9 +644,8 @@ impl Controller {
             self.by_dialog.remove(&dialog);
         }
         if let (true, Some(dialog)) = (was_confirmed, dialog) {
-            let reason = Reason::new("Q.850", 16, reason);
-            let bye = DialogRequest::new(Method::Bye).with_value(HeaderName::Reason, &reason);
-            let _gone = self.stack.dialog_request(now.mono, dialog, bye);
+            let bye = DialogRequest::new(Method::Bye).with_value(HeaderName::Reason, reason);
+            self.send_plain(now, dialog, bye);
         } else if let (true, Invite::Received(txn)) = (was_open, member.leg.invite) {
             self.respond(now, txn, Response::new(status));
         }
@@ -651,8 +673,8 @@ impl Controller {
         }
     }
 
-    /// The media host lost these conferences: all leave.
-    pub(super) fn lose_conference(&mut self, now: Now, id: CallId, reason: &str) {
+    /// Its session is gone, and there is no other for it: all leave.
+    pub(super) fn end_conference(&mut self, now: Now, id: CallId, reason: &str) {
         let Some(conference) = self.conferences.get_mut(&id) else {
             return;
         };

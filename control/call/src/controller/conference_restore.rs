@@ -131,6 +131,7 @@ impl Controller {
             room,
             plan,
             members: BTreeSet::new(),
+            displaced: None,
             last: Vec::new(),
             lacks_prompt: false,
             sounds: Vec::new(),
@@ -149,7 +150,7 @@ impl Controller {
             }
         }
         if back.is_empty() {
-            self.lose_conference(
+            self.end_conference(
                 now,
                 id,
                 "nobody of it could be taken over from before the restart",

@@ -6,6 +6,7 @@ use super::{Controller, Due, Now, Pending, SessionFound};
 use crate::{
     call::{CallId, Side, Stage},
     journal::{EndedBy, RecordKind},
+    leg::Leg,
     media::Applied,
     pool::HostId,
     scene::scene,
@@ -16,9 +17,22 @@ use std::time::Duration;
 impl Controller {
     /// Sends the next command of a call's plan, if one is due.
     pub(super) fn send_media(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        let takes_info = |leg: Option<&Leg>| leg.is_some_and(|leg| self.takes_info(leg).is_some());
+        let takes_info = [Some(&call.caller), call.callee.as_ref()].map(takes_info);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
+        for (leg, takes_info) in [Some(&mut call.caller), call.callee.as_mut()]
+            .into_iter()
+            .zip(takes_info)
+        {
+            if let Some(leg) = leg {
+                leg.takes_info = takes_info;
+            }
+        }
         let scene = scene(call, &self.config);
         call.plan.set_scene(scene);
         let Some(kind) = call.plan.next_command() else {
@@ -60,43 +74,34 @@ impl Controller {
     /// A host says which sessions of ours it has: those of calls from before a restart are taken over, those that
     /// no call knows are deleted, and calls whose session it does not have get another.
     pub(super) fn sessions_found(&mut self, now: Now, host: &HostId, sessions: Vec<SessionFound>) {
-        for found in &sessions {
+        for found in sessions {
             let id = CallId::of_name(&found.session).unwrap_or(CallId(0));
-            let conference = self.conferences.get_mut(&id);
-            if let Some(conference) = conference.filter(|it| it.plan.is_at(&found.session, host)) {
-                if conference.plan.is_away() {
-                    let adopt = conference.plan.adopt(found.epoch);
+            let conference = self.conferences.get_mut(&id).map(|it| &mut it.plan);
+            let plan = conference.or_else(|| self.calls.get_mut(&id).map(|call| &mut call.plan));
+            match plan.filter(|plan| plan.is_at(&found.session, host)) {
+                Some(plan) if plan.is_away() => {
+                    let adopt = plan.adopt(found.epoch);
                     self.command(now, host.clone(), Some(id), adopt);
                 }
-                continue;
-            }
-            let call = self.calls.get(&id);
-            let is_known = call.is_some_and(|call| call.name == found.session && call.plan.host() == host);
-            if !is_known {
-                let delete = pb::DeleteRequest {
-                    session: found.session.clone(),
-                    owner: Some(self.owner(found.epoch)),
-                };
-                self.command(now, host.clone(), None, pb::command::Kind::Delete(delete));
-            } else if let Some(call) = self.calls.get_mut(&id).filter(|call| call.plan.is_away()) {
-                let adopt = call.plan.adopt(found.epoch);
-                self.command(now, host.clone(), Some(id), adopt);
+                Some(_) => {}
+                None => self.delete_stray(now, host.clone(), found.session, found.epoch),
             }
         }
-        let awaited = self
-            .calls
-            .iter()
-            .filter(|(_, call)| call.plan.host() == host && call.plan.is_away());
-        let missing: Vec<CallId> = awaited.map(|(id, _)| *id).collect();
+        let calls = self.calls.iter().map(|(id, call)| (*id, &call.plan));
+        let conferences = self.conferences.iter().map(|(id, it)| (*id, &it.plan));
+        let awaited = calls
+            .chain(conferences)
+            .filter(|(_, plan)| plan.host() == host && plan.is_away());
+        let missing: Vec<(CallId, bool)> = awaited.map(|(id, plan)| (id, plan.is_unborn())).collect();
         let reason = "the media host does not have the session any more";
-        for id in missing {
-            self.displace(now, id, reason);
-        }
-        let awaited = self.conferences.iter();
-        let awaited = awaited.filter(|(_, it)| it.plan.host() == host && it.plan.is_away());
-        let missing: Vec<CallId> = awaited.map(|(id, _)| *id).collect();
-        for id in missing {
-            self.lose_conference(now, id, reason);
+        for (id, is_unborn) in missing {
+            if is_unborn {
+                self.unborn(now, id);
+            } else if self.conferences.contains_key(&id) {
+                self.displace_conference(now, id, reason);
+            } else {
+                self.displace(now, id, reason);
+            }
         }
     }
 
@@ -123,25 +128,6 @@ impl Controller {
         }
     }
 
-    pub(super) fn reply_overdue(&mut self, now: Now, command: u64) {
-        let Some(pending) = self.pending.remove(&command) else {
-            return;
-        };
-        self.counters.media_errors += 1;
-        let seconds = self.config.media.reply_timeout_s;
-        let message = format!("the media host did not answer within {seconds} s");
-        let Some(id) = pending.call else { return };
-        if let Some(conference) = self.conferences.get_mut(&id) {
-            conference.plan.on_silence();
-            self.conference_refused(now, id, &message);
-        }
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        call.plan.on_silence();
-        self.media_refused(now, id, "", &message);
-    }
-
     /// The host has what the call wants: go on.
     fn media_settled(&mut self, now: Now, id: CallId) {
         let Some(call) = self.calls.get(&id) else {
@@ -163,7 +149,7 @@ impl Controller {
         }
     }
 
-    fn media_refused(&mut self, now: Now, id: CallId, subject: &str, message: &str) {
+    pub(super) fn media_refused(&mut self, now: Now, id: CallId, subject: &str, message: &str) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -208,8 +194,9 @@ impl Controller {
     }
 
     /// A host that refuses a new call may be full or draining: another one may take it. True when one was found.
-    fn try_another_host(&mut self, now: Now, id: CallId) -> bool {
-        let Some(call) = self.calls.get_mut(&id).filter(|call| !call.plan.may_exist()) else {
+    pub(super) fn try_another_host(&mut self, now: Now, id: CallId) -> bool {
+        let call = self.calls.get_mut(&id);
+        let Some(call) = call.filter(|call| !call.plan.may_exist() || call.plan.is_unborn()) else {
             return false;
         };
         let refused = call.plan.host().clone();
@@ -264,7 +251,7 @@ impl Controller {
         let conference = self.conferences.get(&id);
         let conference = conference.filter(|it| it.plan.is_at(&event.session, host));
         if ended && conference.is_some() {
-            self.lose_conference(now, id, "the media host ended the session");
+            self.displace_conference(now, id, "the media host ended the session");
             return;
         }
         if let (Some(_), Some(pb::event::Kind::PlayFinished(_))) = (conference, &event.kind) {

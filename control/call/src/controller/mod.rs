@@ -9,11 +9,14 @@ mod conference;
 mod conference_restore;
 mod detail;
 mod early;
+mod interruption;
+mod invitation;
 mod live;
 mod media;
 mod originate;
 mod outbound;
 mod pickup;
+mod profile;
 mod reach;
 mod recording;
 mod relocate;
@@ -25,6 +28,7 @@ mod transfer;
 mod trunk;
 mod within_dialog;
 
+pub(crate) use invitation::Notify;
 pub use outbound::TrunkLive;
 use relocate::Displaced;
 pub(crate) use relocate::Displacement;
@@ -97,6 +101,19 @@ pub enum MediaInput {
         host: HostId,
         /// Their names.
         sessions: Vec<SessionFound>,
+    },
+    /// The connection to the host broke. [`MediaInput::HostUp`] or [`MediaInput::HostDown`] follows soon.
+    LinkLost {
+        /// Which.
+        host: HostId,
+    },
+    /// Commands that got no reply before the connection broke, or had none to go over: nobody knows whether they were
+    /// carried out.
+    Unanswered {
+        /// Of which host.
+        host: HostId,
+        /// Their ids.
+        commands: Vec<u64>,
     },
     /// The host is lost: connection refused, or silent for too long.
     HostDown {
@@ -307,6 +324,9 @@ pub struct Counters {
     pub calls_refused: u64,
     /// Calls and new offers refused, and phones not rung, because of whether their audio must or must not be encrypted.
     pub srtp_refusals: u64,
+    /// Phones that refused keys on a line that may be answered without, and were asked again with RTP/SAVP, or the other
+    /// way round.
+    pub srtp_second_offers: u64,
     /// Offers with keys taken over signalling that is not encrypted, because the other side made them there.
     pub srtp_keys_in_clear: u64,
     /// Calls now, ending ones and members of conferences included.
@@ -325,6 +345,8 @@ pub struct Counters {
     pub media_commands: u64,
     /// Commands that failed.
     pub media_errors: u64,
+    /// Commands without reply, whose outcome was asked for before they were said again.
+    pub media_retries: u64,
     /// Recordings that media hosts had not told of in time, or could not make.
     pub recordings_missing: u64,
     /// Calls whose music the media host did not have, so that they heard the built-in melody.
@@ -354,6 +376,8 @@ enum Purpose {
     Branch(CallId),
     /// A session refresh.
     Refresh(CallId, Side),
+    /// A request in a trunk's dialog whose answer matters only when it asks for a password.
+    Plain(TrunkId),
     /// Our registration with a trunk.
     Registration(TrunkId),
     /// Whether a trunk's target is there.
@@ -372,8 +396,10 @@ enum Due {
     Ring(CallId),
     /// A command got no reply.
     Reply(u64),
-    /// A call whose media host is lost gets another place.
+    /// A call or conference whose media host is lost gets another place.
     Replace(CallId),
+    /// A media host is asked what became of a command without reply.
+    Retry(CallId),
     /// A party is to be told of another address.
     Tell(CallId),
     /// A trunk wants our registration again.
@@ -447,6 +473,10 @@ pub struct Controller {
     trunks: Trunks,
     /// Requests to trunks that hold our proof already.
     tried: BTreeSet<ClientTxn>,
+    /// Dialogs with trunks, until they end.
+    trunk_dialogs: BTreeMap<DialogKey, TrunkId>,
+    /// Contacts of devices that refuse to be offered encryption as something optional.
+    insistent: BTreeSet<String>,
     by_dialog: BTreeMap<DialogKey, (CallId, Side)>,
     by_client: BTreeMap<ClientTxn, Purpose>,
     by_entry: BTreeMap<EntryId, CallId>,
@@ -504,6 +534,8 @@ impl Controller {
             originate_rate: Rate::new(config.originate.calls_per_s),
             trunks: Trunks::new(&config.trunks, &config.dialplan),
             tried: BTreeSet::new(),
+            trunk_dialogs: BTreeMap::new(),
+            insistent: BTreeSet::new(),
             by_dialog: BTreeMap::new(),
             by_client: BTreeMap::new(),
             by_entry: BTreeMap::new(),
@@ -572,6 +604,8 @@ impl Controller {
         match input {
             MediaInput::HostUp { host, boot_id } => self.host_up(now, &host, &boot_id),
             MediaInput::Sessions { host, sessions } => self.sessions_found(now, &host, sessions),
+            MediaInput::LinkLost { host } => self.pool.away(&host),
+            MediaInput::Unanswered { host: _, commands } => self.unanswered(now, commands),
             MediaInput::HostDown { host, reason } => self.host_down(now, &host, &reason),
             MediaInput::Replies { host: _, replies } => {
                 for reply in replies {
@@ -601,6 +635,7 @@ impl Controller {
                 Due::Ring(call) => self.ring_timeout(now, call),
                 Due::Reply(command) => self.reply_overdue(now, command),
                 Due::Replace(call) => self.replace(now, call),
+                Due::Retry(call) => self.retry(now, call),
                 Due::Tell(call) => self.tell_moved(now, call),
                 Due::Register(trunk) => self.register_with(now, trunk),
                 Due::Probe(target) => self.probe(now, target),
@@ -807,7 +842,15 @@ fn stack_config(config: &Config) -> StackConfig {
         Method::Refer,
         Method::Notify,
     ];
-    stack.extensions = vec!["100rel", "timer", "replaces", "norefersub", "path", "outbound"];
+    stack.extensions = vec![
+        "100rel",
+        "timer",
+        "replaces",
+        "norefersub",
+        "path",
+        "outbound",
+        "gruu",
+    ];
     stack.resolves_names = true;
     stack.tel = false;
     // An INVITE may wait for as long as its queue lets it.

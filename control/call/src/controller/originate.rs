@@ -155,7 +155,7 @@ impl Controller {
     }
 
     /// Makes the call. Its first party's phones ring once a media host has room for it.
-    fn summon(
+    pub(super) fn summon(
         &mut self,
         now: Now,
         request: &Originate,
@@ -273,6 +273,7 @@ impl Controller {
     pub(super) fn enter_room(&mut self, now: Now, id: CallId, room: &Name) {
         match self.move_to_room(now, id, room) {
             Ok(member) => {
+                self.tell_inviter(now, id, StatusCode::OK);
                 let reason = format!("went on as call {member} in {room}");
                 self.end(now, id, EndedBy::System, StatusCode::OK, &reason);
             }

@@ -1,8 +1,12 @@
 //! Calls to and from trunks: identified, limited, their numbers and header fields rewritten, and sent on to the next
 //! target when one does not take them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
+use bytes::Bytes;
 use sip::{
     header::{NameAddr, Reason},
     message::{Header, HeaderName, Request, Response, StatusCode},
@@ -138,6 +142,12 @@ impl Controller {
         }
     }
 
+    /// The device that an address of ours means, if it means one (RFC 5627).
+    pub(super) fn device_of(&self, uri: &Uri) -> Option<Bytes> {
+        let device = self.registrar.gruu(uri).filter(|_| self.routing.is_ours(uri));
+        device.and_then(Result::ok).map(|(_, instance)| instance)
+    }
+
     pub(super) fn own_host(&self) -> Host {
         let domain = self.config.domains.first().cloned().unwrap_or_default();
         Host::parse(domain.into()).unwrap_or_else(|| Host::from(IpAddr::from([127, 0, 0, 1])))
@@ -245,6 +255,7 @@ impl Controller {
             offer: None,
             devices: vec![(endpoint, binding)],
             branches: Vec::new(),
+            others: BTreeMap::new(),
             refusal: None,
         });
         self.send_media(now, id);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sip::{
     header::Reason,
-    message::{Response, StatusCode},
-    stack::DialogKey,
+    message::{Method, Response, StatusCode},
+    stack::{Content, DialogKey, DialogRequest},
 };
 
 use super::{Controller, Due, Now, Purpose};
@@ -52,7 +52,7 @@ impl Controller {
             .filter(|(_, conference)| conference.plan.host() == host);
         let lost: Vec<CallId> = of_host.map(|(id, _)| *id).collect();
         for id in lost {
-            self.lose_conference(now, id, reason);
+            self.displace_conference(now, id, reason);
         }
     }
 
@@ -76,6 +76,34 @@ impl Controller {
             until: now.mono + patience,
         });
         self.stop_ringing(now, id);
+        self.take_turn(now, id);
+    }
+
+    /// The conference's session is gone. One that all have left needs none.
+    pub(super) fn displace_conference(&mut self, now: Now, id: CallId, reason: &str) {
+        let Some(conference) = self.conferences.get_mut(&id) else {
+            return;
+        };
+        if conference.members.is_empty() {
+            conference.plan.give_up();
+            self.send_conference(now, id);
+            return;
+        }
+        if conference.plan.is_lost() {
+            return;
+        }
+        conference.plan.lose();
+        // What was being played to all is over.
+        conference.sounds.clear();
+        let patience = Duration::from_secs(self.config.media.replace_within_s);
+        conference.displaced = Some(Displacement {
+            reason: reason.to_owned(),
+            until: now.mono + patience,
+        });
+        self.take_turn(now, id);
+    }
+
+    fn take_turn(&mut self, now: Now, id: CallId) {
         let rate = self.config.media.replaced_per_s.max(1);
         let turn = self.displaced.turn.map_or(now.mono, |turn| turn.max(now.mono));
         self.displaced.turn = Some(turn + Duration::from_secs(1) / rate);
@@ -111,6 +139,10 @@ impl Controller {
 
     /// Its turn to get a place.
     pub(super) fn replace(&mut self, now: Now, id: CallId) {
+        if self.conferences.contains_key(&id) {
+            self.replace_conference(now, id);
+            return;
+        }
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.plan.is_lost()) else {
             return;
         };
@@ -130,9 +162,7 @@ impl Controller {
                 );
                 self.send_media(now, id);
             } else {
-                let again =
-                    (now.mono + LOOK_AGAIN).min(displaced.until.max(now.mono + Duration::from_millis(1)));
-                self.deadlines.insert((again, Due::Replace(id)));
+                self.look_again(now, id, displaced.until);
             }
             return;
         };
@@ -148,8 +178,112 @@ impl Controller {
         self.send_media(now, id);
     }
 
+    fn look_again(&mut self, now: Now, id: CallId, until: Instant) {
+        let again = (now.mono + LOOK_AGAIN).min(until.max(now.mono + Duration::from_millis(1)));
+        self.deadlines.insert((again, Due::Replace(id)));
+    }
+
+    fn replace_conference(&mut self, now: Now, id: CallId) {
+        let conference = self.conferences.get_mut(&id);
+        let Some(conference) = conference.filter(|conference| conference.plan.is_lost()) else {
+            return;
+        };
+        let (Some(displaced), former) = (conference.displaced.clone(), conference.plan.host().clone()) else {
+            return;
+        };
+        let Some(host) = self.pool.take_preferring(&former) else {
+            if now.mono >= displaced.until {
+                self.end_conference(now, id, &displaced.reason);
+            } else {
+                self.look_again(now, id, displaced.until);
+            }
+            return;
+        };
+        self.pool.give_back(&former);
+        conference.displaced = None;
+        conference.plan.place(host.clone(), host == former);
+        self.counters.calls_replaced += conference.members.len() as u64;
+        self.save_conference(now, id);
+        self.send_conference(now, id);
+    }
+
+    /// Tells members whose address at the media host is another one than they were told.
+    pub(super) fn tell_members_moved(&mut self, now: Now, id: CallId) {
+        let Some(conference) = self.conferences.get(&id).filter(|it| it.plan.is_settled()) else {
+            return;
+        };
+        let members: Vec<CallId> = conference.members.iter().copied().collect();
+        for member in members {
+            self.tell_moved_member(now, member);
+        }
+    }
+
+    /// True when the member has another address than it knows.
+    fn has_member_moved(&self, id: CallId) -> bool {
+        self.members.get(&id).is_some_and(|member| {
+            let conference = self.conferences.get(&member.conference);
+            conference.is_some_and(|it| it.plan.has_moved(&member.leg.endpoint))
+        })
+    }
+
+    pub(super) fn tell_moved_member(&mut self, now: Now, id: CallId) {
+        if !self.has_member_moved(id) {
+            return;
+        }
+        // Taken to be changed: its record has the address.
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        if !member.leg.is_described || !member.leg.state.is_confirmed() {
+            // It is told by its answer.
+            self.member_follows(id);
+            return;
+        }
+        let asked = Purpose::Refresh(id, Side::Member);
+        let is_told = self.by_client.values().any(|purpose| *purpose == asked);
+        let Some(dialog) = member.leg.dialog.filter(|_| !is_told) else {
+            return;
+        };
+        let offer = self.member_offer(id);
+        let invite = offer.map(|offer| {
+            let content = Content::sdp(offer.to_string());
+            DialogRequest::new(Method::Invite).with_content(content)
+        });
+        match invite.map(|invite| self.stack.dialog_request(now.mono, dialog, invite)) {
+            Some(Ok(txn)) => drop(self.by_client.insert(txn, asked)),
+            Some(Err(_)) | None => drop(self.deadlines.insert((now.mono + TELL_AGAIN, Due::Tell(id)))),
+        }
+    }
+
+    /// It knows where the media host is.
+    pub(super) fn member_follows(&mut self, id: CallId) {
+        let Some(member) = self.members.get(&id) else {
+            return;
+        };
+        if let Some(conference) = self.conferences.get_mut(&member.conference) {
+            conference.plan.follow(&member.leg.endpoint);
+        }
+    }
+
+    /// What became of telling, if it was that and it did not succeed.
+    pub(super) fn moved_member_refused(&mut self, now: Now, id: CallId, status: StatusCode) -> bool {
+        if status.is_success() || !status.is_final() || !self.has_member_moved(id) {
+            return false;
+        }
+        if status == StatusCode::REQUEST_PENDING {
+            // RFC 3261 §14.1 says when ours may go again: `glare_over` is told.
+        } else if matches!(status.code(), 500 | 503) {
+            self.deadlines.insert((now.mono + TELL_AGAIN, Due::Tell(id)));
+        } else {
+            let reason = "a party does not follow to another media host";
+            self.member_leaves(now, id, EndedBy::System, status, reason);
+        }
+        true
+    }
+
     /// Tells parties whose address at the media host is another one than they were told.
     pub(super) fn tell_moved(&mut self, now: Now, id: CallId) {
+        self.tell_moved_member(now, id);
         for side in [Side::Caller, Side::Callee] {
             self.tell_moved_party(now, id, side);
         }
@@ -190,6 +324,10 @@ impl Controller {
         };
         if let Some(call) = self.moved_from(id, side) {
             self.send_move(now, call);
+            return;
+        }
+        if side == Side::Member && self.has_member_moved(id) {
+            self.tell_moved_member(now, id);
             return;
         }
         let has_moved = self.calls.get(&id).is_some_and(|call| {

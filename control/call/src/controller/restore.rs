@@ -695,7 +695,16 @@ impl Controller {
             leg.arrived = Some((record.request, record.flow));
         }
         let is_confirmed = leg.state.is_confirmed();
+        let is_stranger = leg.user.is_none();
         self.by_dialog.insert(dialog, (id, side));
+        let trunk = self.calls.get(&id).and_then(|call| match side {
+            Side::Caller => call.rx_trunk.or(call.caller_way.map(|way| way.trunk)),
+            Side::Callee => call.last_way.map(|way| way.trunk),
+            Side::Transferor | Side::Newcomer | Side::Member => None,
+        });
+        if let Some(trunk) = trunk.filter(|_| is_stranger) {
+            self.trunk_dialogs.insert(dialog, trunk);
+        }
         if is_confirmed {
             // Who hung up while we were away had nobody to tell: its 481 says so now.
             let probe = DialogRequest::new(Method::Options);

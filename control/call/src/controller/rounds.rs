@@ -7,7 +7,7 @@ use sip::{
     stack::{ClientTxn, DialogKey, Hop},
     uri::{Host, Uri},
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Controller, Due, Now, Purpose,
@@ -21,7 +21,8 @@ use crate::{
     leg::{Exchange, Invite, Leg},
     media::Endpoint,
     registrar::Binding,
-    security::is_safe_uri,
+    security::{Security, is_safe_uri},
+    trunk::TargetId,
 };
 
 impl Controller {
@@ -134,7 +135,7 @@ impl Controller {
 
     /// Makes room for a user's answer at the media host; the phones ring once there is a port to offer.
     pub(super) fn start_round(&mut self, now: Now, id: CallId, user: Name, offer: Option<OfferId>) {
-        let bindings = self.registrar.devices(&user);
+        let mut bindings = self.registrar.devices(&user);
         let formats = self.formats_for(id, Some(&user));
         let Some(call) = self.calls.get_mut(&id) else {
             return;
@@ -146,6 +147,9 @@ impl Controller {
                 let _lost: Race<()> = self.domain.decline(now.mono, offer, Decline::Refused);
             }
             return;
+        }
+        if let Some(instance) = call.instance.as_ref().filter(|_| offer.is_none()) {
+            bindings.retain(|binding| binding.is_instance(instance));
         }
         call.rounds += 1;
         // A port of its own for each round: what somebody rung before still sends is heard by nobody.
@@ -170,6 +174,7 @@ impl Controller {
             offer,
             devices,
             branches: Vec::new(),
+            others: BTreeMap::new(),
             refusal: None,
         });
         if is_nowhere {
@@ -216,12 +221,21 @@ impl Controller {
         };
         self.record(now, record);
         for (endpoint, binding) in &devices {
-            self.invite(now, id, &user, endpoint, binding);
+            self.invite(now, id, &user, endpoint, binding, false);
         }
         self.close_round_if_over(now, id);
     }
 
-    fn invite(&mut self, now: Now, id: CallId, user: &Name, endpoint: &str, binding: &Binding) {
+    /// Sends a device its INVITE. `again`: it refused the profile that it was offered first.
+    pub(super) fn invite(
+        &mut self,
+        now: Now,
+        id: CallId,
+        user: &Name,
+        endpoint: &str,
+        binding: &Binding,
+        again: bool,
+    ) {
         let way = self.calls.get(&id).and_then(|call| call.way);
         let formats = match way {
             Some(way) => self.formats_of_way(id, way),
@@ -236,15 +250,10 @@ impl Controller {
         let Some(transport) = call.plan.local(endpoint) else {
             return;
         };
-        let trunk = way.map(|way| &self.trunks.get(way.trunk).config);
-        let account = way.is_none().then_some(&**user);
-        let is_safe = match way {
-            Some(_) => is_safe_uri(&binding.uri),
-            None => binding.is_safe(),
-        };
-        let security = self.security.of(trunk, account, is_safe);
+        let security = self.security_towards(way, user, binding);
         if security.is_in_vain() {
-            if let Some(round) = &mut call.round {
+            let round = self.calls.get_mut(&id).and_then(|call| call.round.as_mut());
+            if let Some(round) = round {
                 round.refused(StatusCode::NOT_ACCEPTABLE_HERE);
             }
             self.counters.srtp_refusals += 1;
@@ -252,7 +261,12 @@ impl Controller {
         }
         // Whatever becomes of the INVITE, it is about this party.
         let peer = binding.peer();
+        let insists = self.insists(security, binding, again);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         let mut leg = Leg::new(Invite::Adopted, address.clone(), peer, endpoint, security);
+        leg.insists = insists;
         let mut session = LocalSession::new(session, transport.address);
         let offer = sdp::write_offer(&[leg.offered_audio(formats, transport)], &mut session);
         let mut request = invite_request(call, &address, &domain, binding, &offer);
@@ -265,6 +279,7 @@ impl Controller {
             None => binding.hops(),
         };
         let sent = self.stack.request_to(now.mono, request, hops);
+        self.keep_other_profile(id, &leg, binding, again);
         let round = self.calls.get_mut(&id).and_then(|call| call.round.as_mut());
         let Some(round) = round else {
             return;
@@ -280,6 +295,16 @@ impl Controller {
             }
             Err(_) => round.refused(StatusCode::SERVICE_UNAVAILABLE),
         }
+    }
+
+    fn security_towards(&self, way: Option<TargetId>, user: &Name, binding: &Binding) -> Security {
+        let trunk = way.map(|way| &self.trunks.get(way.trunk).config);
+        let account = way.is_none().then_some(&**user);
+        let is_safe = match way {
+            Some(_) => is_safe_uri(&binding.uri),
+            None => binding.is_safe(),
+        };
+        self.security.of(trunk, account, is_safe)
     }
 
     /// A device answered. Exactly one wins: the others, and one that crossed our CANCEL, are acknowledged and hung up
@@ -315,6 +340,11 @@ impl Controller {
             }
         };
         leg.media = Some(media);
+        let endpoint = leg.endpoint.clone();
+        self.remember_profile(id, &endpoint);
+        if let Some(way) = self.calls.get(&id).and_then(|call| call.way) {
+            self.trunk_dialogs.insert(dialog, way.trunk);
+        }
         if !self.win(now, id, txn, dialog) {
             self.not_wanted(now, dialog, &Reason::new("SIP", 487, "Answered too late"));
         }
@@ -568,7 +598,9 @@ impl Controller {
     /// Acknowledges an answer nobody wants and ends its dialog.
     pub(super) fn hang_up(&mut self, now: Now, dialog: DialogKey, reason: &Reason) {
         // Already acknowledged and hung up: nothing to do.
-        let _done = self.stack.ack_and_bye(now.mono, dialog, Some(reason));
+        if let Ok(bye) = self.stack.ack_and_bye(now.mono, dialog, Some(reason)) {
+            self.await_challenge(dialog, bye);
+        }
     }
 }
 

@@ -107,7 +107,10 @@ impl Controller {
                 return;
             }
         };
-        let done = self.registrar.register(now, &user, request, flow, &self.routing);
+        let random = self.stack.random_token();
+        let done = self
+            .registrar
+            .register(now, &user, request, flow, (&self.routing, random));
         self.record_all(now, done.records);
         self.counters.registrations_accepted += u64::from(done.response.status.is_success());
         self.respond(now, txn, done.response);
@@ -181,6 +184,7 @@ impl Controller {
     }
 
     fn dialog_ended(&mut self, now: Now, dialog: DialogKey, reason: EndReason) {
+        self.trunk_dialogs.remove(&dialog);
         let Some((id, side)) = self.by_dialog.remove(&dialog) else {
             return;
         };
@@ -210,7 +214,11 @@ impl Controller {
 
     fn response(&mut self, now: Now, txn: ClientTxn, response: &Response, dialog: Option<DialogKey>) {
         let status = response.status;
+        if self.challenged_within(now, txn, response, dialog) {
+            return;
+        }
         match self.by_client.get(&txn).copied() {
+            Some(Purpose::Plain(_)) if status.is_final() => drop(self.by_client.remove(&txn)),
             Some(Purpose::Registration(trunk)) => self.registration_answered(now, trunk, txn, response),
             Some(Purpose::Probe(target)) => self.probe_answered(now, target, txn, response),
             Some(Purpose::Branch(id)) => {
@@ -230,7 +238,7 @@ impl Controller {
                 self.refreshed(now, id, side, response, dialog);
             }
             Some(Purpose::Alive(_)) if status.is_final() => drop(self.by_client.remove(&txn)),
-            Some(Purpose::Refresh(..) | Purpose::Alive(_)) => {}
+            Some(Purpose::Refresh(..) | Purpose::Alive(_) | Purpose::Plain(_)) => {}
             Some(Purpose::Ping(id)) => self.pinged(now, txn, id, response),
             None => self.stray_response(now, response, dialog),
         }
@@ -247,6 +255,9 @@ impl Controller {
         }
         if response.status == StatusCode::REQUEST_PENDING && self.moves_later(id, txn) {
             self.by_client.remove(&txn);
+            return;
+        }
+        if self.try_other_profile(now, id, txn, response.status) {
             return;
         }
         if !self.branch_challenged(now, id, txn, response) {
@@ -266,7 +277,9 @@ impl Controller {
     }
 
     fn no_response(&mut self, now: Now, txn: ClientTxn, status: StatusCode) {
+        self.tried.remove(&txn);
         match self.by_client.get(&txn).copied() {
+            Some(Purpose::Plain(_)) => drop(self.by_client.remove(&txn)),
             Some(Purpose::Branch(id)) => self.branch_refused(now, id, txn, status),
             Some(Purpose::Registration(trunk)) => {
                 self.by_client.remove(&txn);

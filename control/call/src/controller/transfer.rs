@@ -4,6 +4,7 @@
 //! The party that is transferred keeps its session, its dialog and its description. The one that asked stands aside
 //! until it is known how it ends: it leaves when the target is here, and comes back when the target is not.
 
+use bytes::Bytes;
 use sdp::{LocalSession, assign_payload_types};
 use sip::{
     dialog::DialogId,
@@ -12,10 +13,10 @@ use sip::{
     stack::{ClientTxn, Content, DialogKey, DialogRequest, Flow, ServerTxn},
     uri::Uri,
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Controller, Due, Now, Purpose,
+    Controller, Due, Notify, Now, Purpose,
     calling::{answer_of, text, with_description},
     rounds::{address_of, presented},
     unix_us,
@@ -23,7 +24,8 @@ use super::{
 };
 use crate::{
     call::{Call, CallId, Newcomer, Past, Round, Side, Stage, Transfer},
-    domain::Race,
+    conference::MemberStage,
+    domain::{Name, Race},
     journal::{EndedBy, RecordKind},
     leg::{Exchange, Invite, Leg},
     media::Endpoint,
@@ -39,9 +41,11 @@ const MOVE_MAX: Duration = Duration::from_secs(32);
 /// What a REFER asks for.
 enum Order {
     /// Bring the other to whoever is at this address.
-    Blind(Destination, String),
+    Blind(Destination, String, Option<Bytes>),
     /// Bring together the others of two calls; of this one, the one who asked sits here.
     Attended(CallId, Side),
+    /// Bring the other to a room, in the stead of a member who is there if one is named.
+    Room(Name, Option<CallId>),
     /// Nobody can be reached that way.
     Vain(StatusCode),
 }
@@ -56,23 +60,14 @@ impl Controller {
                 return;
             }
         };
-        // RFC 4488: who does not want to be told is not.
-        let refuses = request
-            .headers
-            .get(HeaderName::ReferSub)
-            .is_some_and(|value| value.eq_ignore_ascii_case(b"false"));
-        let cseq = request.headers.cseq().map_or(0, |cseq| cseq.number);
         let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
-        let notify = leg.and_then(|leg| {
-            leg.refers += 1;
-            // RFC 3515 §2.4.6: the first needs no id, the others must have one.
-            let event_id = (leg.refers > 1).then_some(cseq);
-            Some((leg.dialog?, event_id))
-        });
+        let notify = leg.and_then(|leg| leg.subscribe_refer(request));
         self.respond(now, txn, Response::new(StatusCode::ACCEPTED));
-        let notify = notify.filter(|_| !refuses);
         match order {
-            Order::Blind(destination, to) => self.transfer_blind(now, id, side, notify, destination, to),
+            Order::Blind(destination, to, instance) => {
+                self.transfer_blind(now, (id, side), notify, (destination, instance), to);
+            }
+            Order::Room(room, instead) => self.transfer_to_room(now, (id, side), notify, &room, instead),
             Order::Attended(other, seat) => self.transfer_attended(now, (id, side), (other, seat), notify),
             Order::Vain(status) => self.notify(now, notify, status),
         }
@@ -90,23 +85,31 @@ impl Controller {
         // RFC 5057 §5.1: 404, 480 or 481 to a request in a dialog would end it. Where the target cannot be reached the
         // REFER is accepted, and fails.
         let order = match replaces_in(&uri)? {
-            Some(replaces) => self.named_call(id, &replaces),
+            Some(replaces) => self.named_call(id, leg, &replaces),
             None => {
                 let destination = self.routing.route(&uri, &self.registrar);
-                let is_party = |destination: &Destination| !matches!(destination, Destination::Room(_));
-                let destination =
-                    destination.and_then(|to| is_party(&to).then_some(to).ok_or(StatusCode::FORBIDDEN));
-                destination.map(|destination| Order::Blind(destination, dialled(&uri)))
+                destination.map(|destination| match destination {
+                    Destination::Room(room) => Order::Room(room, None),
+                    destination => Order::Blind(destination, dialled(&uri), self.device_of(&uri)),
+                })
             }
         };
         Ok(order.unwrap_or_else(Order::Vain))
     }
 
     /// The call that a Refer-To names by one of its dialogs.
-    fn named_call(&self, id: CallId, replaces: &Replaces) -> Result<Order, StatusCode> {
+    fn named_call(&self, id: CallId, by: &Leg, replaces: &Replaces) -> Result<Order, StatusCode> {
         let named = self.stack.find_dialog(&DialogId::of_replaces(replaces));
         let named = named.and_then(|dialog| self.by_dialog.get(&dialog));
         let (other, seat) = *named.ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
+        if let Some(member) = self.members.get(&other).filter(|_| seat == Side::Member) {
+            // Its own place in a room, which the other is to have.
+            let is_its_own = member.leg.user == by.user && member.stage == MemberStage::Joined;
+            let conference = self.conferences.get(&member.conference).filter(|_| is_its_own);
+            let room = conference.map(|conference| conference.room.clone());
+            let room = room.ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
+            return Ok(Order::Room(room, Some(other)));
+        }
         let found = self.calls.get(&other).filter(|_| other != id);
         let found = found.ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
         match (found.stage, seat) {
@@ -121,7 +124,7 @@ impl Controller {
         }
     }
 
-    fn may_transfer(&self, leg: &Leg) -> Result<(), StatusCode> {
+    pub(super) fn may_transfer(&self, leg: &Leg) -> Result<(), StatusCode> {
         let may = match self.config.calls.transfers {
             Transfers::Users => leg.user.is_some(),
             Transfers::All => true,
@@ -133,10 +136,9 @@ impl Controller {
     fn transfer_blind(
         &mut self,
         now: Now,
-        id: CallId,
-        side: Side,
-        notify: Option<(DialogKey, Option<u32>)>,
-        destination: Destination,
+        (id, side): (CallId, Side),
+        notify: Option<Notify>,
+        (destination, instance): (Destination, Option<Bytes>),
         to: String,
     ) {
         if !self.stand_aside(id, side, notify, to) {
@@ -147,6 +149,7 @@ impl Controller {
             return;
         };
         call.destination = destination.clone();
+        call.instance = instance;
         match destination {
             Destination::User(user) => self.start_round(now, id, user, None),
             Destination::Out(number) => self.go_out(now, id, &number),
@@ -162,13 +165,7 @@ impl Controller {
     }
 
     /// Who asked leaves its place, which is the callee's from now on. False when it cannot.
-    fn stand_aside(
-        &mut self,
-        id: CallId,
-        side: Side,
-        notify: Option<(DialogKey, Option<u32>)>,
-        to: String,
-    ) -> bool {
+    pub(super) fn stand_aside(&mut self, id: CallId, side: Side, notify: Option<Notify>, to: String) -> bool {
         let domain = self.config.domains.first().cloned().unwrap_or_default();
         let Some(call) = self.calls.get_mut(&id) else {
             return false;
@@ -204,7 +201,7 @@ impl Controller {
         now: Now,
         asked: (CallId, Side),
         named: (CallId, Side),
-        notify: Option<(DialogKey, Option<u32>)>,
+        notify: Option<Notify>,
     ) {
         let (kept, moved) = if asked.0 < named.0 {
             (asked, named)
@@ -259,6 +256,7 @@ impl Controller {
             offer: None,
             devices: Vec::new(),
             branches: Vec::new(),
+            others: BTreeMap::new(),
             refusal: None,
         });
         self.send_media(now, kept.0);
@@ -270,18 +268,19 @@ impl Controller {
         now: Now,
         (id, side): (CallId, Side),
         other: CallId,
-        notify: Option<(DialogKey, Option<u32>)>,
+        notify: Option<Notify>,
     ) {
         let Some(call) = self.calls.get(&other) else {
             return;
         };
         let (destination, to) = (call.destination.clone(), call.to.clone());
+        let instance = call.instance.clone();
         let (status, reason) = (
             StatusCode::REQUEST_TERMINATED,
             "the caller transferred another call to it",
         );
         self.end(now, other, EndedBy::Caller, status, reason);
-        self.transfer_blind(now, id, side, notify, destination, to);
+        self.transfer_blind(now, (id, side), notify, (destination, instance), to);
     }
 
     /// The endpoint is there: the party of the other call is asked to send its audio to it.
@@ -578,8 +577,7 @@ impl Controller {
         self.by_dialog.remove(&dialog);
         if leg.state.is_confirmed() {
             let bye = DialogRequest::new(Method::Bye).with_value(HeaderName::Reason, reason);
-            // A dialog that is gone needs no BYE.
-            let _gone = self.stack.dialog_request(now.mono, dialog, bye);
+            self.send_plain(now, dialog, bye);
         }
     }
 
@@ -594,7 +592,7 @@ impl Controller {
         self.notify(now, notify, status);
     }
 
-    fn notify(&mut self, now: Now, to: Option<(DialogKey, Option<u32>)>, status: StatusCode) {
+    pub(super) fn notify(&mut self, now: Now, to: Option<Notify>, status: StatusCode) {
         let Some((dialog, event_id)) = to else { return };
         let event = event_id.map_or_else(|| "refer".to_owned(), |cseq| format!("refer;id={cseq}"));
         let state = if status.is_final() {
@@ -609,7 +607,7 @@ impl Controller {
             .map(|request| request.with_content(Content::new("message/sipfrag;version=2.0", line)));
         if let Ok(notify) = notify {
             // It may have hung up and not want to know.
-            let _gone = self.stack.dialog_request(now.mono, dialog, notify);
+            self.send_plain(now, dialog, notify);
         }
     }
 
@@ -750,12 +748,12 @@ impl Controller {
 }
 
 /// Both talk, and nobody is on the way in or out.
-fn is_settled(call: &Call) -> bool {
+pub(super) fn is_settled(call: &Call) -> bool {
     call.stage == Stage::Talking && call.transfer.is_none() && call.newcomer.is_none()
 }
 
 /// What a Refer-To says about a dialog to take the place of.
-fn replaces_in(uri: &Uri) -> Result<Option<Replaces>, StatusCode> {
+pub(super) fn replaces_in(uri: &Uri) -> Result<Option<Replaces>, StatusCode> {
     let found = uri
         .headers()
         .find(|(name, _)| name.eq_ignore_ascii_case(b"Replaces"));

@@ -6,7 +6,7 @@ use sip::{
     auth::{ClientSession, Ha1, choose_challenge},
     header::NameAddr,
     message::{HeaderName, Method, Request, Response, StatusCode},
-    stack::{ClientTxn, Hop, StackError, Target, Transport},
+    stack::{ClientTxn, DialogKey, DialogRequest, Hop, StackError, Target, Transport},
     uri::{Host, Uri},
 };
 
@@ -301,6 +301,55 @@ impl Controller {
         self.tried.remove(&txn);
         self.tried.insert(again);
         Some(again)
+    }
+
+    /// A request of ours in a trunk's dialog was answered by a challenge. True when it went again, with credentials.
+    pub(super) fn challenged_within(
+        &mut self,
+        now: Now,
+        txn: ClientTxn,
+        response: &Response,
+        dialog: Option<DialogKey>,
+    ) -> bool {
+        let of_dialog = dialog.and_then(|dialog| self.trunk_dialogs.get(&dialog).copied());
+        let purpose = self.by_client.get(&txn).copied();
+        let trunk = match purpose {
+            Some(Purpose::Plain(trunk)) => Some(trunk),
+            Some(Purpose::Refresh(..) | Purpose::Alive(_) | Purpose::Branch(_)) => of_dialog,
+            Some(Purpose::Registration(_) | Purpose::Probe(_) | Purpose::Ping(_)) | None => None,
+        };
+        let again = trunk.and_then(|trunk| self.answer_challenge(now, trunk, txn, response));
+        if let (Some(again), Some(purpose)) = (again, purpose) {
+            self.by_client.remove(&txn);
+            self.by_client.insert(again, purpose);
+            if let Purpose::Branch(id) = purpose {
+                self.replace_branch(id, txn, again);
+            }
+            return true;
+        }
+        let asks = [
+            StatusCode::UNAUTHORIZED,
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+        ];
+        if response.status.is_final() && !asks.contains(&response.status) {
+            self.tried.remove(&txn);
+        }
+        false
+    }
+
+    /// Sends a request in a dialog whose answer is nobody's business; but a trunk may ask for the password first. A dialog
+    /// that is gone wants nothing.
+    pub(super) fn send_plain(&mut self, now: Now, dialog: DialogKey, request: DialogRequest) {
+        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, request) {
+            self.await_challenge(dialog, txn);
+        }
+    }
+
+    /// What this request is answered with is looked at, should its dialog be a trunk's.
+    pub(super) fn await_challenge(&mut self, dialog: DialogKey, txn: ClientTxn) {
+        if let Some(trunk) = self.trunk_dialogs.get(&dialog) {
+            self.by_client.insert(txn, Purpose::Plain(*trunk));
+        }
     }
 
     /// The socket that a target's transport leads through. One listener at least is checked for.

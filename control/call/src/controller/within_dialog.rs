@@ -74,7 +74,7 @@ impl Controller {
     }
 
     /// The dialog of a party that digits reach by INFO only: it agreed on no telephone-events.
-    fn takes_info(&self, leg: &Leg) -> Option<DialogKey> {
+    pub(super) fn takes_info(&self, leg: &Leg) -> Option<DialogKey> {
         let dialog = leg.dialog.filter(|_| !leg.takes_events())?;
         let knows = self.stack.dialog(dialog)?.peer_allows(&Method::Info);
         knows.then_some(dialog)
@@ -84,8 +84,7 @@ impl Controller {
         let body = format!("Signal={digit}\r\nDuration={duration_ms}\r\n");
         let info =
             DialogRequest::new(Method::Info).with_content(Content::new("application/dtmf-relay", body));
-        // A party that hung up needs no digits.
-        let _gone = self.stack.dialog_request(now.mono, dialog, info);
+        self.send_plain(now, dialog, info);
     }
 
     /// A digit that came as telephone-event goes on by INFO to a party that knows no telephone-events.

@@ -9,6 +9,7 @@ mod node;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    time::Instant,
 };
 
 use proto::mediad::v1 as pb;
@@ -17,7 +18,7 @@ use sdp::{Crypto, LocalTransport};
 use self::node::{Edge, Node};
 pub(crate) use self::{
     codecs::{CodecPolicy, codec_named},
-    node::{Endpoint, Scene},
+    node::{Digits, Endpoint, Scene},
 };
 use crate::{pool::HostId, security::from_wire};
 
@@ -40,6 +41,14 @@ enum Standing {
     Away,
     /// It has such a graph, of which this is there, and takes our commands: the next one says everything.
     Found(Inventory),
+    /// Nobody knows: the way to the host broke while a command was under way, or its reply did not come.
+    Unsure {
+        since: Instant,
+        /// The host had the session before that.
+        was_there: bool,
+        /// As it was then, where that is known.
+        graph: Option<Graph>,
+    },
     /// It lost the session, which is to be had again.
     Lost,
     /// It was given up: the host lost it, or it was deleted.
@@ -168,9 +177,38 @@ impl MediaPlan {
         &self.local
     }
 
-    /// A process before this one made it, and the host was not heard of yet.
+    /// Whether the host has it, and how, is to be asked: a process before this one made it, or a command has no reply.
     pub(crate) fn is_away(&self) -> bool {
-        self.standing == Standing::Away && self.flight.is_none()
+        matches!(self.standing, Standing::Away | Standing::Unsure { .. }) && self.flight.is_none()
+    }
+
+    /// A command has no reply, and the host may never have had the session.
+    pub(crate) fn is_unborn(&self) -> bool {
+        matches!(self.standing, Standing::Unsure { was_there: false, .. }) && self.flight.is_none()
+    }
+
+    /// Since when nobody knows what became of a command, unless that is being asked.
+    pub(crate) fn unsure_since(&self) -> Option<Instant> {
+        match self.standing {
+            Standing::Unsure { since, .. } if self.flight.is_none() => Some(since),
+            Standing::Unsure { .. }
+            | Standing::Absent
+            | Standing::Applied(_)
+            | Standing::Away
+            | Standing::Found(_)
+            | Standing::Lost
+            | Standing::Gone => None,
+        }
+    }
+
+    /// The host does not have what it may never have had. True when it is still wanted.
+    pub(crate) fn begin_again(&mut self) -> bool {
+        self.standing = if self.is_over {
+            Standing::Gone
+        } else {
+            Standing::Absent
+        };
+        !self.is_over
     }
 
     /// The host told that it has the session under this epoch: make it ours.
@@ -275,9 +313,10 @@ impl MediaPlan {
         self.standing != Standing::Absent
     }
 
-    /// Another host is to have it; only before one has it.
+    /// Another host is to have it; only before one has it for certain.
     pub(crate) fn move_to(&mut self, host: HostId) {
         self.host = host;
+        (self.standing, self.epoch) = (Standing::Absent, 1);
     }
 
     pub(crate) fn put(&mut self, name: &str, endpoint: Endpoint) {
@@ -320,7 +359,11 @@ impl MediaPlan {
 
     /// After a refusal: want no more than there is.
     pub(crate) fn revert(&mut self) {
-        if let Standing::Applied(graph) = &self.standing {
+        if let Standing::Applied(graph)
+        | Standing::Unsure {
+            graph: Some(graph), ..
+        } = &self.standing
+        {
             self.wanted = graph.clone();
         }
     }
@@ -337,14 +380,33 @@ impl MediaPlan {
         self.flight = None;
     }
 
-    /// The command under way got no reply: nobody knows whether it was carried out.
-    pub(crate) fn on_silence(&mut self) {
-        match (self.flight.take(), &self.standing) {
-            (Some(Flight::Delete), _) => self.standing = Standing::Gone,
-            // It may be there, so it must be deleted.
-            (Some(Flight::Apply(_)), Standing::Absent) => self.standing = Standing::Applied(Graph::default()),
-            (Some(Flight::Apply(_) | Flight::Adopt(_)) | None, _) => {}
+    /// The command under way got no reply: nobody knows whether it was carried out. `since` then.
+    pub(crate) fn interrupt(&mut self, since: Instant) {
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        if let Flight::Adopt(epoch) = flight {
+            // It may be ours under this one: the next one is above.
+            self.epoch = self.epoch.max(epoch);
         }
+        self.standing = match std::mem::replace(&mut self.standing, Standing::Absent) {
+            Standing::Absent => Standing::Unsure {
+                since,
+                was_there: false,
+                graph: None,
+            },
+            Standing::Applied(graph) => Standing::Unsure {
+                since,
+                was_there: true,
+                graph: Some(graph),
+            },
+            Standing::Away | Standing::Found(_) => Standing::Unsure {
+                since,
+                was_there: true,
+                graph: None,
+            },
+            already @ (Standing::Unsure { .. } | Standing::Lost | Standing::Gone) => already,
+        };
     }
 
     /// The host has the wanted graph.
@@ -357,7 +419,10 @@ impl MediaPlan {
     /// Nothing of the session is left, and no command is under way.
     pub(crate) fn is_gone(&self) -> bool {
         // What the host still has when it comes back is deleted as a stray.
-        let nothing = !matches!(self.standing, Standing::Applied(_) | Standing::Found(_));
+        let nothing = !matches!(
+            self.standing,
+            Standing::Applied(_) | Standing::Found(_) | Standing::Unsure { .. }
+        );
         self.is_over && self.flight.is_none() && nothing
     }
 
@@ -377,7 +442,7 @@ impl MediaPlan {
             return None;
         }
         let (has, found) = match &self.standing {
-            Standing::Gone | Standing::Away | Standing::Lost => return None,
+            Standing::Gone | Standing::Away | Standing::Unsure { .. } | Standing::Lost => return None,
             Standing::Absent if self.is_over => return None,
             Standing::Applied(_) | Standing::Found(_) if self.is_over => {
                 self.flight = Some(Flight::Delete);
@@ -400,6 +465,16 @@ impl MediaPlan {
     /// A reply to the command under way.
     pub(crate) fn on_reply(&mut self, result: Option<pb::command_reply::Result>) -> Applied {
         use pb::command_reply::Result as Reply;
+        if let (Some(Flight::Adopt(_)), Some(Reply::Error(error))) = (&self.flight, &result) {
+            self.flight = None;
+            if error.code == NOT_FOUND && self.is_unborn() {
+                return match self.begin_again() {
+                    true => Applied::Behind,
+                    false => Applied::Deleted(Vec::new()),
+                };
+            }
+            return Applied::Lost;
+        }
         match (self.flight.take(), result) {
             (Some(Flight::Apply(graph)), Some(Reply::Apply(reply))) => {
                 self.learn(&reply);
@@ -528,6 +603,9 @@ impl MediaPlan {
         }
     }
 }
+
+/// As gRPC numbers it.
+const NOT_FOUND: i32 = 5;
 
 /// A key of ours as descriptions have it.
 fn local_key(key: &pb::SdesKey) -> Option<Crypto> {

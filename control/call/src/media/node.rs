@@ -45,6 +45,32 @@ pub(crate) struct Edge {
     pub(crate) muted: bool,
     /// Of a stereo recorder: 0 left, 1 right.
     pub(crate) channel: u32,
+    pub(crate) digits: Digits,
+}
+
+/// What becomes of the digits of who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Digits {
+    /// As they come, or as tones for who takes no telephone-events.
+    #[default]
+    Pass,
+    /// They reach the listener another way.
+    Block,
+    /// Tones become telephone-events.
+    Convert,
+    /// Neither tones nor telephone-events are heard.
+    Clamp,
+}
+
+impl Digits {
+    fn policy(self) -> pb::DtmfPolicy {
+        match self {
+            Self::Pass => pb::DtmfPolicy::Unspecified,
+            Self::Block => pb::DtmfPolicy::Block,
+            Self::Convert => pb::DtmfPolicy::Convert,
+            Self::Clamp => pb::DtmfPolicy::Clamp,
+        }
+    }
 }
 
 impl Edge {
@@ -55,7 +81,7 @@ impl Edge {
             gain_db: self.gain_db,
             muted: self.muted,
             channel: self.channel,
-            ..pb::Edge::default()
+            dtmf: self.digits.policy().into(),
         }
     }
 }
@@ -81,7 +107,16 @@ impl Scene {
         self.edge(from, to, Edge::default());
     }
 
-    pub(crate) fn edge(&mut self, from: &str, to: &str, edge: Edge) {
+    /// As [`Scene::hear`], where digits need care.
+    pub(crate) fn hear_digits(&mut self, from: &str, to: &str, digits: Digits) {
+        let edge = Edge {
+            digits,
+            ..Edge::default()
+        };
+        self.edge(from, to, edge);
+    }
+
+    fn edge(&mut self, from: &str, to: &str, edge: Edge) {
         self.edges.insert((from.to_owned(), to.to_owned()), edge);
     }
 
@@ -89,21 +124,19 @@ impl Scene {
         self.nodes.insert(name.to_owned(), Node::Room(room));
     }
 
-    /// Writes what its parties say, one to each channel.
+    /// Writes what its parties say, one to each channel. Tones that its counterpart does not hear are not written either.
     pub(crate) fn record(&mut self, name: &str, recorder: pb::Recorder, channels: [Option<&str>; 2]) {
         self.nodes.insert(name.to_owned(), Node::Recorder(recorder));
         for (channel, from) in channels.into_iter().enumerate() {
-            if let Some(from) = from {
-                let channel = channel as u32;
-                self.edge(
-                    from,
-                    name,
-                    Edge {
-                        channel,
-                        ..Edge::default()
-                    },
-                );
-            }
+            let Some(from) = from else { continue };
+            let own = self.edges.iter().filter(|((speaker, _), _)| speaker == from);
+            let is_converted = own.clone().any(|(_, edge)| edge.digits == Digits::Convert);
+            let edge = Edge {
+                channel: channel as u32,
+                digits: if is_converted { Digits::Clamp } else { Digits::Pass },
+                ..Edge::default()
+            };
+            self.edge(from, name, edge);
         }
     }
 

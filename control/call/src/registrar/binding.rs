@@ -12,6 +12,7 @@ use sip::{
     uri::Uri,
 };
 
+use super::gruu::TempGruus;
 use crate::{
     controller::{Now, unix_us},
     domain::Name,
@@ -29,6 +30,8 @@ pub(crate) struct Binding {
     pub(super) instance: Option<Bytes>,
     /// RFC 5626 §4.2: which of the device's flows this is. Only when flows are in use.
     pub(super) reg_id: Option<u32>,
+    /// Its temporary addresses, when it knows such.
+    pub(super) gruus: Option<TempGruus>,
     pub(super) call_id: Bytes,
     pub(super) cseq: u32,
     pub(crate) expires: Instant,
@@ -59,6 +62,7 @@ impl Binding {
             uri,
             instance: None,
             reg_id: None,
+            gruus: None,
             call_id: Bytes::new(),
             cseq: 0,
             expires: now,
@@ -74,6 +78,11 @@ impl Binding {
             missed: 0,
             others: Vec::new(),
         }
+    }
+
+    /// It is this device.
+    pub(crate) fn is_instance(&self, instance: &Bytes) -> bool {
+        self.instance.as_ref() == Some(instance)
     }
 
     /// Where its requests go, first choice first.
@@ -152,6 +161,8 @@ impl Binding {
             reg_id: self.reg_id,
             call_id: text(&self.call_id),
             cseq: self.cseq,
+            gruu_secret: self.gruus.as_ref().map(|gruus| gruus.secret.clone()),
+            gruu_count: self.gruus.as_ref().map_or(0, |gruus| gruus.count),
             user_agent: self.agent.clone(),
             expires_unix_us: unix_us(now.wall + left),
         }
@@ -170,6 +181,8 @@ impl Binding {
             reg_id,
             call_id,
             cseq,
+            gruu_secret,
+            gruu_count,
             user_agent,
             expires_unix_us,
         } = kind
@@ -190,6 +203,10 @@ impl Binding {
             uri: Uri::parse(contact.clone().into()).ok()?,
             instance: (!instance.is_empty()).then(|| instance.clone().into()),
             reg_id: *reg_id,
+            gruus: gruu_secret.clone().map(|secret| TempGruus {
+                secret,
+                count: *gruu_count,
+            }),
             call_id: call_id.clone().into(),
             cseq: *cseq,
             expires: now.mono + Duration::from_micros(left_us),

@@ -1,6 +1,7 @@
 //! Accounts, digest authentication, and where users' devices are.
 
 mod binding;
+mod gruu;
 mod keepalive;
 
 use std::{
@@ -8,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use sip::{
     auth::{AttemptError, DigestServer, Ha1, HashKind, NonceKey, ServerConfig, Verification},
     header::{Contact, NameAddr},
@@ -25,6 +27,7 @@ use crate::{
 };
 use binding::Identity;
 pub(crate) use binding::{Binding, address_of, source_of};
+use gruu::TempGruus;
 
 #[derive(Debug)]
 struct StoredAccount {
@@ -52,6 +55,10 @@ pub(crate) struct Registrar {
     nobody: StoredAccount,
     bounds: Registration,
     bindings: BTreeMap<Name, Vec<Binding>>,
+    /// The device behind each temporary address, by its user part (RFC 5627).
+    temporary: BTreeMap<String, (Name, Bytes)>,
+    /// Of the addresses that devices are given.
+    domain: String,
     deadlines: BTreeSet<(Instant, Name, u64)>,
     /// Users whose registrations came over a connection.
     by_connection: BTreeSet<(FlowId, Name)>,
@@ -94,6 +101,8 @@ impl Registrar {
             nobody: store(&nobody, realm)?,
             bounds: config.registration,
             bindings: BTreeMap::new(),
+            temporary: BTreeMap::new(),
+            domain: config.domains.first().cloned().unwrap_or_default(),
             deadlines: BTreeSet::new(),
             by_connection: BTreeSet::new(),
             pings: BTreeSet::new(),
@@ -177,14 +186,14 @@ impl Registrar {
         response
     }
 
-    /// A REGISTER of an authenticated user (RFC 3261 §10.3).
+    /// A REGISTER of an authenticated user (RFC 3261 §10.3). `random` is a secret of its own.
     pub(crate) fn register(
         &mut self,
         now: Now,
         user: &Name,
         request: &Request,
         flow: Flow,
-        routing: &Routing,
+        (routing, random): (&Routing, String),
     ) -> Registered {
         let refuse = |status| Registered {
             response: Response::new(status),
@@ -205,7 +214,7 @@ impl Registrar {
         {
             return refuse(StatusCode::FORBIDDEN);
         }
-        let wanted = match self.read_contacts(request, &contacts) {
+        let wanted = match self.read_contacts(request, &contacts, routing) {
             Ok(wanted) => wanted,
             Err(response) => {
                 return Registered {
@@ -234,7 +243,7 @@ impl Registrar {
                 if self.is_out_of_order(user, request, &wanted) {
                     return refuse(StatusCode::SERVER_INTERNAL_ERROR);
                 }
-                self.put(now, user, request, flow, wanted, &mut records);
+                self.put(now, user, request, (flow, random), wanted, &mut records);
             }
         }
         Registered {
@@ -244,8 +253,17 @@ impl Registrar {
         }
     }
 
-    fn read_contacts(&self, request: &Request, contacts: &[Contact]) -> Result<Wanted, Response> {
+    fn read_contacts(
+        &self,
+        request: &Request,
+        contacts: &[Contact],
+        routing: &Routing,
+    ) -> Result<Wanted, Response> {
         let bad = || Response::new(StatusCode::BAD_REQUEST);
+        let mut addresses = contacts.iter().filter_map(Contact::address);
+        if addresses.any(|address| leads_here(address, routing)) {
+            return Err(Response::new(StatusCode::FORBIDDEN));
+        }
         let headers = &request.headers;
         let asked = headers.expires().map_err(|_| bad())?;
         if contacts.iter().any(|contact| matches!(contact, Contact::Star)) {
@@ -299,19 +317,26 @@ impl Registrar {
         now: Now,
         user: &Name,
         request: &Request,
-        flow: Flow,
+        (flow, random): (Flow, String),
         wanted: Vec<(Identity, u32)>,
         records: &mut Vec<RecordKind>,
     ) {
         let headers = &request.headers;
         let agent = String::from_utf8_lossy(headers.get(HeaderName::UserAgent).unwrap_or_default());
         let path = headers.paths().unwrap_or_default();
+        let call_id = headers.call_id().unwrap_or_default();
+        let knows_gruu = knows_gruu(request);
         for (contact, seconds) in wanted {
             if seconds == 0 {
                 self.remove_where(user, records, |binding| binding.is_same(&contact));
                 continue;
             }
+            let mut gruus = None;
             for replaced in self.drop_quietly(user, |binding| binding.is_same(&contact)) {
+                // RFC 5627 §5.1: those of another Call-ID are good no more.
+                if replaced.instance == contact.instance && replaced.call_id == call_id {
+                    gruus.clone_from(&replaced.gruus);
+                }
                 // A record of the same Contact and flow takes the old one's place by itself.
                 if !replaced.uri.matches(&contact.uri) || replaced.reg_id != contact.reg_id {
                     records.push(unregistered(user, &replaced, false));
@@ -327,12 +352,16 @@ impl Registrar {
                     .map(|binding| binding.id);
                 self.remove_where(user, records, |binding| Some(binding.id) == oldest);
             }
+            if knows_gruu && contact.instance.is_some() {
+                gruus.get_or_insert_with(|| TempGruus::new(random.clone())).count += 1;
+            }
             let binding = Binding {
                 id: 0,
                 uri: contact.uri.without_headers(),
                 instance: contact.instance,
                 reg_id: contact.reg_id,
-                call_id: headers.call_id().unwrap_or_default(),
+                gruus,
+                call_id: call_id.clone(),
                 cseq: headers.cseq().map_or(0, |cseq| cseq.number),
                 expires: now.mono + Duration::from_secs(seconds.into()),
                 path: path.clone(),
@@ -355,6 +384,11 @@ impl Registrar {
             self.by_connection.insert((binding.flow.id, user.clone()));
         }
         self.plan_ping(now.mono, user, &binding);
+        if let (Some(gruus), Some(instance)) = (&binding.gruus, &binding.instance) {
+            let device = (user.clone(), instance.clone());
+            self.temporary
+                .extend(gruus.users().map(|user| (user, device.clone())));
+        }
         self.bindings.entry(user.clone()).or_default().push(binding);
     }
 
@@ -393,12 +427,22 @@ impl Registrar {
 
     fn accepted(&self, now: Now, user: &str, request: &Request, outbound: bool) -> Response {
         let mut response = Response::new(StatusCode::OK);
+        let gives_gruus = knows_gruu(request);
         for binding in self.bindings(user) {
             let left = binding.expires.saturating_duration_since(now.mono).as_secs();
             let mut contact = NameAddr::new(binding.uri.clone());
             if let Some(instance) = &binding.instance {
                 let quoted = [b"\"", &instance[..], b"\""].concat();
                 contact.params.set("+sip.instance", Some(&quoted));
+            }
+            if let Some((public, temporary)) = self.gruus_of(user, binding).filter(|_| gives_gruus) {
+                let quoted = |uri: &str| format!("\"{uri}\"");
+                contact.params.set("pub-gruu", Some(quoted(&public).as_bytes()));
+                if let Some(temporary) = temporary {
+                    contact
+                        .params
+                        .set("temp-gruu", Some(quoted(&temporary).as_bytes()));
+                }
             }
             if let Some(reg_id) = binding.reg_id {
                 contact.params.set("reg-id", Some(reg_id.to_string().as_bytes()));
@@ -437,6 +481,9 @@ impl Registrar {
             self.deadlines
                 .remove(&(binding.expires, user.clone(), binding.id));
             self.pinged.remove(&binding.id);
+            for user in binding.gruus.iter().flat_map(TempGruus::users) {
+                self.temporary.remove(&user);
+            }
         }
         removed
     }
@@ -487,6 +534,17 @@ fn uses_flows(request: &Request, contacts: &[Contact]) -> bool {
     let headers = &request.headers;
     contacts.iter().filter_map(Contact::address).any(names_flow)
         && (knows(headers.supported()) || knows(headers.require()))
+}
+
+/// RFC 5627 §5.1: a way to a device cannot be an address that we lead there.
+fn leads_here(contact: &NameAddr, routing: &Routing) -> bool {
+    contact.uri.params().contains("gr") && routing.is_ours(&contact.uri)
+}
+
+/// RFC 5627 §5.2: only who knows such addresses is given any.
+fn knows_gruu(request: &Request) -> bool {
+    let knows = |tags: Result<sip::header::OptionTags, _>| tags.is_ok_and(|tags| tags.contains("gruu"));
+    knows(request.headers.supported()) || knows(request.headers.require())
 }
 
 /// RFC 5626 §6: the phone's own connection ends here, or at a proxy that says that it keeps flows.

@@ -147,10 +147,10 @@ fn one_that_says_nothing_is_given_up() {
     let customer = world.phone("customer");
     world.media.silent = true;
     world.call(customer, "support");
-    world.run_ms(6_000);
+    world.run_ms(12_000);
     assert_eq!(world.phones[customer].statuses, [503], "{}", world.story());
     assert_eq!(world.agent("alice"), AgentState::Ready);
-    world.run_ms(6_000);
+    world.run_ms(12_000);
     assert_eq!(world.media.sessions.len(), 0, "what it may have made is deleted");
     world.assert_nothing_left();
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use call_control::{Config, Srtp};
 use sdp::{CryptoSuite, Direction};
 use sip::{
-    message::{HeaderName, Request},
+    message::{HeaderName, Request, StatusCode},
     stack::Transport,
 };
 
@@ -175,6 +175,61 @@ fn when_it_is_optional_whoever_can() {
         world.hang_up(customer);
         world.assert_nothing_left();
     }
+}
+
+/// A phone may refuse keys on a line that may be answered without. It is asked again in its way, once, which nobody is
+/// told, and in its way at once the next time.
+#[test]
+fn when_it_is_optional_whoever_insists() {
+    let mut world = World::with(in_clear(Srtp::Optional));
+    let alice = world.registered("alice", "wonder");
+    encrypts(&mut world.phones[alice], &SUITES);
+    world.phones[alice].takes_keys_by_profile = true;
+    let customer = world.phone("customer");
+    for (time, rung) in [2, 3].into_iter().enumerate() {
+        world.phones[customer].statuses.clear();
+        world.call(customer, "alice");
+        world.run_ms(4_000);
+        assert_eq!(world.heard(), both("customer", "alice"), "{}", world.story());
+        assert_eq!(world.phones[alice].rung, rung, "call {time}\n{}", world.story());
+        assert_eq!(world.phones[customer].statuses, [180, 200], "{}", world.story());
+        let invited = body(world.phones[alice].invited_by.as_ref().unwrap());
+        assert!(invited.contains(" RTP/SAVP "), "{invited}");
+        assert!(world.phones[alice].agreed.is_some());
+        world.hang_up(customer);
+        world.run_ms(500);
+    }
+    assert_eq!(world.controller.counters().srtp_second_offers, 1);
+    // Another phone in its place takes nothing but what is not encrypted.
+    (world.phones[alice].suites, world.phones[alice].insists) = (Vec::new(), false);
+    world.call(customer, "alice");
+    world.run_ms(4_000);
+    assert_eq!(world.heard(), both("customer", "alice"), "{}", world.story());
+    let invited = body(world.phones[alice].invited_by.as_ref().unwrap());
+    assert!(invited.contains(" RTP/AVP "), "{invited}");
+    assert_eq!(world.controller.counters().srtp_second_offers, 2);
+    world.hang_up(customer);
+    assert_no_key_is_kept(&world);
+    world.assert_nothing_left();
+}
+
+/// One that wants neither is asked twice and no more, and the caller is told what it said.
+#[test]
+fn when_it_is_optional_and_nothing_will_do() {
+    let mut world = World::with(in_clear(Srtp::Optional));
+    let alice = world.registered("alice", "wonder");
+    world.behave(alice, Behaviour::Refuse(StatusCode::NOT_ACCEPTABLE_HERE));
+    let customer = world.phone("customer");
+    world.call(customer, "alice");
+    world.run_ms(4_000);
+    assert_eq!(world.phones[alice].rung, 2, "{}", world.story());
+    assert_eq!(
+        world.phones[customer].statuses.last(),
+        Some(&488),
+        "{}",
+        world.story()
+    );
+    world.assert_nothing_left();
 }
 
 #[test]

@@ -156,6 +156,10 @@ pub struct MediaHost {
 
 impl MediaHost {
     pub fn new() -> Self {
+        Self::with_ports_from(20_000)
+    }
+
+    pub fn with_ports_from(next_port: u16) -> Self {
         Self {
             sessions: BTreeMap::new(),
             acts: Vec::new(),
@@ -164,7 +168,7 @@ impl MediaHost {
             no_recorders: false,
             prompts: Vec::new(),
             next_key: 0x80,
-            next_port: 20_000,
+            next_port,
             ports_are_free: true,
         }
     }
@@ -213,9 +217,9 @@ impl MediaHost {
             }
             Kind::Adopt(request) => self.adopt(&request).map(Reply::Adopt),
         };
-        let error = |message| {
+        let error = |message: String| {
             Reply::Error(pb::Error {
-                code: 9,
+                code: if message == "no such session" { 5 } else { 9 },
                 message,
                 subject: String::new(),
             })

@@ -1,6 +1,7 @@
 //! A phone: a SIP stack of its own with somebody who acts.
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -50,6 +51,8 @@ pub struct Phone {
     pub transport: Transport,
     /// Suites it encrypts with, preferred first.
     pub suites: Vec<CryptoSuite>,
+    /// It looks for keys on lines of RTP/SAVP only.
+    pub takes_keys_by_profile: bool,
     /// It takes and offers nothing that is not encrypted.
     pub insists: bool,
     /// Another number, other keys.
@@ -86,6 +89,13 @@ pub struct Phone {
     pub informed: Vec<String>,
     /// The Path its registrations carry.
     pub path: Option<&'static str>,
+    /// It asks for addresses of its own (RFC 5627).
+    pub knows_gruu: bool,
+    /// How often it began anew: its registrations are then other ones.
+    pub starts: u32,
+    register_cseq: u32,
+    /// What the next requests within its dialog are answered with, if not as they should be.
+    pub balks: VecDeque<StatusCode>,
     register: Option<ClientTxn>,
     /// It has answered the challenge to its request.
     has_tried: bool,
@@ -112,6 +122,7 @@ impl Phone {
             codecs: vec![Codec::pcmu(), Codec::pcma(), Codec::telephone_event(8_000)],
             transport,
             suites: Vec::new(),
+            takes_keys_by_profile: false,
             insists: false,
             key_generation: 0,
             agreed: None,
@@ -132,6 +143,10 @@ impl Phone {
             notified: Vec::new(),
             informed: Vec::new(),
             path: None,
+            knows_gruu: false,
+            starts: 1,
+            register_cseq: 0,
+            balks: VecDeque::new(),
             register: None,
             has_tried: false,
             answer_at: None,
@@ -169,6 +184,20 @@ impl Phone {
         request.headers.push(HeaderName::Contact, contact).unwrap();
         if let Some(path) = self.path {
             request.headers.push(HeaderName::Path, path).unwrap();
+        }
+        if self.knows_gruu {
+            self.register_cseq += 10;
+            let (call_id, cseq) = (
+                format!("{}-{}", self.address, self.starts),
+                format!("{} REGISTER", self.register_cseq),
+            );
+            for (name, value) in [
+                (HeaderName::Supported, "gruu"),
+                (HeaderName::CallId, &call_id),
+                (HeaderName::CSeq, &cseq),
+            ] {
+                request.headers.push(name, value).unwrap();
+            }
         }
         if contact == "*" {
             request.headers.push(HeaderName::Expires, "0").unwrap();
@@ -213,11 +242,19 @@ impl Phone {
         self.call_with(now, to, with_offer, |_| {});
     }
 
+    /// A call to a whole address.
+    pub fn call_address(&mut self, now: Instant, uri: &str) {
+        self.invite_to(now, uri, true, |_| {});
+    }
+
     /// A call whose INVITE says more.
     pub fn call_with(&mut self, now: Instant, to: &str, with_offer: bool, edit: impl Fn(&mut Request)) {
+        self.invite_to(now, &format!("sip:{to}@example.com"), with_offer, edit);
+    }
+
+    fn invite_to(&mut self, now: Instant, to: &str, with_offer: bool, edit: impl Fn(&mut Request)) {
         let own = self.own();
-        let to = format!("sip:{to}@example.com");
-        let mut request = Self::request(Method::Invite, &to, &own, &to);
+        let mut request = Self::request(Method::Invite, to, &own, to);
         self.statuses.clear();
         self.has_tried = false;
         self.offer = None;
@@ -285,6 +322,7 @@ impl Phone {
         let capabilities = Capabilities {
             sdes: self.suites.clone(),
             plain: !self.insists,
+            opportunistic: !self.takes_keys_by_profile,
             ..Capabilities::new(self.codecs.clone())
         };
         let selections = sdp::select(offer, &capabilities).ok()?;
@@ -443,6 +481,13 @@ impl Phone {
                     let granted = [&contact[..], b";expires=100"].concat();
                     response.headers.push(HeaderName::Contact, granted).unwrap();
                     let _gone = self.stack.respond(now, txn, response);
+                    return;
+                }
+                if !initial
+                    && request.method != Method::Notify
+                    && let Some(status) = self.balks.pop_front()
+                {
+                    let _gone = self.stack.respond(now, txn, Response::new(status));
                     return;
                 }
                 let status = match (&request.method, initial) {

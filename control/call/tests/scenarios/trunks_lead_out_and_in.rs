@@ -118,6 +118,75 @@ fn a_carrier_that_asks_for_the_password_gets_it() {
     world.assert_nothing_left();
 }
 
+/// Whatever we send within its dialogs: a new place of the media, the question whether it is still there, the end.
+#[test]
+fn one_that_asks_for_it_again_in_the_call_gets_it_again() {
+    let mut town = town(PLAIN);
+    town.world.behave(town.a, Behaviour::Challenge(500));
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    world.guarded = Some(town.a);
+    world.restart_media_host(false);
+    world.run_ms(1_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    assert_eq!(
+        world.count("a>server SIP/2.0 407"),
+        2,
+        "the call, and the other place\n{}",
+        world.story()
+    );
+    world.restart();
+    world.run_ms(1_000);
+    assert_eq!(
+        world.count("a>server SIP/2.0 407"),
+        3,
+        "whether it is there\n{}",
+        world.story()
+    );
+    world.hang_up(town.alice);
+    world.run_ms(1_000);
+    assert_eq!(world.count("server>a BYE"), 2, "{}", world.story());
+    assert!(world.phones[town.a].dialog.is_none(), "{}", world.story());
+    world.run_ms(60_000);
+    let counters = world.controller.counters();
+    assert_eq!(
+        (counters.requests_pending, counters.sip.dialogs),
+        (0, 0),
+        "{}",
+        world.story()
+    );
+}
+
+/// Wrong credentials are not repeated for ever.
+#[test]
+fn one_that_never_believes_us_is_asked_twice() {
+    let trunk = PLAIN
+        .replacen("password = \"secret\"", "password = \"\"", 1)
+        .replacen("username = \"us\"", "", 1);
+    let mut town = town(&trunk);
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    world.guarded = Some(town.a);
+    world.hang_up(town.alice);
+    world.run_ms(1_000);
+    assert_eq!(
+        world.count("server>a BYE"),
+        1,
+        "nothing to prove with\n{}",
+        world.story()
+    );
+    world.run_ms(60_000);
+    let counters = world.controller.counters();
+    assert_eq!(
+        (counters.calls, counters.requests_pending),
+        (0, 0),
+        "{}",
+        world.story()
+    );
+}
+
 #[test]
 fn one_that_refuses_or_is_silent_is_passed_over() {
     for dead in [false, true] {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use call_control::{
-    CallStage, Config, Controller, MediaInput, Now, Output, Record, RecordKind,
+    CallStage, Config, Controller, HostId, MediaInput, Now, Output, Record, RecordKind,
     cdr::CallDetail,
     domain::{AgentState, Standing},
     originate::{OriginateError, Originated},
@@ -31,8 +31,8 @@ pub fn server() -> SocketAddr {
 enum Packet {
     ToServer(SocketAddr, Bytes),
     ToPhone(SocketAddr, Bytes),
-    ToMedia(pb::Command),
-    FromMedia(pb::CommandReply),
+    ToMedia(HostId, pb::Command),
+    FromMedia(HostId, pb::CommandReply),
 }
 
 pub struct World {
@@ -41,6 +41,10 @@ pub struct World {
     pub controller: Controller,
     pub phones: Vec<Phone>,
     pub media: MediaHost,
+    /// The host `m2`, if there is one.
+    pub other_media: Option<MediaHost>,
+    /// Nothing reaches `m1`, which is there.
+    is_cut: bool,
     pub records: Vec<Record>,
     /// Another controller, which is told every record and nothing else.
     shadow: Controller,
@@ -54,6 +58,8 @@ pub struct World {
     pub lookups: Vec<Lookup>,
     /// Messages whose first line starts so vanish, as often as the number says.
     pub swallow: Vec<(&'static str, usize)>,
+    /// A phone before which a proxy asks for a password in every dialog.
+    pub guarded: Option<usize>,
     wire: BTreeMap<(Instant, u64), Packet>,
     order: u64,
 }
@@ -107,6 +113,8 @@ impl World {
             controller,
             phones: Vec::new(),
             media: MediaHost::new(),
+            other_media: None,
+            is_cut: false,
             records: Vec::new(),
             shadow,
             names: BTreeMap::new(),
@@ -114,6 +122,7 @@ impl World {
             acknowledged: Vec::new(),
             lookups: Vec::new(),
             swallow: Vec::new(),
+            guarded: None,
             wire: BTreeMap::new(),
             order: 0,
         };
@@ -230,10 +239,15 @@ impl World {
                 }
                 Output::Unreachable(_) | Output::WrongPassword(_) => {}
                 Output::Media { host, command } => {
-                    if host.as_str() == "m1" {
-                        self.put(1, Packet::ToMedia(command));
+                    if host.as_str() == "m1" && self.is_cut {
+                        let at = self.clocks();
+                        let commands = vec![command.id];
+                        self.controller
+                            .handle_media(at, MediaInput::Unanswered { host, commands });
+                    } else if host.as_str() == "m1" || self.other_media.is_some() {
+                        self.put(1, Packet::ToMedia(host, command));
                     } else {
-                        self.put(1, Packet::FromMedia(MediaHost::full(command.id)));
+                        self.put(1, Packet::FromMedia(host, MediaHost::full(command.id)));
                     }
                 }
             }
@@ -300,6 +314,12 @@ impl World {
                     .handle_message(at, flow(transport, server(), from), bytes);
             }
             Packet::ToPhone(to, bytes) => {
+                let guarded = self.guarded.map(|phone| self.phones[phone].address);
+                if let Some(challenge) = challenge(&bytes).filter(|_| guarded == Some(to)) {
+                    self.note(self.name_of(to), "server", &challenge);
+                    self.put(5, Packet::ToServer(to, challenge));
+                    return;
+                }
                 if let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == to) {
                     if !phone.dead {
                         phone
@@ -311,19 +331,81 @@ impl World {
                     self.controller.handle_transport_error(at, &target);
                 }
             }
-            Packet::ToMedia(command) => {
-                if let Some(reply) = self.media.handle(command) {
-                    self.put(1, Packet::FromMedia(reply));
+            Packet::ToMedia(host, command) => {
+                if let Some(reply) = self.host_mut(&host).handle(command) {
+                    self.put(1, Packet::FromMedia(host, reply));
                 }
             }
-            Packet::FromMedia(reply) => {
-                let replies = MediaInput::Replies {
-                    host: "m1".into(),
-                    replies: vec![reply],
-                };
-                self.controller.handle_media(at, replies);
+            Packet::FromMedia(host, reply) => {
+                let replies = vec![reply];
+                self.controller
+                    .handle_media(at, MediaInput::Replies { host, replies });
             }
         }
+    }
+
+    fn host_mut(&mut self, host: &HostId) -> &mut MediaHost {
+        match (&mut self.other_media, host.as_str()) {
+            (Some(other), "m2") => other,
+            _ => &mut self.media,
+        }
+    }
+
+    /// A second media host comes up, with ports of its own.
+    pub fn add_media_host(&mut self) {
+        self.other_media = Some(MediaHost::with_ports_from(30_000));
+        let at = self.clocks();
+        let up = MediaInput::HostUp {
+            host: "m2".into(),
+            boot_id: "boot-other".into(),
+        };
+        self.controller.handle_media(at, up);
+    }
+
+    /// `m2` is heard of again, after a restart of the controller.
+    pub fn other_media_is_up(&mut self) {
+        let at = self.clocks();
+        let sessions = self.other_media.as_ref().unwrap().found();
+        let (host, boot_id) = (HostId::from("m2"), "boot-other".into());
+        let up = MediaInput::HostUp {
+            host: host.clone(),
+            boot_id,
+        };
+        self.controller.handle_media(at, up);
+        self.controller
+            .handle_media(at, MediaInput::Sessions { host, sessions });
+    }
+
+    /// The connection to `m1` breaks. Commands under way arrive there, or are lost.
+    pub fn cut_link(&mut self, arrive: bool) {
+        self.is_cut = true;
+        self.pump();
+        let mut commands = Vec::new();
+        for packet in std::mem::take(&mut self.wire) {
+            match packet {
+                (_, Packet::ToMedia(host, command)) if host.as_str() == "m1" => {
+                    commands.push(command.id);
+                    if arrive {
+                        let _lost = self.media.handle(command);
+                    }
+                }
+                (_, Packet::FromMedia(host, reply)) if host.as_str() == "m1" => commands.push(reply.id),
+                (key, packet) => drop(self.wire.insert(key, packet)),
+            }
+        }
+        self.trace.push("------- the link is cut".to_owned());
+        let (at, host) = (self.clocks(), HostId::from("m1"));
+        self.controller
+            .handle_media(at, MediaInput::LinkLost { host: host.clone() });
+        self.controller
+            .handle_media(at, MediaInput::Unanswered { host, commands });
+    }
+
+    /// The connection to `m1` is there again.
+    pub fn mend_link(&mut self) {
+        self.is_cut = false;
+        self.trace.push("------- the link is there again".to_owned());
+        self.media_host_is_up("boot-1");
     }
 
     pub fn lose_media_host(&mut self) {
@@ -367,7 +449,7 @@ impl World {
         controller.resume(at);
         self.controller = controller;
         self.wire
-            .retain(|_, packet| !matches!(packet, Packet::FromMedia(_)));
+            .retain(|_, packet| !matches!(packet, Packet::FromMedia(..)));
         self.media_host_is_up("boot-1");
     }
 
@@ -405,7 +487,9 @@ impl World {
                 continue;
             };
             let (under, _) = speaker.ciphers();
-            for (address, cipher) in self.media.listeners(sends_to, under.as_ref()) {
+            let hosts = [Some(&self.media), self.other_media.as_ref()];
+            let hosts = hosts.into_iter().flatten();
+            for (address, cipher) in hosts.flat_map(|host| host.listeners(sends_to, under.as_ref())) {
                 let hears =
                     |(_, phone): &(usize, &Phone)| phone.media == address && phone.ciphers().1 == cipher;
                 let listeners = self.phones.iter().enumerate().filter(hears);
@@ -566,11 +650,12 @@ impl World {
     pub fn assert_nothing_left(&mut self) {
         self.run_ms(300_000);
         let counters = self.controller.counters();
+        let other_sessions = self.other_media.as_ref().map_or(0, |host| host.sessions.len());
         let left = (
             counters.calls,
             counters.offers,
             counters.media_pending,
-            self.media.sessions.len(),
+            self.media.sessions.len() + other_sessions,
         );
         assert_eq!(
             left,
@@ -625,6 +710,31 @@ impl World {
         );
         assert_eq!(self.heard(), BTreeSet::new());
     }
+}
+
+/// What a proxy says to a request within a dialog that proves nothing.
+fn challenge(request: &Bytes) -> Option<Bytes> {
+    let text = std::str::from_utf8(request).ok()?;
+    let (head, _) = text.split_once("\r\n\r\n")?;
+    let mut lines = head.lines();
+    let method = lines.next()?.split(' ').next()?;
+    let of = |name: &str| {
+        head.lines()
+            .filter(|line| line.starts_with(name))
+            .collect::<Vec<_>>()
+    };
+    let is_within = of("To:").iter().any(|to| to.contains(";tag="));
+    let is_asked = ["INVITE", "UPDATE", "INFO", "BYE", "OPTIONS", "NOTIFY"].contains(&method);
+    if !is_within || !is_asked || head.contains("Proxy-Authorization:") {
+        return None;
+    }
+    let mut answer = vec!["SIP/2.0 407 Proxy Authentication Required"];
+    for name in ["Via:", "From:", "To:", "Call-ID:", "CSeq:"] {
+        answer.extend(of(name));
+    }
+    answer.push("Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n2\", algorithm=MD5, qop=\"auth\"");
+    answer.push("Content-Length: 0\r\n\r\n");
+    Some(answer.join("\r\n").into())
 }
 
 /// A record without what a process notes for itself: the margin of sequence numbers covers them.

@@ -14,8 +14,10 @@ mod kamailio;
 mod program;
 mod sipp;
 mod site;
+mod tether;
 mod voice;
 
+mod a_broken_link_to_mediad_ends_no_call;
 mod a_call_goes_over_ipv6;
 mod a_caller_with_baresip_is_heard;
 mod a_killed_daemon_takes_no_call_with_it;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     api::ask,
     program::{Program, free_ports, scratch, wait_for},
+    tether::Tether,
 };
 
 /// RTP ports of each media host.
@@ -29,6 +30,7 @@ pub(crate) struct Plan {
     more: String,
     hosts: usize,
     ip: IpAddr,
+    is_tethered: bool,
 }
 
 impl Plan {
@@ -40,6 +42,7 @@ impl Plan {
             more: String::new(),
             hosts: 1,
             ip: Ipv4Addr::LOCALHOST.into(),
+            is_tethered: false,
         }
     }
 
@@ -65,6 +68,12 @@ impl Plan {
         self
     }
 
+    /// The way to the first media host can be cut.
+    pub(crate) fn tethered(mut self) -> Self {
+        self.is_tethered = true;
+        self
+    }
+
     /// Signalling and media on `::1` only.
     pub(crate) fn over_ipv6(mut self) -> Self {
         self.ip = Ipv6Addr::LOCALHOST.into();
@@ -73,9 +82,13 @@ impl Plan {
 
     pub(crate) fn start(self) -> Site {
         let dir = scratch(&self.name);
-        let hosts: Vec<MediaHost> = (0..self.hosts)
+        let mut hosts: Vec<MediaHost> = (0..self.hosts)
             .map(|number| MediaHost::start(&dir, number, self.ip))
             .collect();
+        let tether = self.is_tethered.then(|| Tether::to(hosts[0].control));
+        if let Some(tether) = &tether {
+            hosts[0].control = tether.address;
+        }
         let sip_port = free_ports(2);
         let at = |port| SocketAddr::new(self.ip, port);
         let (udp, tls) = (at(sip_port), at(sip_port + 1));
@@ -92,6 +105,7 @@ impl Plan {
             starts: 1,
             controld,
             hosts,
+            tether,
         };
         site.wait_until_ready();
         site
@@ -110,6 +124,7 @@ pub(crate) struct Site {
     /// Ended before the media hosts.
     controld: Program,
     hosts: Vec<MediaHost>,
+    tether: Option<Tether>,
 }
 
 impl Site {
@@ -138,6 +153,11 @@ impl Site {
             }
             !is_it
         });
+    }
+
+    /// What the way to the first media host hangs on, of a site that is [`Plan::tethered`].
+    pub(crate) fn tether(&self) -> &Tether {
+        self.tether.as_ref().unwrap()
     }
 
     fn wait_until_ready(&self) {

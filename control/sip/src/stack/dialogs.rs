@@ -121,6 +121,17 @@ impl Stack {
         self.send_in_dialog(now, dialog, request, false)
     }
 
+    /// Our Contact in this dialog says this of us too from now on, as `isfocus` (RFC 3840).
+    pub fn add_contact_param(&mut self, dialog: DialogKey, param: &str) {
+        if let Some(entry) = self.dialogs.get_mut(&dialog.0) {
+            let contact = &mut entry.dialog.contact;
+            let param = format!(";{param}");
+            if !contact.ends_with(param.as_bytes()) {
+                *contact = [&contact[..], param.as_bytes()].concat().into();
+            }
+        }
+    }
+
     /// Builds and sends; the caller has checked.
     pub(super) fn send_in_dialog(
         &mut self,
