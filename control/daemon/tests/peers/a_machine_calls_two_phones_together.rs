@@ -131,3 +131,55 @@ fn or_it_is_ended_before_anybody_answered() {
         "{detail:#}"
     );
 }
+
+/// The controller is killed while they talk, and asked again with the same key by who did not hear its answer: it is the
+/// call that there is.
+#[test]
+fn and_once_though_the_controller_was_killed() {
+    let mut site = Plan::new("click-killed").with(TOKEN_SETTING).start();
+    let (mut alice_voice, mut bob_voice) = (Voice::new(Law::Mu, ALICE_HZ), Voice::new(Law::Mu, BOB_HZ));
+    let mut phones = Vec::new();
+    for (user, voice) in [("alice", &alice_voice), ("bob", &bob_voice)] {
+        let port = free_ports(2);
+        register(&site, user, port, false);
+        let phone = Sipp::new("agent").at(port).argument("-aa").with_audio(voice);
+        phones.push(phone.play(&site));
+    }
+    let body = json!({ "from": "alice", "to": "bob", "reference": "ticket-8" });
+    let made = originate(&site, "k8", &body);
+    assert_eq!(made.status, 201, "{made:?}");
+    let call = made.body["call"].as_str().unwrap().to_owned();
+    alice_voice.talk_to(phones[0].description().0);
+    bob_voice.talk_to(phones[1].description().0);
+    wait_for("they talk", || (stage(&site, &call) == "talking").then_some(()));
+    site.kill_controld();
+    bob_voice.listen().assert_is(ALICE_HZ, &[BOB_HZ]);
+    site.start_controld_again();
+    wait_for("they talk on", || {
+        (stage(&site, &call) == "talking").then_some(())
+    });
+    let again = originate(&site, "k8", &body);
+    assert_eq!(
+        (again.status, again.body["call"].as_str()),
+        (200, Some(&*call)),
+        "{again:?}"
+    );
+    alice_voice.listen().assert_is(BOB_HZ, &[ALICE_HZ, 440.0, 480.0]);
+    bob_voice.listen().assert_is(ALICE_HZ, &[BOB_HZ, 440.0, 480.0]);
+    let ended = ask(site.http(), "DELETE", &format!("/v1/calls/{call}"), "", "");
+    assert_eq!(ended.status, 204, "{ended:?}");
+    for phone in &mut phones {
+        phone.assert_done();
+        assert_eq!(phone.received("INVITE"), 1, "rung once");
+    }
+    alice_voice.end();
+    bob_voice.end();
+    let detail = site.only_call();
+    assert_eq!(
+        detail["origin"],
+        json!({ "kind": "api", "reference": "ticket-8" }),
+        "{detail:#}"
+    );
+    let after = originate(&site, "k8", &body);
+    assert_eq!(after.body["call"], call.as_str(), "{after:?}");
+}

@@ -109,3 +109,47 @@ fn left_and_right() {
         (unacknowledged(&directory) == 0).then_some(())
     });
 }
+
+/// It is one file, from the answer to the end, though the controller was killed in between.
+#[test]
+fn through_the_death_of_its_controller() {
+    let mut site = Plan::new("recorded-killed").with(QUEUE).start();
+    let (mut customer_voice, mut agent_voice) =
+        (Voice::new(Law::A, CUSTOMER_HZ), Voice::new(Law::Mu, AGENT_HZ));
+    let agent_port = free_ports(2);
+    register(&site, "alice", agent_port, false);
+    let agent = Sipp::new("agent").at(agent_port).argument("-aa");
+    let mut agent = agent.with_audio(&agent_voice).play(&site);
+    let mut caller = Sipp::new("caller")
+        .with("USER", "customer")
+        .with("CALLED", "support")
+        .until_told()
+        .argument("-aa")
+        .with_audio(&customer_voice)
+        .play(&site);
+    agent_voice.talk_to(agent.description().0);
+    customer_voice.talk_to(caller.description().0);
+    let before = site.wait_for_call("talking");
+    customer_voice.listen().assert_is(AGENT_HZ, &[CUSTOMER_HZ]);
+    site.kill_controld();
+    customer_voice.listen().assert_is(AGENT_HZ, &[CUSTOMER_HZ]);
+    site.start_controld_again();
+    assert_eq!(site.wait_for_call("talking")["call"], before["call"]);
+    customer_voice.listen().assert_is(AGENT_HZ, &[CUSTOMER_HZ]);
+    agent_voice.listen().assert_is(CUSTOMER_HZ, &[AGENT_HZ]);
+    caller.go_on();
+    caller.assert_done();
+    agent.assert_done();
+    customer_voice.end();
+    agent_voice.end();
+    let call = site.only_call();
+    let told = call["recordings"].as_array().unwrap();
+    assert_eq!(told.len(), 1, "{call:#}");
+    let directory = site.dir.join("recordings/a");
+    assert_recording(&directory, &told[0], [CUSTOMER_HZ, AGENT_HZ]);
+    // Four times 1.6 s were listened to.
+    assert!(told[0]["duration_ms"].as_u64().unwrap() >= 4_800, "{call:#}");
+    wait_for("the media host knows that it is accounted for", || {
+        (unacknowledged(&directory) == 0).then_some(())
+    });
+}

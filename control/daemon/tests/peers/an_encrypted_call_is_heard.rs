@@ -146,6 +146,63 @@ fn by_somebody_with_none_in_every_suite() {
     }
 }
 
+/// Nobody but the media host knows the keys when the controller is killed, and they stay what they are.
+#[test]
+fn through_the_death_of_its_controller() {
+    let mut site = Site::start("encrypted-killed");
+    let bob_port = free_ports(2);
+    register(&site, "bob", bob_port, false);
+    let (suite, ..) = SUITES[0];
+    let mut bob_voice = Voice::new(Law::Mu, 1_100.0);
+    let bob = Sipp::new("agent").at(bob_port).argument("-aa");
+    let mut bob = bob.with_audio(&bob_voice).play(&site);
+    let mut cipher = Cipher::new();
+    let mut voice = Voice::new(Law::Mu, 700.0);
+    let key: Vec<u8> = (0..key_bytes(suite)).map(|byte| byte as u8 ^ 0x33).collect();
+    let own = Crypto::new(1, CryptoSuite::from_name(suite).unwrap(), key.clone()).unwrap();
+    let mut caller = Caller::new(&site, "encrypted-killed");
+    let answer = caller.invite(&offer(cipher.port(), &own));
+    assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let media = Description::parse(body.as_bytes()).unwrap().media()[0].clone();
+    let theirs = media.crypto.first().expect("an answer with a key").clone();
+    let clear = SocketAddr::from((Ipv4Addr::LOCALHOST, voice.port()));
+    cipher.begin(suite, &key, &theirs.key, media.rtp_address().unwrap(), clear);
+    voice.talk_to(cipher.clear());
+    bob_voice.talk_to(bob.description().0);
+    voice.listen().assert_is(1_100.0, &[700.0]);
+    let before = site.wait_for_call("talking");
+    site.kill_controld();
+    voice.listen().assert_is(1_100.0, &[700.0]);
+    site.start_controld_again();
+    assert_eq!(site.wait_for_call("talking")["call"], before["call"]);
+    voice.listen().assert_is(1_100.0, &[700.0]);
+    bob_voice.listen().assert_is(700.0, &[1_100.0]);
+    caller.hang_up();
+    bob.assert_done();
+    voice.end();
+    bob_voice.end();
+    assert_eq!(
+        cipher.wrong.load(Ordering::Relaxed),
+        0,
+        "one key each from first to last"
+    );
+    assert_eq!(bob.received("INVITE"), 1, "nobody was asked anything");
+    let call = site.only_call();
+    assert_eq!(
+        (
+            &call["status"],
+            &call["legs"][0]["srtp"],
+            &call["legs"][1]["srtp"]
+        ),
+        (&200.into(), &suite.into(), &"".into()),
+        "{call:#}"
+    );
+    for secret in [own.to_string(), theirs.to_string()] {
+        assert_not_written(&site, secret.split_once("inline:").unwrap().1);
+    }
+}
+
 fn assert_not_written(site: &Site, secret: &str) {
     let mut folders = vec![site.dir.clone()];
     let mut read = 0;
