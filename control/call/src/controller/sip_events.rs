@@ -213,6 +213,13 @@ impl Controller {
     }
 
     fn response(&mut self, now: Now, txn: ClientTxn, response: &Response, dialog: Option<DialogKey>) {
+        self.answered(now, txn, response, dialog);
+        if response.status.is_final() {
+            self.tried.remove(&txn);
+        }
+    }
+
+    fn answered(&mut self, now: Now, txn: ClientTxn, response: &Response, dialog: Option<DialogKey>) {
         let status = response.status;
         if self.challenged_within(now, txn, response, dialog) {
             return;

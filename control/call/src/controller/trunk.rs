@@ -298,7 +298,6 @@ impl Controller {
             .retry_with_credentials(now.mono, txn, response, &mut session)
             .ok()?;
         self.trunks.get_mut(id).session = Some(session);
-        self.tried.remove(&txn);
         self.tried.insert(again);
         Some(again)
     }
@@ -326,13 +325,6 @@ impl Controller {
                 self.replace_branch(id, txn, again);
             }
             return true;
-        }
-        let asks = [
-            StatusCode::UNAUTHORIZED,
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED,
-        ];
-        if response.status.is_final() && !asks.contains(&response.status) {
-            self.tried.remove(&txn);
         }
         false
     }
