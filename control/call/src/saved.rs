@@ -68,6 +68,9 @@ pub struct SavedCall {
     pub(crate) summons: Option<SavedSummons>,
     #[serde(default)]
     pub(crate) caller_id: Option<String>,
+    /// The one device of the called user that is meant (RFC 5627).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) instance: Option<Octets>,
     /// Its place in the queue.
     pub(crate) place: Option<SavedPlace>,
     pub(crate) media: SavedMedia,

@@ -391,6 +391,7 @@ impl Controller {
             origin: call.origin.clone(),
             summons: call.summons.as_ref().map(SavedSummons::of),
             caller_id: call.caller_id.clone(),
+            instance: call.instance.clone().map(Octets),
             place: self.saved_place(call),
             media: SavedMedia {
                 host: call.plan.host().to_string(),
@@ -584,6 +585,7 @@ impl Controller {
         call.origin = saved.origin.clone();
         call.summons = summons;
         call.caller_id.clone_from(&saved.caller_id);
+        call.instance = saved.instance.as_ref().map(|instance| instance.0.clone());
         call.answered = saved.answered_unix_us.map(|at| then(now, at));
         call.answered_unix_us = saved.answered_unix_us;
         call.check_at = now.mono + CHECK_EVERY;

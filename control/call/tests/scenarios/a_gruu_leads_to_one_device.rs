@@ -154,10 +154,23 @@ fn after_a_restart_too() {
         world.hang_up(house.customer);
         world.run_ms(5_000);
     }
+    // And what rings when the process is killed is rung again, and no other.
+    world.behave(house.hall, Behaviour::Ring);
+    let now = world.now;
+    world.phones[house.customer].call_address(now, &house.of_hall[0]);
+    world.run_ms(500);
+    world.behave(house.hall, Behaviour::Answer(200));
+    world.restart();
+    world.run_ms(3_000);
     assert_eq!(
         (world.phones[house.desk].rung, world.phones[house.hall].rung),
-        (0, 2)
+        (0, 4),
+        "{}",
+        world.story()
     );
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.hang_up(house.customer);
+    world.run_ms(1_000);
 }
 
 #[test]
