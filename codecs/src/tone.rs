@@ -103,6 +103,18 @@ pub enum CallProgress {
     Waiting,
     /// Nobody is there yet: a melody of our own for who waits, the same in every country.
     Melody,
+    /// Somebody comes in: two short notes of our own, upwards, once.
+    Join,
+    /// Somebody leaves: the two downwards, once.
+    Leave,
+}
+
+impl CallProgress {
+    /// Sounds once; the others go on for ever.
+    #[must_use]
+    pub const fn ends(self) -> bool {
+        matches!(self, Self::Join | Self::Leave)
+    }
 }
 
 const fn on(components: &'static [Component], ms: u32) -> Segment {
@@ -117,7 +129,7 @@ const fn sine_at(hz: f64, dbm0: f64) -> Component {
     Component { hz, dbm0 }
 }
 
-/// The cadence of a call progress tone, which repeats.
+/// The cadence of a call progress tone, which repeats unless [`CallProgress::ends`].
 ///
 /// # Source
 /// Frequencies and cadences: ITU-T E.180 Supplement 2 (04/1998), "Various tones used in national
@@ -125,7 +137,7 @@ const fn sine_at(hz: f64, dbm0: f64) -> Component {
 /// for the others -13 dBm0 in all.
 #[must_use]
 pub const fn cadence(country: Country, tone: CallProgress) -> &'static [Segment] {
-    use CallProgress::{Busy, Congestion, Dial, Melody, Ringback, Waiting};
+    use CallProgress::{Busy, Congestion, Dial, Join, Leave, Melody, Ringback, Waiting};
     const US_DIAL: [Component; 2] = [sine_at(350.0, -13.0), sine_at(440.0, -13.0)];
     const US_RING: [Component; 2] = [sine_at(440.0, -19.0), sine_at(480.0, -19.0)];
     const US_BUSY: [Component; 2] = [sine_at(480.0, -24.0), sine_at(620.0, -24.0)];
@@ -187,8 +199,14 @@ pub const fn cadence(country: Country, tone: CallProgress) -> &'static [Segment]
         }
         (Country::Es, Waiting) => const { &[on(&AT_425, 175), off(175), on(&AT_425, 175), off(3_500)] },
         (_, Melody) => &MELODY,
+        // Soft, and below the upper group of DTMF: people talk on, and nobody takes it for a digit.
+        (_, Join) => const { &[on(&LOW_NOTE, 120), off(30), on(&HIGH_NOTE, 180)] },
+        (_, Leave) => const { &[on(&HIGH_NOTE, 120), off(30), on(&LOW_NOTE, 180)] },
     }
 }
+
+const LOW_NOTE: [Component; 1] = [sine_at(523.3, -21.0)];
+const HIGH_NOTE: [Component; 1] = [sine_at(784.0, -21.0)];
 
 /// Two voices: a tune over the note it stands on. Everything is below the upper group of DTMF, so that nobody takes
 /// it for a digit, and soft enough to be talked over.
@@ -245,10 +263,10 @@ impl ToneGenerator {
         generator
     }
 
-    /// A call progress tone, for ever.
+    /// A call progress tone, for ever unless it [ends](CallProgress::ends).
     #[must_use]
     pub fn call_progress(country: Country, tone: CallProgress, sample_rate_hz: u32) -> Self {
-        Self::new(cadence(country, tone), true, sample_rate_hz)
+        Self::new(cadence(country, tone), !tone.ends(), sample_rate_hz)
     }
 
     /// Writes the next samples, silence after the end; returns how many belong to the cadence.
@@ -432,5 +450,18 @@ mod tests {
         assert!(heard[480..].iter().all(|&s| s == 0));
         assert_eq!(generator.generate(&mut heard), 0);
         assert_eq!(ToneGenerator::new(&[], true, 8_000).generate(&mut heard), 0);
+        for (tone, first, last) in [
+            (CallProgress::Join, 523.3, 784.0),
+            (CallProgress::Leave, 784.0, 523.3),
+        ] {
+            let mut generator = ToneGenerator::call_progress(Country::Fr, tone, 8_000);
+            let mut heard = vec![0; 8_000];
+            assert_eq!(generator.generate(&mut heard), 330 * 8);
+            for (part, hz, other) in [(40..920, first, last), (1_240..2_600, last, first)] {
+                let level = dbfs(&heard[part.clone()], hz, 8_000) + FULL_SCALE_SINE_DBM0;
+                assert!((level + 21.0).abs() < 1.0, "{tone:?}: {level}");
+                assert!(dbfs(&heard[part], other, 8_000) + FULL_SCALE_SINE_DBM0 < -40.0);
+            }
+        }
     }
 }

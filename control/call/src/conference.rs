@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
+use proto::mediad::v1 as pb;
 use sip::header::NameAddr;
 
 use crate::{
@@ -84,9 +85,21 @@ pub(crate) struct Gate {
 #[derive(Debug)]
 pub(crate) struct Sound {
     pub(crate) node: String,
+    /// Empty: the tone.
     pub(crate) prompt: String,
+    /// One that every media host has, for where the prompt is not.
+    pub(crate) tone: Option<&'static str>,
     /// It is over by then.
     pub(crate) until: Instant,
+}
+
+impl Sound {
+    fn source(&self) -> pb::play_item::Source {
+        match self.tone.filter(|_| self.prompt.is_empty()) {
+            Some(tone) => pb::play_item::Source::Tone(tone.to_owned()),
+            None => pb::play_item::Source::Prompt(self.prompt.clone()),
+        }
+    }
 }
 
 /// A room with its session on a media host.
@@ -120,7 +133,7 @@ pub(crate) fn scene<'a>(
     let mut scene = Scene::default();
     scene.room("room", settings.node());
     for sound in sounds {
-        scene.play(&sound.node, Conferences::sound(&sound.prompt), "room");
+        scene.play(&sound.node, Conferences::sound(sound.source()), "room");
     }
     for member in members.filter(|member| member.leg.media.is_some()) {
         let endpoint = &member.leg.endpoint;

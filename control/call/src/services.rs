@@ -133,6 +133,11 @@ pub struct Conferences {
     pub join_prompt: String,
     /// See `join_prompt`.
     pub leave_prompt: String,
+    /// Two short notes that the media hosts have built in, upwards when somebody comes in, instead of a prompt or where a
+    /// media host lacks it. Default: no.
+    pub join_tone: bool,
+    /// As `join_tone`, downwards when somebody leaves.
+    pub leave_tone: bool,
     /// PINs of rooms, by room: digits that each member types before it is in, `#` ends them early. Others are open.
     pub pins: BTreeMap<String, String>,
     /// A prompt of the media hosts that asks for the PIN. Empty (default): a dial tone asks.
@@ -153,6 +158,8 @@ impl Default for Conferences {
             top_talkers: 0,
             join_prompt: String::new(),
             leave_prompt: String::new(),
+            join_tone: false,
+            leave_tone: false,
             pins: BTreeMap::new(),
             pin_prompt: String::new(),
             pin_timeout_s: 10,
@@ -185,10 +192,10 @@ impl Conferences {
     }
 
     /// Played to all, once.
-    pub(crate) fn sound(prompt: &str) -> pb::Player {
+    pub(crate) fn sound(source: pb::play_item::Source) -> pb::Player {
         pb::Player {
             repeat: Some(1),
-            ..for_ever(pb::play_item::Source::Prompt(prompt.to_owned()))
+            ..for_ever(source)
         }
     }
 

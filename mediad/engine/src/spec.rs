@@ -333,7 +333,7 @@ pub struct PlayItem {
 pub enum PlaySource {
     /// A file of the prompt directory, by its relative name.
     Prompt(Name),
-    /// A call-progress tone, for ever.
+    /// A call-progress tone, for ever unless it [ends](CallProgress::ends).
     Tone(Country, CallProgress),
     /// Nothing, for this many ms.
     Silence(u32),

@@ -12,31 +12,40 @@ impl Controller {
     /// Somebody is in.
     pub(super) fn announce_join(&mut self, now: Now, member: CallId) {
         let conference = self.members.get(&member).map(|member| member.conference);
-        let prompt = self.config.conferences.join_prompt.clone();
+        let settings = &self.config.conferences;
+        let (prompt, tone) = (settings.join_prompt.clone(), settings.join_tone.then_some("join"));
         if let Some(conference) = conference {
-            self.announce(now, conference, prompt);
+            self.announce(now, conference, prompt, tone);
         }
     }
 
     /// Somebody who was in is gone, and others stay.
     pub(super) fn announce_leave(&mut self, now: Now, conference: CallId) {
-        let prompt = self.config.conferences.leave_prompt.clone();
-        self.announce(now, conference, prompt);
+        let settings = &self.config.conferences;
+        let (prompt, tone) = (
+            settings.leave_prompt.clone(),
+            settings.leave_tone.then_some("leave"),
+        );
+        self.announce(now, conference, prompt, tone);
     }
 
-    fn announce(&mut self, now: Now, id: CallId, prompt: String) {
+    fn announce(&mut self, now: Now, id: CallId, mut prompt: String, tone: Option<&'static str>) {
         let Some(conference) = self.conferences.get_mut(&id) else {
             return;
         };
         let is_heard = conference.members.len() > 1;
         let has_room = conference.sounds.len() < limits::SOUNDS_PER_CONFERENCE_MAX;
-        if prompt.is_empty() || conference.lacks_sounds || !is_heard || !has_room {
+        if conference.lacks_sounds {
+            prompt.clear();
+        }
+        if prompt.is_empty() && tone.is_none() || !is_heard || !has_room {
             return;
         }
         conference.sounds_made += 1;
         conference.sounds.push(Sound {
             node: format!("sound-{}", conference.sounds_made),
             prompt,
+            tone,
             until: now.mono + SOUND_MAX,
         });
         self.deadlines.insert((now.mono + SOUND_MAX, Due::Sound(id)));
@@ -58,7 +67,7 @@ impl Controller {
         }
     }
 
-    /// The media host does not have it. True: the conference goes on without.
+    /// The media host does not have it. True: the conference goes on with tones, or without.
     pub(super) fn sound_refused(&mut self, now: Now, id: CallId, subject: &str) -> bool {
         let conference = self.conferences.get_mut(&id);
         let Some(conference) =
@@ -66,7 +75,10 @@ impl Controller {
         else {
             return false;
         };
-        conference.sounds.clear();
+        conference.sounds.retain_mut(|sound| {
+            sound.prompt.clear();
+            sound.tone.is_some()
+        });
         conference.lacks_sounds = true;
         self.counters.prompts_missing += 1;
         self.send_conference(now, id);

@@ -232,3 +232,39 @@ fn and_who_comes_and_goes() {
         world.assert_nothing_left();
     }
 }
+
+/// Tones tell of who comes and goes as well, instead of prompts and where the media host lacks them.
+#[test]
+fn and_tones_of_who_comes_and_goes() {
+    for prompt in ["", "come"] {
+        let mut config = config();
+        config.conferences.join_prompt = prompt.to_owned();
+        config.conferences.join_tone = true;
+        config.conferences.leave_tone = true;
+        let mut world = World::with(config);
+        world.media.prompts = Vec::new();
+        let dora = join(&mut world, "dora");
+        assert!(world.questions_to(dora).is_empty(), "alone");
+        let emil = join(&mut world, "emil");
+        assert_eq!(world.heard(), all(&["dora", "emil"]), "{}", world.story());
+        for phone in [dora, emil] {
+            assert_eq!(world.questions_to(phone), ["tone:join"], "{}", world.story());
+        }
+        world.run_ms(11_000);
+        assert!(
+            world.questions_to(dora).is_empty(),
+            "it is over\n{}",
+            world.story()
+        );
+        let fred = join(&mut world, "fred");
+        assert_eq!(world.questions_to(dora), ["tone:join"], "{}", world.story());
+        world.run_ms(11_000);
+        world.hang_up(emil);
+        world.run_ms(200);
+        assert_eq!(world.questions_to(dora), ["tone:leave"], "{}", world.story());
+        assert_eq!(world.heard(), all(&["dora", "fred"]), "{}", world.story());
+        world.hang_up(dora);
+        world.hang_up(fred);
+        world.assert_nothing_left();
+    }
+}

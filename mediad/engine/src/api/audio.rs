@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Every tone, by its name in the contract.
-const TONES: [(&str, Country, CallProgress); 31] = [
+const TONES: [(&str, Country, CallProgress); 33] = [
     ("dial-us", Country::Us, CallProgress::Dial),
     ("dial-uk", Country::Uk, CallProgress::Dial),
     ("dial-de", Country::De, CallProgress::Dial),
@@ -42,6 +42,8 @@ const TONES: [(&str, Country, CallProgress); 31] = [
     ("waiting-it", Country::It, CallProgress::Waiting),
     ("waiting-es", Country::Es, CallProgress::Waiting),
     ("melody", Country::Us, CallProgress::Melody),
+    ("join", Country::Us, CallProgress::Join),
+    ("leave", Country::Us, CallProgress::Leave),
 ];
 
 /// A player with every value checked; whether its prompts are there is the host's to find out.
@@ -79,7 +81,7 @@ pub(super) fn player(id: &Name, subject: &str, given: &pb::Player) -> Result<Pla
     let before_last = &items[..items.len() - 1];
     if before_last
         .iter()
-        .any(|item| matches!(item.source, PlaySource::Tone(..)))
+        .any(|item| matches!(item.source, PlaySource::Tone(_, tone) if !tone.ends()))
     {
         return Err(Refusal::AfterTone(id.clone()));
     }

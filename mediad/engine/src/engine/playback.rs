@@ -278,11 +278,12 @@ impl Playback {
         let item = self.node.player().and_then(|player| player.items.get(self.item));
         let read = match clip {
             Clip::Tone(tone) => {
-                tone.generate(room);
-                StreamRead {
-                    samples: room.len(),
-                    state: StreamState::Ready,
-                }
+                let samples = tone.generate(room);
+                let state = match tone.is_finished() {
+                    true => StreamState::End,
+                    false => StreamState::Ready,
+                };
+                StreamRead { samples, state }
             }
             Clip::Silence => {
                 let ms = match item.map(|item| &item.source) {

@@ -12,7 +12,7 @@ use std::{
 use codecs::CodecKind;
 use media_engine::{
     command::{Command, EventKind, PlayEnd, PromptSound, SampleStream, StreamRead, StreamState},
-    spec::{BargeIn, Codec, NodeKind, NodeSpec, PlayItem, PlaySource, PlayerSpec},
+    spec::{BargeIn, CallProgress, Codec, Country, NodeKind, NodeSpec, PlayItem, PlaySource, PlayerSpec},
 };
 
 use crate::{
@@ -78,6 +78,30 @@ fn items_follow_each_other_sample_by_sample_as_often_as_asked() {
     let expected = [&once[..], &once[..]].concat();
     assert_eq!(heard[..expected.len()], expected);
     assert!(heard[expected.len()..].iter().all(|sample| *sample == 0));
+    assert_eq!(world.event_kinds(), [finished(PlayEnd::End)]);
+}
+
+#[test]
+fn a_tone_that_ends_is_followed_by_the_next_item_and_by_the_end() {
+    let join = PlaySource::Tone(Country::Us, CallProgress::Join);
+    let (mut world, graph) = world(8_000, player("p", &[join.clone(), named("a"), join]));
+    world.prompts = vec![prompt("a", 8_000, counting(1_000, 333))];
+    world.commit(SESSION, &graph);
+    world.pass_ms(900);
+    let heard = samples(&world.sent_rtp());
+    // 120 ms, 30 of silence, 180.
+    let tone = 330 * 8;
+    assert_eq!(heard[tone..tone + 333], counting(1_000, 333));
+    for start in [0, tone + 333] {
+        let part = |from_ms: usize, to_ms: usize| &heard[start + 8 * from_ms..start + 8 * to_ms];
+        let level = codecs::level::amplitude_of_dbm0(-21.0);
+        for (part, hz, other) in [(part(5, 115), 523.3, 784.0), (part(155, 325), 784.0, 523.3)] {
+            let found = codecs::goertzel::amplitude(part, hz, 8_000) / level;
+            assert!((0.9..1.1).contains(&found), "{hz} Hz: {found}");
+            assert!(codecs::goertzel::amplitude(part, other, 8_000) / level < 0.15);
+        }
+    }
+    assert!(heard[2 * tone + 333..].iter().all(|sample| *sample == 0));
     assert_eq!(world.event_kinds(), [finished(PlayEnd::End)]);
 }
 
