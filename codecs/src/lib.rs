@@ -1,7 +1,7 @@
 //! Samples to payload bytes and back, and the maths on samples that a media engine needs.
 //!
 //! This crate **owns** the codecs (G.711, G.722, L16, Opus through libopus), concealment of lost
-//! frames, resampling, tones and DTMF, mixing kernels, and level measurement. It must **never know**
+//! frames, resampling, tones and DTMF, mixing kernels, level measurement, noise suppression and gain control. It must **never know**
 //! a packet, a clock, a socket or a file: everything takes slices and returns counts.
 //!
 //! Samples are `i16`, mono, one slice per frame, in buffers of the caller. Nothing allocates after
@@ -27,10 +27,12 @@ pub mod dtmf;
 pub mod fuzzing;
 pub mod g711;
 pub mod g722;
+pub mod gain_control;
 pub mod goertzel;
 pub mod l16;
 pub mod level;
 pub mod mix;
+pub mod noise;
 pub mod opus;
 pub mod plc;
 pub mod resample;

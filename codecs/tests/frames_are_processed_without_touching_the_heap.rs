@@ -1,6 +1,8 @@
 //! After construction nothing allocates: every codec, kernel, generator and detector, frame after frame.
 
 use codecs::dtmf::{Detector, Digit, DtmfGenerator};
+use codecs::gain_control::{GainControl, GainSettings};
+use codecs::noise::NoiseSuppressor;
 use codecs::resample::{DriftResampler, Resampler};
 use codecs::tone::{CallProgress, Country, ToneGenerator};
 use codecs::{CodecKind, Decoder, Encoder, g711, level, mix, opus, vad::Vad};
@@ -95,4 +97,26 @@ fn everything_else() {
         }
     });
     assert_eq!((digits, talk), (10, 1), "the measured code did its work");
+}
+
+#[test]
+fn noise_suppression_and_gain_control() {
+    let settings = GainSettings {
+        target_dbov: -20.0,
+        gain_db_max: 20.0,
+    };
+    for rate in [8_000, 16_000, 48_000] {
+        let mut noise = NoiseSuppressor::new(rate).expect("it runs at this rate");
+        let mut gain = GainControl::new(settings, rate);
+        let mut tone = ToneGenerator::call_progress(Country::Uk, CallProgress::Busy, rate);
+        let mut pcm = [0; 960];
+        let pcm = &mut pcm[..rate as usize / 50];
+        noalloc::assert_none("two seconds of noise suppression and gain control", || {
+            for _ in 0..100 {
+                tone.generate(pcm);
+                noise.process(pcm);
+                gain.process(pcm);
+            }
+        });
+    }
 }

@@ -20,7 +20,7 @@ use media_engine::{
     engine::{Egress, Engine, EngineConfig},
     spec::{
         CallProgress, Codec, Country, DigitPolicy, Direction, EdgeSpec, EndpointSpec, InbandDigits, Name,
-        NodeKind, NodeSpec, PayloadFormat, PlayItem, PlaySource, PlayerSpec, RoomSpec, RtcpMode,
+        NodeKind, NodeSpec, PayloadFormat, PlayItem, PlaySource, PlayerSpec, PolishSpec, RoomSpec, RtcpMode,
         SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
     },
 };
@@ -91,6 +91,7 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
             jitter_ms_max: 120,
             detect_talk: false,
             inband_digits: InbandDigits::Off,
+            polish: PolishSpec::default(),
         }),
     };
     let edge = |from: &Name, to: &Name| EdgeSpec {

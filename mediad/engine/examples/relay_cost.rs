@@ -19,8 +19,8 @@ use media_engine::{
     engine::{Egress, Engine, EngineConfig},
     spec::{
         Codec, DigitPolicy, Direction, EdgeSpec, EndpointSpec, InbandDigits, NodeKind, NodeSpec,
-        PayloadFormat, RtcpMode, SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec,
-        UdpSpec,
+        PayloadFormat, PolishSpec, RtcpMode, SessionOptions, SessionSpec, SourcePolicy, TransportKind,
+        TransportSpec, UdpSpec,
     },
 };
 use rtp::{
@@ -100,6 +100,7 @@ fn call(n: u32, codecs: [Codec; 2], inband_digits: InbandDigits) -> Commit {
                 jitter_ms_max: 200,
                 detect_talk: false,
                 inband_digits,
+                polish: PolishSpec::default(),
             }),
         })
     };

@@ -3,7 +3,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-pub use codecs::tone::{CallProgress, Country};
+pub use codecs::{
+    gain_control::GainSettings,
+    tone::{CallProgress, Country},
+};
 use rtp::units::{ClockRate, PayloadType, Ssrc};
 pub use srtp::{MasterKey, Suite};
 
@@ -408,6 +411,17 @@ pub struct EndpointSpec {
     pub detect_talk: bool,
     /// Look for digits in the audio of the peer.
     pub inband_digits: InbandDigits,
+    /// What is done to the sound of the peer before it is heard.
+    pub polish: PolishSpec,
+}
+
+/// What is done to the sound of a peer before it is heard; by default nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct PolishSpec {
+    /// What is no speech becomes quiet.
+    pub suppress_noise: bool,
+    /// Speech comes to one level.
+    pub gain: Option<GainSettings>,
 }
 
 impl EndpointSpec {

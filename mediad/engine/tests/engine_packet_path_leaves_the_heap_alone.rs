@@ -27,8 +27,8 @@ use media_engine::{
     engine::Egress,
     recording::{Intake, Record, ring},
     spec::{
-        BargeIn, CallProgress, Codec, Country, DigitPolicy, InbandDigits, NodeKind, NodeSpec, PlaySource,
-        RecorderSpec, RecordingFormat, Suite, TapSpec,
+        BargeIn, CallProgress, Codec, Country, DigitPolicy, GainSettings, InbandDigits, NodeKind, NodeSpec,
+        PlaySource, PolishSpec, RecorderSpec, RecordingFormat, Suite, TapSpec,
     },
     tap::{Program, TapPort},
 };
@@ -218,6 +218,15 @@ fn decoding_mixing_and_playing_do_not_allocate() {
     );
     graph.party("b").ptime_ms = 30;
     graph.party("a").detect_talk = true;
+    for id in ["a", "d"] {
+        graph.party(id).polish = PolishSpec {
+            suppress_noise: true,
+            gain: Some(GainSettings {
+                target_dbov: -20.0,
+                gain_db_max: 20.0,
+            }),
+        };
+    }
     graph.others.push(room("room", 48_000));
     let tone = PlaySource::Tone(Country::Us, CallProgress::Busy);
     graph.others.push(player("p", &[PlaySource::Silence(40), tone]));

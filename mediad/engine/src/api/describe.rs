@@ -307,6 +307,11 @@ fn endpoint(spec: &EndpointSpec) -> pb::Endpoint {
             InbandDigits::Off => pb::InbandDigits::Off,
         }
         .into(),
+        suppress_noise: spec.polish.suppress_noise,
+        gain_control: spec.polish.gain.map(|gain| pb::GainControl {
+            target_dbov: Some(gain.target_dbov.into()),
+            gain_db_max: Some(gain.gain_db_max.into()),
+        }),
     }
 }
 

@@ -13,9 +13,9 @@ use crate::{
     limits,
     refusal::Refusal,
     spec::{
-        Codec, DigitPolicy, Direction, EdgeSpec, EndpointSpec, Family, InbandDigits, LinkSpec, MasterKey,
-        Name, NodeKind, NodeSpec, PayloadFormat, RemoteKey, RoomSpec, RtcpMode, SdesSpec, Security,
-        SourcePolicy, Suite, TapSpec, TransportKind, TransportSpec, UdpSpec,
+        Codec, DigitPolicy, Direction, EdgeSpec, EndpointSpec, Family, GainSettings, InbandDigits, LinkSpec,
+        MasterKey, Name, NodeKind, NodeSpec, PayloadFormat, PolishSpec, RemoteKey, RoomSpec, RtcpMode,
+        SdesSpec, Security, SourcePolicy, Suite, TapSpec, TransportKind, TransportSpec, UdpSpec,
     },
 };
 
@@ -469,6 +469,39 @@ fn endpoint(subject: &str, given: &pb::Endpoint) -> Result<EndpointSpec, Refusal
             pb::InbandDigits::On => InbandDigits::On,
             pb::InbandDigits::Off => InbandDigits::Off,
         },
+        polish: polish(subject, given)?,
+    })
+}
+
+fn polish(subject: &str, given: &pb::Endpoint) -> Result<PolishSpec, Refusal> {
+    let gain = |given: &pb::GainControl| {
+        let within = |field, value: Option<f64>, usual: f64, range: std::ops::RangeInclusive<f64>, text| {
+            let value = value.unwrap_or(usual);
+            match range.contains(&value) {
+                true => Ok(value as f32),
+                false => out_of_range(subject, field, value, text),
+            }
+        };
+        Ok(GainSettings {
+            target_dbov: within(
+                "gain_control.target_dbov",
+                given.target_dbov,
+                -20.0,
+                -40.0..=-10.0,
+                "-40 to -10",
+            )?,
+            gain_db_max: within(
+                "gain_control.gain_db_max",
+                given.gain_db_max,
+                20.0,
+                0.0..=30.0,
+                "0 to 30",
+            )?,
+        })
+    };
+    Ok(PolishSpec {
+        suppress_noise: given.suppress_noise,
+        gain: given.gain_control.as_ref().map(gain).transpose()?,
     })
 }
 

@@ -13,6 +13,7 @@ use super::{
     jitter::{Jitter, Next, PACKET_MS_MAX},
     line::{Arrival, StreamId},
     plan::codec_kind,
+    polish::Polish,
     tick::TICK_MS,
 };
 use crate::spec::EndpointSpec;
@@ -43,6 +44,8 @@ pub(crate) struct Decoding {
     ready: Box<[i16]>,
     ready_samples: usize,
     pace: Pace,
+    /// What is done to it before it is heard.
+    pub(crate) polish: Option<Box<Polish>>,
     /// The session's tick rests: the next packet is to wake it.
     pub(crate) asleep: bool,
     /// Nobody hears it any more: packets are not taken.
@@ -105,13 +108,21 @@ impl Decoding {
                 engaged: false,
                 played: [0; DriftResampler::PAST_SAMPLES],
             },
+            polish: Polish::new(spec.polish, rate_hz, None),
             asleep: false,
             retired: false,
         }
     }
 
     /// The same for a spec and a rate that may have changed: packets that wait are kept where they can be.
-    pub(crate) fn adapted(self, spec: &EndpointSpec, rate_hz: u32) -> Self {
+    pub(crate) fn adapted(mut self, spec: &EndpointSpec, rate_hz: u32) -> Self {
+        if !self
+            .polish
+            .as_ref()
+            .is_some_and(|polish| polish.fits(spec.polish, rate_hz))
+        {
+            self.polish = Polish::new(spec.polish, rate_hz, self.polish.take());
+        }
         let kinds = spec.receive.iter().map(codec_kind);
         let same_formats = self.chains.len() == spec.receive.len()
             && kinds
@@ -123,9 +134,13 @@ impl Decoding {
         }
         let new = Self::new(spec, rate_hz);
         if !same_formats {
-            return new;
+            return Self {
+                polish: self.polish,
+                ..new
+            };
         }
         Self {
+            polish: self.polish,
             jitter: self.jitter,
             current: self.current,
             asleep: self.asleep,
@@ -218,7 +233,8 @@ impl Decoding {
 
     /// Nothing waits and nothing plays.
     pub(crate) fn is_idle(&self) -> bool {
-        self.jitter.is_idle() && self.ready_samples == 0
+        let rests = self.polish.as_ref().is_none_or(|polish| polish.is_idle());
+        self.jitter.is_idle() && self.ready_samples == 0 && rests
     }
 
     /// The packets that were not played yet, in the order of the stream.

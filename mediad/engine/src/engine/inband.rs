@@ -129,9 +129,10 @@ impl Clamp {
         self.waiting.len() == LATER_TICKS * tick_samples
     }
 
-    /// Takes the source's tick, in which `tones` has looked already, and gives the one that is heard now.
-    pub(crate) fn pass(&mut self, pcm: &[i16], tones: &Tones, out: &mut [i16]) {
-        let from = tones.seen - (pcm.len() + self.waiting.len()) as i64;
+    /// Takes the source's tick, in which `tones` has looked `late` samples before it came here, and gives the one that is
+    /// heard now.
+    pub(crate) fn pass(&mut self, pcm: &[i16], late: usize, tones: &Tones, out: &mut [i16]) {
+        let from = tones.seen - (pcm.len() + self.waiting.len() + late) as i64;
         self.shift(Some(pcm), out);
         silence(out, from, tones);
     }
@@ -199,7 +200,7 @@ mod tests {
         for pcm in pcm.chunks_exact(tick) {
             let mut out = vec![0; tick];
             tones.look(pcm, |_| {});
-            clamp.pass(pcm, &tones, &mut out);
+            clamp.pass(pcm, 0, &tones, &mut out);
             heard.extend(out);
         }
         // On the time of what went in.

@@ -212,6 +212,7 @@ impl<'a> Maker<'a> {
             played: None,
             loudness,
             ghost: !self.lasting[at],
+            polished: 0,
         }
     }
 

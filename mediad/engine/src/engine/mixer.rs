@@ -23,6 +23,7 @@ use super::{
     plan::{Mapping, Mix},
     playback::{Playback, Played},
     playing::Player,
+    polish::Polish,
     shared::SharedPlayers,
     slab::{Key, Slab},
     sum::Sum,
@@ -189,6 +190,8 @@ pub(crate) struct Source {
     pub(crate) loudness: f32,
     /// Heard no more but in the first tick after an edit.
     pub(crate) ghost: bool,
+    /// So many samples later its sound comes out of what makes it better.
+    pub(crate) polished: usize,
 }
 
 /// Where a source's sound comes from.
@@ -273,17 +276,24 @@ impl Mixer {
             };
             idle &= taken.idle;
             late += u32::from(taken.late);
-            source.sounds = taken.sounds;
-            source.heard = taken.sounds && !mix::is_silent(&source.frame, FLOOR);
+            // Digits and talk as they came.
+            if let (Some(observer), Feed::Endpoint(key)) = (&mut source.observer, &source.feed) {
+                observer.observe(&source.frame, |notice| self.noticed.push((*key, notice)));
+            }
+            source.sounds = match polish(&mut source.feed, speakers.endpoints) {
+                Some(polish) => {
+                    source.polished = polish.delay_samples();
+                    polish.apply(&mut source.frame, taken.sounds)
+                }
+                None => taken.sounds,
+            };
+            source.heard = source.sounds && !mix::is_silent(&source.frame, FLOOR);
             if source.ranked {
                 let power = match source.heard {
                     true => level::energy(&source.frame) as f32 / source.frame.len() as f32,
                     false => 0.0,
                 };
                 source.loudness = power.max(source.loudness * LOUDNESS_KEPT);
-            }
-            if let (Some(observer), Feed::Endpoint(key)) = (&mut source.observer, &source.feed) {
-                observer.observe(&source.frame, |notice| self.noticed.push((*key, notice)));
             }
         }
         self.quiet_ticks = if idle { self.quiet_ticks + 1 } else { 0 };
@@ -484,12 +494,22 @@ impl Taken {
     }
 }
 
+/// What makes the sound of an endpoint better, if anything does.
+fn polish<'a>(feed: &'a mut Feed, endpoints: &'a mut Slab<Endpoint>) -> Option<&'a mut Polish> {
+    let decoding = match feed {
+        Feed::Endpoint(key) => endpoints.get_mut(*key)?.ingress.decoding.as_deref_mut()?,
+        Feed::Departed(decoding) => decoding,
+        Feed::Player(_) | Feed::Left(_) | Feed::Tap(_) | Feed::Clamp(..) | Feed::None => return None,
+    };
+    decoding.polish.as_deref_mut()
+}
+
 /// The tick of a source without tones, out of the one that it is.
 fn clamped(clamp: &mut Clamp, of: Option<u32>, before: &[Source], frame: &mut [i16]) -> Taken {
     let whole = of.and_then(|of| before.get(of as usize));
     let tones = whole.and_then(|whole| whole.observer.as_deref()?.tones());
     match (whole, tones) {
-        (Some(whole), Some(tones)) => clamp.pass(&whole.frame, tones, frame),
+        (Some(whole), Some(tones)) => clamp.pass(&whole.frame, whole.polished, tones, frame),
         (Some(_) | None, _) => clamp.drain(frame),
     }
     // It follows another, which says whether more will come.

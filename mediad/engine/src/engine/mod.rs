@@ -40,6 +40,7 @@ mod participant;
 pub(crate) mod plan;
 mod playback;
 mod playing;
+mod polish;
 mod random;
 mod recorders;
 mod report;

@@ -12,8 +12,8 @@ use codecs::CodecKind;
 use crate::{
     command::PlanKind,
     spec::{
-        Codec, DigitPolicy, EdgeSpec, EndpointSpec, InbandDigits, NodeKind, PayloadFormat, RoomSpec,
-        SessionSpec, TapSpec,
+        Codec, DigitPolicy, EdgeSpec, EndpointSpec, InbandDigits, NodeKind, PayloadFormat, PolishSpec,
+        RoomSpec, SessionSpec, TapSpec,
     },
 };
 
@@ -389,8 +389,10 @@ impl<'a> Compiler<'a> {
         if way.gain_db != 0.0 {
             return self.plan_mix(node, listener, PlanKind::Mix);
         }
-        let clamps = self.clamps(way, listener.takes_events()) && encodable(listener).is_some();
-        if can_relay(speaker, listener) && !clamps {
+        // Only what is decoded can be made better.
+        let is_polished = speaker.polish != PolishSpec::default() && decodable(speaker);
+        let is_decoded = is_polished || self.clamps(way, listener.takes_events());
+        if can_relay(speaker, listener) && !(is_decoded && encodable(listener).is_some()) {
             let mut plan = relay(way.from, speaker, listener, way.digits);
             if [speaker, listener].iter().any(|end| is_protected(self.spec, end)) {
                 plan.kind = PlanKind::Rewrite;

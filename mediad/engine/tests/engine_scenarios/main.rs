@@ -5,6 +5,7 @@ mod keypad;
 mod tones;
 mod world;
 
+mod a_peer_is_made_better_where_it_is_asked;
 mod a_player_plays_what_it_is_told;
 mod a_relay_keeps_one_line_both_ways;
 mod a_room_is_heard_by_all_but_the_speaker;

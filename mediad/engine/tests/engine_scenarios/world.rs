@@ -15,8 +15,8 @@ use media_engine::{
     engine::{Egress, Engine, EngineConfig},
     spec::{
         Codec, DigitPolicy, Direction, EdgeSpec, EndpointSpec, InbandDigits, LinkSpec, MasterKey, Name,
-        NodeKind, NodeSpec, PayloadFormat, PlayItem, PlaySource, PlayerSpec, RoomSpec, RtcpMode, SdesSpec,
-        Security, SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
+        NodeKind, NodeSpec, PayloadFormat, PlayItem, PlaySource, PlayerSpec, PolishSpec, RoomSpec, RtcpMode,
+        SdesSpec, Security, SessionOptions, SessionSpec, SourcePolicy, TransportKind, TransportSpec, UdpSpec,
     },
 };
 use rtp::{
@@ -272,6 +272,7 @@ pub(crate) struct Party {
     pub(crate) ptime_ms: u8,
     pub(crate) detect_talk: bool,
     pub(crate) inband_digits: InbandDigits,
+    pub(crate) polish: PolishSpec,
     /// It rides on this end of a link rather than on a socket.
     pub(crate) link: Option<LinkId>,
     pub(crate) sdes: Option<SdesSpec>,
@@ -296,6 +297,7 @@ impl Party {
             ptime_ms: 20,
             detect_talk: false,
             inband_digits: InbandDigits::Auto,
+            polish: PolishSpec::default(),
             link: None,
             sdes: None,
             away: false,
@@ -572,6 +574,7 @@ fn node(party: &Party) -> NodeSpec {
             jitter_ms_max: 200,
             detect_talk: party.detect_talk,
             inband_digits: party.inband_digits,
+            polish: party.polish,
         }),
     }
 }
