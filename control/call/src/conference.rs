@@ -110,7 +110,7 @@ pub(crate) struct Conference {
     pub(crate) members: BTreeSet<CallId>,
     /// It lost its session, and has no other yet.
     pub(crate) displaced: Option<Displacement>,
-    /// Who left as the last: told of when the media host has counted.
+    /// Who left: told of when the media host has said what it counted.
     pub(crate) last: Vec<Member>,
     /// The media host does not have the prompt that asks for the PIN.
     pub(crate) lacks_prompt: bool,

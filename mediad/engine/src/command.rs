@@ -453,6 +453,8 @@ pub enum EventKind {
     },
     /// A player plays no more.
     PlayFinished(PlayEnd),
+    /// An edit took an endpoint out of a session that goes on: what it counted.
+    EndpointRemoved(Box<EndpointReport>),
     /// An orphaned session is silent; the host decides what becomes of it.
     Silent,
 }

@@ -621,6 +621,16 @@ fn event_line(event: &pb::Event) -> String {
     )
 }
 
+fn removed(gone: &pb::EndpointRemoved) -> String {
+    let packets = |stream: Option<&pb::StreamStats>| stream.map_or(0, |stream| stream.packets);
+    let stats = gone.stats.as_ref();
+    format!(
+        "removed: received {} packets, sent {}",
+        packets(stats.and_then(|stats| stats.ingress.as_ref())),
+        packets(stats.and_then(|stats| stats.egress.as_ref()))
+    )
+}
+
 fn what(kind: &event::Kind) -> String {
     use event::Kind;
     match kind {
@@ -660,6 +670,7 @@ fn what(kind: &event::Kind) -> String {
         }
         Kind::TalkStarted(_) => "talks".into(),
         Kind::TalkStopped(talk) => format!("talked for {} ms", talk.duration_ms),
+        Kind::EndpointRemoved(gone) => removed(gone),
         Kind::PlayFinished(play) => format!(
             "play finished: {}",
             reflect::short("PlayFinishReason", play.reason)

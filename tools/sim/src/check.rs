@@ -265,6 +265,7 @@ impl Judge {
             | EventKind::DigitsCollected { .. }
             | EventKind::TalkStarted
             | EventKind::TalkStopped { .. }
+            | EventKind::EndpointRemoved(_)
             | EventKind::Silent => return Ok(()),
         };
         let at = model

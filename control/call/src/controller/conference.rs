@@ -627,9 +627,14 @@ impl Controller {
             let room = found.room.clone();
             self.rooms.remove(&room);
         } else {
+            let counted = found.plan.local(&member.leg.endpoint).is_some();
             found.plan.remove(&member.leg.endpoint);
-            self.member_detail(now, conference, &member, &[]);
-            if member.answered.is_some() && was_in {
+            let announced = member.answered.is_some() && was_in;
+            match counted {
+                true => self.await_figures(now, conference, member),
+                false => self.member_detail(now, conference, &member, &[]),
+            }
+            if announced {
                 self.announce_leave(now, conference);
             }
         }
@@ -651,7 +656,16 @@ impl Controller {
         }
     }
 
-    fn member_detail(&mut self, now: Now, conference: CallId, member: &Member, stats: &[pb::EndpointStats]) {
+    pub(super) fn member_detail(
+        &mut self,
+        now: Now,
+        conference: CallId,
+        member: &Member,
+        stats: &[pb::EndpointStats],
+    ) {
+        if let Some(id) = CallId::of_name(&member.name) {
+            self.deadlines.remove(&(member.check_at, Due::Check(id)));
+        }
         let Some(found) = self.conferences.get(&conference) else {
             return;
         };
@@ -696,7 +710,7 @@ impl Controller {
     pub(super) fn check_member(&mut self, now: Now, id: CallId) {
         let longest = Duration::from_secs(self.config.calls.duration_max_s);
         let Some(member) = self.members.get_mut(&id) else {
-            return;
+            return self.figures_are_late(now, id);
         };
         member.check_at = now.mono + CHECK_EVERY;
         self.deadlines.insert((member.check_at, Due::Check(id)));

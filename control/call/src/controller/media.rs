@@ -258,6 +258,10 @@ impl Controller {
             self.sound_finished(now, id, &event.node);
             return;
         }
+        if let (Some(_), Some(pb::event::Kind::EndpointRemoved(removed))) = (conference, &event.kind) {
+            self.figures_came(now, id, removed);
+            return;
+        }
         if let (Some(conference), Some(pb::event::Kind::DigitEnded(digit))) = (conference, &event.kind) {
             let typed_by = |member: &&CallId| {
                 self.members

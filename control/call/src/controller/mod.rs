@@ -9,6 +9,7 @@ mod conference;
 mod conference_restore;
 mod detail;
 mod early;
+mod figures;
 mod interruption;
 mod invitation;
 mod live;

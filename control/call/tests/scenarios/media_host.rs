@@ -152,6 +152,9 @@ pub struct MediaHost {
     next_port: u16,
     /// Ports that are asked for are given.
     ports_are_free: bool,
+    /// What it tells of endpoints that an edit took out, unless its events are lost.
+    pub removed: Vec<pb::Event>,
+    pub loses_events: bool,
 }
 
 impl MediaHost {
@@ -170,6 +173,8 @@ impl MediaHost {
             next_key: 0x80,
             next_port,
             ports_are_free: true,
+            removed: Vec::new(),
+            loses_events: false,
         }
     }
 
@@ -340,7 +345,22 @@ impl MediaHost {
         next.make_keys(&mut self.next_key)?;
         next.revision += 1;
         let reply = reply_of(&next);
-        self.sessions.insert(request.session.clone(), next);
+        if let Some(before) = self.sessions.insert(request.session.clone(), next) {
+            let after = &self.sessions[&request.session];
+            let gone = before
+                .nodes
+                .keys()
+                .filter(|node| before.endpoint(node).is_some() && !after.nodes.contains_key(*node));
+            let removed = gone.map(|node| pb::Event {
+                session: request.session.clone(),
+                node: node.clone(),
+                kind: Some(pb::event::Kind::EndpointRemoved(pb::EndpointRemoved {
+                    stats: Some(counted(node)),
+                })),
+                ..pb::Event::default()
+            });
+            self.removed.extend(removed.filter(|_| !self.loses_events));
+        }
         Ok(reply)
     }
 
@@ -379,21 +399,7 @@ impl MediaHost {
             .nodes
             .keys()
             .filter(|node| session.endpoint(node).is_some());
-        let stats = endpoints.map(|node| pb::EndpointStats {
-            node: node.clone(),
-            ingress: Some(pb::StreamStats {
-                packets: 500,
-                lost: 1,
-                jitter_ms: 2.5,
-                ..pb::StreamStats::default()
-            }),
-            egress: Some(pb::StreamStats {
-                packets: 499,
-                ..pb::StreamStats::default()
-            }),
-            mos_ingress: 4.3,
-            ..pb::EndpointStats::default()
-        });
+        let stats = endpoints.map(|node| counted(node));
         Ok(pb::DeleteReply {
             endpoints: stats.collect(),
         })
@@ -584,5 +590,24 @@ fn reply_of(session: &Session) -> pb::ApplyReply {
         revision: session.revision,
         transports: transports.collect(),
         ..pb::ApplyReply::default()
+    }
+}
+
+/// What it counted of an endpoint.
+fn counted(node: &str) -> pb::EndpointStats {
+    pb::EndpointStats {
+        node: node.to_owned(),
+        ingress: Some(pb::StreamStats {
+            packets: 500,
+            lost: 1,
+            jitter_ms: 2.5,
+            ..pb::StreamStats::default()
+        }),
+        egress: Some(pb::StreamStats {
+            packets: 499,
+            ..pb::StreamStats::default()
+        }),
+        mos_ingress: 4.3,
+        ..pb::EndpointStats::default()
     }
 }

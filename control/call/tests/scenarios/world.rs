@@ -335,6 +335,16 @@ impl World {
                 if let Some(reply) = self.host_mut(&host).handle(command) {
                     self.put(1, Packet::FromMedia(host, reply));
                 }
+                for event in std::mem::take(&mut self.media.removed) {
+                    let host = "m1".into();
+                    self.controller.handle_media(
+                        at,
+                        MediaInput::Event {
+                            host,
+                            event: Box::new(event),
+                        },
+                    );
+                }
             }
             Packet::FromMedia(host, reply) => {
                 let replies = vec![reply];

@@ -568,6 +568,9 @@ fn engine_event_kind(kind: &EventKind) -> Option<pb::event::Kind> {
             duration_ms: *duration_ms,
         }),
         // Between engine and host only.
+        EventKind::EndpointRemoved(report) => Kind::EndpointRemoved(pb::EndpointRemoved {
+            stats: Some(endpoint_stats(report)),
+        }),
         EventKind::Silent => return None,
     })
 }

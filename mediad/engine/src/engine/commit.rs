@@ -13,6 +13,7 @@ use super::{
     mixer::{Farewell, Mixer, Parts, Relayed},
     plan::{self, Mapping, Parting, Plan},
     recorders::{self, Recorder},
+    report::endpoint_report,
     session_timer,
     slab::Key,
     transport::{Flow, Transport},
@@ -20,8 +21,8 @@ use super::{
 };
 use crate::{
     command::{
-        CollectEnd, Commit, EndpointStream, PlanKind, PlayerPrompts, SessionKey, SessionReport, SocketId,
-        TransportLink, TransportSockets,
+        CollectEnd, Commit, EndpointStream, EventKind, PlanKind, PlayerPrompts, SessionKey, SessionReport,
+        SocketId, TransportLink, TransportSockets,
     },
     spec::{NodeKind, NodeSpec, SessionSpec, TransportSpec},
 };
@@ -110,11 +111,8 @@ impl Engine {
             .iter()
             .map(|new| self.put_endpoint(now, key, &before, new, &spec, &transports, &streams))
             .collect();
-        let mut departed = Vec::new();
-        for gone in missing(&before.endpoints, &endpoints) {
-            let decoding = self.remove_endpoint(now, gone, "left the session", tx);
-            departed.extend(decoding.map(|decoding| (gone, decoding)));
-        }
+        let gone = missing(&before.endpoints, &endpoints);
+        let departed = self.take_out(now, handle, gone, tx);
         for gone in missing(&before.transports, &transports) {
             self.remove_transport(gone);
         }
@@ -295,6 +293,32 @@ impl Engine {
         self.wheel.reserve(endpoint_timer(key));
         self.arm(now.mono, key);
         key
+    }
+
+    /// An edit takes these endpoints out: tells what each counted, and gives what decoded it.
+    fn take_out(
+        &mut self,
+        now: Now,
+        session: SessionKey,
+        gone: Vec<Key>,
+        tx: &mut impl Egress,
+    ) -> Vec<(Key, Box<Decoding>)> {
+        let mut departed = Vec::new();
+        for key in gone {
+            let counted = self
+                .endpoints
+                .get(key)
+                .map(|endpoint| endpoint_report(endpoint, None, now));
+            let decoding = self.remove_endpoint(now, key, "left the session", tx);
+            departed.extend(decoding.map(|decoding| (key, decoding)));
+            // Behind what its end raises.
+            if let Some(report) = counted {
+                let node = report.node.clone();
+                let removed = EventKind::EndpointRemoved(Box::new(report));
+                self.outbox.event(session, Some(&node), now.wall, removed);
+            }
+        }
+        departed
     }
 
     /// Gives what decoded it, if anything did.

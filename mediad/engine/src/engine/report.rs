@@ -70,7 +70,7 @@ fn heard_by(spec: &SessionSpec) -> BTreeMap<&Name, Vec<Name>> {
     heard
 }
 
-fn endpoint_report(endpoint: &Endpoint, talk: Option<&Talk>, now: Now) -> EndpointReport {
+pub(super) fn endpoint_report(endpoint: &Endpoint, talk: Option<&Talk>, now: Now) -> EndpointReport {
     let Endpoint {
         ingress,
         egress,

@@ -1,5 +1,5 @@
 use crate::world::{Graph, Party, SESSION, Speaker, World, peer, rtcp_socket, rtp_socket};
-use media_engine::command::{Command, DropReason, Reply, ReplyToken, SessionKey, SocketId};
+use media_engine::command::{Command, DropReason, EventKind, Reply, ReplyToken, SessionKey, SocketId};
 
 #[test]
 fn what_stays_keeps_its_state_and_what_goes_gives_back_its_sockets() {
@@ -40,9 +40,16 @@ fn what_stays_keeps_its_state_and_what_goes_gives_back_its_sockets() {
         (last.ssrc, last.sequence.wrapping_add(1))
     );
 
-    // b leaves.
+    // b leaves, and what it counted is told.
+    let counted = world.endpoint("b");
+    assert_eq!((counted.ingress.packets, counted.egress.packets), (50, 50));
+    world.events();
     graph.endpoints.retain(|party| party.id != "b");
     world.commit(SESSION, &graph);
+    let told = world.events();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].subject.as_deref(), Some("b"));
+    assert_eq!(told[0].kind, EventKind::EndpointRemoved(Box::new(counted)));
     assert_eq!(world.releases(), [rtp_socket(1), rtcp_socket(1)]);
     assert_eq!(
         (world.engine.totals().endpoints, world.engine.totals().sockets),
