@@ -125,13 +125,16 @@ struct Robot {
     heard: Vec<i16>,
 }
 
+/// What should be in the left channel of a recording and in the right, and how well it should be heard.
+type Sides = [(Clarity, Heard); 2];
+
 /// A recording under way.
 struct Tape {
     recording: Recording,
     file: Vec<u8>,
     began: Instant,
     /// The steady end of each round: from and to in ms, what is left and what right.
-    rounds: Vec<(u64, u64, [(Clarity, Heard); 2])>,
+    rounds: Vec<(u64, u64, Sides)>,
 }
 
 struct World {
