@@ -1,75 +1,62 @@
-//! Waking the core thread, which sleeps on its sockets.
+//! Waking the core thread, which sleeps on its runtime.
 
-use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::pin::pin;
 
-use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::Notify;
 
-/// Rung after something was put into the queue of the core thread. It is readable from then until it is quieted;
-/// further rings in between cost one atomic swap.
-#[derive(Debug)]
-pub(crate) struct Bell {
-    fd: OwnedFd,
-    rung: AtomicBool,
-}
+/// Rung after something was put into the queue of the core thread, from its own tasks or from another thread. It stays
+/// rung until it is heard or quieted; further rings in between cost next to nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Bell(Notify);
 
 impl Bell {
-    /// # Errors
-    /// The process has no file descriptor left.
-    pub(crate) fn new() -> io::Result<Self> {
-        let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self {
-            fd,
-            rung: AtomicBool::new(false),
-        })
-    }
-
-    /// What the caller wrote before, the sleeper sees after [`Bell::quiet`].
+    /// What the caller wrote before, the sleeper sees after [`Bell::rung`] and [`Bell::quiet`].
     pub(crate) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            // Its count never comes near the limit: there is one write between two reads.
-            let _ = rustix::io::write(&self.fd, &1_u64.to_ne_bytes());
-        }
+        self.0.notify_one();
     }
 
-    /// Before looking into the queue.
+    /// Waits for a ring, also one from before.
+    pub(crate) async fn rung(&self) {
+        self.0.notified().await;
+    }
+
+    /// Before looking into the queue: what was rung for until now is about to be seen.
     pub(crate) fn quiet(&self) {
-        // Without a ring there is nothing to read.
-        let _ = rustix::io::read(&self.fd, &mut [0; 8]);
-        self.rung.swap(false, Ordering::AcqRel);
-    }
-}
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        pin!(self.0.notified()).as_mut().enable();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use futures_util::FutureExt as _;
 
     use super::*;
 
-    fn readable(bell: &Bell) -> bool {
-        let mut fds = [PollFd::new(bell, PollFlags::IN)];
-        poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
+    fn is_rung(bell: &Bell) -> bool {
+        bell.rung().now_or_never().is_some()
     }
 
     #[test]
-    fn it_is_readable_from_the_first_ring_until_it_is_quieted() {
-        let bell = Bell::new().unwrap();
-        assert!(!readable(&bell));
+    fn it_is_heard_once_and_not_when_it_was_quieted() {
+        let bell = Bell::default();
+        assert!(!is_rung(&bell));
         bell.ring();
         bell.ring();
-        assert!(readable(&bell));
+        assert!(is_rung(&bell));
+        assert!(!is_rung(&bell), "two rings, one thing to do");
+        bell.ring();
         bell.quiet();
-        assert!(!readable(&bell));
+        assert!(!is_rung(&bell));
         bell.ring();
-        assert!(readable(&bell));
+        assert!(is_rung(&bell));
+    }
+
+    #[tokio::test]
+    async fn it_wakes_who_sleeps_from_another_thread() {
+        let bell = std::sync::Arc::new(Bell::default());
+        let ringer = std::sync::Arc::clone(&bell);
+        let thread = std::thread::spawn(move || ringer.ring());
+        bell.rung().await;
+        thread.join().unwrap();
     }
 }

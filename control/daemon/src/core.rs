@@ -1,11 +1,11 @@
 //! The core thread: owns the controller, takes inputs in order, carries out what comes of them.
 //!
-//! It sleeps on its sockets and on a bell that all others ring. Inputs are handled in batches. The records of a batch are
-//! written before its first message or command leaves.
+//! It sleeps on a tokio runtime of its own, on its sockets and on a bell that all others ring. The tasks that talk to media
+//! hosts run on the same thread while it sleeps, so that a command and its reply wake nobody. Inputs are handled in batches.
+//! The records of a batch are written before its first message or command leaves.
 
 use std::{
     collections::VecDeque,
-    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -127,17 +127,14 @@ pub(crate) struct Gone;
 
 impl Inputs {
     /// A bounded queue.
-    ///
-    /// # Errors
-    /// The process has no file descriptor left.
-    pub(crate) fn new() -> io::Result<(Self, Receiver<Input>)> {
+    pub(crate) fn new() -> (Self, Receiver<Input>) {
         let (to_core, from_all) = sync_channel(limits::INPUTS);
         let inputs = Self {
             to_core,
-            bell: Arc::new(Bell::new()?),
+            bell: Arc::default(),
             shared: Arc::default(),
         };
-        Ok((inputs, from_all))
+        (inputs, from_all)
     }
 
     pub(crate) fn counters(&self) -> &InputCounters {
@@ -194,7 +191,7 @@ pub(crate) struct Core {
 
 impl Core {
     /// Runs until told to stop, and until the calls have ended or took too long for it.
-    pub(crate) fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut inbox = Inbox::default();
         let mut arrived = Vec::new();
         // More is in the queue than one batch took.
@@ -204,10 +201,12 @@ impl Core {
             if let Some(until) = self.stop_at
                 && (self.controller.is_idle() || Instant::now() >= until)
             {
+                // What was said last is still on its way through the tasks beside us.
+                sleep(limits::SHUTDOWN_LAST_WORDS).await;
                 return;
             }
             let longest = if behind { Duration::ZERO } else { self.pause() };
-            self.transports.wait(&self.to_itself.bell, longest);
+            self.transports.wait(&self.to_itself.bell, longest).await;
             let now = now();
             self.transports.receive(&mut inbox, &mut arrived);
             for (flow, bytes) in arrived.drain(..) {

@@ -64,6 +64,8 @@ pub(crate) const ACKNOWLEDGEMENTS: usize = 4_096;
 pub(crate) const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(100);
 /// How long calls may take to end at shutdown.
 pub(crate) const SHUTDOWN_CALLS: Duration = Duration::from_secs(3);
+/// How long the last commands to media hosts may take to leave.
+pub(crate) const SHUTDOWN_LAST_WORDS: Duration = Duration::from_millis(20);
 /// Connections of the management address at once; more are closed unheard.
 pub(crate) const HTTP_CONNECTIONS: usize = 256;
 /// How long one of them may take to ask, and to read on in the answer.

@@ -2,8 +2,8 @@
 //!
 //! Owns the process: configuration, sockets, the journal file, the connections to media hosts, HTTP, logs and signals.
 //! What to do with a message is the business of `call-control`. It must never touch a media packet. Threads: `core`
-//! owns the controller and waits for nobody but its input; `journal` only calls fsync; `projector` carries the journal
-//! into the database; the main thread runs sockets, gRPC and HTTP on tokio.
+//! owns the controller, reads datagrams and talks to media hosts; `journal` only calls fsync; `projector` carries the
+//! journal into the database; the main thread runs connections and HTTP.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,

@@ -14,6 +14,7 @@ use std::{
 use call_control::{HostId, MediaInput, SessionFound, config::MediaHost};
 use proto::mediad::v1::{self as pb, files_client::FilesClient, media_client::MediaClient, watch_reply};
 use tokio::{
+    runtime::Handle,
     sync::mpsc,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -44,13 +45,14 @@ pub(crate) struct Hosts {
 type Queue<T> = Mutex<Option<mpsc::Sender<T>>>;
 
 impl Hosts {
-    /// Starts a task for each host. Needs a tokio runtime.
+    /// Starts a task for each host on the core thread's runtime.
     ///
     /// # Errors
     /// Names the host or file, and what to do.
     pub(crate) fn start(
         hosts: &[MediaHost],
         client: &config::MediaClient,
+        core: &Handle,
         inputs: &Inputs,
         resolver: &Resolver,
     ) -> Result<Self, String> {
@@ -78,7 +80,7 @@ impl Hosts {
                 is_up: false,
                 seen: None,
             };
-            tokio::spawn(async move { link.run().await });
+            core.spawn(async move { link.run().await });
         }
         Ok(Self {
             queues,

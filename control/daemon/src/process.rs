@@ -8,6 +8,7 @@ use rustix::{
     rand::{GetRandomFlags, getrandom},
 };
 use tokio::{
+    runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -34,11 +35,15 @@ use crate::{
 /// What could not be started, or what failed.
 pub(crate) fn run(config: Config, source: Source) -> Result<(), String> {
     allow_files(&config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    runtime()?.block_on(serve(config, source))
+}
+
+/// One for the thread that asks, and one for the core thread.
+fn runtime() -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("tokio runtime: {error}"))?;
-    runtime.block_on(serve(config, source))
+        .map_err(|error| format!("tokio runtime: {error}"))
 }
 
 /// Every connection and everything else can be open at once: who connects often must not keep us from writing the journal
@@ -87,7 +92,7 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
             .map(|projector| Arc::clone(&projector.counters)),
     };
 
-    let (inputs, from_all) = Inputs::new().map_err(|error| format!("eventfd: {error}"))?;
+    let (inputs, from_all) = Inputs::new();
     let (end, ending) = watch::channel(false);
     let seed = seed()?;
     let resolver = Resolver::new(
@@ -95,21 +100,33 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
         &bound,
         u64::from_be_bytes(seed[..8].try_into().unwrap_or_default()),
     )?;
-    let transports = sockets.start(&config, &inputs, &ending, &guard, &identities);
+    let of_core = runtime()?;
+    let transports = sockets
+        .start(&config, of_core.handle(), &inputs, &ending, &guard, &identities)
+        .map_err(|error| format!("signalling.udp: {error}"))?;
     let transport = transports.counters();
-    let hosts = Hosts::start(&config.media.hosts, &config.media_client, &inputs, &resolver)?;
-    let core = start_core(Core {
-        controller,
-        inputs: from_all,
-        journal,
-        to_itself: inputs.clone(),
-        transports,
-        resolver,
-        hosts,
-        stop_at: None,
-        answers: Vec::new(),
-        acknowledgements: VecDeque::new(),
-    })?;
+    let hosts = Hosts::start(
+        &config.media.hosts,
+        &config.media_client,
+        of_core.handle(),
+        &inputs,
+        &resolver,
+    )?;
+    let core = start_core(
+        of_core,
+        Core {
+            controller,
+            inputs: from_all,
+            journal,
+            to_itself: inputs.clone(),
+            transports,
+            resolver,
+            hosts,
+            stop_at: None,
+            answers: Vec::new(),
+            acknowledgements: VecDeque::new(),
+        },
+    )?;
     let pages = Pages {
         inputs: inputs.clone(),
         transport,
@@ -150,12 +167,12 @@ struct CoreThread {
     ended: oneshot::Receiver<()>,
 }
 
-fn start_core(core: Core) -> Result<CoreThread, String> {
+fn start_core(runtime: Runtime, core: Core) -> Result<CoreThread, String> {
     let (end, ended) = oneshot::channel();
     let thread = thread::Builder::new()
         .name("core".into())
         .spawn(move || {
-            core.run();
+            runtime.block_on(core.run());
             let _ = end.send(());
         })
         .map_err(|error| format!("core thread: {error}"))?;

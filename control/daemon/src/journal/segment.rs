@@ -77,14 +77,38 @@ pub(crate) fn write_line(buffer: &mut Vec<u8>, record: &Record) -> bool {
 
 /// The record of a line with its line end; `None` when it is damaged.
 pub(crate) fn read_line(line: &[u8]) -> Option<Record> {
+    read_text(text_of(line)?)
+}
+
+/// The record of a line's text.
+pub(crate) fn read_text(text: &[u8]) -> Option<Record> {
+    serde_json::from_slice(text).ok()
+}
+
+/// The text of a line with its line end; `None` when it is damaged.
+pub(crate) fn text_of(line: &[u8]) -> Option<&[u8]> {
     let line = line.strip_suffix(b"\n")?;
     let (sum, text) = line.split_at_checked(PREFIX_BYTES)?;
     let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
     let sum = u32::from_str_radix(sum, 16).ok()?;
-    if sum != crc32fast::hash(text) {
-        return None;
-    }
-    serde_json::from_slice(text).ok()
+    (sum == crc32fast::hash(text)).then_some(text)
+}
+
+/// What a text begins with: the record's number, and what kind it is. To pass over records without reading them whole;
+/// `None` for a text that does not begin as ours do.
+pub(crate) fn head_of(text: &[u8]) -> Option<(u64, &str)> {
+    let (sequence, rest) = number(text.strip_prefix(b"{\"sequence\":")?)?;
+    let (_at, rest) = number(rest.strip_prefix(b",\"at_unix_us\":")?)?;
+    let rest = rest.strip_prefix(b",\"repeated\":true").unwrap_or(rest);
+    let kind = rest.strip_prefix(b",\"kind\":\"")?;
+    let end = memchr::memchr(b'"', kind)?;
+    Some((sequence, std::str::from_utf8(&kind[..end]).ok()?))
+}
+
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit())?;
+    let digits = std::str::from_utf8(&text[..end]).ok()?;
+    Some((digits.parse().ok()?, &text[end..]))
 }
 
 /// Reads a segment from its beginning; `each` gets every record, in order.
@@ -159,6 +183,18 @@ mod tests {
             damaged[at] ^= 1;
             assert_ne!(read_line(&damaged), Some(record(7)), "a wrong bit in byte {at}");
         }
+        let text = text_of(&line).unwrap();
+        assert_eq!(head_of(text), Some((7, "agent_state")));
+        for cut in 0..text.len() {
+            let head = head_of(&text[..cut]);
+            assert!(head.is_none_or(|head| head == (7, "agent_state")), "cut at {cut}");
+        }
+        let mut again = record(8);
+        again.repeated = true;
+        line.clear();
+        write_line(&mut line, &again);
+        assert_eq!(head_of(text_of(&line).unwrap()), Some((8, "agent_state")));
+        assert_eq!(head_of(br#"{"sequence": 7}"#), None);
         assert_eq!(read_line(b"00000000 \n"), None);
         assert_eq!(read_line(b"\n"), None);
     }

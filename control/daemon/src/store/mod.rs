@@ -100,12 +100,17 @@ pub(crate) struct AgentSpell {
     pub(crate) ended_unix_us: Option<i64>,
 }
 
+/// The kinds of records that stores make something of, by their names in the journal; what is of another kind does not
+/// get to them.
+pub(crate) const PROJECTED: [&str; 3] = ["call_detail", "recorded", "agent_state"];
+
 /// Projections of the journal. The embedded default is [`Sqlite`].
 pub(crate) trait Store {
     /// The number of the last record that is in the projections; 0 at first.
     fn cursor(&mut self) -> Result<u64, StoreError>;
 
-    /// Takes records into the projections, all or none. Those up to the cursor are passed over.
+    /// Takes records into the projections, all or none. Those up to the cursor are passed over, and so are those of kinds
+    /// that are not [`PROJECTED`].
     fn project(&mut self, records: &[Record]) -> Result<(), StoreError>;
 
     /// Call details, newest first.

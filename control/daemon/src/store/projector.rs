@@ -14,7 +14,7 @@ use std::{
 
 use call_control::Record;
 
-use super::{Store, StoreError};
+use super::{PROJECTED, Store, StoreError};
 use crate::{
     journal::{self, segment},
     limits,
@@ -40,7 +40,7 @@ impl Tail {
         }
     }
 
-    /// The next records, at most `most`; none when there are no more for now.
+    /// The next records that a store makes something of, at most `most`; none when there are no more for now.
     pub(crate) fn read(&mut self, most: usize) -> io::Result<Vec<Record>> {
         let mut records = Vec::new();
         loop {
@@ -97,7 +97,17 @@ impl Tail {
             }
             end += count as u64;
             // A damaged line was reported when the journal was opened, and is by --verify-journal.
-            let Some(record) = segment::read_line(&line) else {
+            let Some(text) = segment::text_of(&line) else {
+                continue;
+            };
+            // Most of a journal are states of calls, which are long: the store learns nothing from them.
+            if let Some((sequence, kind)) = segment::head_of(text)
+                && !PROJECTED.contains(&kind)
+            {
+                self.after = self.after.max(sequence);
+                continue;
+            }
+            let Some(record) = segment::read_text(text) else {
                 continue;
             };
             if record.sequence > self.after {
@@ -160,6 +170,7 @@ impl Drop for Projector {
     fn drop(&mut self) {
         self.counters.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }
@@ -212,6 +223,8 @@ impl Work {
             } else if over {
                 return Ok(());
             } else {
+                // What was passed over is no reason to keep its segment.
+                self.journal.projected.store(tail.after, Relaxed);
                 self.wait(limits::STORE_PAUSE);
             }
         }
@@ -221,13 +234,52 @@ impl Work {
         self.counters.stop.load(Relaxed)
     }
 
-    /// In pieces, so that the end does not wait for it.
+    /// The end does not wait for it.
     fn wait(&self, time: Duration) {
-        let piece = Duration::from_millis(50);
-        let mut left = time;
-        while !left.is_zero() && !self.is_over() {
-            thread::sleep(left.min(piece));
-            left = left.saturating_sub(piece);
+        if !self.is_over() {
+            thread::park_timeout(time);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use call_control::RecordKind;
+
+    use super::*;
+
+    #[test]
+    fn what_the_store_learns_nothing_from_is_passed_over() {
+        let directory = std::env::temp_dir().join(format!("controld-tail-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let mut text = Vec::new();
+        for sequence in 1..=6 {
+            let kind = if sequence % 2 == 0 {
+                let state = serde_json::json!({"kind": "agent_state", "agent": "a", "state": "ready"});
+                serde_json::from_value(state).unwrap()
+            } else {
+                RecordKind::Segment { standing: 0 }
+            };
+            let record = Record {
+                sequence,
+                at_unix_us: 5,
+                repeated: sequence > 4,
+                kind,
+            };
+            segment::write_line(&mut text, &record);
+        }
+        fs::write(segment::path_of(&directory, 1), &text).unwrap();
+        let read = |after, most| {
+            let mut tail = Tail::new(&directory, after);
+            let records = tail.read(most).unwrap();
+            let numbers: Vec<u64> = records.iter().map(|record| record.sequence).collect();
+            (numbers, tail.after)
+        };
+        assert_eq!(read(0, 9), (vec![2, 4, 6], 6));
+        assert_eq!(read(2, 1), (vec![4], 4));
+        assert_eq!(read(6, 9), (vec![], 6));
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

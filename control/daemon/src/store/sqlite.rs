@@ -183,24 +183,23 @@ fn project_one(all: &Transaction<'_>, record: &Record) -> Result<(), StoreError>
 }
 
 fn put_detail(all: &Transaction<'_>, record: u64, detail: &CallDetail) -> Result<(), StoreError> {
-    all.execute(
-        "INSERT INTO cdrs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-        params![
-            record.cast_signed(),
-            detail.call,
-            detail.started_unix_us.cast_signed(),
-            detail.answered_unix_us.map(u64::cast_signed),
-            detail.ended_unix_us.cast_signed(),
-            detail.from,
-            detail.to,
-            detail.queue,
-            detail.answered_by,
-            detail.status,
-            detail.wait_ms.cast_signed(),
-            detail.talk_ms.cast_signed(),
-            serde_json::to_string(detail)?,
-        ],
-    )?;
+    let mut insert = all
+        .prepare_cached("INSERT INTO cdrs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")?;
+    insert.execute(params![
+        record.cast_signed(),
+        detail.call,
+        detail.started_unix_us.cast_signed(),
+        detail.answered_unix_us.map(u64::cast_signed),
+        detail.ended_unix_us.cast_signed(),
+        detail.from,
+        detail.to,
+        detail.queue,
+        detail.answered_by,
+        detail.status,
+        detail.wait_ms.cast_signed(),
+        detail.talk_ms.cast_signed(),
+        serde_json::to_string(detail)?,
+    ])?;
     Ok(())
 }
 
@@ -227,23 +226,23 @@ fn count_queue(all: &Transaction<'_>, queue: &str, detail: &CallDetail) -> Resul
     let answered = detail.answered_by.is_some();
     let abandoned = !answered && detail.ended_by == EndedBy::Caller;
     let waited = if answered { detail.wait_ms.cast_signed() } else { 0 };
-    all.execute(
+    let mut count = all.prepare_cached(
         "INSERT INTO queue_hours VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?6, ?7)
          ON CONFLICT (hour_unix, queue) DO UPDATE SET
             offered = offered + 1, answered = answered + excluded.answered,
             abandoned = abandoned + excluded.abandoned, turned_away = turned_away + excluded.turned_away,
             waited_ms = waited_ms + excluded.waited_ms,
             waited_ms_max = max(waited_ms_max, excluded.waited_ms_max), talked_ms = talked_ms + excluded.talked_ms",
-        params![
-            hour,
-            queue,
-            i64::from(answered),
-            i64::from(abandoned),
-            i64::from(!answered && !abandoned),
-            waited,
-            detail.talk_ms.cast_signed(),
-        ],
     )?;
+    count.execute(params![
+        hour,
+        queue,
+        i64::from(answered),
+        i64::from(abandoned),
+        i64::from(!answered && !abandoned),
+        waited,
+        detail.talk_ms.cast_signed(),
+    ])?;
     Ok(())
 }
 
@@ -256,25 +255,23 @@ fn put_spell(
     state: &str,
 ) -> Result<(), StoreError> {
     let open: Option<(i64, String)> = all
-        .query_row(
-            "SELECT record, state FROM agent_spells WHERE agent = ?1 AND ended_unix_us IS NULL",
-            [agent],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
+        .prepare_cached("SELECT record, state FROM agent_spells WHERE agent = ?1 AND ended_unix_us IS NULL")?
+        .query_row([agent], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     if open.as_ref().is_some_and(|(_, lasting)| lasting == state) {
         return Ok(());
     }
     if let Some((open, _)) = open {
-        all.execute(
-            "UPDATE agent_spells SET ended_unix_us = ?2 WHERE record = ?1",
-            params![open, at_unix_us.cast_signed()],
-        )?;
+        all.prepare_cached("UPDATE agent_spells SET ended_unix_us = ?2 WHERE record = ?1")?
+            .execute(params![open, at_unix_us.cast_signed()])?;
     }
-    all.execute(
-        "INSERT INTO agent_spells VALUES (?1, ?2, ?3, ?4, NULL)",
-        params![record.cast_signed(), agent, state, at_unix_us.cast_signed()],
-    )?;
+    all.prepare_cached("INSERT INTO agent_spells VALUES (?1, ?2, ?3, ?4, NULL)")?
+        .execute(params![
+            record.cast_signed(),
+            agent,
+            state,
+            at_unix_us.cast_signed()
+        ])?;
     Ok(())
 }
 
@@ -306,6 +303,23 @@ mod tests {
             kind,
         };
         kinds.into_iter().enumerate().map(record).collect()
+    }
+
+    /// Kinds that are named as projected, and no others, change anything.
+    #[test]
+    fn what_is_projected_is_named() {
+        let segment = RecordKind::Segment { standing: 0 };
+        for kind in [segment, state("alice", "ready"), detail("c1", None, "caller")] {
+            let text = serde_json::to_value(&kind).unwrap();
+            let mut store = Sqlite::in_memory().unwrap();
+            store.project(&numbered(vec![kind])).unwrap();
+            let spells = store.agent_spells(0).unwrap().len();
+            let has_changed = spells + store.details(&DetailQuery::default()).unwrap().len() > 0;
+            assert_eq!(
+                has_changed,
+                super::super::PROJECTED.contains(&text["kind"].as_str().unwrap())
+            );
+        }
     }
 
     fn story() -> Vec<Record> {

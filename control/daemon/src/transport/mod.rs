@@ -13,19 +13,21 @@ mod udp;
 mod websocket;
 
 use std::{
+    future::poll_fn,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sip::stack::{Flow, Target, Transmit, Transport};
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch, task::yield_now, time::timeout};
 
 pub(crate) use self::udp::Inbox;
 use crate::{
@@ -78,7 +80,7 @@ impl Counters {
 
 /// Everything that is bound; nothing is read yet.
 pub(crate) struct Sockets {
-    udp: Vec<udp::Socket>,
+    udp: Vec<UdpSocket>,
     listeners: Vec<listener::Listener>,
 }
 
@@ -99,7 +101,7 @@ impl Sockets {
         let (mut udp, mut listeners) = (Vec::new(), Vec::new());
         for (transport, addr) in config.listeners() {
             let bound = match transport {
-                Transport::Udp => udp::Socket::bind(addr).map(|socket| udp.push(socket)),
+                Transport::Udp => udp::bind(addr).map(|socket| udp.push(socket)),
                 _ => listener::Listener::bind(transport, addr).map(|listener| listeners.push(listener)),
             };
             let protocol = if transport == Transport::Udp { "udp" } else { "tcp" };
@@ -111,21 +113,26 @@ impl Sockets {
 
     /// The addresses bound, ports filled in.
     pub(crate) fn bound(&self) -> Bound {
-        let udp = self.udp.iter().map(|socket| (Transport::Udp, socket.local()));
+        let udp = self.udp.iter().filter_map(|socket| socket.local_addr().ok());
+        let udp = udp.map(|local| (Transport::Udp, local));
         let listeners = self.listeners.iter();
         let streams = listeners.map(|listener| (listener.transport(), listener.local()));
         udp.chain(streams).collect()
     }
 
-    /// Starts taking connections, until `ending` says so.
+    /// Starts taking connections, until `ending` says so. Datagrams are for the thread that runs `core`.
+    ///
+    /// # Errors
+    /// The process has no file descriptor left.
     pub(crate) fn start(
         self,
         config: &Config,
+        core: &Handle,
         inputs: &Inputs,
         ending: &watch::Receiver<bool>,
         guard: &Arc<Guard>,
         identities: &Arc<Identities>,
-    ) -> Transports {
+    ) -> io::Result<Transports> {
         let counters = Arc::new(Counters::default());
         let streams = streams::Streams::new(
             config,
@@ -137,12 +144,14 @@ impl Sockets {
         for listener in self.listeners {
             tokio::spawn(until(ending.clone(), listener.accept(streams.clone())));
         }
-        Transports {
-            udp: self.udp,
+        let _on_core = core.enter();
+        let udp = self.udp.into_iter().map(udp::Socket::watch);
+        Ok(Transports {
+            udp: udp.collect::<io::Result<_>>()?,
             streams,
             counters,
             guard: Arc::clone(guard),
-        }
+        })
     }
 }
 
@@ -151,17 +160,34 @@ impl Transports {
         Arc::clone(&self.counters)
     }
 
-    /// Sleeps until a datagram is there or the bell is rung, `longest` at most.
-    pub(crate) fn wait(&mut self, bell: &Bell, longest: Duration) {
-        let mut fds = Vec::with_capacity(self.udp.len() + 1);
-        fds.push(PollFd::new(bell, PollFlags::IN));
-        fds.extend(self.udp.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
-        let longest = Timespec::try_from(longest).ok();
-        // A signal ends it early; the caller looks and comes back.
-        let _ = poll(&mut fds, longest.as_ref());
-        let ready: Vec<bool> = fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect();
-        for (socket, ready) in self.udp.iter_mut().zip(ready) {
-            socket.ready = ready;
+    /// Sleeps until a datagram is there or the bell is rung, `longest` at most. The tasks of this thread get their turn in
+    /// any case.
+    pub(crate) async fn wait(&self, bell: &Bell, longest: Duration) {
+        if longest.is_zero() {
+            return yield_now().await;
+        }
+        let mut rung = pin!(bell.rung());
+        let something = poll_fn(|context| {
+            let is_rung = rung.as_mut().poll(context).is_ready();
+            // All of them are asked: each has to know whom to wake.
+            let ready = self
+                .udp
+                .iter()
+                .filter(|socket| socket.poll_ready(context))
+                .count();
+            if is_rung || ready > 0 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        let mut something = pin!(timeout(longest, something));
+        let at_once = poll_fn(|context| Poll::Ready(something.as_mut().poll(context).is_ready()));
+        if at_once.await {
+            yield_now().await;
+        } else {
+            // Time is up, or not: the caller looks at everything.
+            let _ = something.await;
         }
     }
 

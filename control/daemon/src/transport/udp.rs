@@ -3,8 +3,9 @@
 use std::{
     io::{self, IoSliceMut},
     net::{SocketAddr, UdpSocket},
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::AsRawFd,
     sync::atomic::Ordering::Relaxed,
+    task::Context,
     time::Instant,
 };
 
@@ -17,6 +18,7 @@ use nix::{
 };
 use sip::stack::{Flow, FlowId, Target, Transport};
 use socket2::{Domain, Protocol, Type};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     Counters,
@@ -25,14 +27,12 @@ use super::{
 };
 use crate::limits;
 
-/// A bound socket.
+/// A bound socket that the core thread waits for.
 pub(super) struct Socket {
-    socket: UdpSocket,
+    socket: AsyncFd<UdpSocket>,
     local: SocketAddr,
     /// Datagrams that the kernel dropped because nobody read in time, as it said last.
     overflowed: u32,
-    /// Something may be there to read.
-    pub(super) ready: bool,
 }
 
 /// Room for the datagrams of one system call, shared by all sockets.
@@ -51,29 +51,43 @@ impl Default for Inbox {
     }
 }
 
+/// A socket for datagrams at this address.
+pub(super) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if addr.is_ipv6() {
+        // Both families on one port need two sockets, each with addresses of its own kind.
+        socket.set_only_v6(true)?;
+    }
+    // The kernel cuts them to what it allows.
+    let _ = socket.set_recv_buffer_size(limits::UDP_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(limits::UDP_BUFFER_BYTES);
+    setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    Ok(UdpSocket::from(socket))
+}
+
 impl Socket {
-    pub(super) fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let socket = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        if addr.is_ipv6() {
-            // Both families on one port need two sockets, each with addresses of its own kind.
-            socket.set_only_v6(true)?;
-        }
-        // The kernel cuts them to what it allows.
-        let _ = socket.set_recv_buffer_size(limits::UDP_BUFFER_BYTES);
-        let _ = socket.set_send_buffer_size(limits::UDP_BUFFER_BYTES);
-        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&addr.into())?;
-        let socket = UdpSocket::from(socket);
-        let local = socket.local_addr()?;
+    /// Needs the runtime of the thread that reads it. Reading only: asked also whether there is room to send, the kernel
+    /// would wake the thread after each datagram sent.
+    #[expect(
+        deprecated,
+        reason = "what follows it is unsafe and asks that the descriptor stays open and the same: it is this socket's own"
+    )]
+    pub(super) fn watch(socket: UdpSocket) -> io::Result<Self> {
         Ok(Self {
-            socket,
-            local,
+            local: socket.local_addr()?,
+            socket: AsyncFd::with_interest(socket, Interest::READABLE)?,
             overflowed: 0,
-            ready: false,
         })
     }
 
+    /// Something may be there to read; if not, the context is woken when there is.
+    pub(super) fn poll_ready(&self, context: &mut Context<'_>) -> bool {
+        self.socket.poll_read_ready(context).is_ready()
+    }
+
+    #[cfg(test)]
     pub(super) fn local(&self) -> SocketAddr {
         self.local
     }
@@ -89,7 +103,7 @@ impl Socket {
 
     /// False: the kernel refused. A full buffer counts as sent: what is lost on UDP is sent again.
     pub(super) fn send(&self, datagram: &[u8], remote: SocketAddr) -> bool {
-        match self.socket.send_to(datagram, remote) {
+        match self.socket.get_ref().send_to(datagram, remote) {
             Ok(_) => true,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
@@ -103,10 +117,15 @@ impl Socket {
         guard: &Guard,
         arrived: &mut Vec<(Flow, Bytes)>,
     ) {
-        if !std::mem::take(&mut self.ready) {
-            return;
+        // An edge tells of datagrams: the socket counts as ready until it gives less than it was asked for.
+        let filled = self
+            .socket
+            .try_io(Interest::READABLE, |socket| fill(socket, inbox));
+        if let Err(error) = filled
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            tracing::debug!(local = %self.local, %error, "cannot read datagrams");
         }
-        self.fill(inbox);
         for (buffer, (length, remote, overflowed)) in inbox.buffers.iter().zip(inbox.told.drain(..)) {
             if let Some(now) = overflowed {
                 let new = now.wrapping_sub(std::mem::replace(&mut self.overflowed, now));
@@ -115,38 +134,6 @@ impl Socket {
             counters.udp_received.fetch_add(1, Relaxed);
             let Some(remote) = remote else { continue };
             self.sort(&buffer[..length], remote, counters, guard, arrived);
-        }
-    }
-
-    fn fill(&self, inbox: &mut Inbox) {
-        let mut slices: Vec<_> = inbox
-            .buffers
-            .iter_mut()
-            .map(|buffer| [IoSliceMut::new(buffer)])
-            .collect();
-        let fd = self.socket.as_raw_fd();
-        // Made anew: the kernel writes lengths into them and nix does not set those back, which would cut the next address
-        // and the count of drops.
-        let overflow = nix::cmsg_space!(u32);
-        let mut headers =
-            MultiHeaders::<SockaddrStorage>::preallocate(limits::DATAGRAMS_PER_CALL, Some(overflow));
-        match recvmmsg(fd, &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
-            Ok(messages) => inbox.told.extend(messages.map(|message| {
-                let overflowed = message.cmsgs().ok().and_then(|mut all| {
-                    all.find_map(|one| match one {
-                        ControlMessageOwned::RxqOvfl(count) => Some(count),
-                        _ => None,
-                    })
-                });
-                (
-                    message.bytes,
-                    message.address.as_ref().and_then(address_of),
-                    overflowed,
-                )
-            })),
-            // Nothing is there, or the kernel reports about a datagram sent earlier: the transaction's timers tell.
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => {}
-            Err(error) => tracing::debug!(local = %self.local, %error, "cannot read datagrams"),
         }
     }
 
@@ -182,10 +169,41 @@ impl Socket {
     }
 }
 
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+/// One system call. `WouldBlock`: there was no more than this.
+fn fill(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
+    let mut slices: Vec<_> = inbox
+        .buffers
+        .iter_mut()
+        .map(|buffer| [IoSliceMut::new(buffer)])
+        .collect();
+    let fd = socket.as_raw_fd();
+    // Made anew: the kernel writes lengths into them and nix does not set those back, which would cut the next address
+    // and the count of drops.
+    let overflow = nix::cmsg_space!(u32);
+    let mut headers =
+        MultiHeaders::<SockaddrStorage>::preallocate(limits::DATAGRAMS_PER_CALL, Some(overflow));
+    match recvmmsg(fd, &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
+        Ok(messages) => inbox.told.extend(messages.map(|message| {
+            let overflowed = message.cmsgs().ok().and_then(|mut all| {
+                all.find_map(|one| match one {
+                    ControlMessageOwned::RxqOvfl(count) => Some(count),
+                    _ => None,
+                })
+            });
+            (
+                message.bytes,
+                message.address.as_ref().and_then(address_of),
+                overflowed,
+            )
+        })),
+        // The kernel reports about a datagram sent earlier: the transaction's timers tell. More may be there.
+        Err(Errno::EINTR | Errno::ECONNREFUSED) => return Ok(()),
+        Err(error) => return Err(error.into()),
     }
+    if inbox.told.len() < limits::DATAGRAMS_PER_CALL {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(())
 }
 
 fn address_of(address: &SockaddrStorage) -> Option<SocketAddr> {
@@ -221,6 +239,10 @@ fn kind_of(datagram: &[u8]) -> Kind {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, task::Poll, time::Duration};
+
+    use tokio::time::timeout;
+
     use super::*;
 
     #[test]
@@ -235,67 +257,88 @@ mod tests {
         assert_eq!(kind_of(&[0x80, 0, 1, 2]), Kind::Strange);
     }
 
-    /// What has arrived at a socket, of which something must within a second.
-    fn received(socket: &mut Socket, inbox: &mut Inbox, counters: &Counters) -> Vec<(Flow, Bytes)> {
+    fn socket_at(local: &str) -> Socket {
+        Socket::watch(bind(local.parse().unwrap()).unwrap()).unwrap()
+    }
+
+    /// What arrives next at a socket.
+    async fn received(socket: &mut Socket, inbox: &mut Inbox, counters: &Counters) -> Vec<(Flow, Bytes)> {
         let guard = Guard::new(crate::config::Config::default().sources);
         let mut arrived = Vec::new();
-        for _ in 0..1_000 {
-            socket.ready = true;
+        while arrived.is_empty() {
+            let ready = |context: &mut Context<'_>| match socket.poll_ready(context) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            };
+            timeout(Duration::from_secs(20), poll_fn(ready))
+                .await
+                .expect("something arrives");
             socket.receive(inbox, counters, &guard, &mut arrived);
-            if !arrived.is_empty() {
-                return arrived;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        panic!("nothing arrived");
+        arrived
     }
 
     const MESSAGE: &[u8] = b"OPTIONS sip:a SIP/2.0\r\n\r\n";
 
-    #[test]
-    fn one_inbox_reads_addresses_of_both_families_whole() {
+    #[tokio::test]
+    async fn one_inbox_reads_addresses_of_both_families_whole() {
         let (mut inbox, counters) = (Inbox::default(), Counters::default());
         for _ in 0..3 {
             for local in ["127.0.0.1:0", "[::1]:0"] {
-                let mut socket = Socket::bind(local.parse().unwrap()).unwrap();
+                let mut socket = socket_at(local);
                 let sender = UdpSocket::bind(local).unwrap();
                 sender.send_to(MESSAGE, socket.local()).unwrap();
-                let arrived = received(&mut socket, &mut inbox, &counters);
+                let arrived = received(&mut socket, &mut inbox, &counters).await;
                 assert_eq!(arrived[0].0.remote, sender.local_addr().unwrap());
             }
         }
     }
 
-    #[test]
-    fn what_the_kernel_drops_is_counted_whatever_was_read_before() {
+    /// Nothing that arrived stays behind, whatever a system call takes.
+    #[tokio::test]
+    async fn more_than_one_portion_is_read_to_its_end() {
         let (mut inbox, counters) = (Inbox::default(), Counters::default());
-        let mut socket = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut socket = socket_at("127.0.0.1:0");
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for portions in [1, 2, 3] {
+            let sent = portions * limits::DATAGRAMS_PER_CALL;
+            for _ in 0..sent {
+                sender.send_to(MESSAGE, socket.local()).unwrap();
+            }
+            let mut count = 0;
+            while count < sent {
+                count += received(&mut socket, &mut inbox, &counters).await.len();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_drops_is_counted_whatever_was_read_before() {
+        let (mut inbox, counters) = (Inbox::default(), Counters::default());
+        let mut socket = socket_at("127.0.0.1:0");
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(MESSAGE, socket.local()).unwrap();
-        received(&mut socket, &mut inbox, &counters);
+        received(&mut socket, &mut inbox, &counters).await;
         assert_eq!(counters.udp_overflowed.load(Relaxed), 0);
         // More than any buffer that we ask for takes.
         let large = vec![b' '; 60_000];
         for _ in 0..4 * limits::UDP_BUFFER_BYTES / large.len() {
             sender.send_to(&large, socket.local()).unwrap();
         }
-        let (guard, mut arrived) = (Guard::new(crate::config::Config::default().sources), Vec::new());
-        for _ in 0..1_000 {
-            socket.ready = true;
-            socket.receive(&mut inbox, &counters, &guard, &mut arrived);
+        // It is told with what arrives after the drops, which the spaces before it do not.
+        while counters.udp_overflowed.load(Relaxed) == 0 {
+            sender.send_to(MESSAGE, socket.local()).unwrap();
+            received(&mut socket, &mut inbox, &counters).await;
         }
-        // It is told with the next datagram.
-        sender.send_to(MESSAGE, socket.local()).unwrap();
-        received(&mut socket, &mut inbox, &counters);
-        assert!(counters.udp_overflowed.load(Relaxed) > 0);
     }
 
     #[test]
     fn a_taken_port_is_named() {
-        let taken = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = Socket::bind(taken.local()).err().unwrap();
-        let text = super::super::bind_failed("udp", "signalling.udp", taken.local(), &error);
-        let port = taken.local().port();
+        let taken = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let local = taken.local_addr().unwrap();
+        let error = bind(local).err().unwrap();
+        let text = super::super::bind_failed("udp", "signalling.udp", local, &error);
+        let port = local.port();
         let expected =
             format!("port {port} (udp, 127.0.0.1) is in use; set signalling.udp or stop the other process");
         assert_eq!(text, expected);
