@@ -465,20 +465,20 @@ impl Call {
         }
     }
 
-    /// The endpoint of who is rung in the round that begins; of several the first.
-    pub(crate) fn endpoint_of_round(&self) -> String {
+    /// The endpoint of who is rung in this round; of several the first.
+    pub(crate) fn endpoint_of_round(&self, round: u32) -> String {
         let seat = if self.summons.is_some() {
             "caller"
         } else {
             "callee"
         };
-        format!("{seat}-{}", self.rounds)
+        format!("{seat}-{round}")
     }
 
-    /// Takes back the endpoints of everybody rung but this one.
-    pub(crate) fn withdraw_endpoints(&mut self, but: Option<&str>) {
+    /// Takes back the endpoints of everybody rung but those that stay, which are not counted among them any more.
+    pub(crate) fn withdraw_endpoints(&mut self, stays: impl Fn(&str) -> bool) {
         for name in std::mem::take(&mut self.offered) {
-            if Some(name.as_str()) != but {
+            if !stays(&name) {
                 self.plan.remove(&name);
             }
         }

@@ -1,6 +1,6 @@
 //! The SIP side of one party.
 
-use std::net::IpAddr;
+use std::{cell::OnceCell, net::IpAddr, ops::Deref};
 
 use bytes::Bytes;
 use sdp::{
@@ -17,6 +17,7 @@ use crate::{
     controller::Notify,
     domain::{Name, OfferId},
     media::Endpoint,
+    saved::without_keys,
     security::{Security, Srtp},
 };
 
@@ -91,6 +92,38 @@ pub(crate) enum Invite {
     Due,
 }
 
+/// A description, and beside it what the journal keeps of it: written once, however often its call is recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    description: Description,
+    kept: OnceCell<Bytes>,
+}
+
+impl Offer {
+    /// Its text without the lines that hold keys.
+    pub(crate) fn kept(&self) -> Bytes {
+        let write = || without_keys(&self.description.to_string()).into();
+        self.kept.get_or_init(write).clone()
+    }
+}
+
+impl From<Description> for Offer {
+    fn from(description: Description) -> Self {
+        Self {
+            description,
+            kept: OnceCell::new(),
+        }
+    }
+}
+
+impl Deref for Offer {
+    type Target = Description;
+
+    fn deref(&self) -> &Description {
+        &self.description
+    }
+}
+
 /// The party's description in the exchange that is under way or was last.
 #[derive(Debug, Clone)]
 pub(crate) enum Exchange {
@@ -98,11 +131,11 @@ pub(crate) enum Exchange {
     None,
     /// The party offered; our answer is outstanding or was sent.
     Theirs {
-        offer: Description,
+        offer: Offer,
         selections: Vec<Selection>,
     },
     /// We offered.
-    Ours { offer: Description },
+    Ours { offer: Offer },
 }
 
 /// One party.

@@ -14,8 +14,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sip::{
     dialog::{DialogRecord, SessionTimer, SessionTimerRole},
     header::{HeaderValue as _, NameAddr},
-    limits::Limits,
-    message::{self, HeaderName, Message},
     stack::{Flow, FlowId, InviteRecord, InvitedRecord, Target, Transport},
 };
 
@@ -263,8 +261,8 @@ pub(crate) struct SavedPast {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SavedExchange {
     None,
-    Theirs(String),
-    Ours(String),
+    Theirs(Octets),
+    Ours(Octets),
 }
 
 /// A description as it is kept: without the lines that hold keys.
@@ -516,16 +514,26 @@ impl SavedInvite {
     }
 }
 
-/// All that a CANCEL needs stands in the header fields, and the body may hold keys.
-fn without_body(request: &Bytes) -> Bytes {
-    match message::parse_datagram(request.clone(), &Limits::DEFAULT) {
-        Ok(Message::Request(mut request)) => {
-            request.body = Bytes::new();
-            request.headers.remove(HeaderName::ContentType);
-            request.to_bytes()
+/// All that a CANCEL needs stands in the header fields, and the body may hold keys. The request is one of ours: names of
+/// fields are written in full, one field a line.
+fn without_body(request: &[u8]) -> Bytes {
+    let is_of_body = |line: &[u8]| {
+        let names = [&b"content-type:"[..], b"content-length:"];
+        let is = |name: &[u8]| {
+            line.get(..name.len())
+                .is_some_and(|it| it.eq_ignore_ascii_case(name))
+        };
+        names.into_iter().any(is)
+    };
+    let mut kept = Vec::with_capacity(request.len());
+    let lines = request.split_inclusive(|byte| *byte == b'\n');
+    for line in lines.take_while(|line| *line != b"\r\n") {
+        if !is_of_body(line) {
+            kept.extend_from_slice(line);
         }
-        Ok(Message::Response(_)) | Err(_) => Bytes::new(),
     }
+    kept.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+    kept.into()
 }
 
 /// See [`InvitedRecord`].
@@ -660,6 +668,16 @@ mod tests {
             assert_eq!(serde_json::from_str::<Octets>(&text).unwrap(), octets, "{text}");
         }
         assert!(serde_json::from_str::<Octets>("\"\\u0001zz\"").is_err());
+    }
+
+    #[test]
+    fn a_request_is_kept_without_its_body() {
+        let head = "INVITE sip:a@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n";
+        let body = "v=0\r\n\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:secret\r\n";
+        let length = body.len();
+        let fields = format!("Content-Type: application/sdp\r\nContent-Length: {length}\r\n");
+        let kept = without_body(format!("{head}{fields}\r\n{body}").as_bytes());
+        assert_eq!(kept, format!("{head}Content-Length: 0\r\n\r\n"));
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl Controller {
         );
         self.deadlines.insert((call.check_at, Due::Check(id)));
         self.calls.insert(id, call);
+        self.foresee_round(id);
         self.send_media(now, id);
     }
 
@@ -201,6 +202,7 @@ impl Controller {
             return Ok(Endpoint::offered(&formats, caller.peer, suites));
         }
         let (offer, selections, media) = self.read_offer(&request.body, codecs, caller.security)?;
+        let offer = offer.into();
         caller.exchange = Exchange::Theirs { offer, selections };
         let endpoint = caller.endpoint_for(&media);
         caller.media = Some(media);
@@ -390,7 +392,9 @@ impl Controller {
             .session
             .get_or_insert_with(|| LocalSession::new(session, address));
         let offer = sdp::write_offer(&[media], session);
-        call.caller.exchange = Exchange::Ours { offer: offer.clone() };
+        call.caller.exchange = Exchange::Ours {
+            offer: offer.clone().into(),
+        };
         Some(offer)
     }
 

@@ -283,7 +283,9 @@ impl Controller {
                     .session
                     .get_or_insert_with(|| LocalSession::new(session, address));
                 let offer = sdp::write_offer(&[media], session);
-                leg.exchange = Exchange::Ours { offer: offer.clone() };
+                leg.exchange = Exchange::Ours {
+                    offer: offer.clone().into(),
+                };
                 (true, Some(offer))
             }
         };
@@ -409,6 +411,7 @@ impl Controller {
         let (offer, selections, media) = self.read_offer(&request.body, codecs, security)?;
         let member = self.members.get_mut(&id).ok_or_else(gone)?;
         let leg = &mut member.leg;
+        let offer = offer.into();
         let exchange = std::mem::replace(&mut leg.exchange, Exchange::Theirs { offer, selections });
         let endpoint = leg.endpoint_for(&media);
         let before = leg.media.replace(media);
@@ -454,7 +457,9 @@ impl Controller {
             .session
             .get_or_insert_with(|| LocalSession::new(session, address));
         let offer = sdp::write_offer(&[media], session);
-        leg.exchange = Exchange::Ours { offer: offer.clone() };
+        leg.exchange = Exchange::Ours {
+            offer: offer.clone().into(),
+        };
         Some(offer)
     }
 

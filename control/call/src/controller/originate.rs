@@ -234,7 +234,7 @@ impl Controller {
         if let Some(media) = &leg.media {
             call.plan.put(&leg.endpoint, leg.endpoint_for(media));
         }
-        call.withdraw_endpoints(Some(&leg.endpoint));
+        call.withdraw_endpoints(|name| name == leg.endpoint);
         call.early = None;
         (call.caller_way, call.last_way) = (call.way.take(), None);
         call.ways.clear();

@@ -239,8 +239,8 @@ impl Controller {
             return;
         }
         call.rounds += 1;
-        call.withdraw_endpoints(None);
-        let endpoint = call.endpoint_of_round();
+        call.withdraw_endpoints(|_| false);
+        let endpoint = call.endpoint_of_round(call.rounds);
         // Where a name leads is not known yet, and for audio only the family counts.
         let remote = target
             .as_ref()

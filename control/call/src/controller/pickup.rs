@@ -53,7 +53,7 @@ impl Controller {
             return;
         }
         leg.joined_unix_us = super::unix_us(now.wall);
-        call.withdraw_endpoints(None);
+        call.withdraw_endpoints(|_| false);
         call.early = None;
         call.plan.put(&leg.endpoint, wanted);
         if let Some(dialog) = leg.dialog {

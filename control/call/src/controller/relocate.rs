@@ -125,7 +125,7 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        call.withdraw_endpoints(None);
+        call.withdraw_endpoints(|_| false);
         call.early = None;
         if call.entry.is_none() {
             // It goes where it was going once it has a place.

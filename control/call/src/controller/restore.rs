@@ -26,14 +26,14 @@ use crate::{
     cdr::{CallOrigin, OriginKind},
     domain::{Name, Standing},
     journal::{EndedBy, Record, RecordKind},
-    leg::{Exchange, Invite, Leg, LegState},
+    leg::{Exchange, Invite, Leg, LegState, Offer},
     media::{Endpoint, MediaPlan},
     originate::{Kept, Originate},
     pool::HostId,
     saved::{
         Octets, SavedAgreed, SavedCall, SavedConference, SavedDestination, SavedDialog, SavedEnd,
         SavedExchange, SavedInvite, SavedInvited, SavedLeg, SavedMedia, SavedMember, SavedPast, SavedPlace,
-        SavedRecorded, SavedSummons, without_keys, written,
+        SavedRecorded, SavedSummons, written,
     },
     trunk::TargetId,
 };
@@ -444,8 +444,8 @@ impl Controller {
             }),
             exchange: match &leg.exchange {
                 Exchange::None => SavedExchange::None,
-                Exchange::Theirs { offer, .. } => SavedExchange::Theirs(without_keys(&offer.to_string())),
-                Exchange::Ours { offer } => SavedExchange::Ours(without_keys(&offer.to_string())),
+                Exchange::Theirs { offer, .. } => SavedExchange::Theirs(Octets(offer.kept())),
+                Exchange::Ours { offer } => SavedExchange::Ours(Octets(offer.kept())),
             },
             media: leg.media.as_ref().map(SavedAgreed::of),
             session: leg.session.as_ref().map(LocalSession::origin),
@@ -760,10 +760,10 @@ pub(super) fn leg_of(saved: &SavedLeg, local: Option<std::net::IpAddr>) -> Optio
     leg.exchange = match &saved.exchange {
         SavedExchange::None => Exchange::None,
         SavedExchange::Ours(offer) => Exchange::Ours {
-            offer: Description::parse(offer.as_bytes()).ok()?,
+            offer: Description::parse(&offer.0).ok()?.into(),
         },
         SavedExchange::Theirs(offer) => {
-            let offer = Description::parse(offer.as_bytes()).ok()?;
+            let offer = Offer::from(Description::parse(&offer.0).ok()?);
             let chosen = |index| {
                 let media = leg.media.as_ref().filter(|media| media.index == index);
                 media.map_or(Selection::Rejected, |media| {

@@ -21,9 +21,17 @@ use crate::{
     leg::{Exchange, Invite, Leg},
     media::Endpoint,
     registrar::Binding,
+    routing::Destination,
     security::{Security, is_safe_uri},
     trunk::TargetId,
 };
+
+/// A device that is to be rung, and its place at the media host.
+struct Seat {
+    endpoint: String,
+    audio: Endpoint,
+    binding: Binding,
+}
 
 impl Controller {
     /// What the domain of queues and agents wants.
@@ -133,14 +141,57 @@ impl Controller {
         }
     }
 
-    /// Makes room for a user's answer at the media host; the phones ring once there is a port to offer.
+    /// The first command of a call that goes to a user makes room for its phones too: they ring a message earlier.
+    pub(super) fn foresee_round(&mut self, id: CallId) {
+        let user = match self.calls.get(&id) {
+            Some(call) if call.summons.is_none() => match &call.destination {
+                Destination::User(user) => user.clone(),
+                Destination::Queue(_) | Destination::Room(_) | Destination::Out(_) => return,
+            },
+            Some(_) | None => return,
+        };
+        let seats = self.seats(id, &user, true);
+        if let Some(call) = self.calls.get_mut(&id) {
+            for seat in seats {
+                call.plan.put(&seat.endpoint, seat.audio);
+                call.offered.push(seat.endpoint);
+            }
+        }
+    }
+
+    /// The devices of a user, each with an endpoint of its own for the next round. `dialled`: the one that was dialled, if
+    /// it was one alone.
+    fn seats(&self, id: CallId, user: &Name, dialled: bool) -> Vec<Seat> {
+        let formats = self.formats_for(id, Some(user));
+        let Some(call) = self.calls.get(&id) else {
+            return Vec::new();
+        };
+        let name = call.endpoint_of_round(call.rounds + 1);
+        let only = call.instance.as_ref().filter(|_| dialled);
+        let mut bindings = self.registrar.devices(user);
+        bindings.retain(|binding| only.is_none_or(|instance| binding.is_instance(instance)));
+        let seat = |(index, binding): (usize, Binding)| {
+            let security = self.security.of(None, Some(user), binding.is_safe());
+            let suites = self.security.offered(security);
+            Seat {
+                endpoint: match index {
+                    0 => name.clone(),
+                    _ => format!("{name}.{}", index + 1),
+                },
+                audio: Endpoint::offered(&formats, binding.peer(), suites),
+                binding,
+            }
+        };
+        bindings.into_iter().enumerate().map(seat).collect()
+    }
+
+    /// Makes room for a user's answer at the media host, unless it was foreseen; the phones ring once there is a port to
+    /// offer.
     pub(super) fn start_round(&mut self, now: Now, id: CallId, user: Name, offer: Option<OfferId>) {
-        let mut bindings = self.registrar.devices(&user);
-        let formats = self.formats_for(id, Some(&user));
+        let seats = self.seats(id, &user, offer.is_none());
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        let security = |binding: &Binding| self.security.of(None, Some(&user), binding.is_safe());
         if !call.stage.on_offer() {
             if let Some(offer) = offer {
                 self.by_offer.remove(&offer);
@@ -148,25 +199,14 @@ impl Controller {
             }
             return;
         }
-        if let Some(instance) = call.instance.as_ref().filter(|_| offer.is_none()) {
-            bindings.retain(|binding| binding.is_instance(instance));
-        }
         call.rounds += 1;
         // A port of its own for each round: what somebody rung before still sends is heard by nobody.
-        call.withdraw_endpoints(None);
-        let mut devices = Vec::with_capacity(bindings.len());
-        let name = call.endpoint_of_round();
-        for (index, binding) in bindings.into_iter().enumerate() {
-            let endpoint = match index {
-                0 => name.clone(),
-                _ => format!("{name}.{}", index + 1),
-            };
-            let peer = binding.peer();
-            let suites = self.security.offered(security(&binding));
-            call.plan
-                .put(&endpoint, Endpoint::offered(&formats, peer, suites));
-            call.offered.push(endpoint.clone());
-            devices.push((endpoint, binding));
+        call.withdraw_endpoints(|name| seats.iter().any(|seat| seat.endpoint == name));
+        let mut devices = Vec::with_capacity(seats.len());
+        for seat in seats {
+            call.plan.put(&seat.endpoint, seat.audio);
+            call.offered.push(seat.endpoint.clone());
+            devices.push((seat.endpoint, seat.binding));
         }
         let is_nowhere = devices.is_empty();
         call.round = Some(Round {
@@ -180,7 +220,7 @@ impl Controller {
         if is_nowhere {
             self.round_over(now, id, StatusCode::TEMPORARILY_UNAVAILABLE);
         } else {
-            self.send_media(now, id);
+            self.settle(now, id);
         }
     }
 
@@ -289,7 +329,7 @@ impl Controller {
                 leg.invite = Invite::Sent(txn);
                 leg.user = way.is_none().then(|| user.clone());
                 leg.session = Some(session);
-                leg.exchange = Exchange::Ours { offer };
+                leg.exchange = Exchange::Ours { offer: offer.into() };
                 round.branches.push(leg);
                 self.by_client.insert(txn, Purpose::Branch(id));
             }
@@ -403,7 +443,7 @@ impl Controller {
         if let Some(media) = &callee.media {
             call.plan.put(&callee.endpoint, callee.endpoint_for(media));
         }
-        call.withdraw_endpoints(Some(&callee.endpoint));
+        call.withdraw_endpoints(|name| name == callee.endpoint);
         call.early = None;
         call.callee = Some(callee);
         self.follow_callee(id);

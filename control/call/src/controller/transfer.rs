@@ -245,7 +245,7 @@ impl Controller {
         call.transfer.as_mut().expect("it stood aside").from = Some((moved.0, from));
         call.stage.on_offer();
         call.rounds += 1;
-        call.withdraw_endpoints(None);
+        call.withdraw_endpoints(|_| false);
         let endpoint = format!("callee-{}", call.rounds);
         call.plan
             .put(&endpoint, Endpoint::offered(&formats, peer, &suites));
@@ -324,8 +324,12 @@ impl Controller {
                 let (address, security) = (guest.address.clone(), guest.security);
                 let mut leg = Leg::new(guest.invite, address, guest.peer, &endpoint, security);
                 (leg.dialog, leg.user) = (guest.dialog, guest.user.clone());
-                (leg.session, leg.exchange) =
-                    (guest.session.clone(), Exchange::Ours { offer: offer.clone() });
+                (leg.session, leg.exchange) = (
+                    guest.session.clone(),
+                    Exchange::Ours {
+                        offer: offer.clone().into(),
+                    },
+                );
                 guest.dialog.map(|dialog| (dialog, offer, leg))
             }
             _ => None,
@@ -451,7 +455,7 @@ impl Controller {
         let Some(transfer) = call.transfer.take() else {
             return;
         };
-        call.withdraw_endpoints(None);
+        call.withdraw_endpoints(|_| false);
         let record = RecordKind::CallTransferred {
             call: call.name.clone(),
             by: text(transfer.leg.address.uri.as_bytes()),

@@ -157,6 +157,7 @@ impl Controller {
         let (offer, selections, media) = self.read_offer(body, codecs, security)?;
         let call = self.calls.get_mut(&id).ok_or_else(gone)?;
         let leg = call.leg_mut(side).ok_or_else(gone)?;
+        let offer = offer.into();
         let exchange = std::mem::replace(&mut leg.exchange, Exchange::Theirs { offer, selections });
         let endpoint = leg.endpoint_for(&media);
         let media = leg.media.replace(media);
@@ -225,7 +226,9 @@ impl Controller {
         let response = match (description, leg) {
             (Some(offer), Some(leg)) => {
                 leg.awaits_answer = true;
-                leg.exchange = Exchange::Ours { offer: offer.clone() };
+                leg.exchange = Exchange::Ours {
+                    offer: offer.clone().into(),
+                };
                 with_description(&offer)
             }
             _ => Response::new(StatusCode::SERVER_INTERNAL_ERROR),
@@ -307,7 +310,7 @@ impl Controller {
         };
         self.by_client.insert(txn, Purpose::Refresh(id, side));
         if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side)) {
-            leg.exchange = Exchange::Ours { offer };
+            leg.exchange = Exchange::Ours { offer: offer.into() };
         }
         true
     }

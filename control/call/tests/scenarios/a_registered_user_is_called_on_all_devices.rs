@@ -21,6 +21,8 @@ fn and_the_first_to_answer_has_the_call() {
         world.story()
     );
     assert_eq!(world.phones[alice].statuses, [180]);
+    let commands = world.controller.counters().media_commands;
+    assert_eq!(commands, 1, "one makes room for the caller and for all devices");
     world.run_ms(2_000);
     let story = world.story();
     assert_eq!(world.phones[alice].statuses, [180, 200], "{story}");
