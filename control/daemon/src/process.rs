@@ -85,21 +85,11 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
     controller.resume(core::now());
     let journal_shared = journal.shared();
     let projector = start_projector(&config, &journal_shared)?;
-    let store = StorePages {
-        path: projector.is_some().then(|| config.store.path.clone()),
-        counters: projector
-            .as_ref()
-            .map(|projector| Arc::clone(&projector.counters)),
-    };
+    let store = store_pages(&config, projector.as_ref());
 
     let (inputs, from_all) = Inputs::new();
     let (end, ending) = watch::channel(false);
-    let seed = seed()?;
-    let resolver = Resolver::new(
-        &config.dns,
-        &bound,
-        u64::from_be_bytes(seed[..8].try_into().unwrap_or_default()),
-    )?;
+    let resolver = start_resolver(&config, &bound)?;
     let of_core = runtime()?;
     let transports = sockets
         .start(&config, of_core.handle(), &inputs, &ending, &guard, &identities)
@@ -146,6 +136,19 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
     drop(projector);
     tracing::info!("stopped");
     ended
+}
+
+fn start_resolver(config: &Config, bound: &Bound) -> Result<Resolver, String> {
+    let seed = u64::from_be_bytes(seed()?[..8].try_into().unwrap_or_default());
+    Resolver::new(&config.dns, bound, seed)
+}
+
+/// What the pages know of the database.
+fn store_pages(config: &Config, projector: Option<&Projector>) -> StorePages {
+    StorePages {
+        path: projector.is_some().then(|| config.store.path.clone()),
+        counters: projector.map(|projector| Arc::clone(&projector.counters)),
+    }
 }
 
 /// Without a database there is nothing to carry the journal to.
