@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct Kamailio {
     pub(crate) udp: SocketAddr,
     control: String,
-    _program: Program,
+    program: Program,
 }
 
 impl Kamailio {
@@ -53,7 +53,7 @@ impl Kamailio {
         let kamailio = Self {
             udp,
             control,
-            _program: program,
+            program,
         };
         kamailio.wait_for_controllers(sites.len());
         kamailio
@@ -76,6 +76,13 @@ impl Kamailio {
             |_| String::new(),
             |output| String::from_utf8_lossy(&output.stdout).into_owned(),
         )
+    }
+}
+
+impl Drop for Kamailio {
+    fn drop(&mut self) {
+        // Killed, it would leave its processes behind.
+        self.program.end();
     }
 }
 

@@ -11,6 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 /// Longest wait for anything; reached only when something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -65,6 +70,19 @@ impl Program {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, as SIGTERM does, and waits: one that has processes of its own ends those first.
+    pub(crate) fn end(&mut self) {
+        let Ok(pid) = i32::try_from(self.child.id()) else {
+            return;
+        };
+        // Already gone is as good; who does not listen is killed when dropped.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let since = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && since.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// What it logged.
