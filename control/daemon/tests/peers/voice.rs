@@ -178,7 +178,9 @@ impl Voice {
             self.hz,
             samples.len()
         );
-        let share = share(samples, hz, 8_000.0);
+        // In pieces, for what the machine was too busy to send or to read moves the phase of all that follows.
+        let pieces = samples.chunks_exact(1_600).map(|piece| share(piece, hz, 8_000.0));
+        let share = pieces.sum::<f64>() / (samples.len() / 1_600) as f64;
         assert!(
             share > 0.95,
             "{:.0} Hz heard {hz:.0} Hz only to {share:.3}",

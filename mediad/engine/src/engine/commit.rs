@@ -270,7 +270,7 @@ impl Engine {
                 endpoint.transport = transport;
             }
             if changed || before.spec.options != spec.options {
-                endpoint.media_timeout = spec.options.media_timeout;
+                endpoint.set_media_timeout(spec.options.media_timeout);
                 self.arm(now.mono, key);
             }
             return key;

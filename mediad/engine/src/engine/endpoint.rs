@@ -45,7 +45,8 @@ pub(crate) struct Endpoint {
     pub(crate) dialling: Option<Box<Dialling>>,
     pub(crate) transport: Key,
     pub(crate) session: Key,
-    pub(crate) media_timeout: Duration,
+    /// Small, for every endpoint has it: see [`Endpoint::media_timeout`].
+    media_timeout_ms: u32,
     pub(crate) participant: Participant,
     pub(crate) node: Arc<NodeSpec>,
 }
@@ -334,7 +335,7 @@ impl Endpoint {
         let clock = spec
             .send_audio()
             .map_or(ClockRate::HZ_8000, |format| format.clock);
-        Self {
+        let mut endpoint = Self {
             ingress: Ingress::new(spec, identity.stream, now),
             egress: Egress {
                 line: Line::new(identity.random, clock, frame(spec)),
@@ -355,10 +356,21 @@ impl Endpoint {
             dialling: None,
             transport: identity.transport,
             session: identity.session,
-            media_timeout,
+            media_timeout_ms: 0,
             participant: Participant::new(identity.cname),
             node,
-        }
+        };
+        endpoint.set_media_timeout(media_timeout);
+        endpoint
+    }
+
+    /// After so long a silence of the peer its media has timed out.
+    pub(crate) fn media_timeout(&self) -> Duration {
+        Duration::from_millis(self.media_timeout_ms.into())
+    }
+
+    pub(crate) fn set_media_timeout(&mut self, after: Duration) {
+        self.media_timeout_ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
     }
 
     pub(crate) fn spec(&self) -> &EndpointSpec {
@@ -406,7 +418,7 @@ impl Endpoint {
         let digit_rx = self.hearing.due();
         let digit_tx = self.dialling.as_ref().and_then(|dialling| dialling.due());
         let expects = self.ingress.receives && !self.ingress.timed_out && !self.is_linked();
-        let silence = expects.then(|| self.ingress.silent_since() + self.media_timeout);
+        let silence = expects.then(|| self.ingress.silent_since() + self.media_timeout());
         [
             (digit_rx, Wake::Digit),
             (digit_tx, Wake::Digit),

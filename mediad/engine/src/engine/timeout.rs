@@ -56,12 +56,13 @@ impl Engine {
         let Some(endpoint) = self.endpoints.get_mut(key) else {
             return;
         };
+        let after = endpoint.media_timeout();
         let ingress = &mut endpoint.ingress;
         if !ingress.receives || ingress.timed_out || links::is_link(endpoint.egress.socket) {
             return;
         }
         let silent = now.mono.saturating_duration_since(ingress.silent_since());
-        if silent < endpoint.media_timeout {
+        if silent < after {
             return;
         }
         ingress.timed_out = true;
