@@ -27,9 +27,13 @@ fn join_as(scenario: &'static str, site: &Site, voice: &mut Voice, law: Law) -> 
 fn assert_hears(voice: &Voice, said: &[f64], own: &[f64]) {
     let sound = voice.listen();
     for hz in said {
-        let share = sound.share(*hz);
+        let share = sound.around(*hz);
         let expected = 0.8 / said.len() as f64;
-        assert!(share > expected, "{hz} Hz to {share:.3}, not to {expected:.3}");
+        assert!(
+            share > expected,
+            "{hz} Hz to {share:.3}, not to {expected:.3}; {}",
+            sound.in_words()
+        );
     }
     sound.assert_lacks(own);
 }

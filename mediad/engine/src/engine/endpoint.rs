@@ -3,12 +3,13 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rtp::{
     header::{FIXED_HEADER_BYTES, RtpHeader},
     receive::{ReceiveStats, SeqVerdict},
+    time::Now,
     units::{ClockRate, PayloadType, Ssrc},
 };
 use srtp::Outbound;
@@ -80,7 +81,8 @@ pub(crate) struct Ingress {
     /// From when silence counts.
     pub(crate) expected_since: Instant,
     pub(crate) previous_ssrc: Option<(Ssrc, Instant)>,
-    pub(crate) first_rx: Option<SystemTime>,
+    /// µs since 1970; 0 before anything came. See [`Ingress::first_rx`].
+    first_rx_unix_us: u64,
     pub(crate) past: Past,
 }
 
@@ -102,6 +104,21 @@ pub(crate) struct IngressFormat {
 }
 
 impl Ingress {
+    /// When the first packet came, by the wall clock.
+    pub(crate) fn first_rx(&self) -> Option<SystemTime> {
+        let first = Duration::from_micros(self.first_rx_unix_us);
+        (!first.is_zero()).then(|| UNIX_EPOCH + first)
+    }
+
+    /// Media begins, perhaps not for the first time.
+    pub(crate) fn begins(&mut self, now: Now) {
+        (self.running, self.timed_out) = (true, false);
+        if self.first_rx_unix_us == 0 {
+            let since = now.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.first_rx_unix_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        }
+    }
+
     fn new(spec: &EndpointSpec, stream: StreamId, now: Instant) -> Self {
         Self {
             stats: ReceiveStats::with_probation(1),
@@ -122,7 +139,7 @@ impl Ingress {
             jitter_ticks_max: 0,
             expected_since: now,
             previous_ssrc: None,
-            first_rx: None,
+            first_rx_unix_us: 0,
             past: Past::default(),
         }
     }

@@ -258,9 +258,7 @@ impl Engine {
         let Some(endpoint) = self.endpoints.get_mut(key) else {
             return;
         };
-        endpoint.ingress.running = true;
-        endpoint.ingress.timed_out = false;
-        endpoint.ingress.first_rx.get_or_insert(now.wall);
+        endpoint.ingress.begins(now);
         // What comes out of a link was told where it came into the host.
         if let (Some(from), Some(session)) = (from, self.sessions.get(endpoint.session)) {
             let RtpHeader {

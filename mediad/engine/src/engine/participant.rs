@@ -43,7 +43,8 @@ pub(crate) struct Participant {
     lost_prior: i64,
     last_sr: Option<LastSr>,
     goodbye: Option<Ssrc>,
-    round_trip: Option<Duration>,
+    /// A `Duration` is twice as large.
+    round_trip_us: Option<u32>,
     /// What the peer last said about our stream.
     heard: Option<ReportBlock>,
     /// Largest jitter the peer told, in ticks.
@@ -79,7 +80,7 @@ impl Participant {
             lost_prior: 0,
             last_sr: None,
             goodbye: None,
-            round_trip: None,
+            round_trip_us: None,
             heard: None,
             heard_jitter_max: 0,
             mos_ingress: 0,
@@ -224,7 +225,7 @@ impl Participant {
     fn hear_blocks(&mut self, now: Now, blocks: impl Iterator<Item = ReportBlock>, egress: &Egress) {
         for block in blocks.filter(|block| block.ssrc == egress.ssrc) {
             if let Some(round_trip) = round_trip_time(NtpTimestamp::from_wall(now.wall), &block) {
-                self.round_trip = Some(round_trip);
+                self.round_trip_us = u32::try_from(round_trip.as_micros()).ok();
             }
             self.heard_jitter_max = self.heard_jitter_max.max(block.jitter);
             self.heard = Some(block);
@@ -281,7 +282,7 @@ impl Participant {
 
     /// Hundredths of MOS. The jitter buffer at the listener is taken as twice the jitter, beside one packet.
     fn score(&self, codec: CodecImpairment, loss: f32, jitter: Duration) -> u16 {
-        let one_way = self.round_trip.unwrap_or_default() / 2;
+        let one_way = Duration::from_micros(self.round_trip_us.unwrap_or_default().into()) / 2;
         let delay = one_way + 2 * jitter.min(Duration::from_secs(1)) + Duration::from_millis(20);
         (mos(&QualityInputs {
             codec,
@@ -294,8 +295,7 @@ impl Participant {
 
     /// Milliseconds.
     pub(crate) fn round_trip_ms(&self) -> Option<f32> {
-        self.round_trip
-            .map(|round_trip| round_trip.as_secs_f32() * 1000.0)
+        self.round_trip_us.map(|us| us as f32 / 1e3)
     }
 
     /// What the peer last said about our stream.
