@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     program::{free_ports, wait_for},
     sipp::{Sipp, register},
-    site::Plan,
+    site::{Plan, Site},
     voice::{Law, Voice, share},
 };
 
@@ -72,6 +72,20 @@ fn unacknowledged(directory: &Path) -> usize {
     fs::read_dir(directory.join(".pending")).map_or(0, Iterator::count)
 }
 
+/// The only call has one recording, which its media host knows to be accounted for. Gives its length.
+fn assert_only_recording(site: &Site) -> u64 {
+    let call = site.only_call();
+    let told = call["recordings"].as_array().unwrap();
+    assert_eq!(told.len(), 1, "{call:#}");
+    assert_eq!(told[0]["host"], "a");
+    let directory = site.dir.join("recordings/a");
+    assert_recording(&directory, &told[0], [CUSTOMER_HZ, AGENT_HZ]);
+    wait_for("the media host knows that it is accounted for", || {
+        (unacknowledged(&directory) == 0).then_some(())
+    });
+    told[0]["duration_ms"].as_u64().unwrap()
+}
+
 #[test]
 fn left_and_right() {
     let site = Plan::new("recorded").with(QUEUE).start();
@@ -99,15 +113,7 @@ fn left_and_right() {
     agent.assert_done();
     customer_voice.end();
     agent_voice.end();
-    let call = site.only_call();
-    let told = call["recordings"].as_array().unwrap();
-    assert_eq!(told.len(), 1, "{call:#}");
-    assert_eq!(told[0]["host"], "a");
-    let directory = site.dir.join("recordings/a");
-    assert_recording(&directory, &told[0], [CUSTOMER_HZ, AGENT_HZ]);
-    wait_for("the media host knows that it is accounted for", || {
-        (unacknowledged(&directory) == 0).then_some(())
-    });
+    assert_only_recording(&site);
 }
 
 /// It is one file, from the answer to the end, though the controller was killed in between.
@@ -142,14 +148,7 @@ fn through_the_death_of_its_controller() {
     agent.assert_done();
     customer_voice.end();
     agent_voice.end();
-    let call = site.only_call();
-    let told = call["recordings"].as_array().unwrap();
-    assert_eq!(told.len(), 1, "{call:#}");
-    let directory = site.dir.join("recordings/a");
-    assert_recording(&directory, &told[0], [CUSTOMER_HZ, AGENT_HZ]);
+    let duration_ms = assert_only_recording(&site);
     // Four times 1.6 s were listened to.
-    assert!(told[0]["duration_ms"].as_u64().unwrap() >= 4_800, "{call:#}");
-    wait_for("the media host knows that it is accounted for", || {
-        (unacknowledged(&directory) == 0).then_some(())
-    });
+    assert!(duration_ms >= 4_800, "{duration_ms} ms");
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sdp::{Crypto, CryptoSuite, Description};
+use sdp::{Crypto, CryptoSuite, Description, Media};
 
 use crate::{
     cipher::{Cipher, SUITES, key_bytes},
@@ -87,6 +87,15 @@ fn offer(port: u16, crypto: &Crypto) -> String {
     )
 }
 
+/// The media of an answer that takes the call, and its key.
+fn agreed(answer: &str) -> (Media, Crypto) {
+    assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let media = Description::parse(body.as_bytes()).unwrap().media()[0].clone();
+    let theirs = media.crypto.first().expect("an answer with a key").clone();
+    (media, theirs)
+}
+
 #[test]
 fn by_somebody_with_none_in_every_suite() {
     let site = Site::start("encrypted");
@@ -107,10 +116,7 @@ fn by_somebody_with_none_in_every_suite() {
         let own = Crypto::new(7, CryptoSuite::from_name(suite).unwrap(), key.clone()).unwrap();
         let mut caller = Caller::new(&site, &format!("encrypted-{calls}"));
         let answer = caller.invite(&offer(cipher.port(), &own));
-        assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        let media = Description::parse(body.as_bytes()).unwrap().media()[0].clone();
-        let theirs = media.crypto.first().expect("an answer with a key");
+        let (media, theirs) = agreed(&answer);
         assert_eq!(
             (theirs.tag, theirs.suite.as_str(), media.proto.as_str()),
             (7, *suite, "RTP/SAVP")
@@ -162,10 +168,7 @@ fn through_the_death_of_its_controller() {
     let own = Crypto::new(1, CryptoSuite::from_name(suite).unwrap(), key.clone()).unwrap();
     let mut caller = Caller::new(&site, "encrypted-killed");
     let answer = caller.invite(&offer(cipher.port(), &own));
-    assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    let media = Description::parse(body.as_bytes()).unwrap().media()[0].clone();
-    let theirs = media.crypto.first().expect("an answer with a key").clone();
+    let (media, theirs) = agreed(&answer);
     let clear = SocketAddr::from((Ipv4Addr::LOCALHOST, voice.port()));
     cipher.begin(suite, &key, &theirs.key, media.rtp_address().unwrap(), clear);
     voice.talk_to(cipher.clear());

@@ -1,8 +1,8 @@
 //! The recordings directory: names, sidecars, and which recordings nobody has acknowledged yet.
 //!
-//! A recording is `NAME.SEGMENT.wav` (or `.opus`, or either with `.age` behind it) with `NAME.SEGMENT.json` beside it. As long as it is being written, or
-//! its end has not been acknowledged, there is a mark of the same name in `.pending`: what a start has to look at is
-//! there, however many recordings there are.
+//! A recording is `NAME.SEGMENT.wav` (or `.opus`, or either with `.age` behind it) with `NAME.SEGMENT.json` beside it. As
+//! long as it is being written, or its end has not been acknowledged, there is a mark of the same name in `.pending`: what a
+//! start has to look at is there, however many recordings there are.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -4,10 +4,11 @@
 use std::time::Instant;
 
 use proto::mediad::v1::{self as pb, command::Kind, command_reply::Result as Done};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
-use crate::support::{CONTROLLER, Daemon, call, owner};
+use crate::{
+    control::Stream,
+    support::{CONTROLLER, Daemon, call, owner},
+};
 
 const BATCHES: u64 = 40;
 const PAIRS_PER_BATCH: u64 = 50;
@@ -44,40 +45,17 @@ async fn and_leave_nothing() {
         &["media.quarantine_ms=0"],
     );
     let mut media = daemon.media().await;
-    let (requests, stream) = mpsc::channel(4);
-    let hello = pb::Hello {
-        controller: CONTROLLER.into(),
-        lease_ms: 0,
-    };
-    requests
-        .send(pb::ControlRequest {
-            hello: Some(hello),
-            commands: Vec::new(),
-        })
-        .await
-        .unwrap();
-    let mut replies = media
-        .control(ReceiverStream::new(stream))
-        .await
-        .unwrap()
-        .into_inner();
-    replies.message().await.unwrap().unwrap();
+    let mut stream = Stream::open(&mut media, CONTROLLER, 0).await;
     let before = Instant::now();
     let mut next = 0;
     for number in 0..BATCHES + WINDOW {
         if number < BATCHES {
-            requests
-                .send(pb::ControlRequest {
-                    hello: None,
-                    commands: batch(number),
-                })
-                .await
-                .unwrap();
+            stream.send(batch(number)).await;
         }
         if number < WINDOW {
             continue;
         }
-        for reply in replies.message().await.unwrap().unwrap().replies {
+        for reply in stream.replies().await {
             assert_eq!(reply.id, next, "in order");
             match (next % 2, reply.result.unwrap()) {
                 (0, Done::Apply(applied)) => assert_eq!(applied.transports.len(), 2),
@@ -103,5 +81,5 @@ async fn and_leave_nothing() {
         (0, 0, 0)
     );
     assert_eq!(status.event_next, sessions + 1, "one event each: its end");
-    drop(requests);
+    drop(stream);
 }
