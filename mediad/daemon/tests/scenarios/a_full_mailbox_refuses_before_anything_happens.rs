@@ -1,25 +1,38 @@
 //! Overload refuses new work with RESOURCE_EXHAUSTED; what was refused left nothing behind, what was taken works.
 
 use proto::mediad::v1::{self as pb, command::Kind, command_reply::Result as Done};
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
-use crate::{
-    control::Stream,
-    support::{CONTROLLER, Daemon, call},
-};
+use crate::support::{CONTROLLER, Daemon, call};
 
 #[tokio::test]
 async fn and_the_rest_goes_on() {
     // The worker is asleep while the host thread works through a batch: the second command finds no room.
     let daemon = Daemon::start(&["limits.mailbox=1"]);
     let mut media = daemon.media().await;
+    let hello = pb::Hello {
+        controller: CONTROLLER.into(),
+        lease_ms: 0,
+    };
     let apply = |id: u64| pb::Command {
         id,
         kind: Some(Kind::Apply(call(&format!("s{id}"), None, None))),
     };
-    let mut stream = Stream::open(&mut media, CONTROLLER, 0).await;
-    stream.send((0..10).map(apply).collect()).await;
-    let replies = stream.replies().await;
+    let requests = vec![
+        pb::ControlRequest {
+            hello: Some(hello),
+            commands: Vec::new(),
+        },
+        pb::ControlRequest {
+            hello: None,
+            commands: (0..10).map(apply).collect(),
+        },
+    ];
+    let stream = tokio_stream::iter(requests).chain(tokio_stream::pending());
+    let mut replies = media.control(stream).await.unwrap().into_inner();
+    assert!(replies.message().await.unwrap().unwrap().hello.is_some());
+    let replies = replies.message().await.unwrap().unwrap().replies;
     let (mut taken, mut refused) = (0, 0);
     for reply in &replies {
         match reply.result.as_ref().unwrap() {
