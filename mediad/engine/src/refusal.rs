@@ -407,22 +407,35 @@ pub enum Refusal {
         expected: u64,
     },
     /// The host takes no new sessions.
-    #[error("the host is draining and takes no new sessions; use another host")]
-    Draining,
+    #[error(
+        "session {session:?} is new, and the host is draining: it keeps those it has and takes no others; use another \
+         host, or end the drain (Host/Drain with drain = false, `mctl undrain`)"
+    )]
+    Draining {
+        /// The session that was to be.
+        session: Name,
+    },
     /// Every worker has as much to do as it can do in time.
     #[error(
-        "the host is busy: its least busy worker uses {busy_percent} % of its core, and takes new sessions up to \
-         {max_percent} % (limits.busy_percent_max); use another host, or end sessions of this one"
+        "session {session:?} is new, and the host is busy: its least busy worker uses {busy_percent} % of its core, and \
+         takes new sessions up to {max_percent} % (limits.busy_percent_max); use another host, or end sessions of this one"
     )]
     Overloaded {
+        /// The session that was to be.
+        session: Name,
         /// Share of its time that the least busy worker works.
         busy_percent: u32,
         /// The limit.
         max_percent: u32,
     },
     /// The host is full.
-    #[error("the host carries {max} sessions, its limit (limits.sessions_max); use another host")]
+    #[error(
+        "session {session:?} is new, and the host carries {max} sessions, its limit (limits.sessions_max); use another \
+         host, or end sessions of this one"
+    )]
     SessionsFull {
+        /// The session that was to be.
+        session: Name,
         /// The limit.
         max: usize,
     },
@@ -506,7 +519,7 @@ impl Refusal {
             | Self::StaleEpoch { .. }
             | Self::StaleRevision { .. }
             | Self::KeyGeneration { .. } => Code::FailedPrecondition,
-            Self::Draining | Self::NoRandomness(_) => Code::Unavailable,
+            Self::Draining { .. } | Self::NoRandomness(_) => Code::Unavailable,
         }
     }
 
@@ -557,12 +570,11 @@ impl Refusal {
             Self::UnknownSession(session)
             | Self::NotOwner { session, .. }
             | Self::StaleEpoch { session, .. }
-            | Self::StaleRevision { session, .. } => format!("session:{session}"),
-            Self::BadId { .. }
-            | Self::Draining
-            | Self::SessionsFull { .. }
-            | Self::Overloaded { .. }
-            | Self::MailboxFull { .. } => String::new(),
+            | Self::StaleRevision { session, .. }
+            | Self::Draining { session }
+            | Self::SessionsFull { session, .. }
+            | Self::Overloaded { session, .. } => format!("session:{session}"),
+            Self::BadId { .. } | Self::MailboxFull { .. } => String::new(),
         }
     }
 }

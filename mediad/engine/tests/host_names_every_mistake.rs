@@ -343,12 +343,25 @@ fn a_full_or_draining_host_refuses_new_sessions_and_keeps_the_old() {
         apply(&mut host, &bare(name)).unwrap();
     }
     let full = apply(&mut host, &bare("s4")).unwrap_err();
-    assert_eq!((full.code, full.subject.as_str()), (8, ""), "{}", full.message);
+    assert_eq!(
+        (full.code, full.subject.as_str()),
+        (8, "session:s4"),
+        "{}",
+        full.message
+    );
     assert!(full.message.contains("3 sessions"), "{}", full.message);
 
     host.drain(true);
     let draining = apply(&mut host, &bare("s5")).unwrap_err();
-    assert_eq!(draining.code, 14, "{}", draining.message);
+    assert_eq!(
+        (draining.code, draining.subject.as_str()),
+        (14, "session:s5"),
+        "{}",
+        draining.message
+    );
+    for part in ["\"s5\"", "draining", "another host", "undrain"] {
+        assert!(draining.message.contains(part), "{}", draining.message);
+    }
     assert_eq!(
         apply(
             &mut host,

@@ -441,14 +441,17 @@ impl Host {
             return Ok(Target::Edit { key, worker });
         }
         if self.draining {
-            return Err(Refusal::Draining);
+            return Err(Refusal::Draining {
+                session: patch.session.clone(),
+            });
         }
         if self.sessions.count_with_ending() >= self.config.sessions_max {
             return Err(Refusal::SessionsFull {
+                session: patch.session.clone(),
                 max: self.config.sessions_max,
             });
         }
-        let worker = self.place(patch.near.as_ref())?;
+        let worker = self.place(&patch.session, patch.near.as_ref())?;
         let (_, revived) = self.leases.renew(now.mono, &patch.owner.controller, None)?;
         if revived {
             self.owned_again(&patch.owner.controller);
@@ -458,7 +461,7 @@ impl Host {
 
     /// The core of the session asked for, else the least loaded one: by measured time in steps of a twentieth, then
     /// by endpoints. None that has no time left: those whose calls it carries must not hear of new ones.
-    fn place(&self, near: Option<&Name>) -> Result<usize, Refusal> {
+    fn place(&self, session: &Name, near: Option<&Name>) -> Result<usize, Refusal> {
         let max = f32::from(self.config.busy_percent_max) / 100.0;
         let has_time = |worker: usize| self.workers[worker].expected_busy() < max;
         let near = near.and_then(|name| self.sessions.find(name));
@@ -478,6 +481,7 @@ impl Host {
         }
         let percent = |share: f32| (share * 100.0).round() as u32;
         Err(Refusal::Overloaded {
+            session: session.clone(),
             busy_percent: percent(self.workers[least].expected_busy()),
             max_percent: self.config.busy_percent_max.into(),
         })
