@@ -228,7 +228,15 @@ impl Stack {
     }
 
     fn push_response(&mut self, id: u64, response: Response, dialog: Option<u64>, needs_prack: bool) {
-        let Some(client) = self.clients.get(&id).filter(|client| !client.silent) else {
+        // Who knows a password is our user alone, also for a PRACK that the stack sent by itself.
+        let asks = [
+            StatusCode::UNAUTHORIZED,
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+        ];
+        let is_challenge = asks.contains(&response.status);
+        let concerns =
+            |client: &&Client| !client.silent || (is_challenge && client.request.method == Method::Prack);
+        let Some(client) = self.clients.get(&id).filter(concerns) else {
             return;
         };
         self.events.push_back(Event::Response {
@@ -313,7 +321,7 @@ impl Stack {
         };
         entry.to_prack = Some(RAck { rseq, cseq });
         if !holds_offer {
-            // No answer to a PRACK of ours is anybody's business; its failure shows in the INVITE.
+            // But for a challenge, no answer to a PRACK of ours is anybody's business; its failure shows in the INVITE.
             let _sent = self.send_prack(now, DialogKey(dialog), None, true);
         }
         holds_offer
@@ -454,7 +462,7 @@ impl Stack {
             }
             (Method::Notify, _) => {
                 if let Some(client) = self.clients.get(&id) {
-                    entry.note_notify(&client.request.headers);
+                    entry.note_notify_answered(&client.request.headers, status);
                 }
                 self.settle(key);
                 return;

@@ -11,7 +11,7 @@ use super::request::{Content, DialogRequest};
 use super::{DialogTimer, Due, Stack};
 use crate::dialog::{Dialog, DialogRecord, DialogState, SessionTimerRole, Side};
 use crate::header::RAck;
-use crate::message::{Header, HeaderName, Headers, Method, Request};
+use crate::message::{Header, HeaderName, Headers, Method, Request, StatusCode};
 
 /// How long a subscription made by REFER may outlive its session.
 const SUBSCRIPTION_LINGER: Duration = Duration::from_secs(180);
@@ -40,6 +40,8 @@ pub(super) struct DialogEntry {
     pub(super) deferred_bye: Option<Box<DeferredBye>>,
     /// A BYE of ours has no answer yet.
     pub(super) bye_open: bool,
+    /// Its requests have no User-Agent.
+    is_unnamed: bool,
     /// Our user was told to refresh the session and has not done so yet.
     refresh_told: bool,
     end_reason: EndReason,
@@ -76,6 +78,7 @@ impl DialogEntry {
             glare: None,
             deferred_bye: None,
             bye_open: false,
+            is_unnamed: false,
             refresh_told: false,
             end_reason: EndReason::LocalBye,
         }
@@ -86,6 +89,16 @@ impl DialogEntry {
         let state = headers.subscription_state().ok().flatten();
         if state.is_some_and(|state| state.is_terminated()) {
             self.subscriptions = self.subscriptions.saturating_sub(1);
+        }
+    }
+
+    /// A NOTIFY of ours was answered, or not.
+    pub(super) fn note_notify_answered(&mut self, headers: &Headers, status: Option<StatusCode>) {
+        let before = self.subscriptions;
+        self.note_notify(headers);
+        // RFC 5057 §5.1: the peer does not know the subscription; the session is another matter.
+        if status == Some(StatusCode::CALL_DOES_NOT_EXIST) && self.subscriptions == before {
+            self.subscriptions = before.saturating_sub(1);
         }
     }
 }
@@ -129,6 +142,13 @@ impl Stack {
             if !contact.ends_with(param.as_bytes()) {
                 *contact = [&contact[..], param.as_bytes()].concat().into();
             }
+        }
+    }
+
+    /// Our requests in this dialog do not say what software we are.
+    pub fn leave_unnamed(&mut self, dialog: DialogKey) {
+        if let Some(entry) = self.dialogs.get_mut(&dialog.0) {
+            entry.is_unnamed = true;
         }
     }
 
@@ -204,6 +224,7 @@ impl Stack {
         if let Some(content) = content {
             content.put(&mut built.headers, &mut built.body);
         }
+        let is_unnamed = entry.is_unnamed;
         let refreshes = matches!(method, Method::Invite | Method::Update);
         let names_us = refreshes || matches!(method, Method::Refer | Method::Notify | Method::Subscribe);
         if names_us && !built.headers.contains(HeaderName::Contact) {
@@ -211,9 +232,13 @@ impl Stack {
             let field = Header::from_typed(HeaderName::Contact, contact);
             built.headers.push_field(field);
         }
+        if !is_unnamed {
+            self.write_user_agent(&mut built.headers);
+        }
         if !refreshes {
             return Ok(built);
         }
+        let entry = self.dialogs.get_mut(&key.0).ok_or(StackError::NoDialog)?;
         let has_interval = built.headers.contains(HeaderName::SessionExpires);
         if self.config.extensions.contains(&"timer") && !has_interval {
             let config = self.config.session_timer.as_ref();
@@ -356,11 +381,16 @@ impl Stack {
         self.timers.stop(Due::Dialog(key, DialogTimer::Session));
         self.timers.stop(Due::Dialog(key, DialogTimer::Glare));
         if subscribed {
-            self.timers.start(
-                Due::Dialog(key, DialogTimer::Subscription),
-                now + SUBSCRIPTION_LINGER,
-            );
+            self.start_lingering(now, key);
         }
+    }
+
+    /// Subscriptions without a session end in bounded time.
+    pub(super) fn start_lingering(&mut self, now: Instant, key: u64) {
+        self.timers.start(
+            Due::Dialog(key, DialogTimer::Subscription),
+            now + SUBSCRIPTION_LINGER,
+        );
     }
 
     /// Removes a dialog that is ending and has nothing under way any more.

@@ -132,7 +132,8 @@ pub enum Event {
         /// The transaction.
         txn: ServerTxn,
     },
-    /// A response to a request of ours.
+    /// A response to a request of ours. Of what the stack sends by itself only a challenge to a PRACK comes here:
+    /// [`Stack::retry_with_credentials`](super::Stack::retry_with_credentials) answers it.
     Response {
         /// The transaction.
         txn: ClientTxn,

@@ -42,7 +42,7 @@ impl Stack {
     /// does not answer, or answers 503 (RFC 3263 §4.3).
     ///
     /// The request needs its Request-URI, From and To. What else is missing is added: From tag, Call-ID, CSeq,
-    /// Max-Forwards, Contact, Allow, Supported, Session-Expires (INVITE), User-Agent, Via.
+    /// Max-Forwards, Contact, Allow, Supported, Session-Expires (INVITE), User-Agent (left out when it is empty), Via.
     ///
     /// # Errors
     /// [`StackError::Malformed`]: From or To is missing or cannot be read, or the method is ACK or CANCEL;
@@ -123,6 +123,7 @@ impl Stack {
                     .write_request(&mut request.headers, self.config.session_timer.as_ref());
             }
         }
+        self.write_user_agent(&mut request.headers);
         Ok(())
     }
 
@@ -138,7 +139,7 @@ impl Stack {
         }
     }
 
-    /// Adds Via, Contact and User-Agent for a target, and starts the transaction.
+    /// Adds Via and Contact for a target, and starts the transaction.
     pub(super) fn start_client(
         &mut self,
         now: Instant,
@@ -159,7 +160,6 @@ impl Stack {
             return Err(StackError::Overloaded);
         }
         let own_contact = names_us(&request.method) && !request.headers.contains(HeaderName::Contact);
-        self.write_user_agent(&mut request);
         let branch = self.new_branch();
         self.address(&mut request, &target, &branch, own_contact)?;
         let wire = request.to_bytes();
@@ -207,11 +207,16 @@ impl Stack {
         Ok(())
     }
 
-    fn write_user_agent(&self, request: &mut Request) {
-        if !self.config.server_name.is_empty() && !request.headers.contains(HeaderName::UserAgent) {
-            let name = self.config.server_name.as_bytes().to_vec();
-            let field = Header::from_typed(HeaderName::UserAgent, name);
-            request.headers.push_field(field);
+    /// User-Agent, unless there is one. One that is empty says that its user wants none.
+    pub(super) fn write_user_agent(&self, headers: &mut Headers) {
+        match headers.get(HeaderName::UserAgent) {
+            Some([]) => drop(headers.remove(HeaderName::UserAgent)),
+            Some(_) => {}
+            None if self.config.server_name.is_empty() => {}
+            None => {
+                let name = self.config.server_name.as_bytes().to_vec();
+                headers.push_field(Header::from_typed(HeaderName::UserAgent, name));
+            }
         }
     }
 

@@ -234,6 +234,8 @@ impl Stack {
                     entry.subscriptions = entry.subscriptions.saturating_add(1);
                 }
             }
+            // One that was to be made for its subscription.
+            Method::Refer => self.settle(dialog),
             _ => {}
         }
     }
@@ -314,14 +316,20 @@ impl Stack {
         let is_invite = server.method == Method::Invite;
         let keeps = status.code() < 300;
         let headers = &mut response.headers;
-        // RFC 3261 §12.1.1.
-        if is_invite && server.initial && keeps && !headers.contains(HeaderName::RecordRoute) {
+        // RFC 3261 §12.1.1; RFC 3515 §2.4.4 for a REFER outside of dialogs.
+        let is_refer = server.method == Method::Refer;
+        let makes_dialog = server.initial && (is_invite || (is_refer && server.dialog.is_some()));
+        if makes_dialog && keeps && !headers.contains(HeaderName::RecordRoute) {
             for field in &server.record_routes {
                 headers.push_field(field.clone());
             }
         }
         let refreshes = is_invite || server.method == Method::Update;
-        if refreshes && keeps && !headers.contains(HeaderName::Contact) {
+        if is_refer && status.is_success() && !server.subscribes && !headers.contains(HeaderName::ReferSub) {
+            // RFC 4488 §4.
+            headers.push_field(Header::from_typed(HeaderName::ReferSub, b"false".to_vec()));
+        }
+        if (refreshes || makes_dialog) && keeps && !headers.contains(HeaderName::Contact) {
             let contact = server.dialog.and_then(|dialog| self.dialogs.get(&dialog));
             if let Some(entry) = contact {
                 let value = entry.dialog.contact.to_vec();

@@ -354,6 +354,49 @@ impl Stack {
         Ok(())
     }
 
+    /// Makes the dialog that a 2xx to a REFER outside of dialogs begins (RFC 3515 §2.4.4), before that is sent: NOTIFYs go
+    /// there, and it is over with the last of them or when none comes for long. `None` for one who wants to hear nothing
+    /// (RFC 4488).
+    ///
+    /// # Errors
+    /// [`StackError::WrongState`]: no such REFER; [`StackError::Answered`]; [`StackError::Malformed`]: it says not where
+    /// to; [`StackError::Overloaded`].
+    pub fn subscribe_referrer(
+        &mut self,
+        now: Instant,
+        txn: ServerTxn,
+        request: &Request,
+    ) -> Result<Option<DialogKey>, StackError> {
+        let server = self.servers.get(&txn.0).ok_or(StackError::Answered)?;
+        if server.method != Method::Refer || !server.initial || server.dialog.is_some() {
+            return Err(StackError::WrongState);
+        }
+        if server.answered {
+            return Err(StackError::Answered);
+        }
+        if !server.subscribes {
+            return Ok(None);
+        }
+        if self.dialogs.len() >= self.config.limits.dialogs {
+            return Err(StackError::Overloaded);
+        }
+        let target = Target::Flow(server.flow);
+        let tag = String::from_utf8_lossy(&server.to_tag).into_owned();
+        let identity = self.identity_for(&target).unwrap_or(0);
+        let contact = self.contacts[identity].clone();
+        let mut dialog =
+            Dialog::from_request(request, &tag, contact, target).map_err(|_| StackError::Malformed)?;
+        // There is no session in it, and never was.
+        dialog.state = DialogState::Ending;
+        let key = self.insert_dialog(DialogEntry::new(dialog));
+        self.follow_next_hop(key);
+        self.start_lingering(now, key);
+        if let Some(server) = self.servers.get_mut(&txn.0) {
+            server.dialog = Some(key);
+        }
+        Ok(Some(DialogKey(key)))
+    }
+
     /// Makes a server transaction and starts its machine.
     pub(super) fn new_server(
         &mut self,

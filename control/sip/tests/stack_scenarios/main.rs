@@ -5,7 +5,9 @@
 
 mod a_call_is_set_up_and_torn_down;
 mod a_cancel_ends_a_ringing_call;
+mod a_refer_outside_makes_a_dialog_of_its_own;
 mod calls_survive_a_bad_network;
+mod dialogs_allow_what_their_state_allows;
 mod dialogs_move_to_another_process;
 mod forks_make_dialogs_of_their_own;
 mod large_requests_go_over_tcp;
