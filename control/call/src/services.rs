@@ -76,7 +76,7 @@ fn for_ever(source: pb::play_item::Source) -> pb::Player {
     }
 }
 
-/// Who may move calls to others by REFER or Replaces.
+/// Who may move calls to others by REFER or Replaces, and have rooms call somebody or let somebody go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transfers {

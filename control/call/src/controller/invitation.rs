@@ -1,11 +1,11 @@
-//! Parties that are brought into a conference by REFER (RFC 4579): a party of a call sends the other one there, or a
-//! member asks the room to call somebody.
+//! Parties that are brought into a conference and out of it by REFER (RFC 4579): a party of a call sends the other one
+//! there; a member, or outside of dialogs whoever may, asks the room to call somebody or to let somebody go.
 
 use bytes::Bytes;
 use sip::{
     dialog::DialogId,
     message::{Request, Response, StatusCode},
-    stack::{DialogKey, ServerTxn},
+    stack::{DialogKey, Flow, ServerTxn, StackError},
     uri::Uri,
 };
 
@@ -28,12 +28,36 @@ use crate::{
 /// Where NOTIFYs about a REFER go: its dialog, and the number that tells it from others there.
 pub(crate) type Notify = (DialogKey, Option<u32>);
 
-/// What a member wants of its room.
+/// What somebody wants of a room.
 enum Wish {
     /// Call somebody. The text is what was asked for.
     Invite(Destination, String, Option<Bytes>),
+    /// Let these members go.
+    Remove(Vec<CallId>),
     /// Bring the party it talks to in another call, where it sits here, in its own stead.
     Bring(CallId, Side),
+}
+
+/// What a Refer-To asks for (RFC 3515 §2.1): what its `method` says, which is INVITE without one.
+pub(super) enum Act {
+    Invite,
+    Remove,
+}
+
+impl Act {
+    pub(super) fn of(uri: &Uri) -> Result<Self, StatusCode> {
+        let params = uri.params();
+        let is = |name: &[u8]| {
+            params
+                .get("method")
+                .map(|method| method.eq_ignore_ascii_case(name))
+        };
+        match (is(b"INVITE"), is(b"BYE")) {
+            (None | Some(true), _) => Ok(Self::Invite),
+            (_, Some(true)) => Ok(Self::Remove),
+            _ => Err(StatusCode::NOT_IMPLEMENTED),
+        }
+    }
 }
 
 impl Controller {
@@ -93,17 +117,148 @@ impl Controller {
             return;
         };
         let notify = member.leg.subscribe_refer(request);
+        let by = text(member.from.uri.as_bytes());
         let room = self.conferences[&member.conference].room.clone();
         self.respond(now, txn, Response::new(StatusCode::ACCEPTED));
         match wish {
             Ok(Wish::Bring(call, side)) => self.transfer_to_room(now, (call, side), notify, &room, Some(id)),
-            Ok(Wish::Invite(party, from, instance)) => {
-                self.notify(now, notify, StatusCode::TRYING);
-                if let Err(status) = self.invite_to_room(now, id, (party, from, instance), &room, notify) {
+            Ok(wish) => self.grant(now, &room, &by, wish, notify),
+            Err(status) => self.notify(now, notify, status),
+        }
+    }
+
+    /// A REFER outside of dialogs. What is wrong with it is its answer: there is no dialog that this could end.
+    pub(super) fn referred_outside(&mut self, now: Now, txn: ServerTxn, request: &Request, flow: Flow) {
+        let (room, by, wish) = match self.read_wish_outside(now, request, flow) {
+            Ok(read) => read,
+            Err(refusal) => {
+                self.respond(now, txn, *refusal);
+                return;
+            }
+        };
+        let subscription = match self.stack.subscribe_referrer(now.mono, txn, request) {
+            Ok(subscription) => subscription,
+            Err(error) => {
+                let status = match error {
+                    StackError::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+                    // It says not where NOTIFYs are to go.
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                self.respond(now, txn, Response::new(status));
+                return;
+            }
+        };
+        if let Some(dialog) = subscription {
+            self.stack.add_contact_param(dialog, "isfocus");
+        }
+        self.respond(now, txn, Response::new(StatusCode::ACCEPTED));
+        self.grant(now, &room, &by, wish, subscription.map(|dialog| (dialog, None)));
+    }
+
+    /// The room, who asks, and for what.
+    fn read_wish_outside(
+        &mut self,
+        now: Now,
+        request: &Request,
+        flow: Flow,
+    ) -> Result<(Name, String, Wish), Box<Response>> {
+        let refuse = |status| Box::new(Response::new(status));
+        let uri = request.uri().map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
+        let room = match self.routing.route(&uri, &self.registrar) {
+            Ok(Destination::Room(room)) => room,
+            // A phone is asked to call somebody within its calls only; a queue calls nobody.
+            Ok(Destination::User(_) | Destination::Queue(_) | Destination::Out(_)) => {
+                return Err(refuse(StatusCode::METHOD_NOT_ALLOWED));
+            }
+            Err(status) => return Err(refuse(status)),
+        };
+        let user = self.authorise(now, request, flow)?;
+        // A carrier's own account is nobody in a room.
+        let user = user.filter(|user| self.trunks.of_account(user).is_none());
+        // A stranger has no say outside of calls, whoever may transfer in them.
+        let user = user.ok_or_else(|| refuse(StatusCode::FORBIDDEN))?;
+        self.may_refer(Some(&user)).map_err(refuse)?;
+        let target = request.headers.refer_to().ok().flatten();
+        let target = target.ok_or_else(|| refuse(StatusCode::BAD_REQUEST))?.uri;
+        let from = request.headers.from();
+        let by = from.map_err(|_| refuse(StatusCode::BAD_REQUEST))?.uri;
+        let is_in = self.is_in_room(&room, &user);
+        let wish = match Act::of(&target).map_err(refuse)? {
+            Act::Invite if !is_in && self.gate_of(&room).is_some() => {
+                // Its PIN says who may be there.
+                return Err(refuse(StatusCode::FORBIDDEN));
+            }
+            Act::Invite => self.whom_to_invite(&target, Some(&user)).map_err(refuse)?,
+            Act::Remove => {
+                let members = self.members_at(&room, &target);
+                let are_its_own = |id: &CallId| {
+                    let member = self.members.get(id);
+                    member.is_some_and(|member| member.leg.user.as_ref() == Some(&user))
+                };
+                if members.is_empty() {
+                    return Err(refuse(StatusCode::NOT_FOUND));
+                }
+                if !is_in && !members.iter().all(are_its_own) {
+                    return Err(refuse(StatusCode::FORBIDDEN));
+                }
+                Wish::Remove(members)
+            }
+        };
+        Ok((room, text(by.as_bytes()), wish))
+    }
+
+    /// An account of ours that is in the room, and not before its gate.
+    fn is_in_room(&self, room: &Name, user: &Name) -> bool {
+        let conference = self.rooms.get(room).and_then(|id| self.conferences.get(id));
+        let members = conference.into_iter().flat_map(|conference| &conference.members);
+        let mut members = members.filter_map(|id| self.members.get(id));
+        members.any(|member| {
+            let is_in = member.stage == MemberStage::Joined && member.gate.is_none();
+            is_in && member.leg.user.as_ref() == Some(user)
+        })
+    }
+
+    /// The members that an address means: all of an account, or who called from there, or the device that is reached there.
+    fn members_at(&self, room: &Name, uri: &Uri) -> Vec<CallId> {
+        let uri = uri.without_headers().without_param("method");
+        let device = self.registrar.gruu(&uri).is_some();
+        let account = uri
+            .user_unescaped()
+            .filter(|_| self.routing.is_ours(&uri) && !device);
+        let account = account.and_then(|user| self.registrar.account(std::str::from_utf8(&user).ok()?));
+        let conference = self.rooms.get(room).and_then(|id| self.conferences.get(id));
+        let members = conference.into_iter().flat_map(|conference| &conference.members);
+        let is_meant = |id: &&CallId| {
+            let Some(member) = self.members.get(id) else {
+                return false;
+            };
+            let dialog = member.leg.dialog.and_then(|dialog| self.stack.dialog(dialog));
+            let reached = dialog.is_some_and(|dialog| dialog.remote_target.matches(&uri));
+            let is_of_account = account.is_some() && member.leg.user == account;
+            is_of_account || reached || (account.is_none() && member.from.uri.matches(&uri))
+        };
+        members.filter(is_meant).copied().collect()
+    }
+
+    /// Who is told by NOTIFY how it goes.
+    fn grant(&mut self, now: Now, room: &Name, by: &str, wish: Wish, notify: Option<Notify>) {
+        self.notify(now, notify, StatusCode::TRYING);
+        match wish {
+            Wish::Invite(party, from, instance) => {
+                let asked = self.invite_to_room(now, by, (party, from, instance), room, notify);
+                if let Err(status) = asked {
                     self.notify(now, notify, status);
                 }
             }
-            Err(status) => self.notify(now, notify, status),
+            Wish::Remove(members) => {
+                let reason = format!("{by} had it removed from {room}");
+                for member in members {
+                    self.member_leaves(now, member, EndedBy::System, StatusCode::OK, &reason);
+                }
+                self.notify(now, notify, StatusCode::OK);
+            }
+            // Only who is in the room itself can ask for that.
+            Wish::Bring(..) => self.notify(now, notify, StatusCode::CALL_DOES_NOT_EXIST),
         }
     }
 
@@ -117,10 +272,15 @@ impl Controller {
         }
         let target = request.headers.refer_to().ok().flatten();
         let uri = target.ok_or(StatusCode::BAD_REQUEST)?.uri;
-        let params = uri.params();
-        let method = params.get("method");
-        if method.is_some_and(|method| !method.eq_ignore_ascii_case(b"INVITE")) {
-            return Err(StatusCode::NOT_IMPLEMENTED);
+        match Act::of(&uri) {
+            Ok(Act::Invite) => {}
+            Ok(Act::Remove) => {
+                let room = &self.conferences[&member.conference].room;
+                let members = self.members_at(room, &uri);
+                let found = (!members.is_empty()).then_some(Wish::Remove(members));
+                return Ok(found.ok_or(StatusCode::NOT_FOUND));
+            }
+            Err(status) => return Ok(Err(status)),
         }
         if let Some(replaces) = replaces_in(&uri)? {
             let named = self.stack.find_dialog(&DialogId::of_replaces(&replaces));
@@ -170,7 +330,7 @@ impl Controller {
     fn invite_to_room(
         &mut self,
         now: Now,
-        by: CallId,
+        by: &str,
         (party, from, instance): (Destination, String, Option<Bytes>),
         room: &Name,
         notify: Option<Notify>,
@@ -179,14 +339,10 @@ impl Controller {
             return Err(StatusCode::SERVICE_UNAVAILABLE);
         }
         let host = self.pool.take().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-        let by = self
-            .members
-            .get(&by)
-            .map(|member| text(member.from.uri.as_bytes()));
         let request = Originate {
             from,
             to: room.to_string(),
-            reference: by.map(|by| format!("invited by {by}")),
+            reference: Some(format!("invited by {by}")),
             ..Originate::default()
         };
         let second = Destination::Room(room.clone());

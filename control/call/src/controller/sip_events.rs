@@ -83,6 +83,7 @@ impl Controller {
     fn request_outside(&mut self, now: Now, txn: ServerTxn, request: &Request, flow: Flow) {
         match request.method {
             Method::Register => self.receive_register(now, txn, request, flow),
+            Method::Refer => self.referred_outside(now, txn, request, flow),
             Method::Options => {
                 let ours = request.uri().is_ok_and(|uri| self.routing.is_ours(&uri));
                 let status = if ours {

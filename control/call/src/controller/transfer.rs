@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Controller, Due, Notify, Now, Purpose,
     calling::{answer_of, text, with_description},
+    invitation::Act,
     rounds::{address_of, presented},
     unix_us,
     within_dialog::refused_lines,
@@ -84,6 +85,12 @@ impl Controller {
         let uri = target.ok_or(StatusCode::BAD_REQUEST)?.uri;
         // RFC 5057 §5.1: 404, 480 or 481 to a request in a dialog would end it. Where the target cannot be reached the
         // REFER is accepted, and fails.
+        match Act::of(&uri) {
+            Ok(Act::Invite) => {}
+            // Nobody is removed from a call of two but by hanging up.
+            Ok(Act::Remove) => return Ok(Order::Vain(StatusCode::NOT_IMPLEMENTED)),
+            Err(status) => return Ok(Order::Vain(status)),
+        }
         let order = match replaces_in(&uri)? {
             Some(replaces) => self.named_call(id, leg, &replaces),
             None => {
@@ -125,8 +132,12 @@ impl Controller {
     }
 
     pub(super) fn may_transfer(&self, leg: &Leg) -> Result<(), StatusCode> {
+        self.may_refer(leg.user.as_ref())
+    }
+
+    pub(super) fn may_refer(&self, user: Option<&Name>) -> Result<(), StatusCode> {
         let may = match self.config.calls.transfers {
-            Transfers::Users => leg.user.is_some(),
+            Transfers::Users => user.is_some(),
             Transfers::All => true,
             Transfers::None => false,
         };

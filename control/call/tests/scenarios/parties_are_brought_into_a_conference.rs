@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
-use sip::message::{HeaderName, StatusCode};
+use sip::{
+    message::{HeaderName, StatusCode},
+    stack::{StackConfig, UnknownDialogs},
+};
 
 use crate::{phone::Behaviour, world::World};
 
@@ -189,4 +192,214 @@ fn in_the_stead_of_who_asks() {
         assert_eq!(world.details().len(), 4, "{}", world.story());
         world.assert_nothing_left();
     }
+}
+
+/// Of a phone that keeps the dialog which its REFER makes.
+fn asks(config: &mut StackConfig) {
+    config.unknown_dialogs = UnknownDialogs::Ask;
+}
+
+/// A phone with a registration or without, that is in no room.
+fn at_a_desk(world: &mut World, name: &'static str, password: &'static str) -> usize {
+    let phone = world.phone_with(name, asks);
+    let now = world.now;
+    world.phones[phone].register(now, password, 300);
+    world.run_ms(100);
+    phone
+}
+
+/// Its answer, after a second.
+fn refer_room(world: &mut World, phone: usize, room: &str, to: &str) -> u16 {
+    let now = world.now;
+    world.phones[phone].refer_room(now, room, to, |_| {});
+    world.run_ms(1_000);
+    let answer = world.phones[phone].outside.1.as_ref();
+    answer
+        .unwrap_or_else(|| panic!("{}", world.story()))
+        .status
+        .code()
+}
+
+/// RFC 4579 §5.2: the room need not be called first, and need not be there.
+#[test]
+fn by_who_asks_a_room_from_outside() {
+    let mut world = World::new();
+    let alice = at_a_desk(&mut world, "alice", "wonder");
+    let (bob, carol) = (
+        world.registered("bob", "builder"),
+        world.registered("carol", "singer"),
+    );
+    world.behave(bob, Behaviour::Answer(500));
+    assert_eq!(
+        refer_room(&mut world, alice, "room-7", "sip:bob@example.com"),
+        202
+    );
+    let accepted = world.phones[alice].outside.1.clone().unwrap();
+    let contact = accepted.headers.get(HeaderName::Contact).unwrap_or_default();
+    assert!(contact.ends_with(b";isfocus"), "RFC 4579 §5.1");
+    assert_eq!(
+        refer_room(&mut world, alice, "room-7", "sip:carol@example.com"),
+        202
+    );
+    world.run_ms(3_000);
+    assert_eq!(world.heard(), all(&["bob", "carol"]), "{}", world.story());
+    assert_eq!(
+        world.phones[alice].notified,
+        ["SIP/2.0 100 Trying", "SIP/2.0 200 OK"]
+    );
+    assert!(
+        world.count("alice>server SIP/2.0 200") >= 4,
+        "each NOTIFY is taken"
+    );
+    world.hang_up(bob);
+    world.hang_up(carol);
+    world.run_ms(500);
+    let asked = world.details().into_iter().filter(|detail| {
+        let reference = detail.origin.reference.as_deref();
+        reference == Some("invited by sip:alice@example.com")
+    });
+    assert_eq!(asked.count(), 2, "{}", world.story());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn and_how_it_went_is_told_to_who_wants_to_know() {
+    let mut world = World::new();
+    let alice = at_a_desk(&mut world, "alice", "wonder");
+    let bob = world.registered("bob", "builder");
+    world.behave(bob, Behaviour::Refuse(StatusCode::BUSY_HERE));
+    assert_eq!(
+        refer_room(&mut world, alice, "room-7", "sip:bob@example.com"),
+        202
+    );
+    assert_eq!(
+        world.phones[alice].notified,
+        ["SIP/2.0 100 Trying", "SIP/2.0 486 Busy Here"]
+    );
+    // RFC 4488.
+    let now = world.now;
+    world.phones[alice].refer_room(now, "room-7", "sip:bob@example.com", |request| {
+        request.headers.push(HeaderName::ReferSub, "false").unwrap();
+    });
+    world.run_ms(1_000);
+    let answer = world.phones[alice].outside.1.clone().unwrap();
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    assert_eq!(
+        answer.headers.get(HeaderName::ReferSub),
+        Some(&b"false"[..]),
+        "{}",
+        world.story()
+    );
+    assert_eq!(world.phones[alice].notified, Vec::<String>::new());
+    assert_eq!(world.phones[bob].rung, 2);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn unless_who_asks_may_not_or_nobody_is_there() {
+    let mut config = crate::world::config();
+    config.conferences.pins.insert("room-8".into(), "1234".into());
+    let mut world = World::with(config);
+    let alice = at_a_desk(&mut world, "alice", "wonder");
+    let (bob, mallory) = (
+        world.registered("bob", "builder"),
+        world.phone_with("mallory", asks),
+    );
+    let imposter = world.phone_with("carol", asks);
+    let dora = world.phone("dora");
+    join(&mut world, dora);
+    for (phone, room, to, status) in [
+        (mallory, "room-7", "sip:bob@example.com", 403),
+        (mallory, "room-7", "sip:dora@example.com;method=BYE", 403),
+        (imposter, "room-7", "sip:bob@example.com", 401),
+        // Its PIN says who may be there.
+        (alice, "room-8", "sip:bob@example.com", 403),
+        // She is not there herself.
+        (alice, "room-7", "sip:dora@example.com;method=BYE", 403),
+        (alice, "room-7", "sip:zoe@example.com;method=BYE", 404),
+        (alice, "room-9", "sip:dora@example.com;method=BYE", 404),
+        (alice, "room-7", "sip:bob@example.com;method=SUBSCRIBE", 501),
+        (alice, "room-7", "sip:nobody@example.com", 404),
+        (alice, "room-7", "sip:support@example.com", 403),
+        (alice, "support", "sip:bob@example.com", 405),
+        (alice, "nobody", "sip:bob@example.com", 404),
+    ] {
+        let answer = refer_room(&mut world, phone, room, to);
+        assert_eq!(answer, status, "{room} {to}\n{}", world.story());
+        assert_eq!(world.phones[phone].notified, Vec::<String>::new(), "{room} {to}");
+    }
+    assert_eq!(world.phones[bob].rung, 0);
+    assert!(world.phones[dora].talks());
+    world.hang_up(dora);
+    world.assert_nothing_left();
+}
+
+/// RFC 4579 §5.11: by a member in its call with the room, by one who asks from outside, and each by its address.
+#[test]
+fn and_are_removed_again() {
+    for from_outside in [false, true] {
+        let mut world = World::new();
+        let alice = at_a_desk(&mut world, "alice", "wonder");
+        let bob = world.registered("bob", "builder");
+        let dora = world.phone("dora");
+        for phone in [alice, bob, dora] {
+            join(&mut world, phone);
+        }
+        let remove = |world: &mut World, whom: &str| {
+            let whom = format!("sip:{whom};method=BYE");
+            if from_outside {
+                assert_eq!(
+                    refer_room(world, alice, "room-7", &whom),
+                    202,
+                    "{}",
+                    world.story()
+                );
+            } else {
+                refer(world, alice, &whom);
+                world.run_ms(1_000);
+            }
+            assert_eq!(
+                world.phones[alice].notified,
+                ["SIP/2.0 100 Trying", "SIP/2.0 200 OK"],
+                "{}",
+                world.story()
+            );
+        };
+        remove(&mut world, "bob@example.com");
+        assert_eq!(world.heard(), all(&["alice", "dora"]), "{}", world.story());
+        assert!(world.phones[bob].dialog.is_none());
+        // One of no account, by where it is reached.
+        let at = world.phones[dora].address;
+        remove(&mut world, &format!("{at}"));
+        assert!(world.phones[dora].dialog.is_none(), "{}", world.story());
+        // And herself.
+        remove(&mut world, "alice@example.com");
+        assert!(world.phones[alice].dialog.is_none(), "{}", world.story());
+        let details = world.details();
+        assert_eq!(details.len(), 3);
+        let reason = "sip:alice@example.com had it removed from room-7";
+        assert!(
+            details.iter().all(|detail| detail.reason == reason),
+            "{details:#?}"
+        );
+        world.assert_nothing_left();
+    }
+}
+
+/// In a call of two there is nobody to remove, and whom its REFER names is not called by accident.
+#[test]
+fn but_from_no_call_of_two() {
+    let (mut world, alice, customer, dora) = talking();
+    world.registered("bob", "builder");
+    refer(&mut world, alice, "sip:bob@example.com;method=BYE");
+    world.run_ms(1_000);
+    assert_eq!(world.phones[alice].notified, ["SIP/2.0 501 Not Implemented"]);
+    assert!(
+        world.heard().contains(&("customer", "alice")),
+        "{}",
+        world.story()
+    );
+    world.hang_up(customer);
+    world.hang_up(dora);
+    world.assert_nothing_left();
 }

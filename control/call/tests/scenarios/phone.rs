@@ -85,8 +85,12 @@ pub struct Phone {
     pub early: Option<DialogKey>,
     /// What NOTIFYs told it, in order.
     pub notified: Vec<String>,
+    /// Its REFER outside of dialogs, and the final answer to it.
+    pub outside: (Option<ClientTxn>, Option<Response>),
     /// INFOs it got, their bodies.
     pub informed: Vec<String>,
+    /// The last BYE it got.
+    pub bye: Option<Request>,
     /// The Path its registrations carry.
     pub path: Option<&'static str>,
     /// It asks for addresses of its own (RFC 5627).
@@ -141,7 +145,9 @@ impl Phone {
             invited_by: None,
             early: None,
             notified: Vec::new(),
+            outside: (None, None),
             informed: Vec::new(),
+            bye: None,
             path: None,
             knows_gruu: false,
             starts: 1,
@@ -278,6 +284,24 @@ impl Phone {
         self.send(now, refer);
     }
 
+    /// Asks a room, outside of dialogs, for what this address says.
+    pub fn refer_room(&mut self, now: Instant, room: &str, to: &str, edit: impl Fn(&mut Request)) {
+        self.notified.clear();
+        let (own, room) = (self.own(), format!("sip:{room}@example.com"));
+        let mut request = Self::request(Method::Refer, &room, &own, &room);
+        let contact = format!("<sip:{}@{}>", self.name, self.address);
+        for (name, value) in [
+            (HeaderName::Contact, contact),
+            (HeaderName::ReferTo, format!("<{to}>")),
+        ] {
+            request.headers.push(name, value).unwrap();
+        }
+        edit(&mut request);
+        self.has_tried = false;
+        let txn = self.stack.request(now, request, &[self.server()]).unwrap();
+        self.outside = (Some(txn), None);
+    }
+
     /// Refuses the call that rings.
     pub fn refuse(&mut self, now: Instant, status: StatusCode) {
         let (_, txn, _) = self.answer_at.take().expect("it rings");
@@ -383,6 +407,16 @@ impl Phone {
                 .dialog_request(now, self.dialog.unwrap(), request)
                 .unwrap(),
         );
+    }
+
+    /// The same by UPDATE (RFC 3311).
+    pub fn update(&mut self, now: Instant, direction: Direction) {
+        self.direction = direction;
+        self.statuses.clear();
+        let offer = self.make_offer();
+        let request = DialogRequest::new(Method::Update).with_content(Content::sdp(offer.to_string()));
+        let dialog = self.dialog.unwrap();
+        self.invite = Some(self.stack.dialog_request(now, dialog, request).unwrap());
     }
 
     /// As [`Phone::reinvite`], unless something is under way, or nobody is there.
@@ -497,15 +531,28 @@ impl Phone {
                 };
                 let _gone = self.stack.respond(now, txn, Response::new(status));
             }
+            // Of a subscription that its REFER outside of dialogs made.
+            Event::UnknownDialog {
+                txn: Some(txn),
+                request,
+                ..
+            } => {
+                let body = String::from_utf8_lossy(&request.body);
+                self.notified.extend(body.lines().next().map(str::to_owned));
+                let _gone = self.stack.respond(now, txn, Response::new(StatusCode::OK));
+            }
             Event::Cancelled { request, .. } => {
                 self.answer_at = None;
                 self.dialog = None;
                 let reason = request.headers.get(HeaderName::Reason).unwrap_or_default();
                 self.cancelled.push(String::from_utf8_lossy(reason).into_owned());
             }
-            Event::Bye { dialog, .. } | Event::DialogEnded { dialog, .. } if self.dialog == Some(dialog) => {
-                self.dialog = None;
-                self.remote = None;
+            Event::Bye { dialog, request } if self.dialog == Some(dialog) => {
+                (self.dialog, self.remote) = (None, None);
+                self.bye = Some(request);
+            }
+            Event::DialogEnded { dialog, .. } if self.dialog == Some(dialog) => {
+                (self.dialog, self.remote) = (None, None);
             }
             // Its offer crossed one of ours, and it makes it again.
             Event::GlareOver { .. } => self.try_reinvite(now, self.direction),
@@ -599,6 +646,8 @@ impl Phone {
         if is_register {
             self.registered = Some(status.code());
             self.registration = Some(response);
+        } else if self.outside.0 == Some(txn) {
+            self.outside.1 = Some(response).filter(|_| status.is_final());
         } else if self.invite == Some(txn) {
             if status != StatusCode::TRYING && self.statuses.last() != Some(&status.code()) {
                 self.statuses.push(status.code());
@@ -613,7 +662,10 @@ impl Phone {
                 self.dialog = None;
                 self.remote = None;
             }
-            if let (true, Some(dialog)) = (status.is_success(), dialog) {
+            let cseq = response.headers.cseq().unwrap();
+            if status.is_success() && cseq.method == Method::Update {
+                self.take_answer(Description::parse(&response.body).unwrap());
+            } else if let (true, Some(dialog)) = (status.is_success(), dialog) {
                 self.connected(now, dialog, &response);
             }
         }
@@ -644,6 +696,8 @@ impl Phone {
             .unwrap();
         if self.register == Some(txn) {
             self.register = Some(again);
+        } else if self.outside.0 == Some(txn) {
+            self.outside.0 = Some(again);
         } else {
             self.invite = Some(again);
         }
