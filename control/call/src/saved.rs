@@ -152,6 +152,9 @@ pub struct SavedMember {
     pub(crate) leg: SavedLeg,
     /// Where the media host receives its audio.
     pub(crate) local: Option<(SocketAddr, Option<u16>)>,
+    /// Where it believes that to be, if elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) told: Option<SocketAddr>,
     /// It hears and is heard; otherwise it has our offer and did not answer it yet.
     pub(crate) is_joined: bool,
     pub(crate) is_muted: bool,
@@ -285,6 +288,9 @@ pub(crate) struct SavedMedia {
     pub(crate) host: String,
     pub(crate) epoch: u64,
     pub(crate) local: BTreeMap<String, (SocketAddr, Option<u16>)>,
+    /// Where parties still believe it to be that were not told, or have not answered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) told: BTreeMap<String, SocketAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

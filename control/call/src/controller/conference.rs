@@ -295,7 +295,10 @@ impl Controller {
             let content = Content::sdp(description.to_string());
             let invite = DialogRequest::new(Method::Invite).with_content(content);
             match self.stack.dialog_request(now.mono, dialog, invite) {
-                Ok(txn) => drop(self.by_client.insert(txn, Purpose::Refresh(id, Side::Member))),
+                Ok(txn) => {
+                    self.by_client.insert(txn, Purpose::Refresh(id, Side::Member));
+                    self.member_is_asked(id);
+                }
                 Err(_) => {
                     let (status, reason) =
                         (StatusCode::CALL_DOES_NOT_EXIST, "it cannot be moved to the room");
@@ -515,6 +518,9 @@ impl Controller {
         };
         if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, request) {
             self.by_client.insert(txn, Purpose::Refresh(id, Side::Member));
+            if !updates {
+                self.member_is_asked(id);
+            }
         }
     }
 
@@ -546,11 +552,11 @@ impl Controller {
             .map(|member| read_answer(&member.leg, &response.body));
         match media {
             Some(Ok(media)) => {
-                self.member_follows(id);
                 self.member_agreed(now, id, media);
                 if comes {
                     self.member_joined(now, id);
                 }
+                self.member_agrees(now, id);
             }
             Some(Err(reason)) if comes => {
                 self.member_leaves(now, id, EndedBy::System, StatusCode::NOT_ACCEPTABLE_HERE, &reason);

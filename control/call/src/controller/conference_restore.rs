@@ -57,6 +57,7 @@ impl Controller {
             sip_call_id: member.sip_call_id.clone(),
             leg: self.saved_leg(&member.leg),
             local: local.copied(),
+            told: conference.plan.told_elsewhere().remove(&member.leg.endpoint),
             is_joined: member.answered.is_some(),
             is_muted: member.is_muted,
             is_admitted: member.gate.is_none(),
@@ -123,7 +124,10 @@ impl Controller {
             .iter()
             .filter_map(|(member, _)| Some((member.leg.endpoint.clone(), member.local?)))
             .collect();
-        plan.restore(saved.epoch, addresses);
+        let told = members
+            .iter()
+            .filter_map(|(member, _)| Some((member.leg.endpoint.clone(), member.told?)));
+        plan.restore(saved.epoch, addresses, told.collect());
         let room = Name::from(saved.room.as_str());
         self.pool.adopt(plan.host());
         self.rooms.insert(room.clone(), id);

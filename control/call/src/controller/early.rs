@@ -31,11 +31,11 @@ impl Controller {
         // Who waits in a queue hears its music until an agent answers.
         let is_direct = call.round.as_ref().is_some_and(|round| round.offer.is_none());
         let is_ringing = call.stage == Stage::Ringing;
+        let way = call.way;
         let Some(leg) = branch_of(call, txn) else { return };
         leg.state.on_ringing();
-        if let Some(dialog) = dialog.filter(|dialog| !leg.early.contains(dialog)) {
-            leg.early.push(dialog);
-        }
+        let begun = dialog.filter(|dialog| !leg.early.contains(dialog));
+        leg.early.extend(begun);
         let media = read_answer(leg, &response.body).ok();
         let endpoint = leg.endpoint.clone();
         if let Some(media) = media.filter(|_| is_direct && is_ringing) {
@@ -45,6 +45,10 @@ impl Controller {
             call.early.get_or_insert(endpoint);
             self.follow(id, &media);
             self.send_media(now, id);
+        }
+        if let (Some(dialog), Some(way)) = (begun, way) {
+            // It may ask for the password for a PRACK.
+            self.join_trunk(dialog, way.trunk);
         }
         if is_ringing {
             self.tell_progress(now, id);

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use sip::{
     header::{NameAddr, Reason},
-    message::{Header, HeaderName, Request, Response, StatusCode},
+    message::{Header, HeaderName, Headers, Request, Response, StatusCode},
     stack::ClientTxn,
     uri::{Host, Uri},
 };
@@ -27,7 +27,7 @@ use crate::{
     registrar::Binding,
     routing::Destination,
     security::is_safe_uri,
-    trunk::{Health, Origin, TargetId, TrunkId, config::is_structural, numbers},
+    trunk::{HeaderRules, Health, Origin, TargetId, TrunkId, config::is_structural, numbers},
 };
 
 /// A trunk, for people.
@@ -336,18 +336,7 @@ impl Controller {
             diverted.params.set("reason", Some(b"unconditional"));
             headers.push_value(HeaderName::Diversion, &diverted);
         }
-        for field in &call.said {
-            if is_named(&config.headers.copy, &String::from_utf8_lossy(field.name_text())) {
-                headers.push_field(field.clone());
-            }
-        }
-        for (name, value) in &config.headers.set {
-            // Checked with the configuration; a name that is no token is passed over.
-            let _written = headers.set(name.as_str(), value);
-        }
-        for name in &config.headers.remove {
-            headers.remove(name.as_str());
-        }
+        follow_rules(headers, &config.headers, &call.said);
     }
 
     /// A trunk's target said something: it is there.
@@ -471,4 +460,24 @@ fn with_user(uri: &Uri, user: &str) -> Option<Uri> {
         with = with.with_param("transport", Some(&String::from_utf8_lossy(&transport)));
     }
     Some(with)
+}
+
+/// Writes what a trunk's rules say of header fields; `said` are those of the caller.
+fn follow_rules(headers: &mut Headers, rules: &HeaderRules, said: &[Header]) {
+    for field in said {
+        if is_named(&rules.copy, &String::from_utf8_lossy(field.name_text())) {
+            headers.push_field(field.clone());
+        }
+    }
+    for (name, value) in &rules.set {
+        // Checked with the configuration; a name that is no token is passed over.
+        let _written = headers.set(name.as_str(), value);
+    }
+    for name in &rules.remove {
+        headers.remove(name.as_str());
+    }
+    if rules.hides_software() {
+        // Otherwise the stack writes its own.
+        let _empty = headers.set(HeaderName::UserAgent, "");
+    }
 }

@@ -250,13 +250,38 @@ impl Controller {
             DialogRequest::new(Method::Invite).with_content(content)
         });
         match invite.map(|invite| self.stack.dialog_request(now.mono, dialog, invite)) {
-            Some(Ok(txn)) => drop(self.by_client.insert(txn, asked)),
+            Some(Ok(txn)) => {
+                self.by_client.insert(txn, asked);
+                self.member_is_asked(id);
+            }
             Some(Err(_)) | None => drop(self.deadlines.insert((now.mono + TELL_AGAIN, Due::Tell(id)))),
         }
     }
 
+    /// It was sent an offer that says where the media host is.
+    pub(super) fn member_is_asked(&mut self, id: CallId) {
+        let Some(member) = self.members.get(&id) else {
+            return;
+        };
+        if let Some(conference) = self.conferences.get_mut(&member.conference) {
+            conference.plan.ask(&member.leg.endpoint);
+        }
+    }
+
+    /// It agreed to such an offer. Should the room have moved again meanwhile, it gets another.
+    pub(super) fn member_agrees(&mut self, now: Now, id: CallId) {
+        // Taken to be changed: its record has the address.
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        if let Some(conference) = self.conferences.get_mut(&member.conference) {
+            conference.plan.follow_offer(&member.leg.endpoint);
+        }
+        self.tell_moved_member(now, id);
+    }
+
     /// It knows where the media host is.
-    pub(super) fn member_follows(&mut self, id: CallId) {
+    fn member_follows(&mut self, id: CallId) {
         let Some(member) = self.members.get(&id) else {
             return;
         };
@@ -349,13 +374,17 @@ impl Controller {
         let Some(endpoint) = call.leg(side).map(|leg| leg.endpoint.clone()) else {
             return;
         };
+        let status = response.status;
+        if status.is_success() {
+            call.plan.follow_offer(&endpoint);
+            // The media host may have been lost since it was asked.
+            self.tell_moved_party(now, id, side);
+            return;
+        }
         if !call.plan.has_moved(&endpoint) {
             return;
         }
-        let status = response.status;
-        if status.is_success() {
-            call.plan.follow(&endpoint);
-        } else if status == StatusCode::REQUEST_PENDING {
+        if status == StatusCode::REQUEST_PENDING {
             // Two offers crossed. RFC 3261 §14.1 says when ours may go again: `glare_over` is told.
         } else if matches!(status.code(), 500 | 503) {
             self.deadlines.insert((now.mono + TELL_AGAIN, Due::Tell(id)));

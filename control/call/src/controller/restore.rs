@@ -397,6 +397,7 @@ impl Controller {
                 host: call.plan.host().to_string(),
                 epoch: call.plan.epoch(),
                 local: call.plan.addresses().clone(),
+                told: call.plan.told_elsewhere(),
             },
             started_unix_us: call.started_unix_us,
             answered_unix_us: call.answered_unix_us,
@@ -552,7 +553,8 @@ impl Controller {
         let media = &self.config.media;
         let host = HostId::from(saved.media.host.as_str());
         let mut plan = MediaPlan::new(&saved.call, &self.config.controller, &media.interface, host);
-        plan.restore(saved.media.epoch, saved.media.local.clone());
+        let media = &saved.media;
+        plan.restore(media.epoch, media.local.clone(), media.told.clone());
         let local = |endpoint: &str| saved.media.local.get(endpoint).map(|(rtp, _)| rtp.ip());
         let caller = leg_of(&saved.caller, local(&saved.caller.endpoint))?;
         let callee = match &saved.callee {
@@ -705,7 +707,7 @@ impl Controller {
             Side::Transferor | Side::Newcomer | Side::Member => None,
         });
         if let Some(trunk) = trunk.filter(|_| is_stranger) {
-            self.trunk_dialogs.insert(dialog, trunk);
+            self.join_trunk(dialog, trunk);
         }
         if is_confirmed {
             // Who hung up while we were away had nobody to tell: its 481 says so now.

@@ -315,9 +315,12 @@ impl Controller {
         let trunk = match purpose {
             Some(Purpose::Plain(trunk)) => Some(trunk),
             Some(Purpose::Refresh(..) | Purpose::Alive(_) | Purpose::Branch(_)) => of_dialog,
-            Some(Purpose::Registration(_) | Purpose::Probe(_) | Purpose::Ping(_)) | None => None,
+            Some(Purpose::Registration(_) | Purpose::Probe(_) | Purpose::Ping(_)) => None,
+            // A PRACK, which the stack sends by itself.
+            None => of_dialog,
         };
         let again = trunk.and_then(|trunk| self.answer_challenge(now, trunk, txn, response));
+        let purpose = purpose.or(trunk.map(Purpose::Plain));
         if let (Some(again), Some(purpose)) = (again, purpose) {
             self.by_client.remove(&txn);
             self.by_client.insert(again, purpose);
@@ -327,6 +330,14 @@ impl Controller {
             return true;
         }
         false
+    }
+
+    /// The dialog is one with a trunk: what asks for a password in it gets it, and the trunk's rules hold.
+    pub(super) fn join_trunk(&mut self, dialog: DialogKey, trunk: TrunkId) {
+        self.trunk_dialogs.insert(dialog, trunk);
+        if self.trunks.get(trunk).config.headers.hides_software() {
+            self.stack.leave_unnamed(dialog);
+        }
     }
 
     /// Sends a request in a dialog whose answer is nobody's business; but a trunk may ask for the password first. A dialog

@@ -309,8 +309,12 @@ impl Controller {
             return false;
         };
         self.by_client.insert(txn, Purpose::Refresh(id, side));
-        if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side)) {
+        if let Some(call) = self.calls.get_mut(&id)
+            && let Some(leg) = call.leg_mut(side)
+        {
             leg.exchange = Exchange::Ours { offer: offer.into() };
+            let endpoint = leg.endpoint.clone();
+            call.plan.ask(&endpoint);
         }
         true
     }

@@ -83,6 +83,13 @@ impl Inventory {
     }
 }
 
+/// Where an offer wants audio, and under which keys ours comes.
+#[derive(Debug, Clone)]
+struct Asked {
+    rtp: SocketAddr,
+    keys: Option<Vec<Crypto>>,
+}
+
 /// What is under way.
 #[derive(Debug, Clone, PartialEq)]
 enum Flight {
@@ -107,6 +114,8 @@ pub(crate) struct MediaPlan {
     local: BTreeMap<String, (SocketAddr, Option<u16>)>,
     /// Where the parties were told to send.
     told: BTreeMap<String, SocketAddr>,
+    /// What offers say that have no answer yet: the host may be another one by then.
+    asked: BTreeMap<String, Asked>,
     /// Our keys, by endpoint, and those that the parties were told. Never in a journal or a log.
     keys: BTreeMap<String, Vec<Crypto>>,
     told_keys: BTreeMap<String, Vec<Crypto>>,
@@ -144,6 +153,7 @@ impl MediaPlan {
             is_over: false,
             local: BTreeMap::new(),
             told: BTreeMap::new(),
+            asked: BTreeMap::new(),
             keys: BTreeMap::new(),
             told_keys: BTreeMap::new(),
             epoch: 1,
@@ -151,11 +161,17 @@ impl MediaPlan {
         }
     }
 
-    /// A session that a process before this one made, as the journal has it.
-    pub(crate) fn restore(&mut self, epoch: u64, local: BTreeMap<String, (SocketAddr, Option<u16>)>) {
+    /// A session that a process before this one made, as the journal has it. `elsewhere`: [`MediaPlan::told_elsewhere`].
+    pub(crate) fn restore(
+        &mut self,
+        epoch: u64,
+        local: BTreeMap<String, (SocketAddr, Option<u16>)>,
+        elsewhere: BTreeMap<String, SocketAddr>,
+    ) {
         self.told = local
             .iter()
             .map(|(name, (rtp, _))| (name.clone(), *rtp))
+            .chain(elsewhere)
             .collect();
         self.local = local;
         self.epoch = epoch;
@@ -170,6 +186,15 @@ impl MediaPlan {
     /// Under which epoch we own it.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Where parties were told to send that is not where the host receives.
+    pub(crate) fn told_elsewhere(&self) -> BTreeMap<String, SocketAddr> {
+        let is_old = |(name, told): &(&String, &SocketAddr)| {
+            self.local.get(*name).is_some_and(|(rtp, _)| rtp != *told)
+        };
+        let told = self.told.iter().filter(is_old);
+        told.map(|(name, told)| (name.clone(), *told)).collect()
     }
 
     /// Where the host receives, by endpoint.
@@ -291,6 +316,25 @@ impl MediaPlan {
         }
     }
 
+    /// The party is being told by an offer, which it has not answered.
+    pub(crate) fn ask(&mut self, name: &str) {
+        let rtp = self.local.get(name).map(|(rtp, _)| *rtp);
+        let keys = self.keys.get(name).cloned();
+        let asked = rtp.map(|rtp| (name.to_owned(), Asked { rtp, keys }));
+        self.asked.extend(asked);
+    }
+
+    /// The party agreed to what the last offer said, which need not be where the host is by now.
+    pub(crate) fn follow_offer(&mut self, name: &str) {
+        let Some(asked) = self.asked.remove(name) else {
+            return;
+        };
+        self.told.insert(name.to_owned(), asked.rtp);
+        if let Some(keys) = asked.keys {
+            self.told_keys.insert(name.to_owned(), keys);
+        }
+    }
+
     /// Audio of the party is encrypted, and the host cannot open it before the party is asked again.
     pub(crate) fn lacks_key(&self, name: &str) -> bool {
         match self.wanted.nodes.get(name) {
@@ -327,6 +371,7 @@ impl MediaPlan {
 
     pub(crate) fn remove(&mut self, name: &str) {
         self.told.remove(name);
+        self.asked.remove(name);
         self.local.remove(name);
         self.keys.remove(name);
         self.told_keys.remove(name);

@@ -119,8 +119,15 @@ pub struct HeaderRules {
     pub copy: Vec<String>,
     /// Fields that are written, over what was there.
     pub set: BTreeMap<String, String>,
-    /// Fields that do not leave.
+    /// Fields that do not leave. Without `User-Agent` no request of the call says what software this is.
     pub remove: Vec<String>,
+}
+
+impl HeaderRules {
+    pub(crate) fn hides_software(&self) -> bool {
+        let is_it = |name: &String| HeaderName::UserAgent.as_str().eq_ignore_ascii_case(name);
+        self.remove.iter().any(is_it)
+    }
 }
 
 /// What a trunk is told of the caller (RFC 3325, RFC 3323, RFC 5806).
@@ -326,6 +333,23 @@ fn check_headers(trunk: &Trunk) -> Result<(), ConfigError> {
             name,
             "belongs to the dialog",
             "remove it from the rules",
+        ));
+    }
+    let is_always_there = |name: &&String| {
+        let always = [
+            HeaderName::Allow,
+            HeaderName::Supported,
+            HeaderName::SessionExpires,
+            HeaderName::MinSe,
+        ];
+        always.iter().any(|it| it.as_str().eq_ignore_ascii_case(name))
+    };
+    if let Some(name) = rules.remove.iter().find(is_always_there) {
+        return Err(invalid(
+            &format!("{key}.remove"),
+            name,
+            "says what this end can do, in every call",
+            "set it to what the trunk is to read, or remove it from the rules",
         ));
     }
     if let Some(line) = rules.set.values().find(|value| value.contains(['\r', '\n'])) {

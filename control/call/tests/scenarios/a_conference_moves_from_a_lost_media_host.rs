@@ -92,6 +92,45 @@ fn or_to_the_same_one_restarted_which_nobody_is_told() {
     world.assert_nothing_left();
 }
 
+/// Lost again before anybody has answered where it is, and once more while the controller is killed.
+#[test]
+fn and_who_followed_to_a_place_that_is_gone_is_told_of_the_newer_one() {
+    for is_killed in [false, true] {
+        let mut world = three(false);
+        world.swallow.push(("SIP/2.0 200", 3));
+        world.restart_media_host(false);
+        world.run_ms(100);
+        assert_eq!(world.swallow, [("SIP/2.0 200", 0)], "their answers are lost");
+        world.lose_media_host();
+        world.restart_media_host(false);
+        if is_killed {
+            world.run_ms(100);
+            world.restart();
+        }
+        world.run_ms(3_000);
+        assert_eq!(
+            world.heard(),
+            all(&["dora", "emil", "fred"]),
+            "{is_killed}\n{}",
+            world.story()
+        );
+        for name in ["dora", "emil", "fred"] {
+            let told = world.count(&format!("server>{name} INVITE"));
+            // The first one is repeated, unless who sent it is gone.
+            assert_eq!(
+                told,
+                if is_killed { 2 } else { 3 },
+                "{is_killed}\n{}",
+                world.story()
+            );
+        }
+        for phone in 0..3 {
+            world.hang_up(phone);
+        }
+        world.assert_nothing_left();
+    }
+}
+
 #[test]
 fn who_comes_or_goes_meanwhile_is_not_forgotten() {
     let mut world = three(false);

@@ -92,6 +92,58 @@ fn unless_it_is_there_again_with_others_which_both_are_told() {
     world.assert_nothing_left();
 }
 
+/// It is lost again before the two have answered where they were told to send: they agreed to a place that is gone, and
+/// are told of the newer one.
+#[test]
+fn unless_it_is_there_again_twice_before_they_followed() {
+    let (mut world, alice, first, second) = talking_and_waiting();
+    let heard = world.heard();
+    world.swallow.push(("SIP/2.0 200", 2));
+    world.restart_media_host(false);
+    world.run_ms(100);
+    assert_eq!(world.count("server>first INVITE"), 1, "{}", world.story());
+    assert_eq!(world.swallow, [("SIP/2.0 200", 0)], "their answers are lost");
+    world.lose_media_host();
+    world.restart_media_host(false);
+    world.run_ms(200);
+    assert_eq!(world.count("server>first INVITE"), 1, "one at a time");
+    // Which is repeated, because its answer was lost.
+    world.run_ms(2_000);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    let told = (
+        world.count("server>first INVITE"),
+        world.count("server>alice INVITE"),
+    );
+    assert_eq!(told, (3, 4), "the call, and both places\n{}", world.story());
+    world.hang_up(first);
+    world.run_ms(5_000);
+    assert!(world.heard().contains(&("second", "alice")), "{}", world.story());
+    world.hang_up(alice);
+    world.run_ms(1_000);
+    assert!(world.phones[second].dialog.is_none());
+    world.assert_nothing_left();
+}
+
+/// The controller is killed before they have answered: the next one does not take them to know.
+#[test]
+fn and_who_had_not_followed_when_the_controller_died_is_told_by_the_next_one() {
+    let (mut world, _, first, second) = talking_and_waiting();
+    let heard = world.heard();
+    world.swallow.push(("INVITE", usize::MAX));
+    world.restart_media_host(false);
+    world.run_ms(1_000);
+    assert_eq!(world.heard().len(), 0, "nobody was told");
+    world.swallow.clear();
+    world.restart();
+    world.run_ms(2_000);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    world.hang_up(first);
+    world.run_ms(5_000);
+    assert!(world.heard().contains(&("second", "alice")), "{}", world.story());
+    world.hang_up(second);
+    world.assert_nothing_left();
+}
+
 #[test]
 fn a_phone_that_rings_meanwhile_is_rung_again() {
     let mut world = World::new();

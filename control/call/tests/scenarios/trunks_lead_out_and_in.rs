@@ -88,6 +88,7 @@ fn a_user_calls_out_and_the_numbers_are_the_carriers() {
     );
     assert!(text(HeaderName::PAssertedIdentity).contains("+44207000001"));
     assert_eq!(invite.headers.get("X-Site"), Some(&b"london"[..]));
+    assert!(!invite.headers.contains(HeaderName::UserAgent), "removed");
     assert!(
         text(HeaderName::Contact).contains("owner=n1"),
         "topology hidden, owner told"
@@ -148,6 +149,49 @@ fn one_that_asks_for_it_again_in_the_call_gets_it_again() {
     world.run_ms(1_000);
     assert_eq!(world.count("server>a BYE"), 2, "{}", world.story());
     assert!(world.phones[town.a].dialog.is_none(), "{}", world.story());
+    world.run_ms(60_000);
+    let counters = world.controller.counters();
+    assert_eq!(
+        (counters.requests_pending, counters.sip.dialogs),
+        (0, 0),
+        "{}",
+        world.story()
+    );
+}
+
+/// What the stack sends by itself while the phone rings (RFC 3262): without it there would be no answer.
+#[test]
+fn one_that_asks_for_it_while_it_rings_gets_it() {
+    let mut town = town(PLAIN);
+    town.world.behave(town.a, Behaviour::Early(1_500));
+    town.world.guarded = Some(town.a);
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(1_000);
+    let world = &mut town.world;
+    let asked_and_proved = (world.count("a>server SIP/2.0 407"), world.count("server>a PRACK"));
+    assert_eq!(asked_and_proved, (1, 2), "{}", world.story());
+    assert_eq!(world.count("a>server SIP/2.0 183"), 1, "{}", world.story());
+    assert_eq!(world.phones[town.alice].statuses, [183], "she hears it already");
+    world.run_ms(2_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.hang_up(town.a);
+    world.assert_nothing_left();
+}
+
+/// The session is refreshed by UPDATE (RFC 4028 §7.4), for as long as the call is: without one it would be ended.
+#[test]
+fn one_that_asks_for_it_when_the_session_is_refreshed_gets_it() {
+    let mut town = town(PLAIN);
+    town.world.behave(town.a, Behaviour::Challenge(500));
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    world.guarded = Some(town.a);
+    world.run_ms(4_000_000);
+    let updates = world.count("server>a UPDATE");
+    assert!(updates >= 4 && updates % 2 == 0, "{updates}\n{}", world.story());
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.hang_up(town.alice);
     world.run_ms(60_000);
     let counters = world.controller.counters();
     assert_eq!(
@@ -244,6 +288,76 @@ fn a_full_trunk_is_passed_over_and_a_full_way_in_refused() {
     assert_eq!(town.world.controller.trunks_live()[0].refused, 1);
     town.world.hang_up(town.alice);
     town.world.assert_nothing_left();
+}
+
+/// A second call within its second goes over the next trunk; beyond what the dialplan lets out it is refused.
+#[test]
+fn one_that_takes_no_more_calls_a_second_is_passed_over() {
+    let trunks = PLAIN.replacen("calls_max = 1", "tx_calls_per_s = 1", 1);
+    let mut config = with_trunks(&trunks);
+    config.dialplan.calls_per_s = 2;
+    let mut world = World::with(config);
+    let alice = world.registered("alice", "wonder");
+    let carol = world.phone("carol");
+    let (a, b) = (world.phone("a"), world.phone("b"));
+    let zoe = world.phone("bob");
+    for (phone, password) in [(alice, "wonder"), (carol, "singer"), (zoe, "builder")] {
+        let now = world.now;
+        world.phones[phone].password = password;
+        world.phones[phone].call(now, "0049301234", true);
+        world.run_ms(100);
+    }
+    world.run_ms(3_000);
+    assert_eq!(
+        (world.phones[a].rung, world.phones[b].rung),
+        (1, 1),
+        "{}",
+        world.story()
+    );
+    let heard = world.heard();
+    assert!(heard.contains(&("carol", "b")), "{}", world.story());
+    let refusal = world.phones[zoe].last_response.clone().unwrap();
+    assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refusal.headers.get(HeaderName::RetryAfter), Some(&b"1"[..]));
+    world.hang_up(alice);
+    world.hang_up(carol);
+    world.assert_nothing_left();
+}
+
+/// Nor does any request of the call, after a restart neither, where the rules say so.
+#[test]
+fn one_that_is_not_to_know_our_software_is_not_told() {
+    for (hides, restarts) in [(true, false), (true, true), (false, false)] {
+        let trunks = match hides {
+            true => PLAIN.to_owned(),
+            false => PLAIN.replacen(", remove = [\"User-Agent\"]", "", 1),
+        };
+        let mut town = town(&trunks);
+        call_out(&mut town, "0049301234");
+        town.world.run_ms(3_000);
+        let world = &mut town.world;
+        if restarts {
+            world.restart();
+            world.run_ms(1_000);
+        }
+        let invite = world.phones[town.a].invited_by.clone().unwrap();
+        world.hang_up(town.alice);
+        world.run_ms(1_000);
+        let bye = world.phones[town.a].bye.clone().unwrap();
+        for request in [invite, bye] {
+            let is_told = request.headers.contains(HeaderName::UserAgent);
+            assert_eq!(is_told, !hides, "{}", request.method);
+        }
+    }
+}
+
+#[test]
+fn what_rules_for_headers_cannot_do_is_told() {
+    let trunks = PLAIN.replacen("remove = [\"User-Agent\"]", "remove = [\"supported\"]", 1);
+    let error = with_trunks(&trunks).check().unwrap_err().to_string();
+    for part in ["trunks.a.headers.remove", "\"supported\"", "; set it"] {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 #[test]

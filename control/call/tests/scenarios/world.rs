@@ -734,7 +734,7 @@ fn challenge(request: &Bytes) -> Option<Bytes> {
             .collect::<Vec<_>>()
     };
     let is_within = of("To:").iter().any(|to| to.contains(";tag="));
-    let is_asked = ["INVITE", "UPDATE", "INFO", "BYE", "OPTIONS", "NOTIFY"].contains(&method);
+    let is_asked = ["INVITE", "UPDATE", "INFO", "BYE", "OPTIONS", "NOTIFY", "PRACK"].contains(&method);
     if !is_within || !is_asked || head.contains("Proxy-Authorization:") {
         return None;
     }
