@@ -248,6 +248,14 @@ impl Round {
     }
 
     /// Nobody is left who could answer.
+    /// Those of the rest that the user prefers most; they are in that order.
+    pub(crate) fn next_devices(&mut self) -> Vec<(String, Binding)> {
+        let most = self.devices.first().map(|(_, device)| device.preference());
+        let is_as_good = |(_, device): &&(String, Binding)| Some(device.preference()) == most;
+        let count = self.devices.iter().take_while(is_as_good).count();
+        self.devices.drain(..count).collect()
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         !self.branches.iter().any(|leg| leg.state.is_pending())
     }
@@ -389,6 +397,8 @@ pub(crate) struct Call {
     pub(crate) check_at: Instant,
     /// When the phones of a called user have rung long enough.
     pub(crate) ring_until: Option<Instant>,
+    /// When devices are rung that the called user prefers less.
+    pub(crate) next_devices_at: Option<Instant>,
     /// Everybody rung.
     pub(crate) rung: Vec<String>,
 }
@@ -453,6 +463,7 @@ impl Call {
             ended: None,
             check_at: started,
             ring_until: None,
+            next_devices_at: None,
             rung: Vec::new(),
         }
     }

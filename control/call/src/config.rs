@@ -308,6 +308,9 @@ pub struct MediaHost {
 pub struct Calls {
     /// A called user's phones ring this long. Default 60.
     pub ring_timeout_s: u64,
+    /// Devices that the user prefers less (q of their registration) ring when those it prefers more rang this long, or
+    /// all refused. Default 15.
+    pub next_devices_s: u64,
     /// No call is longer. Default 4 h.
     pub duration_max_s: u64,
     /// Calls at once; above: 503. Default 10 000.
@@ -323,6 +326,7 @@ impl Default for Calls {
     fn default() -> Self {
         Self {
             ring_timeout_s: 60,
+            next_devices_s: 15,
             duration_max_s: 4 * 3_600,
             count_max: 10_000,
             answer_before_music: true,

@@ -154,6 +154,9 @@ pub enum RecordKind {
         /// Which of the device's flows it is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reg_id: Option<u32>,
+        /// How much its user prefers it, in thousandths, when less than most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        preference: Option<u16>,
         /// Call-ID of the REGISTER.
         #[serde(default)]
         call_id: String,

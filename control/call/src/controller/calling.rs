@@ -104,7 +104,7 @@ impl Controller {
         call.rx_trunk = trunk;
         call.instance = self.device_of(&uri);
         if let Some(trunk) = trunk {
-            self.trunk_dialogs.insert(dialog, trunk);
+            self.join_trunk(dialog, trunk);
         }
         call.said = self.said(request);
         self.by_dialog.insert(dialog, (id, Side::Caller));
@@ -571,6 +571,9 @@ impl Controller {
         self.deadlines.remove(&(call.check_at, Due::Check(id)));
         if let Some(until) = call.ring_until {
             self.deadlines.remove(&(until, Due::Ring(id)));
+        }
+        if let Some(at) = call.next_devices_at {
+            self.deadlines.remove(&(at, Due::NextDevices(id)));
         }
         for dialog in call.all_dialogs() {
             self.by_dialog.remove(&dialog);

@@ -23,6 +23,7 @@ mod recording;
 mod relocate;
 mod restore;
 mod rounds;
+mod sequence;
 mod sip_events;
 mod sounds;
 mod transfer;
@@ -395,6 +396,8 @@ enum Due {
     Check(CallId),
     /// A called user's phones rang long enough.
     Ring(CallId),
+    /// Those that the user prefers did.
+    NextDevices(CallId),
     /// A command got no reply.
     Reply(u64),
     /// A call or conference whose media host is lost gets another place.
@@ -634,6 +637,7 @@ impl Controller {
             match due {
                 Due::Check(call) => self.check(now, call),
                 Due::Ring(call) => self.ring_timeout(now, call),
+                Due::NextDevices(call) => drop(self.ring_next_devices(now, call)),
                 Due::Reply(command) => self.reply_overdue(now, command),
                 Due::Replace(call) => self.replace(now, call),
                 Due::Retry(call) => self.retry(now, call),

@@ -1,4 +1,5 @@
-//! Bringing somebody to a caller: the devices of one user rung in parallel, one user after the other.
+//! Bringing somebody to a caller: the devices of one user rung in parallel, those it prefers less after them, one user
+//! after the other.
 
 use sdp::{LocalSession, assign_payload_types};
 use sip::{
@@ -245,7 +246,11 @@ impl Controller {
             return;
         };
         let (user, offer) = (round.user.clone(), round.offer);
-        let devices = std::mem::take(&mut round.devices);
+        let devices = match offer {
+            // An agent is asked on all at once: the queue's caller has waited.
+            Some(_) => std::mem::take(&mut round.devices),
+            None => round.next_devices(),
+        };
         call.rung.push(user.to_string());
         if offer.is_none() {
             let summons = call.summons.as_ref().map(|summons| summons.ring);
@@ -263,6 +268,7 @@ impl Controller {
         for (endpoint, binding) in &devices {
             self.invite(now, id, &user, endpoint, binding, false);
         }
+        self.await_next_devices(now, id);
         self.close_round_if_over(now, id);
     }
 
@@ -383,7 +389,7 @@ impl Controller {
         let endpoint = leg.endpoint.clone();
         self.remember_profile(id, &endpoint);
         if let Some(way) = self.calls.get(&id).and_then(|call| call.way) {
-            self.trunk_dialogs.insert(dialog, way.trunk);
+            self.join_trunk(dialog, way.trunk);
         }
         if !self.win(now, id, txn, dialog) {
             self.not_wanted(now, dialog, &Reason::new("SIP", 487, "Answered too late"));
@@ -523,6 +529,9 @@ impl Controller {
         // RFC 3261 §16.7 step 5: the person declines on all devices.
         if status.class() == 6 {
             self.cancel_branches(now, id, &Reason::new("SIP", status.code(), "Declined elsewhere"));
+            if let Some(round) = self.calls.get_mut(&id).and_then(|call| call.round.as_mut()) {
+                round.devices.clear();
+            }
         }
         self.close_round_if_over(now, id);
     }
@@ -537,7 +546,9 @@ impl Controller {
             return;
         };
         let status = round.refusal.unwrap_or(StatusCode::TEMPORARILY_UNAVAILABLE);
-        self.round_over(now, id, status);
+        if !self.ring_next_devices(now, id) {
+            self.round_over(now, id, status);
+        }
     }
 
     fn round_over(&mut self, now: Now, id: CallId, status: StatusCode) {
@@ -599,7 +610,7 @@ impl Controller {
         self.close_round(now, id, status);
     }
 
-    fn cancel_branches(&mut self, now: Now, id: CallId, reason: &Reason) {
+    pub(super) fn cancel_branches(&mut self, now: Now, id: CallId, reason: &Reason) {
         let Some(round) = self.calls.get_mut(&id).and_then(|call| call.round.as_mut()) else {
             return;
         };
@@ -620,6 +631,9 @@ impl Controller {
         };
         if let Some(until) = call.ring_until.take() {
             self.deadlines.remove(&(until, Due::Ring(id)));
+        }
+        if let Some(at) = call.next_devices_at.take() {
+            self.deadlines.remove(&(at, Due::NextDevices(id)));
         }
         call.early = None;
         let Some(round) = call.round.take() else {

@@ -20,6 +20,9 @@ use crate::{
     security::is_safe_hop,
 };
 
+/// Of a device that its user prefers to all others, or as much as any.
+pub(super) const PREFERENCE_MAX: u16 = 1_000;
+
 /// A registered device, or one of several ways to it (RFC 5626).
 #[derive(Debug, Clone)]
 pub(crate) struct Binding {
@@ -30,6 +33,8 @@ pub(crate) struct Binding {
     pub(super) instance: Option<Bytes>,
     /// RFC 5626 §4.2: which of the device's flows this is. Only when flows are in use.
     pub(super) reg_id: Option<u32>,
+    /// How much its user prefers it, in thousandths.
+    pub(super) preference: u16,
     /// Its temporary addresses, when it knows such.
     pub(super) gruus: Option<TempGruus>,
     pub(super) call_id: Bytes,
@@ -62,6 +67,7 @@ impl Binding {
             uri,
             instance: None,
             reg_id: None,
+            preference: PREFERENCE_MAX,
             gruus: None,
             call_id: Bytes::new(),
             cseq: 0,
@@ -78,6 +84,11 @@ impl Binding {
             missed: 0,
             others: Vec::new(),
         }
+    }
+
+    /// How much its user prefers it to others.
+    pub(crate) fn preference(&self) -> u16 {
+        self.preference
     }
 
     /// It is this device.
@@ -159,6 +170,7 @@ impl Binding {
             local: self.flow.local.to_string(),
             instance: self.instance.as_deref().map(text).unwrap_or_default(),
             reg_id: self.reg_id,
+            preference: (self.preference != PREFERENCE_MAX).then_some(self.preference),
             call_id: text(&self.call_id),
             cseq: self.cseq,
             gruu_secret: self.gruus.as_ref().map(|gruus| gruus.secret.clone()),
@@ -179,6 +191,7 @@ impl Binding {
             local,
             instance,
             reg_id,
+            preference,
             call_id,
             cseq,
             gruu_secret,
@@ -203,6 +216,7 @@ impl Binding {
             uri: Uri::parse(contact.clone().into()).ok()?,
             instance: (!instance.is_empty()).then(|| instance.clone().into()),
             reg_id: *reg_id,
+            preference: preference.unwrap_or(PREFERENCE_MAX),
             gruus: gruu_secret.clone().map(|secret| TempGruus {
                 secret,
                 count: *gruu_count,
@@ -233,6 +247,7 @@ pub(super) struct Identity {
     pub(super) uri: Uri,
     pub(super) instance: Option<Bytes>,
     pub(super) reg_id: Option<u32>,
+    pub(super) preference: u16,
 }
 
 impl Identity {
@@ -246,6 +261,7 @@ impl Identity {
             uri: address.uri.clone(),
             instance,
             reg_id,
+            preference: address.q(),
         }
     }
 }

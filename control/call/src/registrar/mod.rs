@@ -25,8 +25,8 @@ use crate::{
     limits,
     routing::Routing,
 };
-use binding::Identity;
 pub(crate) use binding::{Binding, address_of, source_of};
+use binding::{Identity, PREFERENCE_MAX};
 use gruu::TempGruus;
 
 #[derive(Debug)]
@@ -135,6 +135,7 @@ impl Registrar {
             }
         }
         devices.reverse();
+        devices.sort_by_key(|device| std::cmp::Reverse(device.preference));
         devices
     }
 
@@ -360,6 +361,7 @@ impl Registrar {
                 uri: contact.uri.without_headers(),
                 instance: contact.instance,
                 reg_id: contact.reg_id,
+                preference: contact.preference,
                 gruus,
                 call_id: call_id.clone(),
                 cseq: headers.cseq().map_or(0, |cseq| cseq.number),
@@ -446,6 +448,10 @@ impl Registrar {
             }
             if let Some(reg_id) = binding.reg_id {
                 contact.params.set("reg-id", Some(reg_id.to_string().as_bytes()));
+            }
+            if binding.preference != PREFERENCE_MAX {
+                let q = f32::from(binding.preference) / f32::from(PREFERENCE_MAX);
+                contact.params.set("q", Some(q.to_string().as_bytes()));
             }
             contact.params.set("expires", Some(left.to_string().as_bytes()));
             response.headers.push_value(HeaderName::Contact, &contact);

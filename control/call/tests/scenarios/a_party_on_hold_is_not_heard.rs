@@ -105,3 +105,52 @@ fn what_the_other_cannot_speak_is_refused_and_the_call_goes_on() {
     world.hang_up(customer);
     world.assert_nothing_left();
 }
+
+/// RFC 3311: an offer in an UPDATE is as good as one in a re-INVITE, in a call and in a room.
+#[test]
+fn by_update_too() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(2_000);
+    let change = |world: &mut World, phone: usize, direction| {
+        let now = world.now;
+        world.phones[phone].update(now, direction);
+        world.run_ms(200);
+        assert_eq!(world.phones[phone].statuses, [200], "{}", world.story());
+    };
+    for holder in [alice, customer] {
+        let other = if holder == alice { customer } else { alice };
+        change(&mut world, holder, Direction::SendOnly);
+        assert_eq!(world.heard(), BTreeSet::new(), "{}", world.story());
+        assert_eq!(world.played_to(other), ["tone:melody"], "{}", world.story());
+        change(&mut world, holder, Direction::SendRecv);
+        assert_eq!(world.heard().len(), 2, "{}", world.story());
+        assert!(world.played_to(other).is_empty(), "{}", world.story());
+    }
+    assert_eq!(world.count("server>customer INVITE"), 0, "nobody is asked");
+    world.hang_up(customer);
+    world.run_ms(10_000);
+
+    let members = ["dora", "emil", "fred"].map(|name| {
+        let phone = world.phone(name);
+        world.call(phone, "room-7");
+        world.run_ms(200);
+        phone
+    });
+    assert_eq!(world.heard().len(), 6, "{}", world.story());
+    change(&mut world, members[0], Direction::Inactive);
+    assert_eq!(
+        world.heard(),
+        BTreeSet::from([("emil", "fred"), ("fred", "emil")]),
+        "{}",
+        world.story()
+    );
+    change(&mut world, members[0], Direction::SendRecv);
+    assert_eq!(world.heard().len(), 6, "{}", world.story());
+    for member in members {
+        world.hang_up(member);
+    }
+    world.assert_nothing_left();
+}

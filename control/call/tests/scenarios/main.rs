@@ -33,6 +33,7 @@ mod calls_survive_a_restart;
 mod calls_that_lead_nowhere_are_told_why;
 mod conferences_survive_a_restart;
 mod digits_reach_each_party_in_its_form;
+mod each_side_speaks_what_the_policy_says;
 mod lost_messages_change_nothing;
 mod members_of_a_conference_hear_the_others;
 mod nothing_is_stuck_whatever_happens;
