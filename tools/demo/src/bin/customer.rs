@@ -82,7 +82,7 @@ fn call(args: &Args, report: &mut PhoneReport) -> Result<()> {
         Some(text) => port_range(text)?,
         None => args.port + 2_000..=args.port + 2_100,
     };
-    let mut settings = Settings::new(&args.name, args.server, args.port, ports);
+    let mut settings = Settings::new(&args.name, args.server, args.port, ports.clone());
     if let Some(domain) = &args.domain {
         settings.domain.clone_from(domain);
     }
@@ -97,7 +97,10 @@ fn call(args: &Args, report: &mut PhoneReport) -> Result<()> {
     report.calls.push(call.report);
     ensure!(
         received > 0,
-        "no media: the call was answered, and not one RTP packet came"
+        "no media: the call was answered, and not one RTP packet came to 127.0.0.1 ({}-{}); is the way there open? \
+         `mctl explain` at the media host tells what it sends and why not",
+        ports.start(),
+        ports.end()
     );
     Ok(())
 }
