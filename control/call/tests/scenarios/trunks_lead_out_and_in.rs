@@ -189,7 +189,11 @@ fn one_that_asks_for_it_when_the_session_is_refreshed_gets_it() {
     world.guarded = Some(town.a);
     world.run_ms(4_000_000);
     let updates = world.count("server>a UPDATE");
-    assert!(updates >= 4 && updates % 2 == 0, "{updates}\n{}", world.story());
+    assert!(
+        updates >= 4 && updates.is_multiple_of(2),
+        "{updates}\n{}",
+        world.story()
+    );
     assert_eq!(world.heard().len(), 2, "{}", world.story());
     world.hang_up(town.alice);
     world.run_ms(60_000);
