@@ -104,6 +104,10 @@ impl Watcher {
                 }
             }
         }
+        if let Some(controller) = &self.controller {
+            // What was told before this watcher's place in the ring was fixed, nobody may have heard.
+            self.context.store.recordings.repeat(controller);
+        }
         loop {
             latest.mark_unchanged();
             if *latest.borrow() == self.after && latest.changed().await.is_err() {

@@ -152,6 +152,35 @@ async fn a_controller_that_comes_back_is_told_what_it_did_not_acknowledge() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
+/// A controller that opens its stream first and watches then hears what was told in between.
+#[tokio::test]
+async fn so_is_one_that_begins_to_watch() {
+    let (directory, settings) = shelf("told-late");
+    let mut daemon = start(&settings);
+    let mut media = daemon.media().await;
+    let mut call = Recorded::begin(
+        &mut media,
+        "late",
+        recorder("late", 1, pb::RecordingFormat::WavStereo),
+    )
+    .await;
+    call.talk(25);
+    daemon.kill();
+    drop((daemon, media));
+
+    let daemon = start(&settings);
+    let mut media = daemon.media().await;
+    let mut earlier = watch_from_start(&daemon).await;
+    assert!(finalised(&mut earlier).await.repaired);
+    let _stream = Stream::open(&mut media, CONTROLLER, 0).await;
+    finalised(&mut earlier).await;
+    let mut events = watch(&mut media).await;
+    let told = finalised(&mut events).await;
+    assert_eq!((told.recording.as_str(), told.segment), ("late", 1));
+    drop(daemon);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
 #[tokio::test]
 async fn a_host_that_is_shut_down_seals_what_it_records() {
     let (directory, settings) = shelf("shut-down");
