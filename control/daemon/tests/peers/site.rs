@@ -155,6 +155,18 @@ impl Site {
         });
     }
 
+    /// A media host dies as by SIGKILL, and another begins at the same addresses with the same files.
+    pub(crate) fn restart_media_host(&mut self, name: &str) {
+        self.restart_media_host_alone(name);
+        self.wait_until_ready();
+    }
+
+    /// As [`Site::restart_media_host`], when there is no controller.
+    pub(crate) fn restart_media_host_alone(&mut self, name: &str) {
+        let host = self.hosts.iter_mut().find(|host| host.name == name);
+        host.unwrap().start_again(&self.dir);
+    }
+
     /// What the way to the first media host hangs on, of a site that is [`Plan::tethered`].
     pub(crate) fn tether(&self) -> &Tether {
         self.tether.as_ref().unwrap()
@@ -291,51 +303,35 @@ struct MediaHost {
     program: Program,
     control: SocketAddr,
     metrics: SocketAddr,
+    ip: IpAddr,
+    first_port: u16,
+    starts: usize,
 }
 
 impl MediaHost {
     /// The first is `a`.
     fn start(dir: &Path, number: usize, ip: IpAddr) -> Self {
         let name = char::from(b'a' + u8::try_from(number).unwrap()).to_string();
-        let path = Path::new(env!("CARGO_BIN_EXE_controld")).with_file_name("mediad");
-        assert!(
-            path.exists(),
-            "{} is missing; build it with `cargo build -p mediad`",
-            path.display()
-        );
-        let first = free_ports(PORTS);
-        let last = first + PORTS - 1;
-        let mut command = program("mediad", &path);
-        command.args(["--control", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]);
-        let interfaces = format!(
-            "media.interfaces=[{{name='lo', addresses=['{ip}'], port_min={first}, port_max={last}}}]"
-        );
-        let recordings = dir.join("recordings").join(&name);
-        fs::create_dir_all(&recordings).unwrap();
-        let recordings = format!("recordings.directory={}", recordings.display());
-        let others = [
-            recordings.as_str(),
-            "workers.pin=false",
-            "workers.count=1",
-            "io.sockets_max=2048",
-            // The machine may run other tests at the same time: a late packet is not a lost one here.
-            "io.stale_ms=2000",
-            "media.quarantine_ms=100",
-        ];
-        for setting in [interfaces.as_str()].iter().chain(&others) {
-            command.args(["--set", setting]);
-        }
-        command.stdout(Stdio::piped());
-        let log = dir.join(format!("mediad-{name}.log"));
-        let mut program = Program::start("mediad", command, log, "cargo build -p mediad");
-        let ready = program.first_line();
-        let at = |key: &str| word(&ready, key).parse().unwrap();
+        let first_port = free_ports(PORTS);
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let (program, control, metrics) = start_mediad(dir, &name, (ip, first_port), any, 1);
         Self {
-            control: at("control="),
-            metrics: at("metrics="),
             name,
             program,
+            control,
+            metrics,
+            ip,
+            first_port,
+            starts: 1,
         }
+    }
+
+    fn start_again(&mut self, dir: &Path) {
+        self.program.kill();
+        self.starts += 1;
+        let media = (self.ip, self.first_port);
+        (self.program, self.control, self.metrics) =
+            start_mediad(dir, &self.name, media, self.control, self.starts);
     }
 
     /// No session, no port in use.
@@ -351,6 +347,50 @@ impl MediaHost {
         let used = figure("mediad_port_pairs{interface=\"lo\",state=\"used\"}");
         figure("mediad_sessions ") == "0" && used == "0"
     }
+}
+
+/// With the addresses of its control and its metrics.
+fn start_mediad(
+    dir: &Path,
+    name: &str,
+    (ip, first_port): (IpAddr, u16),
+    control: SocketAddr,
+    number: usize,
+) -> (Program, SocketAddr, SocketAddr) {
+    let path = Path::new(env!("CARGO_BIN_EXE_controld")).with_file_name("mediad");
+    assert!(
+        path.exists(),
+        "{} is missing; build it with `cargo build -p mediad`",
+        path.display()
+    );
+    let last_port = first_port + PORTS - 1;
+    let mut command = program("mediad", &path);
+    command.args(["--control", &control.to_string(), "--metrics", "127.0.0.1:0"]);
+    let interfaces = format!(
+        "media.interfaces=[{{name='lo', addresses=['{ip}'], port_min={first_port}, port_max={last_port}}}]"
+    );
+    let recordings = dir.join("recordings").join(name);
+    fs::create_dir_all(&recordings).unwrap();
+    let recordings = format!("recordings.directory={}", recordings.display());
+    let settings = [
+        interfaces.as_str(),
+        recordings.as_str(),
+        "workers.pin=false",
+        "workers.count=1",
+        "io.sockets_max=2048",
+        // The machine may run other tests at the same time: a late packet is not a lost one here.
+        "io.stale_ms=2000",
+        "media.quarantine_ms=100",
+    ];
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command.stdout(Stdio::piped());
+    let log = dir.join(format!("mediad-{name}-{number}.log"));
+    let mut mediad = Program::start("mediad", command, log, "cargo build -p mediad");
+    let ready = mediad.first_line();
+    let at = |key: &str| word(&ready, key).parse().unwrap();
+    (mediad, at("control="), at("metrics="))
 }
 
 fn configuration(dir: &Path, hosts: &[MediaHost], sip: SocketAddr, tls: SocketAddr) -> String {
