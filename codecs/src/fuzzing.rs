@@ -3,7 +3,11 @@
 //! Each function panics if and only if the crate contradicts itself.
 
 use crate::opus::{Decoder, PacketInfo};
-use crate::{CodecKind, g722};
+use crate::{
+    CodecKind,
+    comfort_noise::{NoiseGenerator, SID_BYTES_MAX, Sid},
+    g722, mix,
+};
 
 /// Longest input looked at: a UDP datagram.
 const INPUT_BYTES_MAX: usize = 65_535;
@@ -45,4 +49,27 @@ pub fn fuzz_g722(data: &[u8]) {
     assert_eq!(whole, pieces);
     let mut again = vec![0; data.len()];
     assert_eq!(g722::Encoder::new().encode(&whole, &mut again), data.len());
+}
+
+/// Takes `data` for a description of noise: reads it, writes it again, which must read the same, and makes noise of it that
+/// stays within bounds.
+pub fn fuzz_comfort_noise(data: &[u8]) {
+    let Ok(sid) = Sid::parse(data) else {
+        assert!(data.is_empty());
+        return;
+    };
+    let mut written = [0; SID_BYTES_MAX];
+    let bytes = sid.write(&mut written);
+    assert!(bytes <= data.len());
+    assert_eq!(Sid::parse(&written[..bytes]), Ok(sid));
+    assert_eq!(Sid::new(sid.level_dbov(), &sid.reflection()[..sid.order()]), sid);
+    let mut generator = NoiseGenerator::new(1);
+    let mut pcm = [0; 320];
+    generator.begin(&sid);
+    generator.generate(&mut pcm);
+    generator.go_on(&Sid::white(90));
+    for _ in 0..20 {
+        generator.generate(&mut pcm);
+    }
+    assert!(mix::peak(&pcm) < 200, "it does not come to rest: {pcm:?}");
 }

@@ -1,7 +1,8 @@
 //! Samples to payload bytes and back, and the maths on samples that a media engine needs.
 //!
 //! This crate **owns** the codecs (G.711, G.722, L16, Opus through libopus), concealment of lost
-//! frames, resampling, tones and DTMF, mixing kernels, level measurement, noise suppression and gain control. It must **never know**
+//! frames, resampling, tones and DTMF, mixing kernels, level measurement, comfort noise, noise suppression and
+//! gain control. It must **never know**
 //! a packet, a clock, a socket or a file: everything takes slices and returns counts.
 //!
 //! Samples are `i16`, mono, one slice per frame, in buffers of the caller. Nothing allocates after
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+pub mod comfort_noise;
 pub mod dtmf;
 pub mod fuzzing;
 pub mod g711;

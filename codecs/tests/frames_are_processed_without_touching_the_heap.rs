@@ -1,5 +1,8 @@
 //! After construction nothing allocates: every codec, kernel, generator and detector, frame after frame.
 
+use codecs::comfort_noise::{
+    NoiseGenerator, REFRESH_MS, SID_BYTES_MAX, Sid, SilenceSuppressor, Transmission,
+};
 use codecs::dtmf::{Detector, Digit, DtmfGenerator};
 use codecs::gain_control::{GainControl, GainSettings};
 use codecs::noise::NoiseSuppressor;
@@ -118,5 +121,28 @@ fn noise_suppression_and_gain_control() {
                 gain.process(pcm);
             }
         });
+    }
+}
+
+#[test]
+fn comfort_noise_made_and_described() {
+    for rate in [8_000, 16_000] {
+        let mut noise = NoiseGenerator::new(5);
+        let mut suppressor = SilenceSuppressor::new(rate, true, REFRESH_MS);
+        let (mut pcm, mut payload) = ([0; 320], [0; SID_BYTES_MAX]);
+        let pcm = &mut pcm[..rate as usize / 50];
+        noise.begin(&Sid::new(50, &[-0.7, 0.3]));
+        let mut described = 0;
+        noalloc::assert_none("six seconds of comfort noise", || {
+            for _ in 0..300 {
+                noise.generate(pcm);
+                if let Transmission::Describe(sid) = suppressor.process(pcm) {
+                    let bytes = sid.write(&mut payload);
+                    noise.go_on(&Sid::parse(&payload[..bytes]).expect("it was just written"));
+                    described += 1;
+                }
+            }
+        });
+        assert!(described >= 2, "{described}");
     }
 }

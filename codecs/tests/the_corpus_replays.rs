@@ -1,7 +1,7 @@
 //! Every seed of `corpus/` runs through its fuzz entry point; Opus seeds are accepted or refused as their
 //! names say.
 
-use codecs::fuzzing::{fuzz_g722, fuzz_opus};
+use codecs::fuzzing::{fuzz_comfort_noise, fuzz_g722, fuzz_opus};
 use codecs::opus::PacketInfo;
 use std::path::Path;
 
@@ -44,5 +44,16 @@ fn g722() {
     assert!(seeds.len() >= 4, "{} seeds", seeds.len());
     for (_, bytes) in seeds {
         fuzz_g722(&bytes);
+    }
+}
+
+#[test]
+fn comfort_noise() {
+    let seeds = seeds("comfort_noise");
+    assert!(seeds.len() >= 6, "{} seeds", seeds.len());
+    for (_, bytes) in seeds {
+        for length in 0..=bytes.len() {
+            fuzz_comfort_noise(&bytes[..length]);
+        }
     }
 }

@@ -87,6 +87,8 @@ pub struct Encoder {
     sample_rate_hz: u32,
     bitrate_bps: u32,
     dtx: bool,
+    /// The latest packet said that there is nothing to hear.
+    quiet: bool,
     packet_loss_percent: u8,
     /// So many packets are to be of the transform codec.
     transform_packets: u8,
@@ -148,6 +150,7 @@ impl Encoder {
             sample_rate_hz,
             bitrate_bps: settings.bitrate_bps,
             dtx: settings.dtx,
+            quiet: false,
             packet_loss_percent: settings.packet_loss_percent,
             transform_packets: 0,
         })
@@ -184,7 +187,8 @@ impl Encoder {
         self.inner.set_packet_loss(loss).map_err(fault)
     }
 
-    /// Encodes one packet; returns its bytes, or 0 when DTX has nothing to send.
+    /// Encodes one packet; returns its bytes, or 0 when DTX has nothing to send. The first packet of a silence is to be sent:
+    /// it tells the decoder that what comes no more is no loss.
     ///
     /// # Shape
     /// 2.5, 5, 10, 20, 40, 60, 80, 100 or 120 ms of samples, of each channel.
@@ -207,8 +211,10 @@ impl Encoder {
             self.transform_packets -= u8::from(encoded.is_ok());
             self.prefer_transform(false)?;
         }
+        let says_nothing = |bytes| !transform && self.dtx && bytes <= DTX_BYTES_MAX;
+        let was_quiet = std::mem::replace(&mut self.quiet, encoded.is_ok_and(says_nothing));
         match encoded {
-            Ok(bytes) if !transform && self.dtx && bytes <= DTX_BYTES_MAX => Ok(0),
+            Ok(_) if self.quiet && was_quiet => Ok(0),
             Ok(bytes) => Ok(bytes),
             Err(ErrorCode::BadArg) => Err(CodecError::FrameSamples { samples: pcm.len() }),
             Err(ErrorCode::BufferTooSmall) => Err(CodecError::OutputTooSmall {

@@ -111,6 +111,9 @@ fn dtx_goes_quiet_in_silence_and_the_decoder_stays_in_time() {
         "{quiet} of {} packets of silence were not sent",
         sent.len() - 75
     );
+    // Each silence is announced: what is not sent follows a packet that says so, or another that is not sent.
+    let announced = |pair: &[Vec<u8>]| !pair[1].is_empty() || pair[0].len() <= DTX_BYTES_MAX;
+    assert!(sent.windows(2).all(announced));
     let spoken = sent[..50].iter().filter(|packet| packet.is_empty()).count();
     assert!(spoken < 10, "{spoken} of 50 packets of speech were not sent");
     let always = packets(16_000, &Settings::default(), &signal);
