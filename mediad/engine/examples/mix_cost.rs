@@ -92,6 +92,7 @@ fn session(key: u64, first: u32, members: u32, hub: NodeKind) -> Commit {
             detect_talk: false,
             inband_digits: InbandDigits::Off,
             polish: PolishSpec::default(),
+            suppress_silence: false,
         }),
     };
     let edge = |from: &Name, to: &Name| EdgeSpec {

@@ -101,6 +101,7 @@ fn call(n: u32, codecs: [Codec; 2], inband_digits: InbandDigits) -> Commit {
                 detect_talk: false,
                 inband_digits,
                 polish: PolishSpec::default(),
+                suppress_silence: false,
             }),
         })
     };

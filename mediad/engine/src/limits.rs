@@ -82,6 +82,10 @@ pub const TAP_SPOKEN_MS: u32 = 2 * TAP_CREDITS * TAP_MESSAGE_MS_MAX;
 pub const TAP_CREDITS: u32 = 10;
 /// Length of one audio message of a program. Longer: its stream ends.
 pub const TAP_MESSAGE_MS_MAX: u32 = 60;
+/// A silence that a peer described is heard as noise for so long, unless it is described again. Then nothing is.
+pub const COMFORT_NOISE_MS_MAX: u32 = 60_000;
+/// The same where Opus told of it, which tells it again every 400 ms.
+pub const OPUS_SILENCE_MS_MAX: u32 = 1_000;
 /// Digits that wait to be sent to one peer. Those beyond are not sent.
 pub const DIGITS_QUEUED_MAX: usize = 128;
 /// Bytes of the reason of a BYE that are kept. The rest is cut.

@@ -413,6 +413,8 @@ pub struct EndpointSpec {
     pub inband_digits: InbandDigits,
     /// What is done to the sound of the peer before it is heard.
     pub polish: PolishSpec,
+    /// What we encode is not sent while it is silence, where the peer agreed on how to be told of that.
+    pub suppress_silence: bool,
 }
 
 /// What is done to the sound of a peer before it is heard; by default nothing.

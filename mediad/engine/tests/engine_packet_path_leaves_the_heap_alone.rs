@@ -28,7 +28,7 @@ use media_engine::{
     recording::{Intake, Record, ring},
     spec::{
         BargeIn, CallProgress, Codec, Country, DigitPolicy, GainSettings, InbandDigits, NodeKind, NodeSpec,
-        PlaySource, PolishSpec, RecorderSpec, RecordingFormat, Suite, TapSpec,
+        PayloadFormat, PlaySource, PolishSpec, RecorderSpec, RecordingFormat, Suite, TapSpec,
     },
     tap::{Program, TapPort},
 };
@@ -426,6 +426,88 @@ fn choosing_talkers_and_following_clocks_do_not_allocate() {
         });
     }
     assert!(sink.1 > 6_000, "{} packets went out", sink.1);
+}
+
+/// Silence that is described: relayed and not, decoded at two rates, mixed, recorded, and described again for who wants that.
+#[test]
+fn silence_that_is_described_does_not_allocate() {
+    let mut sent = Vec::new();
+    for (rate_hz, suppressed) in [(8_000, false), (8_000, true), (16_000, true)] {
+        let mut world = World::new();
+        let noise = || format(13, Codec::ComfortNoise, 8_000);
+        let opus = PayloadFormat {
+            channels: 2,
+            fmtp: "usedtx=1".into(),
+            ..format(111, Codec::Opus, 48_000)
+        };
+        let parties = vec![
+            Party::new("a", 0).with_formats(vec![pcmu(), noise()]),
+            Party::new("b", 1).with_formats(vec![pcma(), noise()]),
+            Party::new("c", 2).with_formats(vec![format(9, Codec::G722, 8_000), noise()]),
+            Party::new("d", 3).with_formats(vec![opus]),
+            Party::new("e", 4).with_formats(vec![pcmu()]),
+        ];
+        let mut graph = Graph::of(parties, &[("a", "e")]);
+        for party in &mut graph.endpoints {
+            party.suppress_silence = suppressed;
+            party.detect_talk = true;
+        }
+        graph.others.push(room("room", rate_hz));
+        for id in ["a", "b", "c", "d"] {
+            graph.edges.extend([edge(id, "room"), edge("room", id)]);
+        }
+        let intake = recorded(&mut world, &mut graph, &["a", "b"], 1 << 20);
+        world.commit(SESSION, &graph);
+        let mut voices = [
+            Voice::pcmu(0, 440.0),
+            Voice::new(1, 550.0, CodecKind::Pcma, 8),
+            Voice::new(2, 660.0, CodecKind::G722, 9),
+            Voice::new(3, 770.0, CodecKind::Opus, 111),
+        ];
+        let mut datagrams = Vec::new();
+        for n in 0..600_u32 {
+            for (number, voice) in (0..).zip(&mut voices) {
+                let (speaks, describes) = match (n + 7 * number) % 100 {
+                    0..30 => (true, false),
+                    30 | 60 => (false, number < 3),
+                    _ => (false, false),
+                };
+                let packet = match (speaks, describes) {
+                    (true, _) => voice.packet(),
+                    (false, true) => voice.description(13, &[40 + n as u8 % 20, 30, 140, 120]),
+                    // Opus says so itself.
+                    (false, false) if number == 3 => voice.packet_of(&[0x08]),
+                    (false, false) => vec![],
+                };
+                if !speaks && number < 3 {
+                    voice.rest(20);
+                }
+                datagrams.push((rtp_socket(number), peer(number), packet));
+            }
+        }
+        let mut sink = Sink([0; 2048], 0);
+        let World { engine, now, .. } = &mut world;
+        noalloc::assert_none("silence that is described", || {
+            for (socket, from, data) in &mut datagrams {
+                *now = now.after(std::time::Duration::from_millis(5));
+                if !data.is_empty() {
+                    engine.handle_datagram(*now, *socket, *from, data, &mut sink);
+                }
+                engine.handle_timeout(*now, &mut sink);
+            }
+            for _ in 0..500 {
+                *now = now.after(std::time::Duration::from_millis(10));
+                engine.handle_timeout(*now, &mut sink);
+            }
+        });
+        sent.push(sink.1);
+        let [packets, ..] = taken(intake);
+        assert!(packets > 300, "{packets} packets were recorded");
+    }
+    assert!(
+        sent.iter().skip(1).all(|less| *less < sent[0] * 9 / 10),
+        "{sent:?} packets went out"
+    );
 }
 
 /// Relays between plain RTP and two suites, and a room of the same, with reports and digits, forgeries and replays.

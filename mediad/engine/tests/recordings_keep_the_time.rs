@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use codecs::{CodecKind, Decoder, Encoder, goertzel, mix::UNITY, opus, tone::Oscillator};
+use codecs::{CodecKind, Decoder, Encoder, goertzel, level, mix, mix::UNITY, opus, tone::Oscillator};
 use media_engine::{
     recording::{DELAY, Ended, Placing, Recording, RecordingFeed, Report, Settings, Workbench, ring},
     spec::RecordingFormat,
@@ -315,6 +315,44 @@ fn the_tone_of_a_drifting_party_stays_clean() {
     for (at, piece) in pcm[80_000..440_000].chunks(800).enumerate() {
         let purity = goertzel::purity(piece, 1_000.0, 8_000);
         assert!(purity > 0.8, "{purity} in tenth {at}");
+    }
+}
+
+#[test]
+fn a_silence_that_is_described_sounds_so_and_is_no_loss() {
+    for file_hz in [8_000, 16_000] {
+        let mut desk = Desk::new(Settings::new(RecordingFormat::WavStereo, file_hz));
+        let mut party = Party::new(LEFT, 0.0);
+        for n in 0..400 {
+            let (from, place, payload) = party.next();
+            let at = from + FRAME + WAY;
+            match n {
+                // Three seconds of silence, described twice.
+                150 | 220 => {
+                    desk.reach(at);
+                    desk.feed.noise(LEFT, desk.start + at, place, 8_000, &[40, 127]);
+                }
+                151..300 => party.sequence -= 1,
+                _ => desk.packet(LEFT, at, place, CodecKind::Pcmu, &payload),
+            }
+        }
+        let (left, right, report) = desk.finish(Duration::from_secs(8));
+        let rate = file_hz as usize;
+        for tenth in 32..59 {
+            let piece = &left[tenth * rate / 10..][..rate / 10];
+            let heard = level::dbov(piece);
+            assert!((heard + 40.0).abs() < 2.5, "{heard:.1} dBov in tenth {tenth}");
+        }
+        assert!(mix::is_silent(&right, 0));
+        let [leg] = &report.legs[..] else {
+            panic!("{report:?}")
+        };
+        assert_eq!((leg.concealed_samples, leg.restarts, leg.late), (0, 0, 0));
+        let narrow: Vec<i16> = left.iter().step_by(rate / 8_000).copied().collect();
+        if file_hz == 8_000 {
+            assert_in_place(&narrow, 0..3, 1.0, 0);
+            assert_in_place(&narrow, 6..8, 1.0, 0);
+        }
     }
 }
 

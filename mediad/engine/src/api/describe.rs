@@ -308,6 +308,7 @@ fn endpoint(spec: &EndpointSpec) -> pb::Endpoint {
         }
         .into(),
         suppress_noise: spec.polish.suppress_noise,
+        suppress_silence: spec.suppress_silence,
         gain_control: spec.polish.gain.map(|gain| pb::GainControl {
             target_dbov: Some(gain.target_dbov.into()),
             gain_db_max: Some(gain.gain_db_max.into()),

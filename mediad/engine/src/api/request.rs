@@ -470,6 +470,7 @@ fn endpoint(subject: &str, given: &pb::Endpoint) -> Result<EndpointSpec, Refusal
             pb::InbandDigits::Off => InbandDigits::Off,
         },
         polish: polish(subject, given)?,
+        suppress_silence: given.suppress_silence,
     })
 }
 

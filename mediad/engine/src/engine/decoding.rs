@@ -1,4 +1,5 @@
-//! From a source's packets to frames of a tick: jitter buffer, decoder, concealment, and the session's sampling rate.
+//! From a source's packets to frames of a tick: jitter buffer, decoder, concealment, silence that was told, and the
+//! session's sampling rate.
 
 use std::time::Instant;
 
@@ -14,9 +15,21 @@ use super::{
     line::{Arrival, StreamId},
     plan::codec_kind,
     polish::Polish,
+    silence::{ComfortNoise, Silence, SilenceOf},
     tick::TICK_MS,
 };
 use crate::spec::EndpointSpec;
+
+/// What a tick of a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pulled {
+    /// There is nothing to hear.
+    Nothing,
+    /// The peer said that it is silent; what is heard is the noise of that.
+    Silence,
+    /// Something that was sent, or made up for it.
+    Sound,
+}
 
 /// Longest packet at the highest rate, in samples.
 const SAMPLES_MAX: usize = (48 * PACKET_MS_MAX) as usize;
@@ -38,11 +51,17 @@ pub(crate) struct Decoding {
     jitter: Jitter,
     /// One for each format the peer may send; unset where it cannot be decoded.
     chains: Box<[Option<Chain>]>,
+    /// The same for those that describe silence; empty where none does.
+    noises: Box<[Option<Box<ComfortNoise>>]>,
+    /// The peer is silent, and said so.
+    silence: Option<Silence>,
     /// Format of the latest packet.
     current: Option<usize>,
     /// Decoded and not yet played, at the session's rate.
     ready: Box<[i16]>,
     ready_samples: usize,
+    /// Up to here that is sound; the rest is the noise of a silence.
+    ready_sound: usize,
     pace: Pace,
     /// What is done to it before it is heard.
     pub(crate) polish: Option<Box<Polish>>,
@@ -94,15 +113,19 @@ impl Chain {
 }
 
 impl Decoding {
-    pub(crate) fn new(spec: &EndpointSpec, rate_hz: u32) -> Self {
+    /// `seed`: of the noise that it may make.
+    pub(crate) fn new(spec: &EndpointSpec, rate_hz: u32, seed: u64) -> Self {
         let samples = (rate_hz / 1_000 * (PACKET_MS_MAX + 2 * TICK_MS)) as usize;
         Self {
             rate_hz,
             jitter: Jitter::new(spec.jitter_ms_max, bytes_per_ms(spec)),
             chains: chains(spec, rate_hz),
+            noises: ComfortNoise::of(spec, rate_hz, seed),
+            silence: None,
             current: None,
             ready: vec![0; samples].into_boxed_slice(),
             ready_samples: 0,
+            ready_sound: 0,
             pace: Pace {
                 resampler: DriftResampler::new(),
                 engaged: false,
@@ -124,7 +147,10 @@ impl Decoding {
             self.polish = Polish::new(spec.polish, rate_hz, self.polish.take());
         }
         let kinds = spec.receive.iter().map(codec_kind);
+        let noise_hz = |at: usize| Some(self.noises.get(at)?.as_ref()?.own_hz());
         let same_formats = self.chains.len() == spec.receive.len()
+            && (spec.receive.iter().enumerate())
+                .all(|(at, format)| noise_hz(at) == ComfortNoise::rate_of(format))
             && kinds
                 .zip(&self.chains)
                 .all(|(kind, chain)| kind == chain.as_ref().map(|chain| chain.kind))
@@ -132,16 +158,22 @@ impl Decoding {
         if same_formats && self.rate_hz == rate_hz {
             return self;
         }
-        let new = Self::new(spec, rate_hz);
+        let mut new = Self::new(spec, rate_hz, 0);
         if !same_formats {
             return Self {
                 polish: self.polish,
                 ..new
             };
         }
+        for (noise, before) in new.noises.iter_mut().zip(&self.noises) {
+            if let (Some(noise), Some(before)) = (noise, before) {
+                noise.go_on_from(before);
+            }
+        }
         Self {
             polish: self.polish,
             jitter: self.jitter,
+            silence: self.silence,
             current: self.current,
             asleep: self.asleep,
             ..new
@@ -154,18 +186,23 @@ impl Decoding {
         if arrival.event || self.retired {
             return false;
         }
-        if let Some(Some(chain)) = self.chains.get(format) {
-            self.jitter.push(now, arrival, format as u8, chain.kind, payload);
-        }
+        let ticks = match (self.chains.get(format), self.noises.get(format)) {
+            (Some(Some(chain)), _) => chain.kind.payload_ticks(payload).unwrap_or(0),
+            // It has no length of its own: it says what is from here on.
+            (_, Some(Some(_))) => 1,
+            (Some(None) | None, _) => 0,
+        };
+        self.jitter.push(now, arrival, format as u8, ticks, payload);
         self.asleep
     }
 
-    /// The next tick of the source in `frame`; false, and zeros, when there is nothing to hear.
-    pub(crate) fn pull(&mut self, now: Instant, frame: &mut [i16], scratch: &mut Scratch) -> bool {
-        if !self.jitter.tick(now) && self.ready_samples == 0 {
+    /// The next tick of the source in `frame`; zeros when there is nothing to hear.
+    pub(crate) fn pull(&mut self, now: Instant, frame: &mut [i16], scratch: &mut Scratch) -> Pulled {
+        let plays = self.jitter.tick(now);
+        if !plays && self.ready_samples == 0 && self.silence.is_none() {
             self.pace.engaged = false;
             frame.fill(0);
-            return false;
+            return Pulled::Nothing;
         }
         let drift_ppm = self.jitter.drift_ppm();
         if drift_ppm != 0 && !self.pace.engaged {
@@ -177,7 +214,11 @@ impl Decoding {
             true => self.pace.resampler.input_needed(frame.len()),
             false => frame.len(),
         };
-        self.fill(needed, scratch);
+        if plays || self.ready_sound > 0 {
+            self.fill(needed, scratch);
+        }
+        self.be_silent(needed, scratch);
+        let sounds = self.ready_sound > 0 || self.silence.is_none();
         let ready = &self.ready[..self.ready_samples];
         let (taken, given) = if self.pace.engaged {
             let progress = self.pace.resampler.process(ready, frame);
@@ -194,14 +235,20 @@ impl Decoding {
         self.pace.played.copy_from_slice(&frame[end..]);
         self.ready.copy_within(taken..self.ready_samples, 0);
         self.ready_samples -= taken;
+        self.ready_sound = self.ready_sound.saturating_sub(taken);
         self.jitter.note_held(self.ready_samples as u32, self.rate_hz);
-        true
+        match sounds {
+            true => Pulled::Sound,
+            false => Pulled::Silence,
+        }
     }
 
     /// Ticks were left out: so is what belonged to them.
     pub(crate) fn miss(&mut self, ticks: u32) {
         self.ready_samples = 0;
+        self.ready_sound = 0;
         self.pace.engaged = false;
+        self.silence = self.silence.and_then(|silence| silence.after(ticks * TICK_MS));
         self.jitter.pass(ticks * TICK_MS);
     }
 
@@ -212,7 +259,7 @@ impl Decoding {
         } else {
             0
         };
-        ahead + self.ready_samples
+        ahead + self.ready_sound
     }
 
     /// Copies what was decoded of the latest packet and not played yet; gives how many samples that are.
@@ -221,7 +268,7 @@ impl Decoding {
             true => self.pace.resampler.copy_ahead(pcm),
             false => 0,
         };
-        let ready = &self.ready[..self.ready_samples.min(pcm.len() - ahead)];
+        let ready = &self.ready[..self.ready_sound.min(pcm.len() - ahead)];
         pcm[ahead..ahead + ready.len()].copy_from_slice(ready);
         ahead + ready.len()
     }
@@ -234,7 +281,7 @@ impl Decoding {
     /// Nothing waits and nothing plays.
     pub(crate) fn is_idle(&self) -> bool {
         let rests = self.polish.as_ref().is_none_or(|polish| polish.is_idle());
-        self.jitter.is_idle() && self.ready_samples == 0 && rests
+        self.jitter.is_idle() && self.ready_samples == 0 && self.silence.is_none() && rests
     }
 
     /// The packets that were not played yet, in the order of the stream.
@@ -250,37 +297,92 @@ impl Decoding {
         while self.ready_samples < samples {
             match self.jitter.next() {
                 Next::Packet(place) => {
-                    let (format, payload) = self.jitter.take(place);
-                    let format = usize::from(format);
-                    let Some(Some(chain)) = self.chains.get_mut(format) else {
-                        continue;
-                    };
-                    self.current = Some(format);
-                    let last = chain.kind == CodecKind::Opus && opus::is_dtx(payload);
-                    let decoded = chain.decoder.decode(payload, &mut scratch.0).ok();
-                    // A payload that only looked like one: its time passes as if it had been lost.
-                    let decoded = decoded.unwrap_or_else(|| {
-                        let lost = (chain.rate_hz / 1_000 * TICK_MS) as usize;
-                        chain.decoder.conceal(&mut scratch.0[..lost]);
-                        lost
-                    });
-                    self.add(decoded, scratch);
-                    // Nothing is sent until the peer speaks again: that is no loss to be concealed.
-                    if last && self.jitter.pause() {
+                    if self.play(place, scratch) && self.jitter.pause() {
+                        // Nothing is sent until the peer speaks again: that is no loss to be concealed.
                         return;
                     }
                 }
                 Next::Lost(ms, follower) => {
-                    self.make_up(ms, Some(follower), scratch);
+                    match self.silence {
+                        // Not lost, but not sent: what follows came early.
+                        Some(silence) => self.make_silence(silence, ms, scratch),
+                        None => {
+                            self.make_up(ms, Some(follower), scratch);
+                            self.ready_sound = self.ready_samples;
+                        }
+                    }
                     self.jitter.pass(ms);
+                }
+                Next::Late if self.silence.is_some() => {
+                    self.jitter.pause();
+                    return;
                 }
                 Next::Late => {
                     self.make_up(TICK_MS, None, scratch);
+                    self.ready_sound = self.ready_samples;
                     if !self.jitter.made_up(TICK_MS) {
                         return;
                     }
                 }
             }
+        }
+    }
+
+    /// Decodes the packet in `place`. True if it says that the peer will be silent.
+    fn play(&mut self, place: usize, scratch: &mut Scratch) -> bool {
+        let (format, payload) = self.jitter.take(place);
+        let format = usize::from(format);
+        if let Some(Some(noise)) = self.noises.get_mut(format) {
+            let of = SilenceOf::Noise(format);
+            let begins = self.silence.is_none_or(|silence| silence.of != of);
+            // What says nothing is silence all the same.
+            self.silence = noise.describe(payload, begins).then(|| Silence::told(of));
+            return true;
+        }
+        let Some(Some(chain)) = self.chains.get_mut(format) else {
+            return false;
+        };
+        self.current = Some(format);
+        let is_last = chain.kind == CodecKind::Opus && opus::is_dtx(payload);
+        let decoded = chain.decoder.decode(payload, &mut scratch.0).ok();
+        // A payload that only looked like one: its time passes as if it had been lost.
+        let decoded = decoded.unwrap_or_else(|| {
+            let lost = (chain.rate_hz / 1_000 * TICK_MS) as usize;
+            chain.decoder.conceal(&mut scratch.0[..lost]);
+            lost
+        });
+        self.silence = is_last.then(|| Silence::told(SilenceOf::Opus(format)));
+        self.add(decoded, scratch);
+        if !is_last {
+            self.ready_sound = self.ready_samples;
+        }
+        is_last
+    }
+
+    /// The silence that was told, if one was, goes on until `samples` are ready.
+    fn be_silent(&mut self, samples: usize, scratch: &mut Scratch) {
+        while let Some(silence) = self.silence.filter(|_| self.ready_samples < samples) {
+            self.make_silence(silence, TICK_MS, scratch);
+            self.silence = silence.after(TICK_MS);
+        }
+    }
+
+    /// About `ms` of a silence.
+    fn make_silence(&mut self, silence: Silence, ms: u32, scratch: &mut Scratch) {
+        let before = self.ready_samples;
+        match silence.of {
+            SilenceOf::Noise(format) => {
+                if let Some(Some(noise)) = self.noises.get_mut(format) {
+                    self.ready_samples += noise.make(ms, &mut self.ready[before..], scratch);
+                }
+            }
+            // The decoder knows what the peer's background sounds like.
+            SilenceOf::Opus(_) => self.make_up(ms, None, scratch),
+        }
+        if self.ready_samples == before {
+            let end = (before + (self.rate_hz / 1_000 * ms) as usize).min(self.ready.len());
+            self.ready[before..end].fill(0);
+            self.ready_samples = end.max(before + 1).min(self.ready.len());
         }
     }
 

@@ -443,7 +443,7 @@ impl Engine {
             return;
         };
         tx.commit(len, egress.socket, destination);
-        egress.count(payload_type, bytes, &mut self.totals);
+        egress.count(Some(payload_type), bytes, &mut self.totals);
     }
 }
 

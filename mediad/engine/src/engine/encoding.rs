@@ -1,11 +1,22 @@
 //! From frames of a tick to payloads: the listener's sampling rate, its packet time, its codec.
 
-use codecs::{CodecKind, Encoder, opus, resample::Resampler};
+use codecs::{
+    CodecKind, Encoder,
+    comfort_noise::{REFRESH_MS, SID_BYTES_MAX, SilenceSuppressor, Transmission},
+    opus,
+    resample::Resampler,
+};
 
-use super::{plan::Group, tick::TICK_MS};
+use super::{
+    plan::{Group, Silence},
+    tick::TICK_MS,
+};
 
 /// Longest payload: an Opus packet of 60 ms, or what a datagram carries.
 const PAYLOAD_BYTES_MAX: usize = 1_500;
+
+/// Silence of Opus is encoded this often (RFC 6716 §2.1.9).
+const OPUS_REFRESH_MS: u32 = 400;
 
 /// One run of an encoder. Nothing in it allocates once it is made.
 #[derive(Debug)]
@@ -20,6 +31,21 @@ pub(crate) struct Encoding {
     pending: Box<[i16]>,
     pending_samples: usize,
     payload: Box<[u8]>,
+    /// Describes silence rather than encoding it, where that is so …
+    suppressor: Option<Box<SilenceSuppressor>>,
+    /// … by packets of the codec itself, between which nothing is sent.
+    discontinuous: bool,
+    /// The packet after one of those says that nothing follows.
+    announces: bool,
+}
+
+/// What a packet's time comes to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Payload<'a> {
+    /// Empty: nothing needs to be sent for it.
+    pub(crate) bytes: &'a [u8],
+    /// It says what a silence is like.
+    pub(crate) is_silence: bool,
 }
 
 impl Encoding {
@@ -50,6 +76,19 @@ impl Encoding {
             pending: vec![0; frame + tick + 8].into_boxed_slice(),
             pending_samples: 0,
             payload: vec![0; PAYLOAD_BYTES_MAX].into_boxed_slice(),
+            suppressor: match &group.silence {
+                // G.722's clock is half its rate: there the spectrum would be another's.
+                Silence::Described(noise) => {
+                    let spectrum = noise.clock.hz() == own_hz;
+                    Some(Box::new(SilenceSuppressor::new(own_hz, spectrum, REFRESH_MS)))
+                }
+                Silence::Discontinuous => {
+                    Some(Box::new(SilenceSuppressor::new(own_hz, false, OPUS_REFRESH_MS)))
+                }
+                Silence::Encoded => None,
+            },
+            discontinuous: group.silence == Silence::Discontinuous,
+            announces: false,
         })
     }
 
@@ -61,6 +100,7 @@ impl Encoding {
         };
         plain
             && self.resampler.is_none()
+            && self.suppressor.is_none()
             && TICK_MS as usize * self.frame == self.tick_samples() * TICK_MS as usize
     }
 
@@ -80,6 +120,10 @@ impl Encoding {
                 }
             }
         }
+        if let (Some(own), Some(shared)) = (&mut self.suppressor, &shared.suppressor) {
+            own.clone_from(shared);
+        }
+        self.announces = shared.announces;
         let pending = shared.pending_samples;
         self.pending[..pending].copy_from_slice(&shared.pending[..pending]);
         self.pending_samples = pending;
@@ -125,18 +169,40 @@ impl Encoding {
         };
     }
 
-    /// The next payload; `None` when too little waits. Empty: nothing needs to be sent for this packet's time.
-    pub(crate) fn poll_payload(&mut self) -> Option<&[u8]> {
+    /// The next payload; `None` when too little waits.
+    pub(crate) fn poll_payload(&mut self) -> Option<Payload<'_>> {
         if self.pending_samples < self.frame {
             return None;
         }
-        let bytes = self
-            .encoder
-            .encode(&self.pending[..self.frame], &mut self.payload)
-            .unwrap_or(0);
+        let frame = &self.pending[..self.frame];
+        let suppressor = self.suppressor.as_deref_mut();
+        let transmission = suppressor.map_or(Transmission::Speech, |suppressor| suppressor.process(frame));
+        let bytes = match transmission {
+            Transmission::Speech => self.encoder.encode(frame, &mut self.payload).unwrap_or(0),
+            Transmission::Nothing if self.announces => {
+                // RFC 6716 §3.2.1: a frame without content, of the same kind as the packet before.
+                self.payload[0] &= !0b11;
+                1
+            }
+            Transmission::Nothing => 0,
+            Transmission::Describe(_) if self.discontinuous => {
+                self.encoder.encode(frame, &mut self.payload).unwrap_or(0)
+            }
+            Transmission::Describe(sid) => {
+                let mut written = [0; SID_BYTES_MAX];
+                let bytes = sid.write(&mut written);
+                self.payload[..bytes].copy_from_slice(&written[..bytes]);
+                bytes
+            }
+        };
+        let describes = matches!(transmission, Transmission::Describe(_));
+        self.announces = describes && self.discontinuous;
         self.pending.copy_within(self.frame..self.pending_samples, 0);
         self.pending_samples -= self.frame;
-        Some(&self.payload[..bytes])
+        Some(Payload {
+            bytes: &self.payload[..bytes],
+            is_silence: transmission != Transmission::Speech,
+        })
     }
 
     pub(crate) fn encoder(&mut self) -> &mut Encoder {

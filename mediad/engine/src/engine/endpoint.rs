@@ -77,6 +77,8 @@ pub(crate) struct Ingress {
     /// Media runs: it started and has not timed out.
     pub(crate) running: bool,
     pub(crate) timed_out: bool,
+    /// The peer described its silence with the latest packet.
+    silent: bool,
     pub(crate) jitter_ticks_max: u32,
     /// From when silence counts.
     pub(crate) expected_since: Instant,
@@ -136,6 +138,7 @@ impl Ingress {
             receives: spec.direction.receives(),
             running: false,
             timed_out: false,
+            silent: false,
             jitter_ticks_max: 0,
             expected_since: now,
             previous_ssrc: None,
@@ -196,6 +199,7 @@ impl Ingress {
     ) -> Result<Arrival, DropReason> {
         let format = *self.formats.get(index).ok_or(DropReason::PayloadType)?;
         let event = format.codec == Codec::TelephoneEvent;
+        let silence = format.codec == Codec::ComfortNoise;
         let RtpHeader {
             sequence,
             timestamp,
@@ -221,8 +225,11 @@ impl Ingress {
         self.packets += 1;
         self.bytes += payload_bytes as u64;
         self.last_rx = Some(now);
+        self.silent = silence;
         if !event {
-            self.format = index as u8;
+            if !silence {
+                self.format = index as u8;
+            }
             self.jitter_ticks_max = self.jitter_ticks_max.max(self.stats.jitter_ticks());
         }
         Ok(Arrival {
@@ -233,7 +240,15 @@ impl Ingress {
             marker,
             late,
             event,
+            silence,
         })
+    }
+
+    /// The peer reports: one that said that it is silent has nothing else to send.
+    pub(crate) fn is_alive(&mut self, now: Instant) {
+        if self.silent && !self.timed_out {
+            self.expected_since = now;
+        }
     }
 
     /// Since when nothing has come although it should.
@@ -316,11 +331,11 @@ impl Egress {
         }
     }
 
-    /// Count a packet that was sent.
+    /// Count a packet that was sent. One without a payload type of its own does not say what is sent.
     #[inline]
-    pub(crate) fn count(&mut self, payload_type: u8, payload_bytes: usize, totals: &mut Totals) {
+    pub(crate) fn count(&mut self, payload_type: Option<u8>, payload_bytes: usize, totals: &mut Totals) {
         let wire_bytes = (FIXED_HEADER_BYTES + payload_bytes + self.trailer_bytes()) as u64;
-        self.payload_type = payload_type;
+        self.payload_type = payload_type.unwrap_or(self.payload_type);
         self.packets += 1;
         self.bytes += payload_bytes as u64;
         self.wire_bytes += wire_bytes;

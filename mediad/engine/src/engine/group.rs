@@ -6,7 +6,7 @@ use std::time::Duration;
 use codecs::mix::{Gain, Limiter, Ramp};
 
 use super::{
-    encoding::Encoding,
+    encoding::{Encoding, Payload},
     mixer::{Moment, Relayed, Source},
     plan,
     shared::SharedPlayers,
@@ -15,6 +15,8 @@ use super::{
     tick::TICK_MS,
 };
 use crate::spec::PayloadFormat;
+
+use rtp::units::PayloadType;
 
 /// A member who was heard so many ticks ago still gets a mix of its own where encoders have a memory.
 const SPEAKING_TICKS: u32 = 50;
@@ -159,6 +161,25 @@ pub(crate) struct Outgoing<'a> {
     /// Its length on the clock of the format.
     pub(crate) ticks: u32,
     pub(crate) payload: &'a [u8],
+    /// It says what a silence is like, and goes under this type.
+    pub(crate) silence: Option<PayloadType>,
+}
+
+impl<'a> Outgoing<'a> {
+    fn new(listener: Key, format: &'a plan::Format, ticks: u32, payload: Payload<'a>) -> Self {
+        let silence = match &format.silence {
+            plan::Silence::Described(noise) => Some(noise.payload_type),
+            plan::Silence::Discontinuous => Some(format.audio.payload_type),
+            plan::Silence::Encoded => None,
+        };
+        Self {
+            listener,
+            format: &format.audio,
+            ticks,
+            payload: payload.bytes,
+            silence: silence.filter(|_| payload.is_silence),
+        }
+    }
 }
 
 /// Space for one mix.
@@ -206,7 +227,7 @@ impl Group {
         Self {
             recent: vec![0; recent].into(),
             recent_ticks: 0,
-            format: (plan.format.clone(), plan.ptime_ms),
+            format: plan.made_for(),
             terms: terms.into(),
             encoding,
             common,
@@ -261,9 +282,10 @@ impl Group {
                     self.listeners.iter().for_each(|listener| {
                         send(Outgoing {
                             listener: listener.endpoint,
-                            format: &self.format.0,
+                            format: &self.format.audio,
                             ticks,
                             payload,
+                            silence: None,
                         });
                     });
                 });
@@ -293,9 +315,10 @@ impl Group {
         for listener in &self.listeners {
             send(Outgoing {
                 listener: listener.endpoint,
-                format: &self.format.0,
-                ticks: self.format.0.clock.hz() / 1_000 * TICK_MS,
+                format: &self.format.audio,
+                ticks: self.format.audio.clock.hz() / 1_000 * TICK_MS,
                 payload: &[],
+                silence: None,
             });
         }
     }
@@ -309,7 +332,7 @@ impl Group {
         send: &mut impl FnMut(Outgoing<'_>),
     ) {
         let Self {
-            format: (format, ptime_ms),
+            format,
             terms,
             encoding: Some(shared),
             limiter,
@@ -321,7 +344,7 @@ impl Group {
         else {
             return;
         };
-        let ticks = shared.ticks(*ptime_ms);
+        let ticks = shared.ticks(format.ptime_ms);
         // A packet may be longer or shorter than a tick: encoders that wait for it to be full are fed always.
         let limit = if shared.is_stateless() { 0 } else { SPEAKING_TICKS };
         let before = *limiter;
@@ -348,12 +371,7 @@ impl Group {
         }
         first.encode(shared, &work.frame, |payload| {
             for listener in listeners.iter().filter(|one| one.hears_shared()) {
-                send(Outgoing {
-                    listener: listener.endpoint,
-                    format,
-                    ticks,
-                    payload,
-                });
+                send(Outgoing::new(listener.endpoint, format, ticks, payload));
             }
         });
         for listener in listeners.iter_mut().filter(|one| one.hears_own()) {
@@ -361,12 +379,7 @@ impl Group {
             first.apply(&mut work.frame);
             let encoding = listener.encoding.as_deref_mut().unwrap_or(shared);
             first.encode(encoding, &work.frame, |payload| {
-                send(Outgoing {
-                    listener: listener.endpoint,
-                    format,
-                    ticks,
-                    payload,
-                });
+                send(Outgoing::new(listener.endpoint, format, ticks, payload));
             });
         }
     }
@@ -390,10 +403,13 @@ impl First {
     }
 
     /// Encodes a tick; a part of it as a packet of its own.
-    fn encode(self, encoding: &mut Encoding, frame: &[i16], mut each: impl FnMut(&[u8])) {
+    fn encode(self, encoding: &mut Encoding, frame: &[i16], mut each: impl FnMut(Payload<'_>)) {
         if let Self::From(from @ 1..) = self {
-            if let Some(payload) = encoding.encode_rest(&frame[from.min(frame.len())..]) {
-                each(payload);
+            if let Some(bytes) = encoding.encode_rest(&frame[from.min(frame.len())..]) {
+                each(Payload {
+                    bytes,
+                    is_silence: false,
+                });
             }
             return;
         }

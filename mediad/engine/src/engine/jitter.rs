@@ -6,7 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use codecs::CodecKind;
 use rtp::units::{ClockRate, ExtendedSeq, RtpTimestamp};
 
 use super::{
@@ -97,6 +96,7 @@ impl Jitter {
                 marker: false,
                 late: false,
                 event: false,
+                silence: false,
             },
             ticks: 0,
             bytes: 0,
@@ -133,18 +133,8 @@ impl Jitter {
         (self.ms_max, self.bytes_each)
     }
 
-    /// Takes a packet in. What cannot be played any more, or not be read, is dropped.
-    pub(crate) fn push(
-        &mut self,
-        now: Instant,
-        arrival: &Arrival,
-        format: u8,
-        kind: CodecKind,
-        payload: &[u8],
-    ) {
-        let Ok(ticks) = kind.payload_ticks(payload) else {
-            return;
-        };
+    /// Takes a packet of so many ticks of its clock in. What cannot be played any more is dropped.
+    pub(crate) fn push(&mut self, now: Instant, arrival: &Arrival, format: u8, ticks: u32, payload: &[u8]) {
         if ticks == 0
             || payload.len() > self.bytes_each
             || ticks > self.ticks_of(arrival.clock, PACKET_MS_MAX)
@@ -152,6 +142,10 @@ impl Jitter {
             return;
         }
         if arrival.stream != self.stream || arrival.clock != self.clock {
+            if arrival.silence && arrival.stream == self.stream {
+                // What describes the silence of another clock says nothing of this one.
+                return;
+            }
             self.begin(arrival);
         }
         if arrival.ext <= self.played {
@@ -165,7 +159,9 @@ impl Jitter {
                 self.begin(arrival);
                 self.since = Some(now);
             } else {
-                self.note_wait(now, ahead);
+                if !arrival.silence {
+                    self.note_wait(now, ahead);
+                }
                 if ahead + ticks.cast_signed() <= 0 {
                     return;
                 }
@@ -425,6 +421,7 @@ mod tests {
             marker: false,
             late: false,
             event: false,
+            silence: false,
         }
     }
 
@@ -447,7 +444,7 @@ mod tests {
     }
 
     fn push(jitter: &mut Jitter, now: Instant, n: u32) {
-        jitter.push(now, &arrival(n), 0, CodecKind::Pcmu, &[n as u8; 160]);
+        jitter.push(now, &arrival(n), 0, 160, &[n as u8; 160]);
     }
 
     #[test]
@@ -581,7 +578,7 @@ mod tests {
                     if seen.insert(n) {
                         let mut payload = [0; 160];
                         payload[..4].copy_from_slice(&n.to_be_bytes());
-                        jitter.push(now, &arrival(n), 0, CodecKind::Pcmu, &payload);
+                        jitter.push(now, &arrival(n), 0, 160, &payload);
                     }
                 }
             }

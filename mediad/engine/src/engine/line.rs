@@ -36,6 +36,8 @@ pub(crate) struct Arrival {
     pub(crate) late: bool,
     /// A telephone-event: its timestamp is the start of the event, in every packet of it.
     pub(crate) event: bool,
+    /// Comfort noise: a silence begins, or goes on.
+    pub(crate) silence: bool,
 }
 
 /// What goes into the header.
@@ -212,9 +214,13 @@ impl Line {
             self.last_timestamp = timestamp;
             self.last_at = Some(now);
         }
-        let marker = packet.marker || self.marker_due && !packet.event;
+        // RFC 3551 §4.1: the marker bit says that a talk spurt begins, so comfort noise has none.
+        let marker = match packet.silence {
+            true => false,
+            false => packet.marker || self.marker_due && !packet.event,
+        };
         if !packet.event {
-            self.marker_due = false;
+            self.marker_due = packet.silence;
         }
         Some(Stamp {
             sequence: sequence as u16,
@@ -232,6 +238,7 @@ impl Line {
             self.sequence_offset = self.sequence_offset.wrapping_sub(1);
             self.top = ext;
             self.floor = ext + 1;
+            self.marker_due |= packet.silence;
         }
     }
 
@@ -271,7 +278,17 @@ impl Line {
         Stamp {
             sequence: self.last_sequence as u16,
             timestamp: self.last_timestamp,
-            marker,
+            marker: marker | std::mem::take(&mut self.marker_due),
+        }
+    }
+
+    /// As [`stride`](Self::stride), for a packet that describes a silence: what comes after it begins a talk spurt.
+    pub(crate) fn stride_silent(&mut self, now: Instant, stride: Stride) -> Stamp {
+        let stamp = self.stride(now, stride);
+        self.marker_due = true;
+        Stamp {
+            marker: false,
+            ..stamp
         }
     }
 
@@ -409,6 +426,7 @@ mod tests {
             marker: false,
             late: false,
             event: false,
+            silence: false,
         }
     }
 

@@ -208,6 +208,7 @@ impl<'a> Maker<'a> {
             heard: false,
             ranked: false,
             sounds: false,
+            silent: false,
             begun: 0,
             played: None,
             loudness,
@@ -383,6 +384,10 @@ impl<'a> Maker<'a> {
 
     /// Where the player plays that a group is to hear and nothing else, as it is, if many sessions hear it.
     fn common_of(&self, plan: &plan::Group, shared: &mut SharedPlayers) -> Option<Common> {
+        // Who is sent less than all needs an encoder of its own.
+        if plan.silence != plan::Silence::Encoded {
+            return None;
+        }
         let [plan::Term::Source(source, 0.0)] = plan.terms[..] else {
             return None;
         };
@@ -407,7 +412,7 @@ impl<'a> Maker<'a> {
         let common = self.common_of(plan, shared);
         // Who hears nothing else from the first tick on needs no encoder of its own.
         let only_common = common.is_some() && matches!(&terms[..], [term] if term.gain.is_unity());
-        let format = (plan.format.clone(), plan.ptime_ms);
+        let format = plan.made_for();
         let known = self.largest_before(listeners, &format);
         let kept = known.and_then(|group| self.past.shared.remove(&group));
         let mut encoding = match only_common {

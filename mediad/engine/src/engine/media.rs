@@ -322,7 +322,8 @@ pub(super) fn forward(
         return false;
     };
     tx.commit(len, egress.socket, destination);
-    egress.count(mapping.payload_type, payload.len(), totals);
+    let says = (!arrival.silence).then_some(mapping.payload_type);
+    egress.count(says, payload.len(), totals);
     true
 }
 

@@ -13,7 +13,7 @@ use codecs::{
 use rtp::units::ExtendedSeq;
 
 use super::{
-    decoding::{Decoding, Scratch},
+    decoding::{Decoding, Pulled, Scratch},
     endpoint::Endpoint,
     group::{self, Group, Outgoing, Term, TermOf, Work},
     inband::Clamp,
@@ -180,6 +180,8 @@ pub(crate) struct Source {
     pub(crate) heard: bool,
     /// Something is played in this tick, be it silence.
     pub(crate) sounds: bool,
+    /// That is the noise of a silence that was told: nobody talks.
+    pub(crate) silent: bool,
     /// So many samples of the frame are of a packet that was begun in the tick before.
     pub(crate) begun: usize,
     /// The latest packet that is played, where packets are.
@@ -278,7 +280,9 @@ impl Mixer {
             late += u32::from(taken.late);
             // Digits and talk as they came.
             if let (Some(observer), Feed::Endpoint(key)) = (&mut source.observer, &source.feed) {
-                observer.observe(&source.frame, |notice| self.noticed.push((*key, notice)));
+                observer.observe(&source.frame, taken.silent, |notice| {
+                    self.noticed.push((*key, notice));
+                });
             }
             source.sounds = match polish(&mut source.feed, speakers.endpoints) {
                 Some(polish) => {
@@ -287,9 +291,10 @@ impl Mixer {
                 }
                 None => taken.sounds,
             };
+            source.silent = taken.silent;
             source.heard = source.sounds && !mix::is_silent(&source.frame, FLOOR);
             if source.ranked {
-                let power = match source.heard {
+                let power = match source.heard && !source.silent {
                     true => level::energy(&source.frame) as f32 / source.frame.len() as f32,
                     false => 0.0,
                 };
@@ -411,10 +416,11 @@ impl Mixer {
         if let Some(payload) = encoding.as_mut().and_then(|encoding| encoding.encode_rest(pcm)) {
             send(Outgoing {
                 listener,
-                format: &format.0,
+                format: &format.audio,
                 // Where it begins is what matters: a tick behind the packet before.
-                ticks: format.0.clock.hz() / 1_000 * TICK_MS,
+                ticks: format.audio.clock.hz() / 1_000 * TICK_MS,
                 payload,
+                silence: None,
             });
         }
     }
@@ -482,6 +488,8 @@ struct Taken {
     idle: bool,
     /// Its file had not been read in time.
     late: bool,
+    /// It is the noise of a silence that was told.
+    silent: bool,
 }
 
 impl Taken {
@@ -490,6 +498,7 @@ impl Taken {
             sounds,
             idle,
             late: false,
+            silent: false,
         }
     }
 }
@@ -513,7 +522,10 @@ fn clamped(clamp: &mut Clamp, of: Option<u32>, before: &[Source], frame: &mut [i
         (Some(_) | None, _) => clamp.drain(frame),
     }
     // It follows another, which says whether more will come.
-    Taken::of(true, true)
+    Taken {
+        silent: whole.is_some_and(|whole| whole.silent),
+        ..Taken::of(true, true)
+    }
 }
 
 impl Source {
@@ -560,6 +572,7 @@ impl Source {
                         sounds: played != Played::Nothing,
                         idle: player.is_idle(shared),
                         late: played == Played::Late,
+                        silent: false,
                     };
                 }
                 None => None,
@@ -573,9 +586,12 @@ impl Source {
             decoding.miss(missed);
         }
         self.begun = decoding.rest_samples().min(self.frame.len());
-        let sounds = decoding.pull(now, &mut self.frame, scratch);
+        let pulled = decoding.pull(now, &mut self.frame, scratch);
         self.played = Some(decoding.played());
-        Taken::of(sounds, decoding.is_idle())
+        Taken {
+            silent: pulled == Pulled::Silence,
+            ..Taken::of(pulled != Pulled::Nothing, decoding.is_idle())
+        }
     }
 
     /// It has faded: its packets are not looked at any more.

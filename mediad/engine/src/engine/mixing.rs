@@ -328,7 +328,7 @@ impl Engine {
             let kept = endpoint.ingress.decoding.take();
             endpoint.ingress.decoding = sources.binary_search(key).ok().map(|_| match kept {
                 Some(kept) if !kept.retired => Box::new(kept.adapted(spec, rate_hz)),
-                _ => Box::new(Decoding::new(spec, rate_hz)),
+                _ => Box::new(Decoding::new(spec, rate_hz, u64::from(endpoint.egress.ssrc.0))),
             });
         }
     }
@@ -383,11 +383,12 @@ fn send(
         format,
         payload,
         ticks,
+        silence,
         ..
-    } = outgoing;
+    } = *outgoing;
     let stride = Stride {
         clock: format.clock,
-        ticks: *ticks,
+        ticks,
         missed: format.clock.hz() / 1_000 * TICK_MS * missed,
     };
     let Some(destination) = egress.destination else {
@@ -403,10 +404,13 @@ fn send(
         egress.line.lapse(now.mono, stride);
         return false;
     };
-    let stamp = egress.line.stride(now.mono, stride);
+    let (stamp, payload_type) = match silence {
+        None => (egress.line.stride(now.mono, stride), format.payload_type),
+        Some(noise) => (egress.line.stride_silent(now.mono, stride), noise),
+    };
     let header = RtpHeader {
         marker: stamp.marker,
-        payload_type: format.payload_type,
+        payload_type,
         sequence: stamp.sequence,
         timestamp: stamp.timestamp,
         ssrc: egress.ssrc,
@@ -418,6 +422,7 @@ fn send(
         return false;
     };
     tx.commit(len, egress.socket, destination);
-    egress.count(format.payload_type.value(), payload.len(), totals);
+    let says = silence.is_none().then_some(payload_type.value());
+    egress.count(says, payload.len(), totals);
     true
 }

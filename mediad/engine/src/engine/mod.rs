@@ -47,6 +47,7 @@ mod report;
 mod rtcp;
 mod security;
 mod shared;
+mod silence;
 mod slab;
 mod source;
 mod sum;

@@ -64,9 +64,13 @@ impl Observer {
         }
     }
 
-    /// Takes the next tick in.
-    pub(crate) fn observe(&mut self, pcm: &[i16], mut tell: impl FnMut(Notice)) {
-        if let Some(notice) = self.talk.as_mut().and_then(|talk| talk.observe(pcm)) {
+    /// Takes the next tick in; `silent`: it is the noise of a silence that the peer told.
+    pub(crate) fn observe(&mut self, pcm: &[i16], silent: bool, mut tell: impl FnMut(Notice)) {
+        let dbov = match silent {
+            true => SILENCE_DBOV,
+            false => level::dbov(pcm).max(SILENCE_DBOV),
+        };
+        if let Some(notice) = self.talk.as_mut().and_then(|talk| talk.observe(dbov)) {
             tell(notice);
         }
         if let Some(tones) = &mut self.tones {
@@ -92,8 +96,7 @@ impl Talk {
         }
     }
 
-    fn observe(&mut self, pcm: &[i16]) -> Option<Notice> {
-        let dbov = level::dbov(pcm).max(SILENCE_DBOV);
+    fn observe(&mut self, dbov: f64) -> Option<Notice> {
         self.power += (10_f64.powf(dbov / 10.0) - self.power) * LEVEL_FOLLOWS;
         self.talk_ms += u64::from(TICK_MS);
         match self.vad.process_level(dbov, VAD_TICK_SAMPLES)? {

@@ -202,7 +202,30 @@ pub(crate) struct Group {
     pub(crate) format: PayloadFormat,
     pub(crate) kind: CodecKind,
     pub(crate) ptime_ms: u8,
+    pub(crate) silence: Silence,
     pub(crate) listeners: Vec<Listener>,
+}
+
+impl Group {
+    /// What its encoders are made for.
+    pub(crate) fn made_for(&self) -> Format {
+        Format {
+            audio: self.format.clone(),
+            ptime_ms: self.ptime_ms,
+            silence: self.silence.clone(),
+        }
+    }
+}
+
+/// How silence is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// As any sound.
+    Encoded,
+    /// By descriptions in this format (RFC 3389).
+    Described(PayloadFormat),
+    /// By the codec's own discontinuous transmission.
+    Discontinuous,
 }
 
 /// A mix that a recorder hears.
@@ -215,7 +238,12 @@ pub(crate) struct Branch {
 }
 
 /// What encoders are made for: one goes on only where this stays the same.
-pub(crate) type Format = (PayloadFormat, u8);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) audio: PayloadFormat,
+    pub(crate) ptime_ms: u8,
+    pub(crate) silence: Silence,
+}
 
 /// Part of what a listener hears.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -408,9 +436,10 @@ impl<'a> Compiler<'a> {
         let Some((format, codec)) = encodable(listener) else {
             return Plan::silent();
         };
+        let silence = silence(listener, format);
         let (terms, listener, heard_hz) = self.hear(node, listener.takes_events());
         self.mix.rate_hz = self.mix.rate_hz.max(heard_hz.min(codec.sample_rate_hz()));
-        self.join(terms, listener, (format, codec));
+        self.join(terms, listener, (format, codec), silence);
         Plan::decoding(kind)
     }
 
@@ -419,17 +448,27 @@ impl<'a> Compiler<'a> {
         let Some(format) = encodable(listener) else {
             return false;
         };
+        let silence = silence(listener, format.0);
         let (terms, listener, _) = self.hear(node, listener.takes_events());
-        self.join(terms, listener, format);
+        self.join(terms, listener, format, silence);
         self.mix.parting.push(node);
         true
     }
 
-    fn join(&mut self, terms: Vec<Term>, listener: Listener, (format, codec): (&PayloadFormat, CodecKind)) {
+    fn join(
+        &mut self,
+        terms: Vec<Term>,
+        listener: Listener,
+        (format, codec): (&PayloadFormat, CodecKind),
+        silence: Silence,
+    ) {
         let node = listener.node;
         let ptime_ms = ptime(codec, listener_ptime(self.spec, node));
         let same = |group: &&mut Group| {
-            group.terms == terms && group.format == *format && group.ptime_ms == ptime_ms
+            group.terms == terms
+                && group.format == *format
+                && group.ptime_ms == ptime_ms
+                && group.silence == silence
         };
         match self.mix.groups.iter_mut().find(same) {
             Some(group) => group.listeners.push(listener),
@@ -438,6 +477,7 @@ impl<'a> Compiler<'a> {
                 format: format.clone(),
                 kind: codec,
                 ptime_ms,
+                silence,
                 listeners: vec![listener],
             }),
         }
@@ -803,6 +843,35 @@ pub(crate) fn ptime(codec: CodecKind, asked: u8) -> u8 {
         codec.has_ptime(ms) && (codec == CodecKind::Opus || codec.payload_bytes_max(ms) <= PAYLOAD_BYTES_MAX)
     };
     [asked, 20, 10].into_iter().find(fits).unwrap_or(10)
+}
+
+/// How silence is sent to `listener` in the place of `format`: suppressed if it asks for that and agreed on how.
+fn silence(listener: &EndpointSpec, format: &PayloadFormat) -> Silence {
+    let describes = |other: &&PayloadFormat| {
+        // RFC 3389 §4: the clocks of both are one.
+        other.codec == Codec::ComfortNoise && other.clock == format.clock && other.channels == 1
+    };
+    match format.codec {
+        _ if !listener.suppress_silence => Silence::Encoded,
+        // RFC 7587 §6.1: the peer prefers it.
+        Codec::Opus => {
+            let mut parameters = format.fmtp.split(';').map(str::trim);
+            match parameters.any(|parameter| parameter == "usedtx=1") {
+                true => Silence::Discontinuous,
+                false => Silence::Encoded,
+            }
+        }
+        Codec::Pcmu
+        | Codec::Pcma
+        | Codec::G722
+        | Codec::L16
+        | Codec::TelephoneEvent
+        | Codec::ComfortNoise
+        | Codec::Opaque => {
+            let described = listener.send.iter().find(describes);
+            described.map_or(Silence::Encoded, |format| Silence::Described(format.clone()))
+        }
+    }
 }
 
 /// Something the speaker may send can reach the listener without decoding.

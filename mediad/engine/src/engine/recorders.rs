@@ -5,7 +5,7 @@ use std::time::Instant;
 use codecs::{CodecKind, mix::gain_from_db};
 use rtp::time::Now;
 
-use super::{Engine, line::Arrival, mixer::MixBranch, plan, slab::Key};
+use super::{Engine, line::Arrival, mixer::MixBranch, plan, silence::ComfortNoise, slab::Key};
 use crate::{
     command::RecorderFeed,
     recording::{Placing, RecordingFeed},
@@ -28,17 +28,29 @@ pub(crate) struct Recorder {
 pub(crate) struct Branch {
     feed: RecordingFeed,
     placing: Placing,
-    /// One for each format the peer may send; unset where it cannot be decoded.
-    kinds: Box<[Option<CodecKind>]>,
+    /// One for each format the peer may send; unset where it cannot be heard.
+    carried: Box<[Option<Carried>]>,
+}
+
+/// What packets of a format carry.
+#[derive(Debug, Clone, Copy)]
+enum Carried {
+    Sound(CodecKind),
+    /// Descriptions of silence, on this clock.
+    Noise(u32),
 }
 
 impl Branch {
     /// Copies a packet, unless it carries no sound.
     #[inline]
     pub(crate) fn packet(&self, now: Instant, arrival: &Arrival, format: usize, payload: &[u8]) {
-        if let Some(Some(kind)) = self.kinds.get(format) {
-            let position = (arrival.stream.0, arrival.ext.0, arrival.timestamp.0);
-            self.feed.packet(self.placing, now, position, *kind, payload);
+        let position = (arrival.stream.0, arrival.ext.0, arrival.timestamp.0);
+        match self.carried.get(format) {
+            Some(Some(Carried::Sound(kind))) => {
+                self.feed.packet(self.placing, now, position, *kind, payload);
+            }
+            Some(Some(Carried::Noise(hz))) => self.feed.noise(self.placing, now, position, *hz, payload),
+            Some(None) | None => {}
         }
     }
 }
@@ -99,7 +111,7 @@ impl Engine {
                 branches[from].push(Branch {
                     feed: recorder.feed.clone(),
                     placing,
-                    kinds: kinds(speaker),
+                    carried: carried(speaker),
                 });
             }
         }
@@ -174,6 +186,10 @@ fn recorders(
     spec.nodes.iter().filter_map(recorder).collect()
 }
 
-fn kinds(speaker: &EndpointSpec) -> Box<[Option<CodecKind>]> {
-    speaker.receive.iter().map(plan::codec_kind).collect()
+fn carried(speaker: &EndpointSpec) -> Box<[Option<Carried>]> {
+    let carried = |format| match plan::codec_kind(format) {
+        Some(kind) => Some(Carried::Sound(kind)),
+        None => ComfortNoise::rate_of(format).map(Carried::Noise),
+    };
+    speaker.receive.iter().map(carried).collect()
 }

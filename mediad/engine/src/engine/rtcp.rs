@@ -55,6 +55,9 @@ impl Engine {
             ..
         } = endpoint;
         let heard = participant.hear(now, &compound, ingress, egress);
+        if heard.goodbye.is_none() {
+            ingress.is_alive(now.mono);
+        }
         if let Some(reason) = heard.goodbye
             && hearing.allows(now.mono)
             && let Some(session) = self.sessions.get(*session)

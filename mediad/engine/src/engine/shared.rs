@@ -283,8 +283,8 @@ impl Packets {
                 return;
             };
             let room = &mut self.payloads[self.count * PAYLOAD_BYTES_MAX..][..PAYLOAD_BYTES_MAX];
-            let length = payload.len().min(PAYLOAD_BYTES_MAX);
-            room[..length].copy_from_slice(&payload[..length]);
+            let length = payload.bytes.len().min(PAYLOAD_BYTES_MAX);
+            room[..length].copy_from_slice(&payload.bytes[..length]);
             self.lengths[self.count] = length;
             self.count += 1;
         }

@@ -1,6 +1,9 @@
 //! The sum of a room: who is in it, how loud, and the loudest few where only they are to be heard.
 
-use codecs::mix::{self, Gain, Ramp, UNITY};
+use codecs::{
+    level,
+    mix::{self, Gain, Ramp, UNITY},
+};
 
 use super::{mixer::Source, plan::Tones};
 use crate::spec::Name;
@@ -22,6 +25,8 @@ pub(crate) struct Sum {
     /// Inputs as they were added, where that is not as they came: one tick each.
     scaled: Box<[i32]>,
     talkers: Option<Talkers>,
+    /// Of those who say that they are silent, the one whose background is heard: all of them together would be a storm.
+    background: Option<u32>,
     /// Nobody hears it any more but while it fades.
     pub(crate) ghost: bool,
 }
@@ -103,6 +108,7 @@ impl Sum {
             total: vec![0; samples].into(),
             scaled: vec![0; samples * scaled].into(),
             talkers,
+            background: None,
             ghost: false,
         }
     }
@@ -123,19 +129,22 @@ impl Sum {
             total,
             scaled,
             talkers,
+            background,
             ..
         } = self;
+        *background = loudest_silent(inputs, sources, *background);
         if let Some(talkers) = talkers {
             talkers.choose(inputs, sources);
         }
         total.fill(0);
         let samples = total.len();
         let mut places = scaled.chunks_exact_mut(samples).zip(0..);
-        for input in inputs.iter_mut() {
+        for (input, at) in inputs.iter_mut().zip(0..) {
             let source = &sources[input.source as usize];
             let is_muted = input.gain.is_muted();
+            let is_hidden = source.silent && *background != Some(at);
             let ramp = input.gain.advance(samples);
-            input.part = if !source.heard || is_muted {
+            input.part = if !source.heard || is_muted || is_hidden {
                 Part::Nothing
             } else if ramp.is_unity() {
                 mix::add(total, &source.frame);
@@ -166,6 +175,24 @@ impl Sum {
             }
         }
     }
+}
+
+/// The place of the loudest background of those who say that they are silent. Whose is heard goes on being heard until
+/// another is twice (3 dB) as loud.
+fn loudest_silent(inputs: &[Input], sources: &[Source], before: Option<u32>) -> Option<u32> {
+    let mut loudest: Option<(u32, f32)> = None;
+    for (input, at) in inputs.iter().zip(0..) {
+        let source = &sources[input.source as usize];
+        if !(source.silent && source.heard) || input.gain.is_muted() {
+            continue;
+        }
+        let kept = if before == Some(at) { 2.0 } else { 1.0 };
+        let power = level::energy(&source.frame) as f32 * kept;
+        if loudest.is_none_or(|(_, loud)| power > loud) {
+            loudest = Some((at, power));
+        }
+    }
+    loudest.map(|(at, _)| at)
 }
 
 impl Own<'_> {

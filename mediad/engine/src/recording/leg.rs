@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use codecs::{CodecKind, Decoder, resample::Resampler};
 
 use super::{
+    background::Background,
     ring::{Placing, Position},
     stretch,
 };
@@ -89,6 +90,8 @@ pub(super) enum Content {
     Coded(CodecKind),
     /// Samples at a rate, low byte first.
     Mixed(u32),
+    /// A description of the silence from here on, on this clock.
+    Noise(u32),
 }
 
 impl Content {
@@ -96,6 +99,7 @@ impl Content {
         match self {
             Self::Coded(kind) => kind.clock_rate_hz(),
             Self::Mixed(_) => MIX_CLOCK_HZ,
+            Self::Noise(hz) => hz,
         }
     }
 }
@@ -151,6 +155,8 @@ pub(super) struct Leg {
     placed: Option<(u64, u64)>,
     run: Option<Run>,
     chain: Option<Chain>,
+    /// Its party is silent, and said so.
+    background: Option<Background>,
     /// Everything before is placed.
     cursor: i64,
     /// What is placed next does not continue what was placed before.
@@ -167,6 +173,7 @@ impl Leg {
             placed: None,
             run: None,
             chain: None,
+            background: None,
             cursor: 0,
             broken: true,
             gain: None,
@@ -219,15 +226,43 @@ impl Leg {
             advance(&mut run, self.rate_hz, sequence, packet);
             let wanted = run.position.round() as i64;
             if wanted >= horizon {
-                return;
+                break;
             }
+            self.fill(wanted, track, bench);
             self.report.restarts += u64::from(begins && self.run.is_some());
             self.broken |= begins;
             self.run = Some(run);
             self.placed = Some((stream, sequence));
             if let Some((_, packet)) = self.waiting.pop_first() {
-                self.put(wanted, lost, &packet, track, bench);
+                match packet.content {
+                    Content::Noise(hz) => self.hush(wanted, hz, &packet),
+                    Content::Coded(_) | Content::Mixed(_) => self.put(wanted, lost, &packet, track, bench),
+                }
             }
+        }
+        self.fill(horizon, track, bench);
+    }
+
+    /// A silence begins at `wanted`, or goes on.
+    fn hush(&mut self, wanted: i64, clock_hz: u32, packet: &Packet) {
+        let before = self.background.take();
+        self.background = Background::new(&packet.payload, clock_hz, self.rate_hz, packet.placing, before);
+        self.cursor = self.cursor.max(wanted);
+        self.broken = false;
+    }
+
+    /// The silence that was told, if one was, goes on until `until`.
+    fn fill(&mut self, until: i64, track: &mut impl Track, bench: &mut Workbench) {
+        while let Some(background) = self.background.as_mut().filter(|_| self.cursor < until) {
+            let most = usize::try_from(until - self.cursor).unwrap_or(usize::MAX);
+            let samples = background.make(most, &mut bench.decoded, &mut bench.resampled);
+            if samples == 0 {
+                self.background = None;
+                return;
+            }
+            let Placing { right, gain, .. } = background.placing();
+            track.add(self.cursor, right, (gain, gain), &bench.resampled[..samples]);
+            self.count(self.cursor, samples);
         }
     }
 
@@ -315,6 +350,7 @@ impl Leg {
             self.chain = Chain::new(packet.content, self.rate_hz);
             self.broken = true;
         }
+        self.background = None;
         let Some(chain) = &mut self.chain else { return };
         self.report.packets += 1;
         self.report.right = packet.placing.right;
@@ -429,6 +465,8 @@ impl Chain {
     /// `None` for what cannot be decoded, which no worker sends.
     fn new(content: Content, rate_hz: u32) -> Option<Self> {
         let (decoder, own_hz) = match content {
+            // Which is made elsewhere.
+            Content::Noise(_) => return None,
             Content::Mixed(hz) => (None, hz),
             Content::Coded(kind) => {
                 // Opus decodes to whatever rate is asked for.

@@ -28,6 +28,7 @@
 //! assert_eq!(file.len(), 44 + 16_000, "a second of silence");
 //! ```
 
+mod background;
 mod leg;
 mod ogg;
 mod ring;

@@ -32,6 +32,7 @@ const KIND_RESUME: u64 = 5;
 const KIND_LOST: u64 = 6;
 const KIND_BEGIN: u64 = 7;
 const KIND_LIMITS: u64 = 8;
+const KIND_NOISE: u64 = 9;
 
 /// The words of a ring and where its two ends are.
 struct Ring {
@@ -95,6 +96,8 @@ pub enum Record<'a> {
     Limits(u64, u64),
     /// A packet of an endpoint.
     Packet(Placing, Position, CodecKind, &'a [u8]),
+    /// A silence of an endpoint begins or goes on: a description of its noise (RFC 3389) on a clock in Hz.
+    Noise(Placing, Position, u32, &'a [u8]),
     /// A frame of a mix: samples at a rate, low byte first. Its sequence is the time of its tick in ms, its timestamp that
     /// in 1/48 ms.
     Frame(Placing, Position, u32, &'a [u8]),
@@ -167,6 +170,27 @@ impl RecordingFeed {
             timestamp,
         };
         self.audio(KIND_PACKET | code << 40, placing, position, rate_hz, payload);
+    }
+
+    /// Writes the description of a silence, unless paused.
+    pub fn noise(
+        &self,
+        placing: Placing,
+        at: Instant,
+        (stream, sequence, timestamp): (u64, u64, u32),
+        clock_hz: u32,
+        payload: &[u8],
+    ) {
+        if self.is_deaf() {
+            return;
+        }
+        let position = Position {
+            at_ns: self.since_base(at),
+            stream,
+            sequence,
+            timestamp,
+        };
+        self.audio(KIND_NOISE, placing, position, clock_hz, payload);
     }
 
     /// Writes a frame of a mix at `rate_hz`, unless paused.
@@ -352,6 +376,7 @@ impl Intake {
                     each(Record::Packet(placing, position, kind, payload));
                 }
             }
+            KIND_NOISE => each(Record::Noise(placing, position, rate_hz, payload)),
             KIND_FRAME => each(Record::Frame(placing, position, rate_hz, payload)),
             KIND_PAUSE => each(Record::Pause(at_ns)),
             KIND_RESUME => each(Record::Resume(at_ns)),

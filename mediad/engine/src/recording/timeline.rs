@@ -99,6 +99,12 @@ impl Timeline {
                     leg.push(arrival, placing, position, Content::Coded(kind), payload);
                 }
             }
+            Record::Noise(placing, position, clock_hz, payload) => {
+                let arrival = self.sample_at(position.at_ns);
+                if let Some(leg) = self.leg(placing.leg) {
+                    leg.push(arrival, placing, position, Content::Noise(clock_hz), payload);
+                }
+            }
             Record::Frame(placing, position, rate_hz, payload) => {
                 let arrival = self.sample_at(position.at_ns);
                 if let Some(leg) = self.leg(placing.leg) {

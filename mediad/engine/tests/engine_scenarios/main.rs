@@ -31,6 +31,7 @@ mod opus_is_heard_at_its_level;
 mod payload_types_and_laws_are_rewritten;
 mod recorders_hear_beside_the_call;
 mod reports_tell_loss_jitter_and_round_trip;
+mod silence_is_described_not_lost;
 mod silence_is_told_once_and_ends_an_orphan;
 mod srtp_is_heard_like_plain_rtp;
 mod talk_is_told_beside_the_relay;

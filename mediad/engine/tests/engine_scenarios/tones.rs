@@ -70,6 +70,32 @@ impl Voice {
         self.speaker.timestamp = self.speaker.timestamp.wrapping_add(ticks);
     }
 
+    /// Describes a silence that begins now, or goes on, by this payload.
+    pub(crate) fn describe(&mut self, world: &mut World, payload_type: u8, payload: &[u8]) {
+        let packet = self.description(payload_type, payload);
+        world.receive(rtp_socket(self.number), peer(self.number), &packet);
+    }
+
+    /// The packet of that.
+    pub(crate) fn description(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
+        let (audio, step) = (self.speaker.payload_type, self.speaker.step);
+        (self.speaker.payload_type, self.speaker.step) = (payload_type, 0);
+        let packet = self.speaker.packet(payload);
+        (self.speaker.payload_type, self.speaker.step) = (audio, step);
+        packet
+    }
+
+    /// A packet of its line with this payload.
+    pub(crate) fn packet_of(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.speaker.packet(payload)
+    }
+
+    /// Sends nothing for `ms`; its time goes on.
+    pub(crate) fn rest(&mut self, ms: u32) {
+        let ticks = self.speaker.step / 20 * ms;
+        self.speaker.timestamp = self.speaker.timestamp.wrapping_add(ticks);
+    }
+
     pub(crate) fn speak(&mut self, world: &mut World) {
         let packet = self.packet();
         world.receive(rtp_socket(self.number), peer(self.number), &packet);

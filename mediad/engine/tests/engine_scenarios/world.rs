@@ -273,6 +273,7 @@ pub(crate) struct Party {
     pub(crate) detect_talk: bool,
     pub(crate) inband_digits: InbandDigits,
     pub(crate) polish: PolishSpec,
+    pub(crate) suppress_silence: bool,
     /// It rides on this end of a link rather than on a socket.
     pub(crate) link: Option<LinkId>,
     pub(crate) sdes: Option<SdesSpec>,
@@ -298,6 +299,7 @@ impl Party {
             detect_talk: false,
             inband_digits: InbandDigits::Auto,
             polish: PolishSpec::default(),
+            suppress_silence: false,
             link: None,
             sdes: None,
             away: false,
@@ -575,6 +577,7 @@ fn node(party: &Party) -> NodeSpec {
             detect_talk: party.detect_talk,
             inband_digits: party.inband_digits,
             polish: party.polish,
+            suppress_silence: party.suppress_silence,
         }),
     }
 }

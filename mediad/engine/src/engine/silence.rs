@@ -1,0 +1,124 @@
+//! What is heard of a source that said that it is silent: comfort noise as it described it (RFC 3389), or what the decoder
+//! of Opus makes of discontinuous transmission.
+
+use codecs::{
+    comfort_noise::{NoiseGenerator, Sid},
+    resample::Resampler,
+};
+
+use super::{decoding::Scratch, random::mix};
+use crate::{
+    limits,
+    spec::{Codec, EndpointSpec, PayloadFormat},
+};
+
+/// A silence that was told and goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Silence {
+    pub(crate) of: SilenceOf,
+    /// Heard for so long at most, unless it is told again.
+    left_ms: u32,
+}
+
+/// How it was told, by its format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SilenceOf {
+    /// By a description.
+    Noise(usize),
+    /// By a packet of Opus without content.
+    Opus(usize),
+}
+
+impl Silence {
+    /// It was told just now.
+    pub(crate) fn told(of: SilenceOf) -> Self {
+        let left_ms = match of {
+            SilenceOf::Noise(_) => limits::COMFORT_NOISE_MS_MAX,
+            SilenceOf::Opus(_) => limits::OPUS_SILENCE_MS_MAX,
+        };
+        Self { of, left_ms }
+    }
+
+    /// `ms` of it pass. Unset when it has gone on for long enough.
+    pub(crate) fn after(self, ms: u32) -> Option<Self> {
+        let left_ms = self.left_ms.checked_sub(ms).filter(|left| *left > 0)?;
+        Some(Self { left_ms, ..self })
+    }
+}
+
+/// Makes the noise of one format. Nothing in it allocates once it is made.
+#[derive(Debug)]
+pub(crate) struct ComfortNoise {
+    generator: NoiseGenerator,
+    own_hz: u32,
+    /// To the session's rate.
+    resampler: Option<Resampler>,
+}
+
+impl ComfortNoise {
+    /// The rate of the noise that a format describes, if it does.
+    pub(crate) fn rate_of(format: &PayloadFormat) -> Option<u32> {
+        let describes = format.codec == Codec::ComfortNoise && format.channels == 1;
+        let known = |hz: &u32| matches!(hz, 8_000 | 16_000 | 48_000);
+        Some(format.clock.hz()).filter(|hz| describes && known(hz))
+    }
+
+    fn new(format: &PayloadFormat, rate_hz: u32, seed: u64) -> Option<Box<Self>> {
+        let own_hz = Self::rate_of(format)?;
+        let resampler = match own_hz == rate_hz {
+            true => None,
+            false => Some(Resampler::new(own_hz, rate_hz).ok()?),
+        };
+        Some(Box::new(Self {
+            generator: NoiseGenerator::new(mix(seed)),
+            own_hz,
+            resampler,
+        }))
+    }
+
+    /// One for each format that describes noise; none at all where no format does.
+    pub(crate) fn of(spec: &EndpointSpec, rate_hz: u32, seed: u64) -> Box<[Option<Box<Self>>]> {
+        let noise = |format| Self::new(format, rate_hz, seed);
+        let noises: Box<[_]> = spec.receive.iter().map(noise).collect();
+        match noises.iter().any(Option::is_some) {
+            true => noises,
+            false => Box::default(),
+        }
+    }
+
+    /// At which it is made.
+    pub(crate) fn own_hz(&self) -> u32 {
+        self.own_hz
+    }
+
+    /// The same noise at another rate.
+    pub(crate) fn go_on_from(&mut self, before: &Self) {
+        self.generator = before.generator.clone();
+    }
+
+    /// A silence begins with this description, or goes on with it. False: there is nothing in it.
+    pub(crate) fn describe(&mut self, payload: &[u8], begins: bool) -> bool {
+        let Ok(sid) = Sid::parse(payload) else {
+            return false;
+        };
+        match begins {
+            true => self.generator.begin(&sid),
+            false => self.generator.go_on(&sid),
+        }
+        true
+    }
+
+    /// Makes `ms` of it at the beginning of `room`, as far as there is room; gives how many samples that are.
+    pub(crate) fn make(&mut self, ms: u32, room: &mut [i16], scratch: &mut Scratch) -> usize {
+        let pcm = &mut scratch.0[..(self.own_hz / 1_000 * ms) as usize];
+        self.generator.generate(pcm);
+        match &mut self.resampler {
+            Some(resampler) => resampler.process(pcm, room).unwrap_or(0),
+            None => {
+                let count = pcm.len().min(room.len());
+                room[..count].copy_from_slice(&pcm[..count]);
+                count
+            }
+        }
+    }
+}
