@@ -259,6 +259,13 @@ pub struct Media {
     /// counterpart that has them, and are not heard; its sound is 40 ms later for that and the media host has to decode
     /// it. Default: yes.
     pub convert_digits: bool,
+    /// Whether silence may be described rather than sent (comfort noise, RFC 3389): `off`, `accept` (default) or `offer`.
+    /// What a party offers is accepted, and then offered to its counterpart too; `offer` offers it to everybody beside G.711
+    /// and G.722. A few old phones fail at an offer that has it.
+    pub comfort_noise: ComfortNoise,
+    /// What media hosts encode for a party is not sent while it is silence, where comfort noise was agreed with it, or it
+    /// asked for Opus with `usedtx=1`. Default: no.
+    pub suppress_silence: bool,
     /// Name of the media hosts' interface towards phones. Empty (default): their first one.
     pub interface: String,
     /// A media host must answer a command within this time. Default 5.
@@ -283,6 +290,8 @@ impl Default for Media {
             srtp_suites: security::SUITES.map(|suite| suite.as_str().to_owned()).into(),
             srtp_keys_in_clear: false,
             convert_digits: true,
+            comfort_noise: ComfortNoise::default(),
+            suppress_silence: false,
             interface: String::new(),
             reply_timeout_s: 5,
             retry_within_s: 10,
@@ -290,6 +299,19 @@ impl Default for Media {
             replaced_per_s: 50,
         }
     }
+}
+
+/// Whether silence may be described rather than sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComfortNoise {
+    /// Never.
+    Off,
+    /// To and by those who offer it, and their counterparts.
+    #[default]
+    Accept,
+    /// It is offered to everybody.
+    Offer,
 }
 
 /// One media host.

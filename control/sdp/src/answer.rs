@@ -20,7 +20,7 @@ pub enum CodecOrder {
 /// What our side can do.
 #[derive(Debug, Clone)]
 pub struct Capabilities {
-    /// Audio codecs, preferred first, with telephone-event once per clock rate. Their fmtp is written in answers.
+    /// Audio codecs, preferred first, with telephone-event, and comfort noise, once per clock rate. Their fmtp is written in answers.
     pub codecs: Vec<Codec>,
     /// Whose order counts.
     pub order: CodecOrder,
@@ -187,7 +187,7 @@ pub(crate) fn ptime(media: &Media) -> u16 {
     wanted.min(media.max_ptime_ms.unwrap_or(wanted)).max(1)
 }
 
-/// One audio codec, and telephone-event at its clock rate: with a single codec in the answer, neither side switches
+/// One audio codec, and telephone-event and comfort noise at its clock rate: with a single codec in the answer, neither side switches
 /// in the middle of a call.
 pub(crate) fn select_formats(
     offered: &[Format],
@@ -211,12 +211,13 @@ pub(crate) fn select_formats(
         CodecOrder::Ours => ours(),
     };
     let Some(audio) = chosen else { return Vec::new() };
-    // RFC 4733 §2.1: events share the audio's timestamps, so their clock rates must agree.
-    let events = offered.iter().find(|format| {
-        format.codec.is_telephone_event()
-            && format.codec.clock_hz == audio.codec.clock_hz
-            && has(&format.codec)
-    });
+    // RFC 4733 §2.1, RFC 3389 §4: both share the audio's timestamps, so their clock rates must agree.
+    let beside = |is_it: fn(&Codec) -> bool| {
+        let fits = |codec: &Codec| is_it(codec) && codec.clock_hz == audio.codec.clock_hz && has(codec);
+        offered.iter().find(|format| fits(&format.codec))
+    };
+    let events = beside(Codec::is_telephone_event);
+    let noise = beside(Codec::is_comfort_noise);
     let negotiated = |format: &Format| NegotiatedFormat {
         tx_payload_type: format.payload_type,
         rx_payload_type: format.payload_type,
@@ -226,7 +227,11 @@ pub(crate) fn select_formats(
             .find(|own| own.matches(&format.codec))
             .and_then(|own| own.fmtp.clone()),
     };
-    std::iter::once(audio).chain(events).map(negotiated).collect()
+    std::iter::once(audio)
+        .chain(events)
+        .chain(noise)
+        .map(negotiated)
+        .collect()
 }
 
 fn select_dtls(media: &Media) -> Option<NegotiatedDtls> {

@@ -63,8 +63,13 @@ impl Codec {
         self.name.eq_ignore_ascii_case("telephone-event")
     }
 
-    /// Comfort noise (RFC 3389), which is no codec to talk with.
-    pub(crate) fn is_comfort_noise(&self) -> bool {
+    /// Comfort noise (RFC 3389) at a clock rate.
+    pub fn comfort_noise(clock_hz: u32) -> Self {
+        Self::new("CN", clock_hz)
+    }
+
+    /// Comfort noise, which is no codec to talk with.
+    pub fn is_comfort_noise(&self) -> bool {
         self.name.eq_ignore_ascii_case("CN")
     }
 

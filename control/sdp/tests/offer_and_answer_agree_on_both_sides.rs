@@ -3,8 +3,8 @@
 
 use sdp::{
     Answer, Capabilities, Codec, Crypto, CryptoSuite, Description, Direction, Format, LocalSession,
-    LocalTransport, NegotiatedMedia, NegotiationError, OfferedMedia, Selection, apply_answer,
-    assign_payload_types, select, write_answer, write_offer,
+    LocalTransport, NegotiatedFormat, NegotiatedMedia, NegotiationError, OfferedMedia, Selection,
+    apply_answer, assign_payload_types, select, write_answer, write_offer,
 };
 use std::net::IpAddr;
 
@@ -71,6 +71,64 @@ fn codec_events_ports_and_keys() {
     assert_eq!(agreed.formats, chosen.formats);
     let sdes = agreed.sdes.as_ref().unwrap();
     assert_eq!((sdes.local_tag, &sdes.remote.key), (2, &key(2)));
+}
+
+#[test]
+fn comfort_noise_is_agreed_where_both_name_it_at_the_clock_of_the_audio() {
+    let noise = Codec::comfort_noise;
+    let events = || Codec::telephone_event(8_000);
+    // Offered, understood, agreed: by name.
+    for (offered, understood, agreed) in [
+        (
+            vec![Codec::pcmu(), noise(8_000), events()],
+            vec![Codec::pcmu(), events(), noise(8_000)],
+            &["PCMU", "telephone-event", "CN"][..],
+        ),
+        (
+            vec![Codec::pcmu(), noise(8_000)],
+            vec![Codec::pcmu(), events()],
+            &["PCMU"],
+        ),
+        (vec![Codec::pcmu()], vec![Codec::pcmu(), noise(8_000)], &["PCMU"]),
+        (
+            vec![Codec::opus(None), noise(8_000)],
+            vec![Codec::opus(None), noise(8_000)],
+            &["opus"],
+        ),
+        (
+            vec![Codec::g722(), noise(16_000), noise(8_000)],
+            vec![Codec::g722(), noise(8_000)],
+            &["G722", "CN"],
+        ),
+        (
+            vec![Codec::new("L16", 16_000), noise(8_000), noise(16_000)],
+            vec![Codec::new("L16", 16_000), noise(16_000)],
+            &["L16", "CN"],
+        ),
+    ] {
+        let offer = [audio(formats(&offered), LocalTransport::plain(OFFERER, 4000))];
+        let offer = reread(&write_offer(&offer, &mut LocalSession::new(10, OFFERER)));
+        let selections = select(&offer, &Capabilities::new(understood)).unwrap();
+        let local = LocalTransport::plain(ANSWERER, 5000);
+        let mut session = LocalSession::new(11, ANSWERER);
+        let answer = write_answer(&offer, &selections, &[Answer::Audio(&local)], &mut session).unwrap();
+        let applied = apply_answer(&offer, &reread(&answer)).unwrap();
+        let named = |formats: &[NegotiatedFormat]| -> Vec<String> {
+            formats.iter().map(|format| format.codec.name.clone()).collect()
+        };
+        assert_eq!(named(&first(&selections).formats), agreed, "{offered:?}");
+        assert_eq!(
+            named(&applied[0].as_ref().unwrap().formats),
+            agreed,
+            "{offered:?}"
+        );
+        let noise = first(&selections)
+            .formats
+            .iter()
+            .find(|format| format.codec.is_comfort_noise());
+        // RFC 3551: 13 at 8 kHz, a dynamic number elsewhere.
+        assert!(noise.is_none_or(|noise| (noise.rx_payload_type == 13) == (noise.codec.clock_hz == 8_000)));
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Controller {
         let id = CallId(self.last_call);
         let name = id.name(&self.stack.random_token());
         let media = &self.config.media;
-        let mut plan = MediaPlan::new(&name, &self.config.controller, &media.interface, host);
+        let mut plan = MediaPlan::new(&name, &self.config.controller, media, host);
         plan.put(&caller.endpoint, endpoint);
         let mut call = Call::new(name, destination, caller, plan, (now.mono, unix_us(now.wall)));
         call.from = from;
@@ -195,12 +195,13 @@ impl Controller {
         request: &Request,
         caller: &mut Leg,
     ) -> Result<Endpoint, Box<Response>> {
-        let codecs = self.policy.of(caller.user.as_ref());
         if request.body.is_empty() && !caller.security.is_in_vain() {
+            let codecs = self.policy.offered(caller.user.as_ref(), None, false);
             let formats = assign_payload_types(&codecs, &[]);
             let suites = self.security.offered(caller.security);
             return Ok(Endpoint::offered(&formats, caller.peer, suites));
         }
+        let codecs = self.policy.of(caller.user.as_ref());
         let (offer, selections, media) = self.read_offer(&request.body, codecs, caller.security)?;
         let offer = offer.into();
         caller.exchange = Exchange::Theirs { offer, selections };
@@ -377,8 +378,8 @@ impl Controller {
             .map(|format| &format.codec);
         let user = call.caller.user.as_ref();
         // The numbers are those the endpoint was made with.
-        let numbered = assign_payload_types(&self.policy.of(user), &[]);
-        let preferred = self.policy.beside(user, chosen);
+        let numbered = assign_payload_types(&self.policy.offered(user, None, false), &[]);
+        let preferred = self.policy.offered(user, chosen, false);
         let fits = |codec: &sdp::Codec| {
             let same = |format: &&sdp::Format| format.codec.matches(codec);
             numbered.iter().find(same).cloned()

@@ -108,7 +108,7 @@ impl Controller {
         (leg.session, leg.joined_unix_us) = (caller.session.clone(), unix_us(now.wall));
         // What it agreed on before says whether it stays encrypted.
         leg.media = caller.media.clone();
-        let formats = assign_payload_types(&self.policy.of(leg.user.as_ref()), &[]);
+        let formats = assign_payload_types(&self.policy.offered(leg.user.as_ref(), None, false), &[]);
         let suites = self.security.offered_again(security, leg.suite().is_some());
         let endpoint = Endpoint::offered(&formats, leg.peer, suites);
         self.join_conference(now, room, (from, to), sip_call_id, leg, endpoint)?;
@@ -144,7 +144,7 @@ impl Controller {
         let media = &self.config.media;
         let conference = Conference {
             room: room.clone(),
-            plan: MediaPlan::new(&session, &self.config.controller, &media.interface, host),
+            plan: MediaPlan::new(&session, &self.config.controller, media, host),
             members: [].into(),
             displaced: None,
             last: Vec::new(),
@@ -276,7 +276,7 @@ impl Controller {
         let (is_late, description) = match leg.exchange {
             Exchange::Theirs { .. } => (false, answer_leg(leg, &local, session)),
             Exchange::None | Exchange::Ours { .. } => {
-                let formats = assign_payload_types(&self.policy.of(leg.user.as_ref()), &[]);
+                let formats = assign_payload_types(&self.policy.offered(leg.user.as_ref(), None, false), &[]);
                 let address = local.address;
                 let media = leg.offered_audio(formats, local);
                 let session = leg

@@ -119,7 +119,7 @@ impl Controller {
         let id = CallId::of_name(&saved.session).unwrap_or(CallId(0));
         let host = HostId::from(saved.host.as_str());
         let media = &self.config.media;
-        let mut plan = MediaPlan::new(&saved.session, &self.config.controller, &media.interface, host);
+        let mut plan = MediaPlan::new(&saved.session, &self.config.controller, media, host);
         let addresses: BTreeMap<String, (SocketAddr, Option<u16>)> = members
             .iter()
             .filter_map(|(member, _)| Some((member.leg.endpoint.clone(), member.local?)))

@@ -187,7 +187,7 @@ impl Controller {
             None => called.clone(),
         };
         let media = &self.config.media;
-        let plan = MediaPlan::new(&name, &self.config.controller, &media.interface, host);
+        let plan = MediaPlan::new(&name, &self.config.controller, media, host);
         let mut call = Call::new(name.clone(), first, leg, plan, (now.mono, unix_us(now.wall)));
         call.to = text(called.uri.as_bytes());
         call.max_forwards = 70;

@@ -270,7 +270,8 @@ impl Controller {
                 let named = codecs
                     .iter()
                     .position(|name| name.eq_ignore_ascii_case(&format.codec.name));
-                named.or_else(|| format.codec.is_telephone_event().then_some(codecs.len()))
+                let beside = format.codec.is_telephone_event() || format.codec.is_comfort_noise();
+                named.or_else(|| beside.then_some(codecs.len()))
             };
             formats.retain(|format| rank(format).is_some());
             formats.sort_by_key(|format| rank(format));

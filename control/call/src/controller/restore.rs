@@ -552,7 +552,7 @@ impl Controller {
     fn call_of(&self, now: Now, saved: &SavedCall) -> Option<Call> {
         let media = &self.config.media;
         let host = HostId::from(saved.media.host.as_str());
-        let mut plan = MediaPlan::new(&saved.call, &self.config.controller, &media.interface, host);
+        let mut plan = MediaPlan::new(&saved.call, &self.config.controller, media, host);
         let media = &saved.media;
         plan.restore(media.epoch, media.local.clone(), media.told.clone());
         let local = |endpoint: &str| saved.media.local.get(endpoint).map(|(rtp, _)| rtp.ip());
@@ -612,7 +612,8 @@ impl Controller {
         match &leg.media {
             Some(media) => leg.endpoint_for(media),
             None => {
-                let formats = sdp::assign_payload_types(&self.policy.of(leg.user.as_ref()), &[]);
+                let formats =
+                    sdp::assign_payload_types(&self.policy.offered(leg.user.as_ref(), None, false), &[]);
                 Endpoint::offered(&formats, leg.peer, self.security.offered(leg.security))
             }
         }

@@ -228,8 +228,10 @@ impl Controller {
     /// What is offered to who is called: what the caller chose first, if that is the policy.
     pub(super) fn formats_for(&self, id: CallId, user: Option<&Name>) -> Vec<sdp::Format> {
         let media = self.calls.get(&id).and_then(|call| call.caller.media.as_ref());
-        let chosen = media.and_then(|media| media.formats.first());
-        let codecs = self.policy.beside(user, chosen.map(|format| &format.codec));
+        let formats = media.map_or(&[][..], |media| &media.formats);
+        let chosen = formats.first().map(|format| &format.codec);
+        let describes_silence = formats.iter().any(|format| format.codec.is_comfort_noise());
+        let codecs = self.policy.offered(user, chosen, describes_silence);
         assign_payload_types(&codecs, &[])
     }
 

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sdp::Codec;
 
-use crate::{config::Config, domain::Name};
+use crate::{
+    config::{ComfortNoise, Config},
+    domain::Name,
+};
 
 /// The codec a configuration names.
 pub(crate) fn codec_named(name: &str) -> Option<Codec> {
@@ -23,6 +26,7 @@ pub(crate) struct CodecPolicy {
     inside: Vec<Codec>,
     accounts: BTreeMap<String, Vec<Codec>>,
     passes_through: bool,
+    noise: ComfortNoise,
 }
 
 impl CodecPolicy {
@@ -43,24 +47,57 @@ impl CodecPolicy {
                 .map(|account| (account.user.clone(), named(&account.codecs)))
                 .collect(),
             passes_through: config.media.pass_through,
+            noise: config.media.comfort_noise,
             outside,
             inside,
         }
     }
 
-    /// What a party may speak, preferred first, with telephone-events at each clock rate.
+    /// What is accepted of a party that offers, preferred first, with telephone-events and comfort noise at each clock
+    /// rate.
     pub(crate) fn of(&self, user: Option<&Name>) -> Vec<Codec> {
-        with_events(self.audio_of(user).to_vec())
+        self.beside(user, None)
     }
 
     /// As [`CodecPolicy::of`], for a party whose counterpart speaks `chosen`: that first, because then nothing has to
     /// be translated.
     pub(crate) fn beside(&self, user: Option<&Name>, chosen: Option<&Codec>) -> Vec<Codec> {
+        Self::with_companions(self.preferred(user, chosen), self.noise != ComfortNoise::Off)
+    }
+
+    /// What is offered to a party whose counterpart speaks `chosen`: as [`CodecPolicy::beside`], but comfort noise only if
+    /// the counterpart `describes_silence`, or everybody is offered that.
+    pub(crate) fn offered(
+        &self,
+        user: Option<&Name>,
+        chosen: Option<&Codec>,
+        describes_silence: bool,
+    ) -> Vec<Codec> {
+        let noise = match self.noise {
+            ComfortNoise::Off => false,
+            ComfortNoise::Accept => describes_silence,
+            ComfortNoise::Offer => true,
+        };
+        Self::with_companions(self.preferred(user, chosen), noise)
+    }
+
+    fn preferred(&self, user: Option<&Name>, chosen: Option<&Codec>) -> Vec<Codec> {
         let mut codecs = self.audio_of(user).to_vec();
         if let Some(chosen) = chosen.filter(|_| self.passes_through) {
             codecs.sort_by_key(|codec| !codec.matches(chosen));
         }
-        with_events(codecs)
+        codecs
+    }
+
+    fn with_companions(mut codecs: Vec<Codec>, noise: bool) -> Vec<Codec> {
+        let clocks: BTreeSet<u32> = codecs.iter().map(|codec| codec.clock_hz).collect();
+        codecs.extend(clocks.iter().copied().map(Codec::telephone_event));
+        if noise {
+            // Opus describes its silence itself.
+            let described = clocks.into_iter().filter(|hz| *hz <= 16_000);
+            codecs.extend(described.map(Codec::comfort_noise));
+        }
+        codecs
     }
 
     /// True when a party should follow its counterpart's choice where it can.
@@ -74,10 +111,4 @@ impl CodecPolicy {
             None => &self.outside,
         }
     }
-}
-
-fn with_events(mut codecs: Vec<Codec>) -> Vec<Codec> {
-    let clocks: BTreeSet<u32> = codecs.iter().map(|codec| codec.clock_hz).collect();
-    codecs.extend(clocks.into_iter().map(Codec::telephone_event));
-    codecs
 }

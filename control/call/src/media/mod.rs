@@ -20,7 +20,7 @@ pub(crate) use self::{
     codecs::{CodecPolicy, codec_named},
     node::{Digits, Endpoint, Scene},
 };
-use crate::{pool::HostId, security::from_wire};
+use crate::{config, pool::HostId, security::from_wire};
 
 /// Everything a session holds.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -105,6 +105,7 @@ pub(crate) struct MediaPlan {
     session: String,
     owner: String,
     interface: String,
+    suppress_silence: bool,
     host: HostId,
     wanted: Graph,
     standing: Standing,
@@ -141,11 +142,12 @@ pub(crate) enum Applied {
 }
 
 impl MediaPlan {
-    pub(crate) fn new(session: &str, owner: &str, interface: &str, host: HostId) -> Self {
+    pub(crate) fn new(session: &str, owner: &str, config: &config::Media, host: HostId) -> Self {
         Self {
             session: session.to_owned(),
             owner: owner.to_owned(),
-            interface: interface.to_owned(),
+            interface: config.interface.clone(),
+            suppress_silence: config.suppress_silence,
             host,
             wanted: Graph::default(),
             standing: Standing::Absent,
@@ -603,7 +605,7 @@ impl MediaPlan {
                 }
                 Node::Endpoint(_) | Node::Room(_) | Node::Player(_) | Node::Recorder(_) => {}
             }
-            put_nodes.push(node.described(name));
+            put_nodes.push(node.described(name, self.suppress_silence));
         }
         let is_endpoint = |name: &str| wanted.nodes.get(name).is_some_and(Node::is_endpoint);
         let gone = there.transports.iter().filter(|name| !is_endpoint(name));

@@ -24,9 +24,10 @@ impl Node {
         matches!(self, Self::Endpoint(_))
     }
 
-    pub(super) fn described(&self, name: &str) -> pb::Node {
+    /// For the host; `suppress_silence`: endpoints are sent no silence where that was agreed.
+    pub(super) fn described(&self, name: &str, suppress_silence: bool) -> pb::Node {
         let kind = match self {
-            Self::Endpoint(endpoint) => endpoint.kind(name),
+            Self::Endpoint(endpoint) => endpoint.kind(name, suppress_silence),
             Self::Room(room) => pb::node::Kind::Room(*room),
             Self::Player(player) => pb::node::Kind::Player(player.clone()),
             Self::Recorder(recorder) => pb::node::Kind::Recorder(recorder.clone()),
@@ -276,13 +277,14 @@ impl Endpoint {
         }
     }
 
-    fn kind(&self, name: &str) -> pb::node::Kind {
+    fn kind(&self, name: &str, suppress_silence: bool) -> pb::node::Kind {
         let endpoint = pb::Endpoint {
             transport: name.to_owned(),
             formats: self.formats.clone(),
             send_formats: self.send_formats.clone(),
             direction: self.direction.into(),
             ptime_ms: self.ptime_ms,
+            suppress_silence,
             ..pb::Endpoint::default()
         };
         pb::node::Kind::Endpoint(endpoint)
@@ -311,6 +313,7 @@ fn payload_format(payload_type: u8, codec: &Codec) -> pb::PayloadFormat {
         ("G722", pb::Codec::G722),
         ("opus", pb::Codec::Opus),
         ("telephone-event", pb::Codec::TelephoneEvent),
+        ("CN", pb::Codec::ComfortNoise),
     ];
     let kind = kinds
         .iter()

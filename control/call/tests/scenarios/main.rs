@@ -40,6 +40,7 @@ mod nothing_is_stuck_whatever_happens;
 mod of_an_answer_and_a_cancel_that_cross_one_wins;
 mod of_two_offers_that_cross_both_are_carried_out;
 mod parties_are_brought_into_a_conference;
+mod silence_is_described_where_it_was_offered;
 mod the_next_agent_is_rung_when_one_does_not_take_the_call;
 mod trunks_lead_out_and_in;
 mod two_callers_share_one_agent;
