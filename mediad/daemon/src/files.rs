@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read as _, Write as _},
+    io::{self, ErrorKind, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
 use crate::{
+    durations::Durations,
     limits,
     recordings::{
         Recordings,
@@ -32,6 +33,7 @@ pub(crate) struct Store {
     /// Empty: there are no prompts.
     pub(crate) prompts: PathBuf,
     pub(crate) recordings: Recordings,
+    pub(crate) durations: Durations,
 }
 
 /// An upload under way: written beside its place, moved there when it is whole.
@@ -290,19 +292,19 @@ impl Store {
     }
 
     fn info(&self, kind: pb::FileKind, name: String) -> Option<pb::FileInfo> {
-        let (path, duration_ms) = match kind {
+        let (found, duration_ms) = match kind {
             pb::FileKind::Prompt => {
                 let path = self.prompts.join(&name);
-                let ms = wav_ms(&path).unwrap_or(0);
-                (path, ms)
+                let found = fs::metadata(&path).ok()?;
+                let ms = self.durations.of(&path, &found);
+                (found, ms)
             }
             pb::FileKind::Recording | pb::FileKind::Unspecified => {
                 let (place, path) = self.recordings.shelf()?.of_file(&name)?;
                 let ms = place.read().map_or(0, |sidecar: Sidecar| sidecar.duration_ms);
-                (path, ms)
+                (fs::metadata(path).ok()?, ms)
             }
         };
-        let found = fs::metadata(path).ok()?;
         let modified = found
             .modified()
             .ok()
@@ -422,26 +424,6 @@ fn walk(directory: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) -
         }
     }
     Ok(())
-}
-
-/// The length of a WAV file by its first chunks; `None` for what is none.
-fn wav_ms(path: &Path) -> Option<u64> {
-    let mut start = Vec::new();
-    File::open(path).ok()?.take(4_096).read_to_end(&mut start).ok()?;
-    if start.get(..4)? != b"RIFF" || start.get(8..12)? != b"WAVE" {
-        return None;
-    }
-    let (mut at, mut bytes_per_second) = (12, None);
-    loop {
-        let head = start.get(at..at + 8)?;
-        let bytes = u32::from_le_bytes(*head[4..].first_chunk()?);
-        match &head[..4] {
-            b"fmt " => bytes_per_second = Some(u32::from_le_bytes(*start.get(at + 16..)?.first_chunk()?)),
-            b"data" => return Some(u64::from(bytes) * 1_000 / u64::from(bytes_per_second?.max(1))),
-            _ => {}
-        }
-        at += 8 + bytes as usize + bytes as usize % 2;
-    }
 }
 
 fn refused(code: Code, message: String) -> pb::Error {

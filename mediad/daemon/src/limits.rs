@@ -111,6 +111,9 @@ pub(crate) const SHUTDOWN_RECORDINGS: Duration = Duration::from_secs(10);
 /// Files in one answer to a list, at most.
 pub(crate) const FILES_PER_PAGE: usize = 1_000;
 
+/// Prompts whose length is remembered. With one more all are forgotten, and looked up anew.
+pub(crate) const DURATIONS_MAX: usize = FILES_LISTED_MAX;
+
 /// Prompts that are listed. Those beyond are not shown.
 pub(crate) const FILES_LISTED_MAX: usize = 100_000;
 

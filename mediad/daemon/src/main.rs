@@ -16,6 +16,7 @@ mod config;
 mod counters;
 mod cpus;
 mod doorbell;
+mod durations;
 mod exchange;
 mod files;
 mod grpc;

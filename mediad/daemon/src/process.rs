@@ -26,6 +26,7 @@ use crate::{
     config::{Config, IoBackend},
     cpus::{self, Layout},
     doorbell::Doorbell,
+    durations::Durations,
     exchange::Exchange,
     files::Store,
     grpc::{self, Context},
@@ -236,6 +237,7 @@ fn start_files(config: &Config, line: &HostLine) -> Result<(Store, Threads), Str
     let store = Store {
         prompts: config.media.prompts.clone(),
         recordings,
+        durations: Durations::default(),
     };
     Ok((store, threads))
 }

@@ -122,6 +122,15 @@ async fn an_upload_is_heard_and_its_successor_after_it() {
         (1, 2_000, "")
     );
 
+    // Any format, by what is in it.
+    let mp3 = include_bytes!("../../../sound/corpus/sound/ok-vbr.mp3");
+    put(&mut files, "c.mp3", mp3).await.unwrap();
+    for _ in 0..2 {
+        let list = files.list(page("b.wav")).await.unwrap().into_inner();
+        let c = (list.files[0].name.as_str(), list.files[0].duration_ms);
+        assert_eq!(c, ("c.mp3", 1_000));
+    }
+
     for name in ["../x.wav", "/x.wav", ".hidden", "a/../../x.wav", ""] {
         let refused = put(&mut files, name, b"x").await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{name:?}");
@@ -137,7 +146,7 @@ async fn an_upload_is_heard_and_its_successor_after_it() {
         .chain(std::fs::read_dir(directory.join("en")).unwrap())
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(left.len(), 3, "no draft is left: {left:?}");
+    assert_eq!(left.len(), 4, "no draft is left: {left:?}");
     drop(daemon);
     std::fs::remove_dir_all(&directory).unwrap();
 }
