@@ -427,3 +427,36 @@ fn an_encoder_that_is_refreshed_goes_on_for_one_decoder_and_begins_for_another()
         assert!(loud < 1.5, "{rate} Hz: {loud:.2} of its level");
     }
 }
+
+/// What an encoder is heard like that has spoken to others before, behind another one that was loud: as it is, and behind one
+/// packet of an encoder that starts anew.
+#[test]
+fn packets_of_another_are_heard_at_their_level_behind_one_that_starts_anew() {
+    let mut loudest = [0.0_f64; 2];
+    for rate in [8_000, 16_000, 48_000] {
+        for (before, hz) in [(425.0, 620.0), (1_000.0, 620.0), (520.0, 920.0)] {
+            for (anew, loudest) in [false, true].into_iter().zip(&mut loudest) {
+                let new = || Encoder::new(rate, &Settings::default()).expect("a rate of Opus");
+                let (mut mix, mut source, mut last) = (new(), new(), new());
+                let decoders = || Decoder::new(16_000).expect("a rate of Opus");
+                let (mut listener, mut others) = (decoders(), decoders());
+                levels_of(&mut source, &mut others, (hz, 2_000.0), 20);
+                levels_of(&mut mix, &mut listener, (before, 16_000.0), 20);
+                if anew {
+                    last.start_anew();
+                    let pcm = tone(rate, before, 16_000.0, rate as usize / 50);
+                    let mut payload = [0; 1_500];
+                    let bytes = last.encode(&pcm, &mut payload).expect("20 ms are a frame");
+                    listener
+                        .decode(&payload[..bytes], &mut [0; 320])
+                        .expect("it was just encoded");
+                }
+                let levels = levels_of(&mut source, &mut listener, (hz, 2_000.0), 20);
+                // The first packet fades over from what was louder by 18 dB.
+                *loudest = levels[1..].iter().copied().fold(*loudest, f64::max);
+            }
+        }
+    }
+    assert!(loudest[0] > 4.0, "nothing is to be mended: {loudest:?}");
+    assert!(loudest[1] < 1.25, "{loudest:?}");
+}

@@ -384,8 +384,8 @@ impl<'a> Maker<'a> {
 
     /// Where the player plays that a group is to hear and nothing else, as it is, if many sessions hear it.
     fn common_of(&self, plan: &plan::Group, shared: &mut SharedPlayers) -> Option<Common> {
-        // Who is sent less than all needs an encoder of its own.
-        if plan.silence != plan::Silence::Encoded {
+        // Who is sent less than all, or hears it for the last time, needs an encoder of its own.
+        if plan.silence != plan::Silence::Encoded || plan.is_last {
             return None;
         }
         let [plan::Term::Source(source, 0.0)] = plan.terms[..] else {
@@ -414,7 +414,10 @@ impl<'a> Maker<'a> {
         let only_common = common.is_some() && matches!(&terms[..], [term] if term.gain.is_unity());
         let format = plan.made_for();
         let known = self.largest_before(listeners, &format);
-        let kept = known.and_then(|group| self.past.shared.remove(&group));
+        let kept = match plan.is_last {
+            true => None,
+            false => known.and_then(|group| self.past.shared.remove(&group)),
+        };
         let mut encoding = match only_common {
             true => None,
             false => kept
@@ -430,11 +433,10 @@ impl<'a> Maker<'a> {
                 let endpoint = self.key(listener);
                 let own = self.own(listener, &terms);
                 let had_own = self.past.own.get(&endpoint).is_some_and(|(.., spoke)| *spoke);
-                let kept = self
-                    .past
-                    .own
-                    .remove(&endpoint)
-                    .filter(|(made, ..)| *made == format && has_memory && !own.is_empty());
+                let kept =
+                    self.past.own.remove(&endpoint).filter(|(made, ..)| {
+                        *made == format && has_memory && !own.is_empty() && !plan.is_last
+                    });
                 // Who speaks through the edit goes on hearing its own encoder.
                 let spoke = kept.as_ref().is_some_and(|(.., spoke)| *spoke);
                 let encoding = match kept {

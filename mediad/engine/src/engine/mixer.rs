@@ -33,7 +33,7 @@ use super::{
 use crate::{
     command::{EventKind, TapRings},
     recording::{Placing, RecordingFeed},
-    spec::{Name, NodeSpec, SessionSpec},
+    spec::{Codec, Name, NodeSpec, SessionSpec},
 };
 
 /// Up to this a source is silent: the smallest steps of G.711.
@@ -384,6 +384,10 @@ impl Mixer {
         let Some(group) = self.groups.iter().find(hears).filter(|_| !self.asleep) else {
             return false;
         };
+        if group.format.audio.codec == Codec::Opus {
+            // Its decoder has to forget the mix's encoder.
+            return true;
+        }
         let own = group
             .listeners
             .iter()

@@ -203,6 +203,9 @@ pub(crate) struct Group {
     pub(crate) kind: CodecKind,
     pub(crate) ptime_ms: u8,
     pub(crate) silence: Silence,
+    /// They hear it for the last time, by an encoder of their own: what they hear then is another's, and their decoders are
+    /// to forget this one.
+    pub(crate) is_last: bool,
     pub(crate) listeners: Vec<Listener>,
 }
 
@@ -439,7 +442,7 @@ impl<'a> Compiler<'a> {
         let silence = silence(listener, format);
         let (terms, listener, heard_hz) = self.hear(node, listener.takes_events());
         self.mix.rate_hz = self.mix.rate_hz.max(heard_hz.min(codec.sample_rate_hz()));
-        self.join(terms, listener, (format, codec), silence);
+        self.join(terms, listener, (format, codec), (silence, false));
         Plan::decoding(kind)
     }
 
@@ -450,7 +453,9 @@ impl<'a> Compiler<'a> {
         };
         let silence = silence(listener, format.0);
         let (terms, listener, _) = self.hear(node, listener.takes_events());
-        self.join(terms, listener, format, silence);
+        // Of the others every encoder goes on where the one before stood.
+        let is_last = format.1 == CodecKind::Opus;
+        self.join(terms, listener, format, (silence, is_last));
         self.mix.parting.push(node);
         true
     }
@@ -460,7 +465,7 @@ impl<'a> Compiler<'a> {
         terms: Vec<Term>,
         listener: Listener,
         (format, codec): (&PayloadFormat, CodecKind),
-        silence: Silence,
+        (silence, is_last): (Silence, bool),
     ) {
         let node = listener.node;
         let ptime_ms = ptime(codec, listener_ptime(self.spec, node));
@@ -469,6 +474,7 @@ impl<'a> Compiler<'a> {
                 && group.format == *format
                 && group.ptime_ms == ptime_ms
                 && group.silence == silence
+                && group.is_last == is_last
         };
         match self.mix.groups.iter_mut().find(same) {
             Some(group) => group.listeners.push(listener),
@@ -478,6 +484,7 @@ impl<'a> Compiler<'a> {
                 kind: codec,
                 ptime_ms,
                 silence,
+                is_last,
                 listeners: vec![listener],
             }),
         }

@@ -2,7 +2,10 @@
 //! another encoder's past, which is loud.
 
 use codecs::CodecKind;
-use media_engine::spec::{Codec, NodeKind, PayloadFormat, PlaySource};
+use media_engine::{
+    command::PlanKind,
+    spec::{Codec, NodeKind, PayloadFormat, PlaySource},
+};
 
 use crate::{
     tones::{Ear, Voice, talk},
@@ -151,4 +154,44 @@ fn who_comes_to_shared_music_does_not_hear_it_through_what_was_before() {
     talk(&mut world, &mut [&mut a, &mut b, &mut c], 600);
     ear.hear(&world.sent_rtp(), 0, KINDS);
     is_even(&ear.pcm, QUIET / 2.0, "the room");
+}
+
+/// Who hears a loud mix, and then the packets of a soft speaker as they come, hears them as loud as they are.
+#[test]
+fn who_is_relayed_to_after_a_mix_does_not_hear_that_through_it() {
+    for room_hz in [8_000, 16_000] {
+        for speaks in [false, true] {
+            let mut world = World::new();
+            let ids = ["a", "b", "c"];
+            let parties = ids.iter().zip(0..);
+            let parties = parties.map(|(id, number)| Party::new(id, number).with_formats(vec![opus()]));
+            let mut graph = Graph::of(parties.collect(), &[]);
+            graph.others.push(room("room", room_hz));
+            let ways = ids.map(|id| [(id, "room"), ("room", id)]).concat();
+            graph.hear(&ways);
+            world.commit(SESSION, &graph);
+            let [mut a, mut b, _] = voices();
+            let mut c = Voice::new(2, 620.0, CodecKind::Opus, 111);
+            (a.silent, b.loud, c.loud) = (!speaks, LOUD, QUIET);
+            let mut ear = Ear::default();
+            talk(&mut world, &mut [&mut a, &mut b, &mut c], 800);
+            ear.hear(&world.sent_rtp(), 0, KINDS);
+            graph.hear(&[("c", "a"), ("a", "c")]);
+            world.commit(SESSION, &graph);
+            b.silent = true;
+            talk(&mut world, &mut [&mut a, &mut b, &mut c], 80);
+            ear.hear(&world.sent_rtp(), 0, KINDS);
+            ear.pcm.clear();
+            talk(&mut world, &mut [&mut a, &mut b, &mut c], 800);
+            ear.hear(&world.sent_rtp(), 0, KINDS);
+            let plans = world.report(SESSION).expect("there").plans;
+            let relayed = plans.iter().filter(|plan| plan.kind == PlanKind::Relay).count();
+            assert_eq!(relayed, 2, "{plans:?}");
+            is_even(
+                &ear.pcm,
+                QUIET,
+                &format!("relayed, {room_hz} Hz, speaks: {speaks}"),
+            );
+        }
+    }
 }
