@@ -174,7 +174,11 @@ async fn so_is_one_that_begins_to_watch() {
     assert!(finalised(&mut earlier).await.repaired);
     let _stream = Stream::open(&mut media, CONTROLLER, 0).await;
     finalised(&mut earlier).await;
-    let mut events = watch(&mut media).await;
+    let request = pb::WatchRequest {
+        controller: CONTROLLER.into(),
+        ..Default::default()
+    };
+    let mut events = media.watch(request).await.unwrap().into_inner();
     let told = finalised(&mut events).await;
     assert_eq!((told.recording.as_str(), told.segment), ("late", 1));
     drop(daemon);
