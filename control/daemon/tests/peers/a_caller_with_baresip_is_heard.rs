@@ -20,6 +20,8 @@ fn between_at(plan: Plan, alice: Baresip, bob: Baresip) -> (Site, Phone, Phone) 
     let alice = alice.that_only_calls().start(&site);
     alice.dial("bob");
     site.wait_for_call("talking");
+    bob.await_sound();
+    alice.await_sound();
     bob.listen().assert_is(700.0, &[1_100.0]);
     alice.listen().assert_is(1_100.0, &[700.0]);
     (site, alice, bob)

@@ -231,6 +231,18 @@ impl Phone {
         }
     }
 
+    /// Waits until somebody speaks: who has just answered may take a moment to begin on a busy machine, and what is sent
+    /// meanwhile is silence.
+    pub(crate) fn await_sound(&self) {
+        wait_for("baresip hears somebody", || {
+            let heard = self.heard();
+            heard
+                .iter()
+                .any(|sample| sample.unsigned_abs() > 1_000)
+                .then_some(())
+        });
+    }
+
     /// Everything it heard in its last call, as it stands in the file that it writes.
     pub(crate) fn heard(&self) -> Vec<i16> {
         let files = fs::read_dir(self.dir.join("heard")).unwrap();

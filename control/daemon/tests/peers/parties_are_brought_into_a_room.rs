@@ -45,6 +45,7 @@ impl Talk {
             .play(&site);
         voice.talk_to(customer.description().0);
         alice.dial("bob");
+        bob.await_sound();
         bob.listen().assert_is(700.0, &[500.0, 1_100.0]);
         Self {
             site,
