@@ -10,6 +10,7 @@ use media_engine::{
 use proto::mediad::v1 as pb;
 
 use crate::{
+    cipher::{SUITES, Sdes},
     model::{Binding, Direction, Edge, Graph, Life, Node, Policy, Rtcp, Sound, Transport},
     phone::{HOST_VOLUME, Server},
     request::{owner, owner_of, patch, put_edge, put_node, put_transport, socket_address, text, whole},
@@ -200,11 +201,24 @@ impl World {
             return;
         };
         self.model.lives[at].local.insert(state.id.clone(), local);
-        let phone = graph.transports[&state.id].phone;
+        let Transport { phone, sdes, .. } = graph.transports[&state.id];
+        let sabotage = self.sabotage.as_mut();
+        let told = state.local_sdes.first();
+        if let (Some(sdes), Some(local)) = (sdes, told)
+            && !sabotage.is_some_and(crate::sabotage::Sabotage::keeps_key)
+        {
+            let leg = (at, state.id.clone());
+            self.host_keys.told(leg, sdes.suite(), &local.key_salt);
+        }
         let node = graph.node_on(&state.id).map(|(_, node)| node.clone());
         if is_new {
             let rtcp = state.local_rtcp.as_ref().map(socket_address);
             self.phones[phone].attach(self.now.mono, (at, state.id.clone()), Server { rtp: local, rtcp });
+        }
+        if self.phones[phone].leg == Some((at, state.id.clone()))
+            && self.phones[phone].encrypt(self.now.mono, sdes, &mut self.rng)
+        {
+            self.disturb(phone);
         }
         let Some(node) = node else { return };
         let agreed = node.sounds.contains(&self.phones[phone].sound);
@@ -227,7 +241,8 @@ impl World {
                 12..=19 => self.drop_part(&mut next),
                 20..=59 => self.edit_edges(&mut next),
                 60..=76 => self.edit_node(&mut next),
-                77..=88 => self.edit_remote(&mut next),
+                77..=84 => self.edit_remote(&mut next),
+                85..=88 => self.rekey(&mut next),
                 _ => self.move_node(&mut next),
             }
         }
@@ -284,6 +299,11 @@ impl World {
             } else {
                 "outside"
             },
+            sdes: self.percent(40).then(|| Sdes {
+                suite: self.rng.below(SUITES.len() as u64) as usize,
+                seed: self.rng.next_u64(),
+                generation: self.rng.below(3) as u32,
+            }),
         };
         let id = format!("t-{leg}");
         graph.transports.insert(id.clone(), transport);
@@ -449,6 +469,34 @@ impl World {
         if let Some(transport) = graph.transports.get_mut(id) {
             (transport.remote, transport.policy) = (remote, policy);
         }
+    }
+
+    /// Keys of an encrypted leg change: the host's, the phone's, or both with the suite.
+    fn rekey(&mut self, graph: &mut Graph) {
+        let encrypted = graph.transports.iter().filter(|(_, wish)| wish.sdes.is_some());
+        let encrypted: Vec<String> = encrypted.map(|(id, _)| id.clone()).collect();
+        let Some(id) = encrypted.get(self.rng.below(encrypted.len().max(1) as u64) as usize) else {
+            return;
+        };
+        let (kind, suite, seed) = (self.rng.below(3), self.rng.below(5) as usize, self.rng.next_u64());
+        let Some(transport) = graph.transports.get_mut(id) else {
+            return;
+        };
+        let phone = transport.phone;
+        if let Some(sdes) = &mut transport.sdes {
+            match kind {
+                0 => sdes.generation += 1,
+                1 => sdes.seed = seed,
+                _ => {
+                    *sdes = Sdes {
+                        suite,
+                        seed,
+                        generation: sdes.generation + 1,
+                    }
+                }
+            }
+        }
+        self.disturb(phone);
     }
 
     /// A lock that the controller gives up while strangers send may be theirs next: no fault of the host.
@@ -891,6 +939,7 @@ fn sample_transport() -> Transport {
         rtcp: Rtcp::Separate,
         requested_port: 0,
         interface: "outside",
+        sdes: None,
     }
 }
 

@@ -13,12 +13,13 @@
 //! ```
 //!
 //! Where things are: [`world`] time and agenda, [`server`] the process under test, [`phone`] and [`network`] its
-//! surroundings, [`controller`] random edits, [`model`] what was asked for, [`check`] and [`quiet`] the judge, [`watch`] the
+//! surroundings, [`cipher`] what encrypted legs are encrypted with, [`controller`] random edits, [`model`] what was asked for, [`check`] and [`quiet`] the judge, [`watch`] the
 //! events, [`sabotage`] the proof that the judge can fail; [`sound`] worlds that are listened to, in which packets are decoded,
 //! mixed, recorded, tapped and passed through links.
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod cipher;
 pub mod controller;
 pub mod model;
 pub mod network;

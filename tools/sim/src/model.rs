@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, time::Instant};
 
 use media_engine::command::SessionKey;
 
+use crate::cipher::Sdes;
+
 /// What a phone may put into a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sound {
@@ -78,6 +80,8 @@ pub struct Transport {
     pub requested_port: u16,
     /// Media interface.
     pub interface: &'static str,
+    /// SRTP, for life; its keys and suite change.
+    pub sdes: Option<Sdes>,
 }
 
 /// Which way media may go, as the host sees it.

@@ -2,6 +2,7 @@
 //! G.711 law, so that a listener knows exactly what it hears.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::LazyLock,
     time::{Duration, Instant},
@@ -10,13 +11,17 @@ use std::{
 use codecs::g711::{ALAW_TO_ULAW, ULAW_TO_ALAW};
 use netem::Rng;
 use rtp::{
-    event::{EventReceiver, EventSender},
-    header::RtpHeader,
+    demux::{Kind, classify},
+    event::{EventReceiver, EventSender, TelephoneEvent},
+    header::{RtpHeader, RtpReader},
     rtcp::RtcpWriter,
     units::{PayloadType, RtpTimestamp, Ssrc},
 };
 
-use crate::model::Sound;
+use crate::{
+    cipher::{Sdes, Sealer},
+    model::Sound,
+};
 
 /// Time between two packets.
 pub const PTIME: Duration = Duration::from_millis(20);
@@ -133,6 +138,10 @@ pub struct Phone {
     pub leg: Option<(usize, String)>,
     /// Sends audio.
     pub sending: bool,
+    /// What it encrypts with.
+    pub sealer: Option<Sealer>,
+    /// Encrypted digits that it sent, by SSRC and number: what they are does not show on the wire.
+    pub sealed_digits: BTreeMap<(u32, u16), u8>,
     /// What it sends.
     pub sound: Sound,
     /// Payload type it uses, right or wrong.
@@ -193,6 +202,8 @@ impl Phone {
             server: None,
             leg: None,
             sending: true,
+            sealer: None,
+            sealed_digits: BTreeMap::new(),
             sound: Sound::Ulaw,
             payload_type: 0,
             digit_type: None,
@@ -232,6 +243,37 @@ impl Phone {
         self.receiver = EventReceiver::default();
     }
 
+    /// Encrypts as its leg asks for from now on. True if that is not as before.
+    pub fn encrypt(&mut self, now: Instant, sdes: Option<Sdes>, rng: &mut Rng) -> bool {
+        let Some(sdes) = sdes else {
+            return self.sealer.take().is_some();
+        };
+        if self.sealer.as_ref().is_some_and(|sealer| sealer.has_key_of(sdes)) {
+            return false;
+        }
+        let was_plain = self.sealer.replace(Sealer::new(sdes)).is_none();
+        if was_plain {
+            self.jump(now, rng);
+        }
+        true
+    }
+
+    /// What goes on the wire in the place of a packet.
+    fn seal(&mut self, packet: Vec<u8>) -> Option<Vec<u8>> {
+        let Some(sealer) = &mut self.sealer else {
+            return Some(packet);
+        };
+        let sealed = sealer.seal(&packet);
+        if let (Kind::Rtp, Ok(plain)) = (classify(&packet), RtpReader::parse(&packet))
+            && let (4, Ok(event)) = (plain.payload().len(), TelephoneEvent::parse(plain.payload()))
+        {
+            let header = plain.header();
+            self.sealed_digits
+                .insert((header.ssrc.0, header.sequence), event.event);
+        }
+        sealed
+    }
+
     /// Begins a new stream: another SSRC, sequence and timestamp.
     pub fn restart(&mut self, now: Instant, rng: &mut Rng) {
         self.ssrc = rng.next_u64() as u32;
@@ -239,9 +281,18 @@ impl Phone {
     }
 
     /// Goes on with the same SSRC at another sequence number and timestamp.
+    ///
+    /// One that encrypts takes another SSRC, and a low number: a key's packets are counted, and a count that jumps, or that
+    /// goes around before anybody has heard of it, is lost (RFC 3711 §3.3.1).
     pub fn jump(&mut self, now: Instant, rng: &mut Rng) {
         self.stream = self.stream.wrapping_add(1);
-        self.sequence = self.sequence.wrapping_add(5_000 + rng.below(50_000) as u16);
+        self.sequence = match self.sealer {
+            None => self.sequence.wrapping_add(5_000 + rng.below(50_000) as u16),
+            Some(_) => rng.below(20_000) as u16,
+        };
+        if self.sealer.is_some() {
+            self.ssrc = rng.next_u64() as u32;
+        }
         self.timestamp = rng.next_u64() as u32;
         self.disturbed_at = now;
         self.dialling = None;
@@ -287,6 +338,14 @@ impl Phone {
 
     /// What is due now.
     pub fn send(&mut self, now: Instant, packets: &mut Vec<Datagram>) {
+        let mut plain = Vec::new();
+        self.speak(now, &mut plain);
+        for (from, to, packet) in plain {
+            packets.extend(self.seal(packet).map(|packet| (from, to, packet)));
+        }
+    }
+
+    fn speak(&mut self, now: Instant, packets: &mut Vec<Datagram>) {
         if self.hangs_up_at.is_some_and(|at| at <= now) {
             self.hangs_up_at = None;
             self.server = None;

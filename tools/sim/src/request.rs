@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use media_engine::graph::Owner;
 use proto::mediad::v1 as pb;
 
+use crate::cipher::Sdes;
 use crate::model::{Edge, Graph, Node, Policy, Rtcp, Sound, Transport};
 
 pub(crate) fn owner((controller, epoch): &(String, u64)) -> Owner {
@@ -105,6 +106,7 @@ pub(crate) fn put_transport(id: &str, wish: &Transport, v6: bool) -> pb::Transpo
             Policy::Signalled => pb::SourcePolicy::Signalled.into(),
             Policy::Immediate => pb::SourcePolicy::Immediate.into(),
         },
+        security: wish.sdes.map(Sdes::security),
         ..pb::UdpTransport::default()
     };
     pb::Transport {
@@ -166,6 +168,15 @@ pub(crate) fn socket_address(at: &pb::Address) -> SocketAddr {
     SocketAddr::new(ip, u16::try_from(at.port).expect("the host gives ports"))
 }
 
+/// Suite and keys in a few letters.
+fn cipher(transport: &Transport) -> String {
+    let sdes = transport.sdes.map(|sdes| {
+        let (suite, seed) = (sdes.suite(), sdes.seed & 0xffff);
+        format!(" {suite:?} {seed:04x}/{}", sdes.generation)
+    });
+    sdes.unwrap_or_default()
+}
+
 /// A graph in a line.
 pub(crate) fn text(graph: &Graph) -> String {
     let nodes = graph.nodes.iter().map(|(id, node)| {
@@ -178,8 +189,10 @@ pub(crate) fn text(graph: &Graph) -> String {
         let transport = &graph.transports[&node.transport];
         let (phone, policy, sounds, digits) = (transport.phone, transport.policy, &node.sounds, node.digits);
         format!(
-            "{id}({}: phone {phone} {policy:?} {:?}{way} {sounds:?} {digits:?})",
-            node.transport, transport.remote
+            "{id}({}: phone {phone} {policy:?} {:?}{way} {sounds:?} {digits:?}{})",
+            node.transport,
+            transport.remote,
+            cipher(transport)
         )
     });
     let edges = graph.edges.iter().map(|((from, to), edge)| {

@@ -33,6 +33,8 @@ pub enum Fault {
     SkippedEvent,
     /// The host is never told that a session's worker let it go.
     LeakedSession,
+    /// The host encrypts with a key that it told nobody.
+    UntoldKey,
 }
 
 /// A fault and when it strikes.
@@ -64,7 +66,11 @@ impl Sabotage {
     ) -> Vec<(SocketAddr, Vec<u8>)> {
         let sequence = u16::from_be_bytes([bytes[2], bytes[3]]);
         match self.fault {
-            Fault::LostDigit | Fault::ExtraEdge | Fault::SkippedEvent | Fault::LeakedSession => {
+            Fault::LostDigit
+            | Fault::ExtraEdge
+            | Fault::SkippedEvent
+            | Fault::LeakedSession
+            | Fault::UntoldKey => {
                 return vec![(to, bytes)];
             }
             Fault::Silence => {
@@ -104,7 +110,8 @@ impl Sabotage {
             | Fault::LostDigit
             | Fault::ExtraEdge
             | Fault::SkippedEvent
-            | Fault::LeakedSession => {}
+            | Fault::LeakedSession
+            | Fault::UntoldKey => {}
         }
         vec![(to, bytes)]
     }
@@ -128,6 +135,11 @@ impl Sabotage {
     /// Whether a watcher misses an event now.
     pub fn skips_event(&mut self) -> bool {
         self.fault == Fault::SkippedEvent && self.strikes()
+    }
+
+    /// Whether nobody hears of this key of the host.
+    pub fn keeps_key(&mut self) -> bool {
+        self.fault == Fault::UntoldKey && self.strikes()
     }
 
     /// Whether the host does not hear of a session's end.

@@ -26,7 +26,7 @@ use rtp::{
     time::Now,
 };
 
-use crate::model::Graph;
+use crate::{cipher::Secrets, model::Graph};
 
 /// How long a released port rests; short, so that ports are used again within a run.
 pub const QUARANTINE: Duration = Duration::from_secs(5);
@@ -211,7 +211,9 @@ fn config(workers: usize) -> HostConfig {
 impl Server {
     /// A process that just started.
     pub fn new(now: Now, boot: u32, workers: usize, rng: &mut Rng) -> Self {
-        let host = Host::new(config(workers), &format!("boot-{boot}"), rng.next_u64(), now);
+        let seed = rng.next_u64();
+        let host = Host::new(config(workers), &format!("boot-{boot}"), seed, now);
+        let secrets = Box::new(Secrets(Rng::new(!seed)));
         let worker = |_| Worker {
             engine: Engine::new(EngineConfig::default(), rng.next_u64()),
             wire: Wire {
@@ -228,7 +230,9 @@ impl Server {
         };
         Self {
             workers: (0..workers).map(worker).collect(),
-            host: host.expect("the configuration above is valid"),
+            host: host
+                .expect("the configuration above is valid")
+                .with_secrets(secrets),
             boot,
             lag: Duration::ZERO,
             foreign: BTreeSet::new(),

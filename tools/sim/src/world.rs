@@ -18,6 +18,7 @@ use rtp::{
 
 use crate::{
     check::Judge,
+    cipher::{HostKeys, Opened, Place},
     model::{Graph, Model},
     phone::{Phone, STRANGERS},
     sabotage::Sabotage,
@@ -58,6 +59,8 @@ pub struct World {
     pub phones: Vec<Phone>,
     /// What was asked for.
     pub model: Model,
+    /// What the host encrypts with.
+    pub host_keys: HostKeys,
     /// Who says what is wrong.
     pub judge: Judge,
     /// A controller's view of the events.
@@ -84,7 +87,7 @@ pub struct World {
     clippy::disallowed_methods,
     reason = "a base to count from; only differences matter"
 )]
-fn base() -> Instant {
+pub(crate) fn base() -> Instant {
     Instant::now()
 }
 
@@ -108,6 +111,7 @@ impl World {
             server,
             phones,
             model: Model::default(),
+            host_keys: HostKeys::default(),
             judge: Judge::default(),
             watch,
             connected: [false; 2],
@@ -244,12 +248,42 @@ impl World {
                 .receive(self.now, to, from, bytes, &mut outcomes, &mut self.rng);
             self.take(outcomes);
         } else if let Some(at) = self.phones.iter().position(|phone| phone.rtp == to) {
-            self.judge.received(
-                &self.model,
-                &mut self.phones,
-                at,
-                (from, sent_at, self.now.mono, &bytes),
-            );
+            match self.open(from, sent_at, &bytes, Place::Arriving) {
+                Opened::Plain(bytes) => self.judge.received(
+                    &self.model,
+                    &mut self.phones,
+                    at,
+                    (from, sent_at, self.now.mono, &bytes),
+                ),
+                Opened::Again => {}
+                Opened::Never => self
+                    .judge
+                    .object(|| format!("phone {at} cannot open what it gets from {from}")),
+            }
+        }
+    }
+
+    /// What a packet says that left `local` at some time, if its leg was encrypted then.
+    fn open(&mut self, local: SocketAddr, sent_at: Instant, bytes: &[u8], place: Place) -> Opened {
+        let plain = || Opened::Plain(bytes.to_vec());
+        let Some(binding) = self.model.binding(local, sent_at) else {
+            return plain();
+        };
+        let (life, transport) = (binding.life, binding.transport.clone());
+        // At the moment of an edit the leg may be either what it was or what it is to be.
+        let wishes: Vec<bool> = (self.model.lives[life].at(sent_at))
+            .filter_map(|graph| graph.transports.get(&transport))
+            .map(|wish| wish.sdes.is_some())
+            .collect();
+        if !wishes.contains(&true) {
+            return plain();
+        }
+        match self
+            .host_keys
+            .open(self.now.mono, (life, transport), bytes, place)
+        {
+            Opened::Never if wishes.contains(&false) => plain(),
+            opened => opened,
         }
     }
 
@@ -271,6 +305,17 @@ impl World {
         let Ok(packet) = RtpReader::parse(bytes) else {
             return;
         };
+        let header = packet.header();
+        if phone.sealer.is_some() {
+            let digit = phone
+                .sealed_digits
+                .get(&(header.ssrc.0, header.sequence))
+                .copied();
+            if let Some(event) = digit {
+                phone.digit_arrived(event);
+            }
+            return;
+        }
         // By its form: what it was sent to, and under which number, may have changed on the way.
         if packet.payload().len() != 4 {
             return;
@@ -278,12 +323,7 @@ impl World {
         let Ok(event) = TelephoneEvent::parse(packet.payload()) else {
             return;
         };
-        let dialled = &mut phone.dialled;
-        if let Some(at) = dialled.iter().rposition(|digit| digit.event == event.event)
-            && dialled[at + 1..].iter().all(|later| later.arrived == 0)
-        {
-            dialled[at].arrived += 1;
-        }
+        phone.digit_arrived(event.event);
     }
 
     /// Tells the judge and the network what the host did.
@@ -307,16 +347,30 @@ impl World {
         }
     }
 
-    fn sent(&mut self, local: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+    fn sent(&mut self, local: SocketAddr, to: SocketAddr, wire: Vec<u8>) {
+        let bytes = match self.open(local, self.now.mono, &wire, Place::Leaving) {
+            Opened::Plain(bytes) => bytes,
+            Opened::Again => {
+                return self
+                    .judge
+                    .object(|| format!("{local} uses one number of a key twice"));
+            }
+            Opened::Never => {
+                return self
+                    .judge
+                    .object(|| format!("{local} sends to {to} what no key opens that was told"));
+            }
+        };
         let others: Vec<SocketAddr> = self.phones.iter().map(|phone| phone.outside).collect();
         let copies = match &mut self.sabotage {
-            Some(sabotage) if classify(&bytes) == Kind::Rtp => sabotage.spoil(to, bytes, &others),
-            _ => vec![(to, bytes)],
+            Some(sabotage) if classify(&bytes) == Kind::Rtp => sabotage.spoil(to, bytes.clone(), &others),
+            _ => vec![(to, bytes.clone())],
         };
-        for (to, bytes) in copies {
+        for (to, copy) in copies {
             self.judge
-                .emitted(self.now.mono, &self.model, &self.phones, (local, to, &bytes));
-            self.net.send(self.now.mono, local, to, &bytes);
+                .emitted(self.now.mono, &self.model, &self.phones, (local, to, &copy));
+            let sent = if copy == bytes { &wire } else { &copy };
+            self.net.send(self.now.mono, local, to, sent);
         }
     }
 
@@ -443,6 +497,16 @@ impl World {
 }
 
 impl Phone {
+    /// A packet of a digit has reached the host, before any of a later one.
+    fn digit_arrived(&mut self, event: u8) {
+        let dialled = &mut self.dialled;
+        if let Some(at) = dialled.iter().rposition(|digit| digit.event == event)
+            && dialled[at + 1..].iter().all(|later| later.arrived == 0)
+        {
+            dialled[at].arrived += 1;
+        }
+    }
+
     /// It sends what its node takes.
     pub fn speaks(&self, graph: &Graph) -> bool {
         let Some((_, node)) = graph.node_of(self.id) else {

@@ -73,6 +73,11 @@ fn an_edge_that_was_not_asked_for() {
 }
 
 #[test]
+fn a_key_that_was_not_told() {
+    is_called(Fault::UntoldKey, 2, &["what no key opens that was told"]);
+}
+
+#[test]
 fn an_event_that_is_skipped() {
     is_called(Fault::SkippedEvent, 1, &["event", "events are lost"]);
 }

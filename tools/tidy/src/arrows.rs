@@ -45,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "sip",
             "sdp",
             "rtp",
+            "srtp",
             "codecs",
             "webrtc",
             "netem",
