@@ -1,13 +1,20 @@
 //! The embedded store: one file, write-ahead log, one writer.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use call_control::{
     Record, RecordKind,
     cdr::{CallDetail, RecordingDetail},
     journal::EndedBy,
 };
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params, params_from_iter, types::Value};
+use rusqlite::{
+    Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter,
+    types::Value,
+};
 
 use super::{AgentSpell, DetailQuery, QueueHour, Store, StoreError};
 
@@ -44,6 +51,9 @@ pub(crate) struct Sqlite {
 impl Sqlite {
     /// Opens or creates the file.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        // The projector and whoever reads may come to an empty file at once; changing its mode waits for nobody.
+        static OPENING: Mutex<()> = Mutex::new(());
+        let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = Connection::open(path)?;
         // A reader in another thread, a back-up, a person with a shell: they wait for each other.
         connection.busy_timeout(Duration::from_secs(2))?;
@@ -57,12 +67,14 @@ impl Sqlite {
     }
 
     fn set_up(mut connection: Connection) -> Result<Self, StoreError> {
-        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match found {
+        match version(&connection)? {
             0 => {
-                let making = connection.transaction()?;
-                making.execute_batch(TABLES)?;
-                making.pragma_update(None, "user_version", SCHEMA)?;
+                let making = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                // Another process may have found it empty too, and have made them by now.
+                if version(&making)? == 0 {
+                    making.execute_batch(TABLES)?;
+                    making.pragma_update(None, "user_version", SCHEMA)?;
+                }
                 making.commit()?;
             }
             SCHEMA => {}
@@ -72,6 +84,10 @@ impl Sqlite {
         }
         Ok(Self { connection })
     }
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 impl Store for Sqlite {
@@ -477,6 +493,27 @@ mod tests {
             }),
             2
         );
+    }
+
+    /// The projector and whoever reads first over HTTP.
+    #[test]
+    fn who_opens_an_empty_file_at_once_with_another_finds_the_tables() {
+        for round in 0..20 {
+            let path = std::env::temp_dir().join(format!("controld-empty-{}-{round}", std::process::id()));
+            let _ = std::fs::remove_file(&path);
+            let opened: Vec<_> = (0..4)
+                .map(|_| {
+                    let path = path.clone();
+                    std::thread::spawn(move || Sqlite::open(&path).and_then(|mut store| store.cursor()))
+                })
+                .collect();
+            for one in opened {
+                assert_eq!(one.join().unwrap().unwrap(), 0);
+            }
+            for ending in ["", "-wal", "-shm"] {
+                let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
+            }
+        }
     }
 
     #[test]
