@@ -34,6 +34,18 @@ use crate::{
     resolver::Resolver,
 };
 
+/// The events that the controller does something about. Of others nobody need be woken: audio that starts, for instance,
+/// which it does in each call.
+const ACTED_UPON: [pb::EventKind; 7] = [
+    pb::EventKind::DigitEnded,
+    pb::EventKind::MediaResumed,
+    pb::EventKind::MediaTimeout,
+    pb::EventKind::SessionEnded,
+    pb::EventKind::PlayFinished,
+    pb::EventKind::RecordingFinalised,
+    pb::EventKind::EndpointRemoved,
+];
+
 /// Where commands for each host go; shared between the core thread and the tasks.
 #[derive(Debug, Clone)]
 pub(crate) struct Hosts {
@@ -348,6 +360,7 @@ impl Link {
             controller: self.hello.controller.clone(),
             boot_id,
             after,
+            only: ACTED_UPON.map(i32::from).to_vec(),
         };
         bounded(client.watch(request)).await
     }
@@ -397,6 +410,11 @@ impl Link {
             Some(watch_reply::Kind::SnapshotEnd(end)) => {
                 if let Some((_, seen)) = &mut self.seen {
                     *seen = end.sequence;
+                }
+            }
+            Some(watch_reply::Kind::Mark(mark)) => {
+                if let Some((_, seen)) = &mut self.seen {
+                    *seen = mark.sequence;
                 }
             }
             Some(watch_reply::Kind::Event(event)) => {

@@ -28,6 +28,7 @@ use crate::{
     seats::Seats,
     sockets,
     team::Team,
+    watchers::Watchers,
     worker::{Bound, Message},
 };
 
@@ -40,8 +41,9 @@ pub(crate) struct Hosting {
     team: Team,
     line: HostLine,
     doorbell: Arc<Doorbell>,
-    /// Number of the latest event, for those who watch.
+    /// Number of the latest event, for those who begin to watch.
     latest: watch::Sender<u64>,
+    watchers: Watchers,
     /// RTP ports on which packets of an earlier life arrived, until when they are left alone.
     noisy: HashSet<SocketAddr>,
     noisy_until: Instant,
@@ -117,6 +119,7 @@ impl Hosting {
             line: parts.line,
             doorbell: parts.doorbell,
             latest: parts.latest,
+            watchers: Watchers::default(),
             noisy: parts.noisy,
             noisy_until: now + parts.quarantine,
             prompts: parts.prompts,
@@ -177,6 +180,7 @@ impl Hosting {
 
     fn keep_house(&mut self, now: Now) -> Result<(), String> {
         self.housekeeping_at = now.mono + HOUSEKEEPING_EVERY;
+        self.watchers.keep_abreast(now.mono);
         if self.stopping.is_none() {
             self.team.check()?;
         }
@@ -189,11 +193,15 @@ impl Hosting {
         Ok(())
     }
 
-    /// Watchers look when the number changes.
-    fn announce(&self) {
+    /// Tells watchers what is new.
+    fn announce(&mut self) {
         let last = self.host.last_event();
-        self.latest
+        let is_news = self
+            .latest
             .send_if_modified(|seen| std::mem::replace(seen, last) != last);
+        if is_news {
+            self.watchers.tell(&self.host);
+        }
     }
 
     fn take_from_workers(&mut self, now: Now) -> bool {
@@ -263,17 +271,7 @@ impl Hosting {
                 self.host.tune(tuning);
                 let _ = reply.send(());
             }
-            Request::Events {
-                boot_id,
-                after,
-                controller,
-                reply,
-            } => {
-                let events =
-                    self.host
-                        .events_after(&boot_id, after, controller.as_deref(), limits::EVENTS_PER_READ);
-                let _ = reply.send(events);
-            }
+            Request::Events(asked) => self.watchers.ask(&self.host, now.mono, asked),
             Request::RecordingFinalised {
                 controller,
                 session,

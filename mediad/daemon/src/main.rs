@@ -34,6 +34,7 @@ mod requests;
 mod seats;
 mod sockets;
 mod team;
+mod watchers;
 mod worker;
 
 use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode};

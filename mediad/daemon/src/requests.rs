@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use media_engine::{
-    api,
+    api::{self, Wanted},
     host::{Events, RecordingOutcome, TapPlace, Tuning},
     spec::Name,
 };
@@ -44,16 +44,7 @@ pub(crate) enum Request {
     /// Go on under other settings.
     Tune(Tuning, oneshot::Sender<()>),
     /// Events after a number.
-    Events {
-        /// Boot id the number belongs to.
-        boot_id: String,
-        /// Last number seen.
-        after: u64,
-        /// Only of this controller's sessions.
-        controller: Option<String>,
-        /// Where they go.
-        reply: oneshot::Sender<Events>,
-    },
+    Events(EventsAfter),
     /// A recording has ended.
     RecordingFinalised {
         /// Who owned its session when its file was made.
@@ -67,6 +58,21 @@ pub(crate) enum Request {
     },
     /// The process ends: end every session, stop the workers.
     Stop,
+}
+
+/// Who asks for events.
+#[derive(Debug)]
+pub(crate) struct EventsAfter {
+    /// Boot id the number belongs to.
+    pub(crate) boot_id: String,
+    /// Last number seen.
+    pub(crate) after: u64,
+    /// Which.
+    pub(crate) wanted: Wanted,
+    /// Answer when there are any, and now and then when there are none; otherwise at once.
+    pub(crate) patient: bool,
+    /// Where they go.
+    pub(crate) reply: oneshot::Sender<Events>,
 }
 
 /// The gRPC side's way to the host thread; cheap to clone.

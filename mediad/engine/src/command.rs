@@ -406,6 +406,8 @@ pub enum EventKind {
         codec: Codec,
         /// Its source.
         from: SocketAddr,
+        /// A time-out was before it.
+        resumed: bool,
     },
     /// No RTP for the media time-out.
     MediaTimeout {

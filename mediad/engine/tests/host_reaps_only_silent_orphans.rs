@@ -100,7 +100,7 @@ impl World {
     }
 
     fn happened(&self) -> Vec<(Name, Happening)> {
-        match self.host.events_after("boot", 0, None, 100) {
+        match self.host.events_after("boot", 0, None, |_| true, 100) {
             Events::After(events, _) => events
                 .into_iter()
                 .map(|event| (event.session, event.kind))
@@ -240,6 +240,6 @@ fn an_adopted_orphan_is_one_no_longer() {
 #[test]
 fn events_of_another_life_cannot_be_resumed() {
     let world = World::new();
-    let lost = world.host.events_after("an earlier boot", 0, None, 9);
+    let lost = world.host.events_after("an earlier boot", 0, None, |_| true, 9);
     assert!(matches!(lost, Events::Lost(why) if why.contains("restarted")));
 }

@@ -600,6 +600,7 @@ fn watch_line(reply: &pb::WatchReply) -> String {
         }
         Some(Kind::SnapshotEnd(end)) => format!("-- events after {} follow", end.sequence),
         Some(Kind::Event(event)) => event_line(event),
+        Some(Kind::Mark(mark)) => format!("-- nothing up to {}", mark.sequence),
         None => "-- a message of a newer contract".into(),
     }
 }

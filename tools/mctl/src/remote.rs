@@ -203,6 +203,7 @@ impl Remote {
                 controller,
                 boot_id,
                 after,
+                only: Vec::new(),
             })
             .await?
             .into_inner())

@@ -36,7 +36,7 @@ impl Watch {
     /// Says what is wrong with the numbers.
     pub fn poll(&mut self, now: Instant, host: &Host, page: usize) -> Result<bool, String> {
         let away = now - std::mem::replace(&mut self.polled_at, now);
-        match host.events_after(&self.boot, self.after, None, page) {
+        match host.events_after(&self.boot, self.after, None, |_| true, page) {
             Events::After(events, last) => {
                 let full = events.len() == page;
                 self.take(events, last)?;

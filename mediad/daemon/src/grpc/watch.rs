@@ -1,14 +1,20 @@
 //! Events, numbered and resumable. Each watcher pulls from the host's ring at its own speed: one that is too slow
 //! falls out of the ring and gets a reset and a snapshot; it never costs memory.
 
-use media_engine::{api, host::Events};
+use media_engine::{
+    api::{self, Wanted},
+    host::Events,
+};
 use proto::mediad::v1::{self as pb, watch_reply::Kind};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::{Context, status};
-use crate::{limits, requests::Request as Ask};
+use crate::{
+    limits,
+    requests::{EventsAfter, Request as Ask},
+};
 
 /// Starts a watcher.
 ///
@@ -30,10 +36,9 @@ pub(super) fn open(
     })?;
     let (replies, stream) = mpsc::channel(limits::WATCH_BUFFER);
     tokio::spawn(async move {
-        let controller = (!request.controller.is_empty()).then_some(request.controller);
         let mut watcher = Watcher {
             context: context.clone(),
-            controller,
+            wanted: api::wanted(&request),
             after: request.after,
             replies,
         };
@@ -52,7 +57,7 @@ pub(super) fn open(
 
 struct Watcher {
     context: Context,
-    controller: Option<String>,
+    wanted: Wanted,
     /// Number of the last event told.
     after: u64,
     replies: mpsc::Sender<Result<pb::WatchReply, Status>>,
@@ -81,10 +86,9 @@ impl Watcher {
     }
 
     async fn follow(&mut self, boot_id: String) -> Result<std::convert::Infallible, End> {
-        let mut latest = self.context.latest.clone();
         let own = self.context.line.boot_id().to_owned();
         if boot_id.is_empty() {
-            self.after = *latest.borrow_and_update();
+            self.after = *self.context.latest.borrow();
             self.tell(Kind::Start(pb::WatchStart {
                 boot_id: own.clone(),
                 after: self.after,
@@ -92,7 +96,7 @@ impl Watcher {
             .await?;
             self.snapshot().await?;
         } else {
-            match self.events(boot_id).await? {
+            match self.events(boot_id, false).await? {
                 Events::Lost(reason) => self.reset(reason).await?,
                 Events::After(events, last) => {
                     self.tell(Kind::Start(pb::WatchStart {
@@ -104,31 +108,34 @@ impl Watcher {
                 }
             }
         }
-        if let Some(controller) = &self.controller {
+        if let Some(controller) = &self.wanted.controller {
             // What was told before this watcher's place in the ring was fixed, nobody may have heard.
             self.context.store.recordings.repeat(controller);
         }
         loop {
-            latest.mark_unchanged();
-            if *latest.borrow() == self.after && latest.changed().await.is_err() {
-                return Err(End::Closed);
-            }
-            match self.events(own.clone()).await? {
+            match self.events(own.clone(), true).await? {
                 Events::Lost(reason) => self.reset(reason).await?,
+                Events::After(events, last) if events.is_empty() => {
+                    self.after = last;
+                    self.tell(Kind::Mark(pb::WatchMark { sequence: last })).await?;
+                }
                 Events::After(events, last) => self.tell_events(&events, last).await?,
             }
         }
     }
 
-    async fn events(&self, boot_id: String) -> Result<Events, pb::Error> {
-        let (after, controller) = (self.after, self.controller.clone());
+    async fn events(&self, boot_id: String, patient: bool) -> Result<Events, pb::Error> {
+        let (after, wanted) = (self.after, self.wanted.clone());
         self.context
             .line
-            .ask(|reply| Ask::Events {
-                boot_id,
-                after,
-                controller,
-                reply,
+            .ask(|reply| {
+                Ask::Events(EventsAfter {
+                    boot_id,
+                    after,
+                    wanted,
+                    patient,
+                    reply,
+                })
             })
             .await
     }
@@ -154,7 +161,7 @@ impl Watcher {
         let mut after = String::new();
         loop {
             let list = pb::ListRequest {
-                controller: self.controller.clone().unwrap_or_default(),
+                controller: self.wanted.controller.clone().unwrap_or_default(),
                 limit: limits::SNAPSHOT_PAGE,
                 after,
             };

@@ -167,3 +167,45 @@ async fn of_one_controller_only() {
     let ended = next_event(&mut watch, |kind| matches!(kind, event::Kind::SessionEnded(_))).await;
     assert_eq!(ended.session, "theirs");
 }
+
+#[tokio::test]
+async fn of_some_kinds_only() {
+    let daemon = Daemon::start(&[]);
+    let mut media = daemon.media().await;
+    let (mut alice, mut bob) = (Party::new(440.0), Party::new(1_000.0));
+    let request = pb::WatchRequest {
+        only: vec![pb::EventKind::SessionEnded.into()],
+        ..Default::default()
+    };
+    let mut watch = media.watch(request).await.unwrap().into_inner();
+    let Kind::Start(start) = next(&mut watch).await else {
+        panic!("a start")
+    };
+    assert!(matches!(next(&mut watch).await, Kind::SnapshotEnd(_)));
+    let reply = media
+        .apply(call("s", Some(alice.addr()), Some(bob.addr())))
+        .await
+        .unwrap()
+        .into_inner();
+    let at = ports(&reply);
+    converse((&mut alice, at[0]), (&mut bob, at[1]), 10);
+    // Audio started on both sides, which it did not ask for; but it learns how far the numbers have come.
+    let Kind::Mark(mark) = next(&mut watch).await else {
+        panic!("a mark")
+    };
+    assert!(mark.sequence > start.after);
+    media
+        .delete(pb::DeleteRequest {
+            session: "s".into(),
+            owner: owner(1),
+        })
+        .await
+        .unwrap();
+    let event = loop {
+        match next(&mut watch).await {
+            Kind::Event(event) => break event,
+            kind => assert!(matches!(kind, Kind::Mark(_)), "{kind:?}"),
+        }
+    };
+    assert!(matches!(event.kind, Some(event::Kind::SessionEnded(_))));
+}

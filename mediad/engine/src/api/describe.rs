@@ -533,11 +533,13 @@ fn engine_event_kind(kind: &EventKind) -> Option<pb::event::Kind> {
             payload_type,
             codec: heard,
             from,
+            resumed,
         } => Kind::MediaStarted(pb::MediaStarted {
             ssrc: ssrc.0,
             payload_type: payload_type.value().into(),
             codec: codec(Some(*heard)).into(),
             from: Some(address(*from)),
+            resumed: *resumed,
         }),
         EventKind::MediaTimeout {
             silent_ms,

@@ -4,6 +4,7 @@ mod audio;
 mod describe;
 mod recording;
 mod request;
+mod wanted;
 
 use std::{
     net::SocketAddr,
@@ -15,6 +16,7 @@ use proto::mediad::v1 as pb;
 pub use self::{
     describe::{applied, description, ended, event, findings, status, summary, transport_state},
     request::{act, adopt, apply, delete, explain},
+    wanted::{Wanted, wanted},
 };
 use crate::refusal::Refusal;
 

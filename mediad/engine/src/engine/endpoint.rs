@@ -79,6 +79,8 @@ pub(crate) struct Ingress {
     pub(crate) timed_out: bool,
     /// The peer described its silence with the latest packet.
     silent: bool,
+    /// A time-out was told, and no packet since.
+    pub(crate) silence_told: bool,
     pub(crate) jitter_ticks_max: u32,
     /// From when silence counts.
     pub(crate) expected_since: Instant,
@@ -112,13 +114,14 @@ impl Ingress {
         (!first.is_zero()).then(|| UNIX_EPOCH + first)
     }
 
-    /// Media begins, perhaps not for the first time.
-    pub(crate) fn begins(&mut self, now: Now) {
+    /// Media begins; true when silence was told before.
+    pub(crate) fn begins(&mut self, now: Now) -> bool {
         (self.running, self.timed_out) = (true, false);
         if self.first_rx_unix_us == 0 {
             let since = now.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
             self.first_rx_unix_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
         }
+        std::mem::take(&mut self.silence_told)
     }
 
     fn new(spec: &EndpointSpec, stream: StreamId, now: Instant) -> Self {
@@ -139,6 +142,7 @@ impl Ingress {
             running: false,
             timed_out: false,
             silent: false,
+            silence_told: false,
             jitter_ticks_max: 0,
             expected_since: now,
             previous_ssrc: None,

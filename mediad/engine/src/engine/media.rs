@@ -258,7 +258,7 @@ impl Engine {
         let Some(endpoint) = self.endpoints.get_mut(key) else {
             return;
         };
-        endpoint.ingress.begins(now);
+        let resumed = endpoint.ingress.begins(now);
         // What comes out of a link was told where it came into the host.
         if let (Some(from), Some(session)) = (from, self.sessions.get(endpoint.session)) {
             let RtpHeader {
@@ -269,6 +269,7 @@ impl Engine {
                 payload_type,
                 codec,
                 from,
+                resumed,
             };
             self.outbox
                 .event(session.handle, Some(&endpoint.node.id), now.wall, kind);

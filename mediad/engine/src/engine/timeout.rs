@@ -67,6 +67,7 @@ impl Engine {
         }
         ingress.timed_out = true;
         ingress.running = false;
+        ingress.silence_told = true;
         if let Some(session) = self.sessions.get(endpoint.session) {
             let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
             let kind = EventKind::MediaTimeout {

@@ -56,7 +56,7 @@ pub enum EndReason {
 #[derive(Debug, PartialEq)]
 pub enum Events {
     /// Those after the number asked for, oldest first, at most as many as asked for, and the number to ask for next
-    /// time (events of other controllers are skipped but counted).
+    /// time (events that are not asked for are skipped but counted).
     After(Vec<Event>, u64),
     /// Some of them are gone: the caller needs a snapshot.
     Lost(String),
@@ -140,8 +140,14 @@ impl EventRing {
         self.ring.front().map_or(self.next, |kept| kept.event.sequence)
     }
 
-    /// Events numbered above `after`, of `controller` or of all.
-    pub(super) fn after(&self, after: u64, controller: Option<&str>, count_max: usize) -> Events {
+    /// Events numbered above `after`, of `controller` or of all, that `takes` says yes to.
+    pub(super) fn after(
+        &self,
+        after: u64,
+        controller: Option<&str>,
+        takes: impl Fn(&Happening) -> bool,
+        count_max: usize,
+    ) -> Events {
         if after >= self.next {
             return Events::Lost(format!(
                 "event {after} has not happened yet; the next is {}",
@@ -169,7 +175,7 @@ impl EventRing {
                 break;
             }
             last = kept.event.sequence;
-            if controller.is_none_or(|c| *kept.controller == *c) {
+            if controller.is_none_or(|c| *kept.controller == *c) && takes(&kept.event.kind) {
                 told.push(kept.event.clone());
             }
         }
@@ -217,11 +223,17 @@ mod tests {
     #[test]
     fn resumes_after_a_number() {
         let ring = ring_with(5, start());
-        assert_eq!(numbers(ring.after(0, None, 100)), (vec![1, 2, 3, 4, 5], 5));
-        assert_eq!(numbers(ring.after(3, None, 100)), (vec![4, 5], 5));
-        assert_eq!(numbers(ring.after(5, None, 100)), (vec![], 5));
-        assert_eq!(numbers(ring.after(1, None, 2)), (vec![2, 3], 3));
-        assert_eq!(numbers(ring.after(0, Some("odd"), 100)), (vec![2, 4], 5));
+        assert_eq!(
+            numbers(ring.after(0, None, |_| true, 100)),
+            (vec![1, 2, 3, 4, 5], 5)
+        );
+        assert_eq!(numbers(ring.after(3, None, |_| true, 100)), (vec![4, 5], 5));
+        assert_eq!(numbers(ring.after(5, None, |_| true, 100)), (vec![], 5));
+        assert_eq!(numbers(ring.after(1, None, |_| true, 2)), (vec![2, 3], 3));
+        assert_eq!(
+            numbers(ring.after(0, Some("odd"), |_| true, 100)),
+            (vec![2, 4], 5)
+        );
     }
 
     #[test]
@@ -230,21 +242,25 @@ mod tests {
         let mut ring = ring_with(5, now);
         ring.forget(now + Duration::from_secs(63));
         assert_eq!(ring.oldest(), 4);
-        assert!(matches!(ring.after(2, None, 9), Events::Lost(why) if why.contains("oldest is 4")));
-        assert_eq!(numbers(ring.after(3, None, 9)), (vec![4, 5], 5));
-        assert!(matches!(ring.after(6, None, 9), Events::Lost(why) if why.contains("not happened")));
+        assert!(matches!(ring.after(2, None, |_| true, 9), Events::Lost(why) if why.contains("oldest is 4")));
+        assert_eq!(numbers(ring.after(3, None, |_| true, 9)), (vec![4, 5], 5));
+        assert!(
+            matches!(ring.after(6, None, |_| true, 9), Events::Lost(why) if why.contains("not happened"))
+        );
         ring.forget(now + Duration::from_secs(1_000));
-        assert_eq!(numbers(ring.after(5, None, 9)), (vec![], 5));
-        assert!(matches!(ring.after(4, None, 9), Events::Lost(_)));
+        assert_eq!(numbers(ring.after(5, None, |_| true, 9)), (vec![], 5));
+        assert!(matches!(ring.after(4, None, |_| true, 9), Events::Lost(_)));
     }
 
     #[test]
     fn a_break_forces_a_snapshot() {
         let mut ring = ring_with(3, start());
         ring.break_here();
-        assert!(matches!(ring.after(3, None, 9), Events::Lost(why) if why.contains("lost under load")));
+        assert!(
+            matches!(ring.after(3, None, |_| true, 9), Events::Lost(why) if why.contains("lost under load"))
+        );
         let last = ring.next() - 1;
-        assert_eq!(numbers(ring.after(last, None, 9)), (vec![], last));
+        assert_eq!(numbers(ring.after(last, None, |_| true, 9)), (vec![], last));
     }
 
     #[test]

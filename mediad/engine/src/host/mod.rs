@@ -396,12 +396,14 @@ impl Host {
         self.events.break_here();
     }
 
-    /// Events numbered above `after` under `boot_id`, of `controller` or of all, at most `count_max` of them.
+    /// Events numbered above `after` under `boot_id`, of `controller` or of all, that `takes` says yes to, at most
+    /// `count_max` of them.
     pub fn events_after(
         &self,
         boot_id: &str,
         after: u64,
         controller: Option<&str>,
+        takes: impl Fn(&Happening) -> bool,
         count_max: usize,
     ) -> Events {
         if *boot_id != *self.boot_id {
@@ -410,7 +412,7 @@ impl Host {
                 self.boot_id
             ));
         }
-        self.events.after(after, controller, count_max)
+        self.events.after(after, controller, takes, count_max)
     }
 
     /// Number of the latest event.

@@ -42,7 +42,7 @@ fn each_receiving_endpoint_times_out_once_until_media_returns() {
     assert!(!world.endpoint("a").timed_out);
     assert!(matches!(
         world.event_kinds()[..],
-        [EventKind::MediaStarted { .. }]
+        [EventKind::MediaStarted { resumed: true, .. }]
     ));
     for _ in 0..100 {
         world.pass_ms(1_000);
