@@ -498,6 +498,8 @@ pub struct Controller {
     is_stopping: bool,
     records: VecDeque<Record>,
     commands: VecDeque<(HostId, pb::Command)>,
+    /// When inputs were handled whose outputs were not asked for yet.
+    advanced: Option<Now>,
     last_call: u64,
     last_command: u64,
     last_record: u64,
@@ -553,6 +555,7 @@ impl Controller {
             is_stopping: false,
             records: VecDeque::new(),
             commands: VecDeque::new(),
+            advanced: None,
             last_call: 0,
             last_command: 0,
             last_record: unix_us(now.wall),
@@ -667,6 +670,11 @@ impl Controller {
 
     /// The next thing to do. Records come before the messages and commands they are about.
     pub fn poll_output(&mut self) -> Option<Output> {
+        // Once for all inputs since the last time: a call that changed twice is written once.
+        if let Some(now) = self.advanced.take() {
+            self.save_touched(now);
+            self.save_touched_members(now);
+        }
         if let Some(record) = self.records.pop_front() {
             return Some(Output::Record(record));
         }
@@ -782,8 +790,7 @@ impl Controller {
                 self.agent_states.insert(agent, news);
             }
         }
-        self.save_touched(now);
-        self.save_touched_members(now);
+        self.advanced = Some(now);
     }
 
     fn record(&mut self, now: Now, kind: RecordKind) {

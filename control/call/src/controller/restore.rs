@@ -329,7 +329,7 @@ impl Controller {
         }
     }
 
-    /// Records the state of every call that changed. Called when nothing more follows from an input.
+    /// Records the state of every call that changed. Called when nothing more follows from the inputs.
     pub(super) fn save_touched(&mut self, now: Now) {
         while let Some(id) = self.calls.pop_touched() {
             let lasting = self.calls.get(&id).is_some_and(|call| call.stage.is_lasting());
