@@ -222,13 +222,14 @@ impl Core {
 
     /// How long nothing needs doing.
     fn pause(&self) -> Duration {
+        let now = Instant::now();
         let waits = !self.acknowledgements.is_empty();
-        let acknowledge = waits.then(|| Instant::now() + limits::ACKNOWLEDGE_EVERY);
-        let due = [self.controller.poll_timeout(), self.stop_at, acknowledge];
-        let due = due.into_iter().flatten().min();
-        due.map_or(Duration::from_secs(1), |due| {
-            due.saturating_duration_since(Instant::now())
-        })
+        let acknowledge = waits.then(|| now + limits::ACKNOWLEDGE_EVERY);
+        // Each message leaves timers behind. They do not wake the thread one by one.
+        let timers = self.controller.poll_timeout();
+        let timers = timers.map(|due| due.max(now + limits::TIMERS_EVERY));
+        let due = [timers, self.stop_at, acknowledge].into_iter().flatten().min();
+        due.map_or(Duration::from_secs(1), |due| due.saturating_duration_since(now))
     }
 
     /// Takes what is in the queue, a batch at most. True when there may be more.

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) const INPUTS: usize = 8_192;
 /// Inputs handled before their outputs are carried out: one write of the journal serves them all.
 pub(crate) const INPUTS_PER_BATCH: usize = 256;
+/// Timers that are due wait for this long at most, for a message or for others that are due then.
+pub(crate) const TIMERS_EVERY: Duration = Duration::from_millis(10);
 /// Datagrams read with one system call from one socket, before others get their turn.
 pub(crate) const DATAGRAMS_PER_CALL: usize = 32;
 /// Largest datagram (RFC 3261 §18.1.1: the largest UDP allows).
