@@ -109,7 +109,7 @@ pub(crate) enum Action {
 /// The way to the core thread: bounded, and counted when full.
 #[derive(Debug, Clone)]
 pub(crate) struct Inputs {
-    to_core: SyncSender<Input>,
+    to_core: SyncSender<(Instant, Input)>,
     bell: Arc<Bell>,
     shared: Arc<InputCounters>,
 }
@@ -127,7 +127,7 @@ pub(crate) struct Gone;
 
 impl Inputs {
     /// A bounded queue.
-    pub(crate) fn new() -> (Self, Receiver<Input>) {
+    pub(crate) fn new() -> (Self, Receiver<(Instant, Input)>) {
         let (to_core, from_all) = sync_channel(limits::INPUTS);
         let inputs = Self {
             to_core,
@@ -142,7 +142,8 @@ impl Inputs {
     }
 
     /// Waits until there is room for it.
-    pub(crate) async fn deliver(&self, mut input: Input) -> Result<(), Gone> {
+    pub(crate) async fn deliver(&self, input: Input) -> Result<(), Gone> {
+        let mut input = (Instant::now(), input);
         loop {
             match self.to_core.try_send(input) {
                 Ok(()) => {
@@ -174,7 +175,8 @@ impl Inputs {
 /// Everything the thread owns.
 pub(crate) struct Core {
     pub(crate) controller: Controller,
-    pub(crate) inputs: Receiver<Input>,
+    /// With when they came.
+    pub(crate) inputs: Receiver<(Instant, Input)>,
     pub(crate) journal: Journal,
     /// The way in: its bell, and where answers of name servers come back to.
     pub(crate) to_itself: Inputs,
@@ -208,12 +210,16 @@ impl Core {
             let longest = if behind { Duration::ZERO } else { self.pause() };
             self.transports.wait(&self.to_itself.bell, longest).await;
             let now = now();
-            self.transports.receive(&mut inbox, &mut arrived);
+            let wait = self.transports.receive(&mut inbox, &mut arrived);
             for (flow, bytes) in arrived.drain(..) {
                 self.to_itself.shared.taken.fetch_add(1, Relaxed);
                 self.take(now, Input::Message(flow, bytes));
             }
-            behind = self.take_batch(now);
+            let (others, wait_of_others) = self.take_batch(now);
+            if let Some(wait) = wait.max(wait_of_others) {
+                self.controller.messages_waited(now, wait);
+            }
+            behind = others == limits::INPUTS_PER_BATCH;
             if self.controller.poll_timeout().is_some_and(|due| due <= now.mono) {
                 self.controller.handle_timeout(now);
             }
@@ -232,16 +238,20 @@ impl Core {
         due.map_or(Duration::from_secs(1), |due| due.saturating_duration_since(now))
     }
 
-    /// Takes what is in the queue, a batch at most. True when there may be more.
-    fn take_batch(&mut self, now: Now) -> bool {
+    /// Takes what is in the queue, a batch at most; gives how much it was, and how long the first message had waited.
+    fn take_batch(&mut self, now: Now) -> (usize, Option<Duration>) {
         self.to_itself.bell.quiet();
-        for _ in 0..limits::INPUTS_PER_BATCH {
-            let Ok(input) = self.inputs.try_recv() else {
-                return false;
+        let mut wait = None;
+        for count in 0..limits::INPUTS_PER_BATCH {
+            let Ok((came, input)) = self.inputs.try_recv() else {
+                return (count, wait);
             };
+            if matches!(input, Input::Message(..)) {
+                wait.get_or_insert(now.mono.saturating_duration_since(came));
+            }
             self.take(now, input);
         }
-        true
+        (limits::INPUTS_PER_BATCH, wait)
     }
 
     fn take(&mut self, now: Now, input: Input) {

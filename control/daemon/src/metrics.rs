@@ -245,7 +245,7 @@ fn sip_totals(page: &mut Page, stats: &sip::stack::Stats) {
         ("refused", "Requests refused by the stack.", stats.refused),
         (
             "overloaded",
-            "Requests refused because a table was full.",
+            "Requests refused because a table was full, and new calls because messages waited for too long.",
             stats.overloaded,
         ),
         (

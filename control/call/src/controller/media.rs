@@ -11,7 +11,7 @@ use crate::{
     pool::HostId,
     scene::scene,
 };
-use sip::message::StatusCode;
+use sip::{message::StatusCode, stack::Waiting};
 use std::time::Duration;
 
 impl Controller {
@@ -57,7 +57,8 @@ impl Controller {
         self.last_command += 1;
         let id = self.last_command;
         let until = now.mono + Duration::from_secs(self.config.media.reply_timeout_s);
-        self.pending.insert(id, Pending { call, until });
+        let since = now.mono;
+        self.pending.insert(id, Pending { call, since, until });
         self.deadlines.insert((until, Due::Reply(id)));
         self.counters.media_commands += 1;
         let kind = Some(kind);
@@ -111,6 +112,8 @@ impl Controller {
             return;
         };
         self.deadlines.remove(&(pending.until, Due::Reply(reply.id)));
+        let wait = now.mono.saturating_duration_since(pending.since);
+        self.stack.waited(now.mono, Waiting::Replies, wait);
         if matches!(reply.result, Some(pb::command_reply::Result::Error(_)) | None) {
             self.counters.media_errors += 1;
         }

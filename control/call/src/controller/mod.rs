@@ -45,7 +45,7 @@ use bytes::Bytes;
 use proto::mediad::v1 as pb;
 use sip::{
     message::{Method, ParseError},
-    stack::{ClientTxn, DialogKey, Flow, Identity, Lookup, Stack, StackConfig, Target, Transmit},
+    stack::{ClientTxn, DialogKey, Flow, Identity, Lookup, Stack, StackConfig, Target, Transmit, Waiting},
 };
 
 use crate::{
@@ -425,6 +425,7 @@ enum Due {
 struct Pending {
     /// `None` for a session that no call knows.
     call: Option<CallId>,
+    since: Instant,
     until: Instant,
 }
 
@@ -598,6 +599,12 @@ impl Controller {
     pub fn handle_message(&mut self, now: Now, flow: Flow, bytes: Bytes) {
         self.stack.handle_message(now.mono, flow, bytes);
         self.advance(now);
+    }
+
+    /// How long the oldest of the messages that are about to be handled had waited. While even the shortest of these
+    /// waits are long, or those for replies of media hosts, new calls are refused with 503.
+    pub fn messages_waited(&mut self, now: Now, wait: Duration) {
+        self.stack.waited(now.mono, Waiting::Messages, wait);
     }
 
     /// A message that a [`StreamFramer`](sip::message::StreamFramer) refused.

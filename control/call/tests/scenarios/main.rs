@@ -44,5 +44,6 @@ mod silence_is_described_where_it_was_offered;
 mod the_next_agent_is_rung_when_one_does_not_take_the_call;
 mod trunks_lead_out_and_in;
 mod two_callers_share_one_agent;
+mod while_messages_wait_new_calls_are_refused;
 mod who_waits_hears_music;
 mod wrong_settings_are_named_with_their_remedy;

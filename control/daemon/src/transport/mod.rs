@@ -191,11 +191,15 @@ impl Transports {
         }
     }
 
-    /// Takes a portion of the datagrams that are there: the messages among them.
-    pub(crate) fn receive(&mut self, inbox: &mut Inbox, arrived: &mut Vec<(Flow, Bytes)>) {
-        for socket in &mut self.udp {
-            socket.receive(inbox, &self.counters, &self.guard, arrived);
-        }
+    /// Takes a portion of the datagrams that are there: the messages among them. Gives how long the oldest had waited.
+    pub(crate) fn receive(
+        &mut self,
+        inbox: &mut Inbox,
+        arrived: &mut Vec<(Flow, Bytes)>,
+    ) -> Option<Duration> {
+        let sockets = self.udp.iter_mut();
+        let waits = sockets.filter_map(|socket| socket.receive(inbox, &self.counters, &self.guard, arrived));
+        waits.max()
     }
 
     /// Sends, or tries the fallback. False: neither can be reached.

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsRawFd,
     sync::atomic::Ordering::Relaxed,
     task::Context,
-    time::Instant,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use nix::{
     sys::socket::{
         ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt, sockopt,
     },
+    sys::time::TimeSpec,
 };
 use sip::stack::{Flow, FlowId, Target, Transport};
 use socket2::{Domain, Protocol, Type};
@@ -38,8 +39,17 @@ pub(super) struct Socket {
 /// Room for the datagrams of one system call, shared by all sockets.
 pub(crate) struct Inbox {
     buffers: Vec<Vec<u8>>,
-    /// Length and sender of each, and what the kernel said of drops.
-    told: Vec<(usize, Option<SocketAddr>, Option<u32>)>,
+    told: Vec<Told>,
+}
+
+/// What the kernel says of a datagram.
+struct Told {
+    length: usize,
+    remote: Option<SocketAddr>,
+    /// Drops of the socket until now.
+    overflowed: Option<u32>,
+    /// When it came.
+    came: Option<SystemTime>,
 }
 
 impl Default for Inbox {
@@ -62,6 +72,7 @@ pub(super) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
     let _ = socket.set_recv_buffer_size(limits::UDP_BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(limits::UDP_BUFFER_BYTES);
     setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     Ok(UdpSocket::from(socket))
@@ -109,14 +120,15 @@ impl Socket {
         }
     }
 
-    /// Takes what one system call gives, if it is ready; messages that the guard lets pass end in `arrived`.
+    /// Takes what one system call gives, if it is ready; messages that the guard lets pass end in `arrived`. Gives how
+    /// long the first of them had waited for it.
     pub(super) fn receive(
         &mut self,
         inbox: &mut Inbox,
         counters: &Counters,
         guard: &Guard,
         arrived: &mut Vec<(Flow, Bytes)>,
-    ) {
+    ) -> Option<Duration> {
         // An edge tells of datagrams: the socket counts as ready until it gives less than it was asked for.
         let filled = self
             .socket
@@ -126,15 +138,20 @@ impl Socket {
         {
             tracing::debug!(local = %self.local, %error, "cannot read datagrams");
         }
-        for (buffer, (length, remote, overflowed)) in inbox.buffers.iter().zip(inbox.told.drain(..)) {
-            if let Some(now) = overflowed {
+        let now = SystemTime::now();
+        let first = inbox.told.first().and_then(|told| told.came);
+        // A clock that was set in between tells nothing.
+        let waited = first.and_then(|came| now.duration_since(came).ok());
+        for (buffer, told) in inbox.buffers.iter().zip(inbox.told.drain(..)) {
+            if let Some(now) = told.overflowed {
                 let new = now.wrapping_sub(std::mem::replace(&mut self.overflowed, now));
                 counters.udp_overflowed.fetch_add(new.into(), Relaxed);
             }
             counters.udp_received.fetch_add(1, Relaxed);
-            let Some(remote) = remote else { continue };
-            self.sort(&buffer[..length], remote, counters, guard, arrived);
+            let Some(remote) = told.remote else { continue };
+            self.sort(&buffer[..told.length], remote, counters, guard, arrived);
         }
+        waited
     }
 
     fn sort(
@@ -179,22 +196,24 @@ fn fill(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
     let fd = socket.as_raw_fd();
     // Made anew: the kernel writes lengths into them and nix does not set those back, which would cut the next address
     // and the count of drops.
-    let overflow = nix::cmsg_space!(u32);
-    let mut headers =
-        MultiHeaders::<SockaddrStorage>::preallocate(limits::DATAGRAMS_PER_CALL, Some(overflow));
+    let room = nix::cmsg_space!(u32, TimeSpec);
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(limits::DATAGRAMS_PER_CALL, Some(room));
     match recvmmsg(fd, &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
         Ok(messages) => inbox.told.extend(messages.map(|message| {
-            let overflowed = message.cmsgs().ok().and_then(|mut all| {
-                all.find_map(|one| match one {
-                    ControlMessageOwned::RxqOvfl(count) => Some(count),
-                    _ => None,
-                })
-            });
-            (
-                message.bytes,
-                message.address.as_ref().and_then(address_of),
+            let (mut overflowed, mut came) = (None, None);
+            for one in message.cmsgs().into_iter().flatten() {
+                match one {
+                    ControlMessageOwned::RxqOvfl(count) => overflowed = Some(count),
+                    ControlMessageOwned::ScmTimestampns(at) => came = UNIX_EPOCH.checked_add(at.into()),
+                    _ => {}
+                }
+            }
+            Told {
+                length: message.bytes,
+                remote: message.address.as_ref().and_then(address_of),
                 overflowed,
-            )
+                came,
+            }
         })),
         // The kernel reports about a datagram sent earlier: the transaction's timers tell. More may be there.
         Err(Errno::EINTR | Errno::ECONNREFUSED) => return Ok(()),

@@ -33,6 +33,7 @@ mod flow;
 mod hop;
 mod invited;
 mod outgoing;
+mod overload;
 mod random;
 mod request;
 mod respond;
@@ -50,7 +51,7 @@ pub use stats::{METHOD_NAMES, PerMethod, Stats};
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::dialog::{Dialog, DialogId};
 use crate::message::{self, Message, Request, Response};
@@ -58,6 +59,8 @@ use crate::transaction::{MergeKey, ServerKey, Timer, TimerQueue};
 use client::Client;
 use dialogs::DialogEntry;
 use hop::Parked;
+use overload::Overload;
+pub use overload::{WAIT_MAX, Waiting};
 use random::Random;
 use server::Server;
 
@@ -83,6 +86,7 @@ pub struct Stack {
     dialogs: BTreeMap<u64, DialogEntry>,
     dialogs_by_id: BTreeMap<DialogId, u64>,
     next_id: u64,
+    overload: Overload,
 
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -168,6 +172,7 @@ impl Stack {
             dialogs: BTreeMap::new(),
             dialogs_by_id: BTreeMap::new(),
             next_id: 0,
+            overload: Overload::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             lookups: VecDeque::new(),
@@ -193,6 +198,12 @@ impl Stack {
             Ok(message) => self.handle_parsed(now, flow, message),
             Err(error) => self.handle_malformed(flow, &error),
         }
+    }
+
+    /// How long somebody had waited until now. When even the shortest waits are longer than [`WAIT_MAX`], a share of new
+    /// calls is refused with 503 and Retry-After; [`Stats::overloaded`] counts them.
+    pub fn waited(&mut self, now: Instant, who: Waiting, wait: Duration) {
+        self.overload.waited(now, who, wait);
     }
 
     /// A message that is parsed already.

@@ -115,6 +115,9 @@ impl Stack {
             (_, _) if self.is_full(is_known) => {
                 self.refuse_overload(flow, &request);
             }
+            (Method::Invite, None) if self.overload.refuses(now) => {
+                self.refuse_overload(flow, &request);
+            }
             (_, Some(id)) => self.receive_in_dialog(now, flow, &via, key, &id, request),
             (_, None) => self.receive_initial(now, flow, &via, key, request),
         }

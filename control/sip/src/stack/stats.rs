@@ -69,7 +69,7 @@ pub struct Stats {
     pub strays: u64,
     /// Requests refused before the user saw them: syntax, extensions, unknown dialog, sequence, glare.
     pub refused: u64,
-    /// Requests refused because a table was full.
+    /// Requests refused because a table was full, and new calls because messages waited for too long.
     pub overloaded: u64,
     /// Client transactions that ended without a final response.
     pub timeouts: u64,
