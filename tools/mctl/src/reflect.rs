@@ -67,7 +67,7 @@ fn spell_out(descriptor: &MessageDescriptor, value: &mut Value, place: &str) -> 
 
 fn spell_out_field(field: &FieldDescriptor, value: &mut Value, place: &str) -> Result<(), String> {
     if field.is_map() {
-        return Ok(());
+        return spell_out_map(field, value, place);
     }
     if !field.is_list() {
         return spell_out_one(field, value, place);
@@ -81,6 +81,18 @@ fn spell_out_field(field: &FieldDescriptor, value: &mut Value, place: &str) -> R
         .try_for_each(|(index, item)| spell_out_one(field, item, &format!("{place}[{index}]")))
 }
 
+fn spell_out_map(field: &FieldDescriptor, value: &mut Value, place: &str) -> Result<(), String> {
+    let Kind::Message(entry) = field.kind() else {
+        return Ok(());
+    };
+    let Value::Object(items) = value else {
+        return Err(format!("{place}: expected names with values, found {value}"));
+    };
+    items.iter_mut().try_for_each(|(name, item)| {
+        spell_out_one(&entry.map_entry_value_field(), item, &format!("{place}.{name}"))
+    })
+}
+
 fn spell_out_one(field: &FieldDescriptor, value: &mut Value, place: &str) -> Result<(), String> {
     match field.kind() {
         Kind::Message(message) => {
@@ -91,13 +103,45 @@ fn spell_out_one(field: &FieldDescriptor, value: &mut Value, place: &str) -> Res
             spell_out(&message, value, place)
         }
         Kind::Enum(descriptor) => spell_out_enum(&descriptor, value, place),
-        _ => Ok(()),
+        _ if value.is_null() => Ok(()),
+        kind => check_scalar(&kind, value, place),
+    }
+}
+
+/// What the mapping of protobuf to JSON takes for a scalar; a number may be written as text, too.
+fn check_scalar(kind: &Kind, value: &Value, place: &str) -> Result<(), String> {
+    let number = |text: &Value| match text {
+        Value::String(text) => serde_json::from_str::<Value>(text).unwrap_or(Value::Null),
+        other => other.clone(),
+    };
+    let (fits, expected) = match kind {
+        Kind::Bool => (value.is_boolean(), "true or false"),
+        Kind::String => (
+            value.is_string(),
+            "text (in YAML in quotes, if it looks like a number)",
+        ),
+        Kind::Bytes => (value.is_string(), "bytes in base64"),
+        Kind::Double | Kind::Float => (number(value).is_number(), "a number"),
+        Kind::Uint32 | Kind::Fixed32 => {
+            let fits = number(value).as_u64().is_some_and(|n| u32::try_from(n).is_ok());
+            (fits, "a whole number from 0 to 4294967295")
+        }
+        Kind::Uint64 | Kind::Fixed64 => (number(value).is_u64(), "a whole number, not negative"),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
+            let fits = number(value).as_i64().is_some_and(|n| i32::try_from(n).is_ok());
+            (fits, "a whole number from -2147483648 to 2147483647")
+        }
+        _ => (number(value).is_i64(), "a whole number"),
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(format!("{place}: expected {expected}, found {value}")),
     }
 }
 
 fn spell_out_enum(descriptor: &EnumDescriptor, value: &mut Value, place: &str) -> Result<(), String> {
     let Value::String(given) = value else {
-        return Ok(());
+        return check_scalar(&Kind::Int32, value, place);
     };
     let prefix = prefix(descriptor);
     let wanted = given.to_ascii_uppercase().replace('-', "_");

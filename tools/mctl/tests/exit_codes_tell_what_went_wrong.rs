@@ -48,6 +48,24 @@ fn wrong_usage_is_2_and_found_before_anybody_is_called() {
         err.contains("standard input: put_edges[0].too: no such field; Edge has from, to"),
         "{err}"
     );
+    for (written, told) in [
+        (
+            "put_edges: [{from: a, to: b, channel: LEFT}]",
+            "put_edges[0].channel: expected a whole number from 0 to 4294967295, found \"LEFT\"",
+        ),
+        (
+            "put_edges: [{from: a, to: b, muted: 1}]",
+            "put_edges[0].muted: expected true or false, found 1",
+        ),
+        (
+            "put_nodes: [{id: 7, room: {}}]",
+            "put_nodes[0].id: expected text (in YAML in quotes, if it looks like a number), found 7",
+        ),
+        ("labels: {queue: 12}", "labels.queue: expected text"),
+    ] {
+        let (code, _, err) = mctl(&["apply", "-"], &format!("session: s\n{written}"));
+        assert!(code == Some(2) && err.contains(told), "{told} in {err}");
+    }
     let (code, _, err) = mctl(&["apply", "/nonexistent/graph.yaml"], "");
     assert!(
         code == Some(2) && err.contains("/nonexistent/graph.yaml"),

@@ -222,7 +222,9 @@ impl Leg {
         while let Some((key, packet)) = self.waiting.first_key_value() {
             let (stream, sequence) = *key;
             let (mut run, begins) = self.run_for(stream, sequence, packet);
-            let lost = !(self.broken || begins) && sequence.wrapping_sub(run.sequence) > 1;
+            // Nothing of a mixer gets lost: what it leaves out is silence.
+            let coded = matches!(packet.content, Content::Coded(_));
+            let lost = coded && !(self.broken || begins) && sequence.wrapping_sub(run.sequence) > 1;
             advance(&mut run, self.rate_hz, sequence, packet);
             let wanted = run.position.round() as i64;
             if wanted >= horizon {

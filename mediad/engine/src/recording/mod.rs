@@ -357,10 +357,9 @@ impl OggSink {
         self.frame.clear();
     }
 
-    /// Encodes what is left, and what the encoder still holds back, which is less than a frame; `samples` of 48 kHz are
-    /// heard.
+    /// Encodes what is left, and what the encoder still holds back; `samples` of 48 kHz are heard.
     fn finish(&mut self, samples: u64, out: &mut Vec<u8>) {
-        for _ in 0..2 {
+        while !self.writer.holds(samples) {
             self.frame.resize(self.frame_samples, 0);
             self.encode(out);
         }

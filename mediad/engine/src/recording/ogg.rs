@@ -84,6 +84,11 @@ impl OggWriter {
         }
     }
 
+    /// Whether the packets so far are enough for `samples` of 48 kHz to be heard. RFC 7845 §4.4: none more than that.
+    pub(super) fn holds(&self, samples: u64) -> bool {
+        self.granule >= samples + self.lead_in
+    }
+
     /// Ends the stream: `samples` of 48 kHz are heard of it.
     pub(super) fn finish(&mut self, samples: u64, out: &mut Vec<u8>) {
         self.granule = self.granule.min(samples + self.lead_in);
