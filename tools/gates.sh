@@ -67,8 +67,9 @@ check)
     gate unit cargo_test --lib --bins
     ;;
 test)
-    # All programs first: a test may start one that is not its own crate's.
-    gate build "$cargo" build --locked --workspace
+    # All programs first: a test may start one that is not its own crate's. With the tests' targets, because these ask
+    # for more features of some dependencies: without them, half of all would be built a second time.
+    gate build "$cargo" build --locked --workspace --all-targets
     gate tests cargo_test
     gate demo "${CARGO_TARGET_DIR:-target}/debug/demo"
     ;;
