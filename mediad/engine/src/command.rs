@@ -619,6 +619,8 @@ pub struct EndpointReport {
     pub last_rx: Option<SystemTime>,
     /// In media time-out.
     pub timed_out: bool,
+    /// The peer described its silence, and has not spoken since.
+    pub silent: bool,
     /// How loud the peer is, in dBov; `None` where nobody watches it.
     pub level_dbov: Option<f32>,
     /// It talks, and is watched.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::{
     command::{DropReason, EndpointReport, PlanKind, SourceState, TransportReport},
     host::Described,
+    limits,
     refusal::Refusal,
     spec::{Codec, EndpointSpec, LinkSpec, Name, NodeKind, SdesSpec, SourcePolicy},
 };
@@ -62,6 +63,8 @@ pub enum Code {
 
 /// A stream is flowing if its last packet is at most this old.
 const ALIVE: Duration = Duration::from_secs(1);
+/// A silence that was described is heard as noise for so long.
+const NOISE: Duration = Duration::from_millis(limits::COMFORT_NOISE_MS_MAX as u64);
 /// Loss worth a warning, in percent.
 const LOSS_PERCENT: f64 = 2.0;
 
@@ -309,6 +312,10 @@ impl Explained<'_> {
             findings.push(finding);
             return;
         }
+        if let Some(finding) = self.silence(speaker) {
+            findings.push(finding);
+            return;
+        }
         let alive = speaker
             .streams
             .last_rx
@@ -351,6 +358,23 @@ impl Explained<'_> {
             text,
             since,
         });
+    }
+
+    /// It sends nothing because it described its silence.
+    fn silence(&self, speaker: &End<'_>) -> Option<Finding> {
+        let since = speaker.streams.last_rx.filter(|_| speaker.streams.silent)?;
+        let age = self.age(since);
+        (age <= NOISE).then(|| Finding {
+            severity: Severity::Notice,
+            code: Code::Flowing,
+            subject: format!("node:{}", speaker.id),
+            text: format!(
+                "{:?} told {:.1} s ago how silent it is: until it speaks, noise like that is heard of it",
+                speaker.id,
+                age.as_secs_f64(),
+            ),
+            since: Some(since),
+        })
     }
 
     /// Datagrams come, but every one is refused: why.

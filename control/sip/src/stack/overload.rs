@@ -7,8 +7,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a wait may be on and on.
-pub const WAIT_MAX: Duration = Duration::from_millis(100);
+/// How long a wait may be on and on: half of T1, after which phones say everything a second time.
+pub const WAIT_MAX: Duration = Duration::from_millis(250);
 /// Over which the shortest wait is taken.
 const WINDOW: Duration = Duration::from_millis(100);
 /// Fewer waits than this in a window tell nothing.

@@ -78,7 +78,7 @@ pub(crate) struct Ingress {
     pub(crate) running: bool,
     pub(crate) timed_out: bool,
     /// The peer described its silence with the latest packet.
-    silent: bool,
+    pub(crate) silent: bool,
     /// A time-out was told, and no packet since.
     pub(crate) silence_told: bool,
     pub(crate) jitter_ticks_max: u32,

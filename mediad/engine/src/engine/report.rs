@@ -123,6 +123,7 @@ pub(super) fn endpoint_report(endpoint: &Endpoint, talk: Option<&Talk>, now: Now
             .last_rx
             .map(|last| now.wall - now.mono.saturating_duration_since(last)),
         timed_out: ingress.timed_out,
+        silent: ingress.silent,
         level_dbov: talk.map(Talk::level_dbov),
         talking: talk.is_some_and(Talk::is_talking),
     }

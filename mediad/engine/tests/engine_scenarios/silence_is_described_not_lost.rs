@@ -4,6 +4,9 @@
 use codecs::{CodecKind, Encoder, comfort_noise::Sid, level, opus};
 use media_engine::{
     command::EventKind,
+    explain::{self, Code, Severity},
+    graph::Owner,
+    host::{Described, Summary},
     spec::{Codec, NodeKind, PayloadFormat},
 };
 
@@ -263,6 +266,52 @@ fn who_is_silent_and_reports_has_not_gone() {
             !(describes && reports),
             "{describes} {reports}: {kinds:?}"
         );
+    }
+}
+
+/// Who describes its silence is not taken for one that is gone, until the noise ends.
+#[test]
+fn who_is_silent_is_explained_as_such() {
+    let mut world = World::new();
+    let parties = vec![party("a", 0, &[pcmu(), cn(13)]), party("b", 1, &[pcmu(), cn(13)])];
+    let graph = Graph::of(parties, &[("a", "b")]);
+    world.commit(SESSION, &graph);
+    let mut a = Voice::pcmu(0, HZ);
+    talk(&mut world, &mut [&mut a], 100);
+    a.describe(&mut world, 13, &[60]);
+    for (wait_ms, code, severity) in [
+        (20_000, Code::Flowing, Severity::Notice),
+        (50_000, Code::PacketsStopped, Severity::Problem),
+    ] {
+        quiet(&mut world, &mut a, wait_ms);
+        let described = Described {
+            summary: Summary {
+                name: "s".into(),
+                owner: Owner {
+                    controller: "c".into(),
+                    epoch: 1,
+                },
+                revision: 1,
+                created: world.now.wall,
+                worker: 0,
+                endpoints: 2,
+                edges: 1,
+                labels: Box::default(),
+                orphaned: false,
+            },
+            spec: std::sync::Arc::new(graph.spec()),
+            locals: Vec::new(),
+            taps: Vec::new(),
+            report: world.report(SESSION).expect("the session is there"),
+        };
+        let (from, to) = ("a".into(), "b".into());
+        let findings =
+            explain::explain(&described, Some(&from), Some(&to), world.now.wall).expect("both are there");
+        let of_a = findings
+            .iter()
+            .find(|finding| finding.subject == "node:a")
+            .expect("something is told of it");
+        assert_eq!((of_a.code, of_a.severity), (code, severity), "{}", of_a.text);
     }
 }
 
