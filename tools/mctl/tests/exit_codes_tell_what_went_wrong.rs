@@ -61,7 +61,10 @@ fn wrong_usage_is_2_and_found_before_anybody_is_called() {
             "put_nodes: [{id: 7, room: {}}]",
             "put_nodes[0].id: expected text (in YAML in quotes, if it looks like a number), found 7",
         ),
-        ("labels: {queue: 12}", "labels.queue: expected text"),
+        (
+            "options: {labels: {queue: 12}}",
+            "options.labels.queue: expected text",
+        ),
     ] {
         let (code, _, err) = mctl(&["apply", "-"], &format!("session: s\n{written}"));
         assert!(code == Some(2) && err.contains(told), "{told} in {err}");
