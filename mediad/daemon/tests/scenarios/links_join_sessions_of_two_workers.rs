@@ -1,9 +1,13 @@
 //! A parked agent meets customers of other sessions, on its own worker and on another one, and hears them on one line.
 
+use std::time::Duration;
+
 use proto::mediad::v1::{self as pb, event::Kind, transport, watch_reply};
 use tonic::{Code, transport::Channel};
 
-use crate::support::{Daemon, Party, converse, edge, endpoint, error, next, next_event, owner, ports, udp};
+use crate::support::{
+    Daemon, PATIENCE, Party, converse, edge, endpoint, error, next, next_event, owner, ports, udp,
+};
 
 type Media = pb::media_client::MediaClient<Channel>;
 
@@ -36,6 +40,17 @@ async fn described(media: &mut Media, session: &str) -> pb::SessionDescription {
     };
     let reply = media.describe(request).await.unwrap().into_inner();
     reply.description.unwrap()
+}
+
+/// Waits until the link of `session` is open, or no more: the edit of one worker reaches the other a moment later.
+async fn link_is(open: bool, media: &mut Media, session: &str) {
+    let becomes = async {
+        while is_open(media, session).await != open {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let became = tokio::time::timeout(PATIENCE, becomes).await;
+    became.unwrap_or_else(|_| panic!("the link of {session} stays as it was, not open: {open}"));
 }
 
 async fn is_open(media: &mut Media, session: &str) -> bool {
@@ -80,7 +95,7 @@ async fn meets(backend: &str) {
     let applied = media.apply(parked.clone()).await.unwrap().into_inner();
     assert_eq!(applied.transports.len(), 1, "a link has no address");
     let at_agent = ports(&applied)[0];
-    assert!(is_open(&mut media, "agent").await);
+    link_is(true, &mut media, "agent").await;
 
     let mut passed = 0;
     for (n, near) in [(0, ""), (1, "agent")] {
@@ -94,7 +109,7 @@ async fn meets(backend: &str) {
             near_session: near.into(),
         });
         let at_customer = ports(&media.apply(request).await.unwrap().into_inner())[0];
-        assert!(!is_open(&mut media, "agent").await);
+        link_is(false, &mut media, "agent").await;
         let before = agent.heard.len();
         converse((&mut agent, at_agent), (&mut customer, at_customer), 60);
         assert_eq!((agent.heard.len() - before, customer.heard.len()), (60, 60));
@@ -114,7 +129,7 @@ async fn meets(backend: &str) {
         );
         assert_eq!(line_of(&theirs).rx_packets, 60);
         delete(&mut media, &name).await;
-        assert!(is_open(&mut media, "agent").await);
+        link_is(true, &mut media, "agent").await;
     }
     let ssrc = agent.heard[0].0.ssrc;
     for two in agent.heard.windows(2) {
