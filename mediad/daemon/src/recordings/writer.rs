@@ -171,8 +171,10 @@ impl Running {
         if ended.is_none() && problem.is_some() {
             self.opened.recording.end(&mut self.waiting);
         }
-        let due = self.waiting.len() >= WRITE_BYTES || now >= self.written_at + WRITE_EVERY;
         let is_last = problem.is_some();
+        // What is described then has to be written before.
+        let is_kept = !is_last && now >= self.kept_at + KEEP_EVERY;
+        let due = self.waiting.len() >= WRITE_BYTES || now >= self.written_at + WRITE_EVERY || is_kept;
         if is_last || due && !self.waiting.is_empty() {
             self.written_at = now;
             let written = self.seal(is_last).and_then(|()| self.write(counters));
@@ -188,7 +190,7 @@ impl Running {
         if let Some(encryption) = &mut self.opened.sidecar.encryption {
             encryption.sealed = is_last;
         }
-        if problem.is_none() && now >= self.kept_at + KEEP_EVERY {
+        if is_kept {
             self.kept_at = now;
             self.keep(counters, recipients);
         }
