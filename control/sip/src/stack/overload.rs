@@ -4,8 +4,14 @@
 //! long; so it is the shortest wait of a window that counts (RFC 8289, CoDel): when even that is long, there is a queue
 //! that does not empty. Then the share of calls that are refused grows, window by window, and shrinks again, more slowly,
 //! while there is none. Which calls those are is spread evenly.
+//!
+//! Of a call that is refused the key of its transaction is kept: its caller may have asked again meanwhile, and a copy
+//! that was taken would ring somebody for a caller who was told no.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
+
+use crate::transaction::ServerKey;
 
 /// How long a wait may be on and on: half of T1, after which phones say everything a second time.
 pub const WAIT_MAX: Duration = Duration::from_millis(250);
@@ -19,6 +25,10 @@ const STEP_UP: u32 = 30;
 /// So many fewer after a window without.
 const STEP_DOWN: u32 = 10;
 const ALL: u32 = 1_000;
+/// A copy of an INVITE comes so late at most (RFC 3261 §17.1.1.2, timer B).
+const COPIES: Duration = Duration::from_secs(32);
+/// So many refused calls are kept in mind, some 150 bytes each. With more the oldest is forgotten.
+const REFUSED_MAX: usize = 32_768;
 
 /// Who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +48,9 @@ pub(super) struct Overload {
     share: u32,
     /// What is still to be refused of the calls since the last one that was.
     owed: u32,
+    refused: BTreeSet<ServerKey>,
+    /// The same, with when they were refused.
+    refused_at: VecDeque<(Instant, ServerKey)>,
 }
 
 impl Overload {
@@ -48,8 +61,12 @@ impl Overload {
         *count += 1;
     }
 
-    /// The new call that came now is to be refused.
-    pub(super) fn refuses(&mut self, now: Instant) -> bool {
+    /// The new call that came now is to be refused, or was already.
+    pub(super) fn refuses(&mut self, now: Instant, key: &ServerKey) -> bool {
+        self.refused.contains(key) || self.is_due(now)
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
         self.close(now);
         self.owed += self.share;
         let refuses = self.owed >= ALL;
@@ -57,6 +74,19 @@ impl Overload {
             self.owed -= ALL;
         }
         refuses
+    }
+
+    /// A new call is refused.
+    pub(super) fn keep_in_mind(&mut self, now: Instant, key: ServerKey) {
+        let gone = |(at, _): &(Instant, ServerKey)| now.saturating_duration_since(*at) > COPIES;
+        while self.refused_at.len() >= REFUSED_MAX || self.refused_at.front().is_some_and(gone) {
+            if let Some((_, key)) = self.refused_at.pop_front() {
+                self.refused.remove(&key);
+            }
+        }
+        if self.refused.insert(key.clone()) {
+            self.refused_at.push_back((now, key));
+        }
     }
 
     /// Judges the windows that are over.
@@ -97,7 +127,7 @@ mod tests {
         let refused = |step: &u32| {
             let now = from + STEP * *step;
             overload.waited(now, Waiting::Messages, wait(*step));
-            overload.refuses(now)
+            overload.is_due(now)
         };
         (0..100).filter(refused).count()
     }
@@ -136,8 +166,8 @@ mod tests {
             overload.waited(at, Waiting::Replies, WAIT_MAX * 10);
         }
         let at = now + Duration::from_secs(1);
-        assert!((0..10).any(|_| overload.refuses(at)));
+        assert!((0..10).any(|_| overload.is_due(at)));
         let later = at + Duration::from_secs(60);
-        assert!(!(0..10).any(|_| overload.refuses(later)));
+        assert!(!(0..10).any(|_| overload.is_due(later)));
     }
 }

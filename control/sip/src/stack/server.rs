@@ -112,10 +112,11 @@ impl Stack {
             (Method::Ack, Some(id)) => self.receive_dialog_ack(now, flow, &id, request),
             (Method::Ack, None) => self.stats.strays += 1,
             (Method::Cancel, _) => self.receive_cancel(now, flow, &via, request),
-            (_, _) if self.is_full(is_known) => {
+            (Method::Invite, None) if self.is_full(false) || self.overload.refuses(now, &key) => {
                 self.refuse_overload(flow, &request);
+                self.overload.keep_in_mind(now, key);
             }
-            (Method::Invite, None) if self.overload.refuses(now) => {
+            (_, _) if self.is_full(is_known) => {
                 self.refuse_overload(flow, &request);
             }
             (_, Some(id)) => self.receive_in_dialog(now, flow, &via, key, &id, request),
@@ -255,6 +256,7 @@ impl Stack {
         }
         if self.dialogs.len() >= self.config.limits.dialogs {
             self.refuse_overload(flow, &request);
+            self.overload.keep_in_mind(now, key);
             return;
         }
         let session = SessionTimer::default().answer(&request.headers, self.config.session_timer.as_ref());

@@ -3,7 +3,7 @@ use super::world::*;
 use sip::header::RetryAfter;
 use sip::limits::StackLimits;
 use sip::message::{Method, Response, StatusCode};
-use sip::stack::{Event, StackError, Transport};
+use sip::stack::{Event, StackError, Transport, WAIT_MAX, Waiting};
 
 #[test]
 fn new_work_gets_503_and_calls_in_progress_go_on() {
@@ -54,5 +54,34 @@ fn new_work_gets_503_and_calls_in_progress_go_on() {
             .request(now, options, std::slice::from_ref(&target));
         assert_eq!(sent.err(), (index == 4).then_some(StackError::Overloaded));
     }
+    world.assert_nothing_left();
+}
+
+/// While messages wait callers ask again: a copy that was taken would ring somebody for who was told no.
+#[test]
+fn a_copy_of_a_refused_call_is_refused_too() {
+    let mut world = World::new(8, Weather::FINE);
+    for _ in 0..200 {
+        let now = world.now;
+        world.ends[BOB].stack.waited(now, Waiting::Messages, WAIT_MAX * 2);
+        world.run_ms(10);
+    }
+    let mut early = Phone::new("early");
+    let invite = early.text("INVITE", 1, "");
+    let status = early.send(&mut world, &invite).unwrap().status;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+
+    world.run_ms(15_000);
+    let status = early.send(&mut world, &invite).unwrap().status;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    world.assert_no_event(BOB);
+    let mut late = Phone::new("late");
+    let invite = late.text("INVITE", 1, "");
+    late.send(&mut world, &invite);
+    let Event::Request { txn, .. } = world.event(BOB) else {
+        panic!("who calls when nothing waits any more is taken")
+    };
+    world.respond(BOB, txn, StatusCode::BUSY_HERE);
+    world.run_ms(40_000);
     world.assert_nothing_left();
 }
