@@ -222,9 +222,7 @@ impl Leg {
         while let Some((key, packet)) = self.waiting.first_key_value() {
             let (stream, sequence) = *key;
             let (mut run, begins) = self.run_for(stream, sequence, packet);
-            // Nothing of a mixer gets lost: what it leaves out is silence.
-            let coded = matches!(packet.content, Content::Coded(_));
-            let lost = coded && !(self.broken || begins) && sequence.wrapping_sub(run.sequence) > 1;
+            let lost = !(self.broken || begins) && sequence.wrapping_sub(run.sequence) > 1;
             advance(&mut run, self.rate_hz, sequence, packet);
             let wanted = run.position.round() as i64;
             if wanted >= horizon {
@@ -512,23 +510,22 @@ impl Chain {
         self.resample(decoded, bench)
     }
 
-    /// Makes up `samples` of the file before a packet whose payload is `next`; how many it became.
+    /// Makes up `samples` of the file before a packet whose payload is `next`; how many it became. Nothing of a mixer gets
+    /// lost: what it leaves out is silence.
     fn make_up(&mut self, samples: i64, file_hz: u32, next: &[u8], bench: &mut Workbench) -> usize {
+        let Some(decoder) = &mut self.decoder else {
+            return 0;
+        };
         let own = (samples * i64::from(self.rate_hz) / i64::from(file_hz)) as usize;
         let pcm = &mut bench.decoded[..own.min(PACKET_SAMPLES_MAX)];
-        match &mut self.decoder {
-            // What the next packet repeats is the last frame before it.
-            Some(decoder) => {
-                let frame = pcm.len().min((self.rate_hz / 50) as usize);
-                let (first, last) = pcm.split_at_mut(pcm.len() - frame);
-                for piece in first.chunks_mut(frame.max(1)) {
-                    decoder.conceal(piece);
-                }
-                if !last.is_empty() {
-                    decoder.recover(next, last);
-                }
-            }
-            None => pcm.fill(0),
+        // What the next packet repeats is the last frame before it.
+        let frame = pcm.len().min((self.rate_hz / 50) as usize);
+        let (first, last) = pcm.split_at_mut(pcm.len() - frame);
+        for piece in first.chunks_mut(frame.max(1)) {
+            decoder.conceal(piece);
+        }
+        if !last.is_empty() {
+            decoder.recover(next, last);
         }
         let made_up = pcm.len();
         self.resample(made_up, bench)
