@@ -281,8 +281,9 @@ impl Phone {
                 let _ = self.stack.cancel(Instant::now(), txn, None);
                 self.settle(Duration::from_millis(500))?;
                 bail!(
-                    "nobody answered within {} s (--wait-time); is an agent registered and free?",
-                    wait.as_secs()
+                    "nobody answered within {} s (--wait-time); is {} the server (--server), and an agent registered and free?",
+                    wait.as_secs(),
+                    self.settings.server
                 );
             }
             Outcome::Refused(status, reason) if status.code() == 480 => {
