@@ -136,12 +136,14 @@ pub(crate) struct Io {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum IoBackend {
-    /// io_uring where the kernel allows it.
+    /// The one that costs least of those that the kernel allows.
     Auto,
     /// io_uring or nothing.
     Uring,
     /// epoll with recvmmsg and sendmmsg.
     Mmsg,
+    /// The same with sockets that all ports of a worker share, or nothing.
+    Shared,
 }
 
 /// Bounds that depend on the machine.
@@ -451,6 +453,7 @@ impl Config {
             drain_max: self.io.drain_max,
             latency_budget: Duration::from_micros(self.io.latency_budget_us),
             max_age: (self.io.stale_ms > 0).then(|| Duration::from_millis(self.io.stale_ms)),
+            steering: media_net::Steering::default(),
         }
     }
 

@@ -239,7 +239,7 @@ pub(crate) fn from_net(net: &NetStats) -> Figures {
         rx_bytes: net.rx_bytes,
         tx_packets: net.tx_datagrams,
         tx_bytes: net.tx_bytes,
-        rx_errors: errors.refused + errors.bad_address + errors.other,
+        rx_errors: errors.refused + errors.bad_address + errors.other + net.rx_overrun,
         tx_drops: [
             tx.no_slot,
             tx.no_socket,

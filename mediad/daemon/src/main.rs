@@ -79,7 +79,7 @@ struct Args {
     /// Address of the metrics listener: metrics.listen.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
-    /// Socket backend, auto, uring or mmsg: io.backend.
+    /// Socket backend, auto, shared, uring or mmsg: io.backend.
     #[arg(long, value_name = "BACKEND")]
     io: Option<String>,
     /// Number of worker threads: workers.count.

@@ -190,7 +190,10 @@ fn start_workers(
         IoBackend::Auto => IoChoice::Auto,
         IoBackend::Uring => IoChoice::Uring,
         IoBackend::Mmsg => IoChoice::Mmsg,
+        IoBackend::Shared => IoChoice::Shared,
     };
+    // Workers steer with one program: clones share it.
+    let net = config.net();
     let exchange = Arc::new(Exchange::new(layout.workers.len()));
     let start = |(index, cpu): (usize, &Option<usize>)| {
         let start = worker::Start {
@@ -198,7 +201,7 @@ fn start_workers(
             cpu: *cpu,
             realtime_priority: config.workers.realtime_priority,
             io,
-            net: config.net(),
+            net: net.clone(),
             mailbox: config.limits.mailbox,
             seed: random()?,
         };

@@ -1,4 +1,4 @@
-//! The floor: a bare relay of many flows through either backend, with its own load generator.
+//! The floor: a bare relay of many flows through each backend, with its own load generator.
 //!
 //! Measures what the socket layer alone costs per relayed packet (CPU clock of the relay thread divided by the
 //! packets that reached the sink) and adds in latency (send stamp to the kernel's receive stamp at the sink). No
@@ -93,6 +93,7 @@ fn arguments() -> Args {
     let choice = match args.get(1).map(String::as_str) {
         Some("uring") => IoChoice::Uring,
         Some("mmsg") => IoChoice::Mmsg,
+        Some("shared") => IoChoice::Shared,
         _ => IoChoice::Auto,
     };
     let max_age = Some(Duration::from_millis(number(6, 150))).filter(|age| !age.is_zero());

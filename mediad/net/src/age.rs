@@ -4,7 +4,7 @@
 //! through a stall's worth of them keeps the worker late. The kernel knows the age exactly (`SO_TIMESTAMPNS`), but
 //! telling it with every datagram costs up to 0.2 us of about 3 (two interleaved rounds of the `relay` example: 0.05 and
 //! 0.22 us with io_uring, 0 and 0.11 us with epoll), for something that is needed once in a long while.
-//! So a socket of our own, never read, keeps the kernel stamping arrivals, and the option is switched on for the real
+//! So a socket of our own keeps the kernel stamping arrivals, and the option is switched on for the real
 //! sockets only when something can be old: the time since the last complete drain exceeds `max_age`. The stamps of
 //! datagrams that are waiting already are then told as well. A complete drain switches it off again, so this happens
 //! at most once per `max_age`. An overload that cuts every drain short is a stall like any other: the oldest go first.
@@ -13,11 +13,31 @@
 //! it is woken but gets no processor is not told apart from fresh datagrams; in tick mode, where loads are high, it is.
 
 use crate::pace::Sleep;
-use crate::slab::Slab;
 use crate::{NetError, NetStats, bind, sys};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
+
+/// How often to look whether stamping has begun, and how long to wait in between.
+const LOOKS: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
+/// The kernel begins to stamp arrivals a moment after it was asked to; until then it tells the time of the receive call. Sends
+/// itself datagrams until one was stamped before it was received; that none is after a while is no reason not to start.
+fn until_stamped(guard: &UdpSocket) {
+    let Ok(addr) = guard.local_addr() else { return };
+    for _ in 0..LOOKS {
+        if guard.send_to(&[0], addr).is_err() {
+            return;
+        }
+        // On loopback it has arrived now.
+        let arrived = sys::wall_ns();
+        if sys::receive_stamp(guard.as_raw_fd()).is_some_and(|stamp| stamp <= arrived) {
+            return;
+        }
+        sys::sleep(BETWEEN_LOOKS);
+    }
+}
 
 /// Knows whether datagrams can be too old, and makes the kernel tell their age when they can.
 pub(crate) struct Age {
@@ -36,6 +56,7 @@ impl Age {
                 let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
                 let socket = bind::udp(addr, &bind::Options::default())?;
                 sys::stamp_datagrams(socket.as_raw_fd(), true)?;
+                until_stamped(&socket);
                 Ok::<_, NetError>(socket)
             })
             .transpose()?;
@@ -48,13 +69,14 @@ impl Age {
     }
 
     /// Looks after the sleep and before anything is received. Returns the wall-clock time (ns) before which
-    /// datagrams are stale in this drain, 0 when none can be. `before` is when the sleep was planned.
-    pub(crate) fn look<S>(
+    /// datagrams are stale in this drain, 0 when none can be. `before` is when the sleep was planned; `each` visits the
+    /// sockets that are read.
+    pub(crate) fn look(
         &mut self,
         slept: Sleep,
         before: Instant,
-        sockets: &mut Slab<S>,
         stats: &mut NetStats,
+        each: impl FnOnce(&mut dyn FnMut(RawFd)),
     ) -> u64 {
         let Some(max) = self.max else { return 0 };
         let received_from = match slept {
@@ -62,7 +84,7 @@ impl Age {
             Sleep::Tick(_) => Instant::now(),
         };
         if received_from.saturating_duration_since(self.last_complete) > max {
-            self.stamp(true, sockets, stats);
+            self.stamp(true, stats, each);
         }
         if self.stamping {
             sys::wall_ns().saturating_sub(max.as_nanos() as u64)
@@ -72,16 +94,16 @@ impl Age {
     }
 
     /// The drain that began at `now` is over.
-    pub(crate) fn drained<S>(
+    pub(crate) fn drained(
         &mut self,
         now: Instant,
         more: bool,
-        sockets: &mut Slab<S>,
         stats: &mut NetStats,
+        each: impl FnOnce(&mut dyn FnMut(RawFd)),
     ) {
         if !more {
             self.last_complete = now;
-            self.stamp(false, sockets, stats);
+            self.stamp(false, stats, each);
         }
     }
 
@@ -90,16 +112,16 @@ impl Age {
         self.stamping
     }
 
-    fn stamp<S>(&mut self, on: bool, sockets: &mut Slab<S>, stats: &mut NetStats) {
+    fn stamp(&mut self, on: bool, stats: &mut NetStats, each: impl FnOnce(&mut dyn FnMut(RawFd))) {
         if self.stamping == on {
             return;
         }
         self.stamping = on;
         stats.stalls += u64::from(on);
-        sockets.each(|entry| {
+        each(&mut |fd| {
             stats.syscalls += 1;
             // A refusal leaves datagrams without a stamp, which count as fresh.
-            let _ = sys::stamp_datagrams(entry.socket.as_raw_fd(), on);
+            let _ = sys::stamp_datagrams(fd, on);
         });
     }
 }

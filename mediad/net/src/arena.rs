@@ -1,4 +1,4 @@
-//! The transmit slots that both backends fill and flush.
+//! The transmit slots that the backends fill and flush.
 
 use crate::addr::RawAddr;
 use std::os::fd::RawFd;
@@ -9,6 +9,8 @@ pub(crate) struct Arena {
     meta: Box<[Meta]>,
     stride: usize,
     slot_len: usize,
+    /// Free bytes in front of each slot, for headers of our own.
+    headroom: usize,
     used: usize,
     open: bool,
 }
@@ -19,6 +21,8 @@ pub(crate) struct Meta {
     pub(crate) addr: RawAddr,
     pub(crate) addr_len: u32,
     pub(crate) len: u32,
+    /// Bytes in front of the slot that belong to the packet.
+    head: u32,
     pub(crate) fd: RawFd,
 }
 
@@ -29,12 +33,13 @@ pub(crate) fn stride(len: usize) -> usize {
 }
 
 impl Arena {
-    pub(crate) fn new(slots: usize, slot_len: usize) -> Self {
-        let stride = stride(slot_len);
+    pub(crate) fn new(slots: usize, slot_len: usize, headroom: usize) -> Self {
+        let stride = stride(headroom + slot_len);
         let blank = Meta {
             addr: RawAddr::default(),
             addr_len: 0,
             len: 0,
+            head: 0,
             fd: -1,
         };
         Arena {
@@ -42,6 +47,7 @@ impl Arena {
             meta: vec![blank; slots].into_boxed_slice(),
             stride,
             slot_len,
+            headroom,
             used: 0,
             open: false,
         }
@@ -54,7 +60,7 @@ impl Arena {
     /// The next free slot; the caller has made sure that there is one.
     pub(crate) fn slot(&mut self) -> &mut [u8] {
         self.open = true;
-        let start = self.used * self.stride;
+        let start = self.used * self.stride + self.headroom;
         &mut self.bytes[start..start + self.slot_len]
     }
 
@@ -75,6 +81,7 @@ impl Arena {
         let meta = &mut self.meta[index];
         meta.addr_len = meta.addr.encode(to);
         meta.len = len as u32;
+        meta.head = 0;
         meta.fd = fd;
         self.used += 1;
         index
@@ -84,10 +91,22 @@ impl Arena {
         &self.meta[..self.used]
     }
 
-    /// Payload of slot `index`.
-    pub(crate) fn payload(&self, index: usize) -> &[u8] {
-        let start = index * self.stride;
-        &self.bytes[start..start + self.meta[index].len as usize]
+    /// Lets the packet of slot `index` begin `head` bytes earlier, and gives all of it.
+    pub(crate) fn prepend(&mut self, index: usize, head: usize) -> &mut [u8] {
+        self.meta[index].head = head as u32;
+        let (start, end) = self.range(index);
+        &mut self.bytes[start..end]
+    }
+
+    /// The packet of slot `index`, with what was put in front.
+    pub(crate) fn packet(&self, index: usize) -> &[u8] {
+        let (start, end) = self.range(index);
+        &self.bytes[start..end]
+    }
+
+    fn range(&self, index: usize) -> (usize, usize) {
+        let (slot, meta) = (index * self.stride + self.headroom, &self.meta[index]);
+        (slot - meta.head as usize, slot + meta.len as usize)
     }
 
     pub(crate) fn clear(&mut self) {
@@ -101,16 +120,18 @@ mod tests {
 
     #[test]
     fn slots_hold_their_bytes_until_cleared() {
-        let mut arena = Arena::new(2, 100);
+        let mut arena = Arena::new(2, 100, 28);
         for n in 0..2u8 {
             arena.slot()[..3].copy_from_slice(&[n; 3]);
             arena.close(3);
             arena.push(3, 7, "127.0.0.1:9".parse().unwrap());
         }
         assert!(arena.is_full());
+        assert_eq!((arena.packet(0), arena.packet(1)), (&[0u8; 3][..], &[1u8; 3][..]));
+        arena.prepend(1, 2)[..2].fill(9);
         assert_eq!(
-            (arena.payload(0), arena.payload(1)),
-            (&[0u8; 3][..], &[1u8; 3][..])
+            (arena.packet(0).len(), arena.packet(1)),
+            (3, &[9, 9, 1, 1, 1][..])
         );
         arena.clear();
         assert!(arena.queued().is_empty());
@@ -119,7 +140,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "commit without a slot")]
     fn a_commit_needs_a_slot() {
-        Arena::new(1, 100).close(1);
+        Arena::new(1, 100, 0).close(1);
     }
 
     #[test]

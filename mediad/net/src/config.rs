@@ -1,6 +1,6 @@
 //! Sizes and times of a backend.
 
-use crate::{NetError, limits};
+use crate::{NetError, Steering, limits};
 use std::time::Duration;
 
 /// Sizes and times of one backend. All memory is taken when it opens.
@@ -22,6 +22,8 @@ pub struct Config {
     pub latency_budget: Duration,
     /// After a stall, datagrams that waited longer than this are dropped; `None`: never.
     pub max_age: Option<Duration>,
+    /// Shared backend: the program that all backends opened with clones of this configuration share.
+    pub steering: Steering,
 }
 
 impl Default for Config {
@@ -35,6 +37,7 @@ impl Default for Config {
             drain_max: limits::DRAIN_DEFAULT,
             latency_budget: limits::BUDGET_DEFAULT,
             max_age: Some(limits::AGE_DEFAULT),
+            steering: Steering::default(),
         }
     }
 }

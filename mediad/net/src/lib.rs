@@ -31,18 +31,15 @@
 //! # Ok::<(), media_net::NetError>(())
 //! ```
 //!
-//! # Two backends, one contract
-//! [`uring::Uring`] (io_uring, multishot receive) and [`mmsg::Mmsg`] (epoll, `recvmmsg`, `sendmmsg`) pass the
-//! same tests; containers often forbid io_uring, so neither is a second choice. [`open`] picks one and says why.
+//! # Three backends, one contract
+//! [`uring::Uring`] (io_uring, multishot receive), [`mmsg::Mmsg`] (epoll, `recvmmsg`, `sendmmsg`) and the same with sockets
+//! that many ports share ([`mmsg::Mmsg::open_shared`]: BPF `sk_lookup` steers what arrives on all ports into one socket, a
+//! raw socket sends) pass the same tests. The last costs least and needs privileges; containers often forbid io_uring as
+//! well, so none is a second choice. [`open`] picks one and says why.
 //!
-//! # Where later tiers fit
-//! Two faster tiers are known and not built: one socket per core for a whole port range (BPF `sk_lookup` steers
-//! by port hash; `IP_RECVORIGDSTADDR` tells the port; one raw socket sends), and forwarding in the kernel (tc
-//! BPF) of flows whose peers are latched. Both keep this interface. A flow table is keyed by *(socket, local
-//! port)*: today each port has its own [`SocketId`] and [`Datagram::local_port`] is `None` (the id says it); a
-//! shared socket delivers many ports under one id and fills `local_port`. In-kernel forwarding takes packets
-//! away before the socket and leaves everything here as it is. Only [`Transmit::commit`] will grow a sibling
-//! that names the source port.
+//! # Where a later tier fits
+//! Forwarding in the kernel (tc BPF) of flows whose peers are latched takes packets away before the socket and leaves
+//! everything here as it is.
 #![allow(
     unsafe_code,
     clippy::disallowed_methods,
@@ -55,14 +52,18 @@ mod age;
 mod any;
 mod arena;
 pub mod bind;
+mod bpf;
 mod bufring;
 mod config;
 mod error;
+mod header;
 pub mod limits;
 pub mod mmsg;
 pub mod pace;
+mod shared;
 mod slab;
 mod stats;
+mod steering;
 mod sys;
 pub mod uring;
 mod waker;
@@ -74,7 +75,8 @@ pub use any::{AnyBackend, IoChoice, Reason, open};
 pub use config::Config;
 pub use error::NetError;
 pub use stats::{Histogram, NetStats, RxErrors, TxDrops, WakeCounts};
-pub use sys::ensure_files;
+pub use steering::Steering;
+pub use sys::{ensure_files, missing_capabilities};
 pub use waker::Waker;
 
 /// Index of a registered socket: dense, chosen by the backend, and reused after
@@ -92,12 +94,10 @@ impl SocketId {
 /// One received datagram, borrowed from the backend's buffer for the duration of the call.
 #[derive(Debug)]
 pub struct Datagram<'a> {
-    /// The socket it arrived on.
+    /// The socket it was sent to.
     pub socket: SocketId,
     /// Who sent it. IPv4 peers of a dual-stack socket appear as IPv4-mapped IPv6 addresses.
     pub from: SocketAddr,
-    /// The port it was sent to, for sockets that carry many ports; `None` when the socket has only one.
-    pub local_port: Option<u16>,
     /// The payload, writable so that it can be decrypted in place.
     pub data: &'a mut [u8],
     /// The datagram was longer than [`Config::max_datagram`] and its tail is lost.

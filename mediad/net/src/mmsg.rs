@@ -1,13 +1,15 @@
-//! The portable backend: level-triggered epoll, `recvmmsg` per ready socket, `sendmmsg` for runs of one socket.
+//! Level-triggered epoll, `recvmmsg` per ready socket, `sendmmsg` for runs of one socket: the portable backend, and the
+//! one with sockets that are shared by many ports (see [`crate::shared`]), which needs privileges.
 
 use crate::addr::RawAddr;
 use crate::age::Age;
 use crate::arena::{Arena, stride};
 use crate::pace::{Pace, Sleep};
+use crate::shared::{self, Shared, Steered};
 use crate::slab::Slab;
 use crate::sys::{self, Block};
 use crate::{
-    Backend, Config, Datagram, Handler, NetError, NetStats, SocketId, Transmit, Wake, Waker, limits,
+    Backend, Config, Datagram, Handler, NetError, NetStats, SocketId, Transmit, Wake, Waker, header, limits,
 };
 use std::marker::PhantomData;
 use std::net::{SocketAddr, UdpSocket};
@@ -16,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// Marks the waker among epoll's events; no socket id reaches it.
 const WAKER: u64 = u64::MAX;
+
+/// The first lane's mark; the others follow. No socket id reaches it.
+const LANE: u64 = 1 << 32;
 
 /// epoll with `recvmmsg` and `sendmmsg`.
 pub struct Mmsg {
@@ -29,17 +34,32 @@ pub struct Mmsg {
     pace: Pace,
     drain_max: usize,
     age: Age,
+    opened: Instant,
     more: bool,
     /// Backends stay on the thread that opened them, so that both can be used alike.
     _thread: PhantomData<*const ()>,
 }
 
 impl Mmsg {
-    /// Opens the backend on this thread.
+    /// Opens the portable backend on this thread.
     ///
     /// # Errors
     /// [`NetError::Config`] and [`NetError::Limit`] for what the operator can change, [`NetError::Io`] otherwise.
     pub fn open(config: &Config) -> Result<Self, NetError> {
+        Self::with(config, None)
+    }
+
+    /// Opens the backend with sockets that are shared by many ports.
+    ///
+    /// # Errors
+    /// [`NetError::Unavailable`] with a reason for a person when the kernel or its policy forbids that; else as
+    /// [`Mmsg::open`].
+    pub fn open_shared(config: &Config) -> Result<Self, NetError> {
+        config.check()?;
+        Self::with(config, Some(Shared::open(&config.steering)?))
+    }
+
+    fn with(config: &Config, shared: Option<Shared>) -> Result<Self, NetError> {
         config.check()?;
         sys::ensure_files(config.max_sockets)?;
         sys::tighten_timers();
@@ -52,10 +72,13 @@ impl Mmsg {
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let waker = Waker::new(libc::EFD_NONBLOCK)?;
         control(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, waker.fd(), WAKER)?;
+        for (lane, fd) in shared.iter().flat_map(Shared::lanes).enumerate() {
+            control(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, LANE + lane as u64)?;
+        }
         let now = Instant::now();
         Ok(Mmsg {
-            core: Core::new(config),
-            rx: Rx::new(config),
+            rx: Rx::new(config, shared.is_some()),
+            core: Core::new(config, shared),
             epoll,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; limits::EPOLL_EVENTS].into_boxed_slice(),
             precise: true,
@@ -63,9 +86,20 @@ impl Mmsg {
             pace: Pace::new(config.latency_budget, now),
             drain_max: config.drain_max,
             age: Age::open(config.max_age, now)?,
+            opened: now,
             more: false,
             _thread: PhantomData,
         })
+    }
+
+    /// Datagrams that came through lanes, since the backend was opened.
+    pub(crate) fn through_lanes(&self) -> u64 {
+        self.rx.through_lanes
+    }
+
+    /// Forgets what was counted so far.
+    pub(crate) fn reset_stats(&mut self) {
+        self.core.stats = NetStats::default();
     }
 
     /// Waits for ready sockets; `None` waits for ever. A signal counts as nothing ready.
@@ -114,7 +148,7 @@ impl Mmsg {
     /// The first pass takes one datagram from each ready socket, as most hold no more and asking for a second
     /// costs as much as epoll's own look, which the level-triggered list needs anyway. The next passes take batches
     /// from the sockets that are still ready, as long as batches are full. What arrives meanwhile is left to
-    /// the next drain: picking it up in small portions would undo the tick.
+    /// the next drain: picking it up in small portions would undo the tick. A lane is read until it is empty.
     fn drain<H: Handler>(&mut self, ready: usize, stale_ns: u64, handler: &mut H) -> Result<Wake, NetError> {
         let (mut ready, mut wake, mut work, mut batch) = (ready, Wake::default(), 0, 1);
         while ready > 0 {
@@ -132,19 +166,28 @@ impl Mmsg {
                     wake.more = true;
                     continue;
                 }
-                let batch = batch.min(self.drain_max - work);
-                let read = self
-                    .rx
-                    .read(&mut self.core, SocketId(tag as u32), batch, stale_ns, handler);
+                let left = self.drain_max - work;
+                let read = if tag >= LANE {
+                    let lane = Source::Lane((tag - LANE) as usize);
+                    let read = self.rx.read_all(&mut self.core, lane, left, stale_ns, handler);
+                    wake.more |= read.again;
+                    read
+                } else {
+                    let socket = Source::Socket(SocketId(tag as u32));
+                    let read = self
+                        .rx
+                        .read(&mut self.core, socket, batch.min(left), stale_ns, handler);
+                    again |= read.again;
+                    read
+                };
                 wake.datagrams += read.given;
                 work += read.work;
-                again |= read.again;
             }
             self.core.flush();
             if wake.more || !again {
                 break;
             }
-            batch = self.rx.headers.len();
+            batch = self.rx.batch;
             ready = self.wait(Some(Duration::ZERO))?;
         }
         Ok(wake)
@@ -158,17 +201,20 @@ impl Backend for Mmsg {
             self.core.stats.syscalls += 1;
             sys::stamp_datagrams(fd, true)?;
         }
-        let id = self.core.sockets.insert(socket, ())?;
+        let id = self.core.sockets.insert(socket, None)?;
         self.core.stats.syscalls += 1;
+        // Also what is steered into a lane: something may have come before.
         if let Err(error) = control(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, u64::from(id.0)) {
             self.core.sockets.remove(id);
             return Err(error);
         }
+        self.core.steer(id);
         Ok(id)
     }
 
     fn unregister(&mut self, id: SocketId) -> Option<UdpSocket> {
         let entry = self.core.sockets.remove(id)?;
+        self.core.release(id, entry.state.as_ref());
         self.core.stats.syscalls += 1;
         // Cannot fail for a descriptor that was added and is still open.
         let _ = control(
@@ -196,11 +242,12 @@ impl Backend for Mmsg {
                 Some(Duration::ZERO)
             }
         };
-        let stale_ns = self
-            .age
-            .look(slept, before, &mut self.core.sockets, &mut self.core.stats);
+        let stale_ns = self.age.look(slept, before, &mut self.core.stats, |visit| {
+            each_read(self.core.shared.as_ref(), &mut self.core.sockets, visit);
+        });
         let ready = self.wait(timeout)?;
         let now = Instant::now();
+        self.core.second = now.saturating_duration_since(self.opened).as_secs();
         let reached = self.pace.woke(slept, now, deadline, &mut self.core.stats);
         handler.begin(now);
         let mut wake = self.drain(ready, stale_ns, handler)?;
@@ -208,8 +255,14 @@ impl Backend for Mmsg {
         self.core.flush();
         wake.deadline = reached;
         self.more = wake.more;
-        self.age
-            .drained(now, wake.more, &mut self.core.sockets, &mut self.core.stats);
+        if self.age.is_stamping()
+            && let Some(shared) = &self.core.shared
+        {
+            self.core.stats.rx_overrun = shared.overrun();
+        }
+        self.age.drained(now, wake.more, &mut self.core.stats, |visit| {
+            each_read(self.core.shared.as_ref(), &mut self.core.sockets, visit);
+        });
         self.core.stats.drains += 1;
         self.core.stats.drains_cut += u64::from(wake.more);
         self.pace.drained(slept, now, wake, &mut self.core.stats);
@@ -223,6 +276,19 @@ impl Backend for Mmsg {
     fn socket_count(&self) -> usize {
         self.core.sockets.len()
     }
+}
+
+/// Visits lanes, and sockets that are read by themselves.
+fn each_read(shared: Option<&Shared>, sockets: &mut Slab<Option<Steered>>, visit: &mut dyn FnMut(RawFd)) {
+    shared
+        .iter()
+        .flat_map(|shared| shared.lanes())
+        .for_each(&mut *visit);
+    sockets.each(|entry| {
+        if entry.state.as_ref().is_none_or(Steered::is_out) {
+            visit(entry.socket.as_raw_fd());
+        }
+    });
 }
 
 fn control(epoll: RawFd, op: libc::c_int, fd: RawFd, tag: u64) -> Result<(), NetError> {
@@ -239,7 +305,16 @@ fn control(epoll: RawFd, op: libc::c_int, fd: RawFd, tag: u64) -> Result<(), Net
     }
 }
 
+/// What is read from.
+#[derive(Clone, Copy)]
+enum Source {
+    Socket(SocketId),
+    /// By its place.
+    Lane(usize),
+}
+
 /// Outcome of reading one ready socket.
+#[derive(Default)]
 struct Read {
     /// Datagrams given to the handler.
     given: usize,
@@ -258,16 +333,22 @@ struct Rx {
     stride: usize,
     payload: usize,
     control_len: usize,
+    /// Datagrams at once from a socket, and from a lane.
+    batch: usize,
+    lane_batch: usize,
+    through_lanes: u64,
 }
 
 /// Where name, control data and payload stand in a slot.
 const NAME_AT: usize = 0;
 const CONTROL_AT: usize = RawAddr::SIZE;
-const PAYLOAD_AT: usize = CONTROL_AT + sys::STAMP_LEN;
+const CONTROL_MAX: usize = sys::STAMP_LEN + sys::DESTINATION_LEN;
+const PAYLOAD_AT: usize = CONTROL_AT + CONTROL_MAX;
 
 impl Rx {
-    fn new(config: &Config) -> Self {
-        let slots = config.rx_batch;
+    fn new(config: &Config, lanes: bool) -> Self {
+        let lane_batch = if lanes { limits::LANE_BATCH } else { 0 };
+        let slots = config.rx_batch.max(lane_batch);
         let stride = stride(PAYLOAD_AT + config.max_datagram);
         let block = Block::new(slots * stride);
         let mut vectors: Vec<libc::iovec> = (0..slots)
@@ -277,10 +358,10 @@ impl Rx {
             })
             .collect();
         let first = vectors.as_mut_ptr();
-        let control_len = if config.max_age.is_some() {
-            sys::STAMP_LEN
-        } else {
-            0
+        let control_len = match (config.max_age, lanes) {
+            (_, true) => CONTROL_MAX,
+            (Some(_), false) => sys::STAMP_LEN,
+            (None, false) => 0,
         };
         let headers = (0..slots)
             .map(|i| {
@@ -303,23 +384,45 @@ impl Rx {
             stride,
             payload: config.max_datagram,
             control_len,
+            batch: config.rx_batch,
+            lane_batch,
+            through_lanes: 0,
+        }
+    }
+
+    /// Reads a lane until it is empty, or `max` datagrams.
+    fn read_all<H: Handler>(
+        &mut self,
+        core: &mut Core,
+        source: Source,
+        max: usize,
+        stale_ns: u64,
+        handler: &mut H,
+    ) -> Read {
+        let mut all = Read::default();
+        loop {
+            let batch = self.lane_batch.min(max - all.work);
+            let read = self.read(core, source, batch, stale_ns, handler);
+            self.through_lanes += read.given as u64;
+            all.given += read.given;
+            all.work += read.work;
+            all.again = read.again;
+            if !read.again || all.work >= max {
+                return all;
+            }
         }
     }
 
     fn read<H: Handler>(
         &mut self,
         core: &mut Core,
-        id: SocketId,
+        source: Source,
         batch: usize,
         stale_ns: u64,
         handler: &mut H,
     ) -> Read {
-        let Some(fd) = core.sockets.fd(id) else {
-            return Read {
-                given: 0,
-                work: 0,
-                again: false,
-            };
+        let Some(fd) = core.fd(source) else {
+            return Read::default();
         };
         core.stats.syscalls += 1;
         // SAFETY: every header points to a name, control area, vector and payload that live in `self` and that nothing else uses now.
@@ -335,11 +438,7 @@ impl Rx {
         if n < 0 {
             return match sys::errno() {
                 // A bad checksum, or a reader elsewhere: nothing there after all.
-                libc::EAGAIN | libc::EINTR => Read {
-                    given: 0,
-                    work: 0,
-                    again: false,
-                },
+                libc::EAGAIN | libc::EINTR => Read::default(),
                 errno => {
                     core.stats.rx_errors.count(errno);
                     Read {
@@ -352,7 +451,7 @@ impl Rx {
         }
         let mut given = 0;
         for index in 0..n as usize {
-            given += usize::from(self.give(core, id, index, stale_ns, handler));
+            given += usize::from(self.give(core, source, index, stale_ns, handler));
         }
         Read {
             given,
@@ -365,7 +464,7 @@ impl Rx {
     fn give<H: Handler>(
         &mut self,
         core: &mut Core,
-        id: SocketId,
+        source: Source,
         index: usize,
         stale_ns: u64,
         handler: &mut H,
@@ -381,11 +480,15 @@ impl Rx {
             .block
             .slice_mut(index * self.stride, PAYLOAD_AT + self.payload);
         let (head, payload) = slot.split_at_mut(PAYLOAD_AT);
-        let stamped = &head[CONTROL_AT..CONTROL_AT + control_len.min(sys::STAMP_LEN)];
-        if stale_ns != 0 && sys::stamp_ns(stamped).is_some_and(|at| at < stale_ns) {
+        let control = &head[CONTROL_AT..CONTROL_AT + control_len.min(CONTROL_MAX)];
+        if stale_ns != 0 && sys::stamp_ns(control).is_some_and(|at| at < stale_ns) {
             core.stats.rx_stale += 1;
             return false;
         }
+        let Some(socket) = core.receiver(source, control) else {
+            core.stats.rx_unclaimed += 1;
+            return false;
+        };
         let Some(from) = RawAddr::decode(head, name_len) else {
             core.stats.rx_errors.bad_address += 1;
             return false;
@@ -395,9 +498,8 @@ impl Rx {
         core.stats.received(data.len(), truncated);
         handler.datagram(
             Datagram {
-                socket: id,
+                socket,
                 from,
-                local_port: None,
                 data,
                 truncated,
             },
@@ -409,7 +511,12 @@ impl Rx {
 
 /// What transmitting needs, apart from the receive slots that a handler's datagram borrows.
 struct Core {
-    sockets: Slab<()>,
+    sockets: Slab<Option<Steered>>,
+    shared: Option<Shared>,
+    /// Of the last packet with a header of ours.
+    identification: u16,
+    /// Since the backend was opened, at the last drain.
+    second: u64,
     arena: Arena,
     headers: Box<[libc::mmsghdr]>,
     vectors: Box<[libc::iovec]>,
@@ -417,7 +524,8 @@ struct Core {
 }
 
 impl Core {
-    fn new(config: &Config) -> Self {
+    fn new(config: &Config, shared: Option<Shared>) -> Self {
+        let headroom = if shared.is_some() { header::LEN } else { 0 };
         // SAFETY: all-zero is a valid mmsghdr.
         let header: libc::mmsghdr = unsafe { std::mem::zeroed() };
         let vector = libc::iovec {
@@ -426,10 +534,50 @@ impl Core {
         };
         Core {
             sockets: Slab::new(config.max_sockets),
-            arena: Arena::new(config.tx_slots, config.max_datagram),
+            shared,
+            identification: 0,
+            second: 0,
+            arena: Arena::new(config.tx_slots, config.max_datagram, headroom),
             headers: vec![header; config.tx_slots].into_boxed_slice(),
             vectors: vec![vector; config.tx_slots].into_boxed_slice(),
             stats: NetStats::default(),
+        }
+    }
+
+    fn fd(&self, source: Source) -> Option<RawFd> {
+        match source {
+            Source::Socket(id) => self.sockets.fd(id),
+            Source::Lane(lane) => self.shared.as_ref()?.lane_fd(lane),
+        }
+    }
+
+    /// The socket that a datagram is for.
+    fn receiver(&mut self, source: Source, control: &[u8]) -> Option<SocketId> {
+        match source {
+            Source::Socket(id) => Some(id),
+            Source::Lane(_) => {
+                let local = sys::destination(control)?;
+                self.shared
+                    .as_ref()?
+                    .receiver(local, self.second, &mut self.sockets)
+            }
+        }
+    }
+
+    /// Lets a registered socket share lane and sender, where there are some and it can.
+    fn steer(&mut self, id: SocketId) {
+        if let Some(shared) = &mut self.shared
+            && let Some(entry) = self.sockets.entry_mut(id)
+        {
+            self.stats.syscalls += 1;
+            entry.state = shared.steer(id, &entry.socket);
+        }
+    }
+
+    fn release(&mut self, id: SocketId, steered: Option<&Steered>) {
+        if let (Some(shared), Some(steered)) = (&mut self.shared, steered) {
+            self.stats.syscalls += 1;
+            shared.release(id, steered, &mut self.sockets);
         }
     }
 
@@ -452,7 +600,7 @@ impl Core {
 
     fn send_one(&mut self, index: usize) {
         self.stats.syscalls += 1;
-        let (meta, payload) = (&self.arena.queued()[index], self.arena.payload(index));
+        let (meta, payload) = (&self.arena.queued()[index], self.arena.packet(index));
         // SAFETY: payload and address live in the arena across the call, with the lengths given.
         let n = unsafe {
             libc::sendto(
@@ -473,7 +621,7 @@ impl Core {
         for index in 0..run {
             let (meta, payload) = (
                 &self.arena.queued()[start + index],
-                self.arena.payload(start + index),
+                self.arena.packet(start + index),
             );
             let vector = &mut self.vectors[index];
             vector.iov_base = payload.as_ptr().cast_mut().cast();
@@ -503,6 +651,15 @@ impl Core {
     }
 }
 
+impl Drop for Core {
+    /// The program outlives this backend when others of the process use it.
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.release_all(&mut self.sockets);
+        }
+    }
+}
+
 impl Transmit for Core {
     fn slot(&mut self) -> Option<&mut [u8]> {
         if self.arena.is_full() {
@@ -519,6 +676,18 @@ impl Transmit for Core {
         };
         self.stats.tx_datagrams += 1;
         self.stats.tx_bytes += len as u64;
-        self.arena.push(len, fd, to);
+        match (self.sockets.state(socket), to) {
+            (Some(Some(Steered { head: Some(head), .. })), SocketAddr::V4(v4))
+                if shared::goes_raw(len, v4) =>
+            {
+                let index = self.arena.push(len, head.sender, to);
+                // Never 0.
+                self.identification = self.identification % u16::MAX + 1;
+                head.write(self.arena.prepend(index, header::LEN), v4, self.identification);
+            }
+            _ => {
+                self.arena.push(len, fd, to);
+            }
+        }
     }
 }

@@ -52,6 +52,10 @@ impl<S> Slab<S> {
         self.entries.get_mut(id.index())?.as_mut()
     }
 
+    pub(crate) fn state(&self, id: SocketId) -> Option<&S> {
+        Some(&self.entries.get(id.index())?.as_ref()?.state)
+    }
+
     pub(crate) fn each(&mut self, mut visit: impl FnMut(&mut Entry<S>)) {
         self.entries.iter_mut().flatten().for_each(&mut visit);
     }

@@ -167,6 +167,10 @@ pub struct NetStats {
     pub rx_stale: u64,
     /// Times that more than that passed since everything readable had been read.
     pub stalls: u64,
+    /// Shared backend: datagrams for a port that was unregistered meanwhile.
+    pub rx_unclaimed: u64,
+    /// Shared backend: datagrams that the kernel dropped because this worker left too many waiting, as of the last stall.
+    pub rx_overrun: u64,
     /// Errors met while receiving.
     pub rx_errors: RxErrors,
     /// io_uring: times a socket found the buffer ring empty.

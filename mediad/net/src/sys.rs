@@ -1,7 +1,9 @@
 //! The few system facts both backends need: process limits, sleeping, memory for the kernel to write to.
 
+use crate::addr::RawAddr;
 use crate::{NetError, limits};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -95,23 +97,79 @@ pub(crate) fn tighten_timers() {
 
 /// Asks for a receive time stamp with every datagram (the control message of [`stamp_ns`]), or no longer.
 pub(crate) fn stamp_datagrams(fd: RawFd, on: bool) -> Result<(), NetError> {
-    let on = libc::c_int::from(on);
-    let len = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the option value is a c_int that lives across the call, and `len` is its size.
-    let rc = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPNS,
-            (&raw const on).cast(),
-            len,
+    set_option(
+        fd,
+        (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
+        on.into(),
+        "setsockopt(SO_TIMESTAMPNS)",
+    )
+}
+
+/// Asks for the address and port that every datagram was sent to (the control message of [`destination`]).
+pub(crate) fn tell_destination(fd: RawFd, v6: bool) -> Result<(), NetError> {
+    let (option, op) = if v6 {
+        (
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVORIGDSTADDR),
+            "setsockopt(IPV6_RECVORIGDSTADDR)",
+        )
+    } else {
+        (
+            (libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR),
+            "setsockopt(IP_RECVORIGDSTADDR)",
         )
     };
-    if rc < 0 {
-        Err(NetError::last("setsockopt(SO_TIMESTAMPNS)"))
-    } else {
-        Ok(())
-    }
+    set_option(fd, option, 1, op)
+}
+
+/// Room for `bytes` of payload and bookkeeping, beyond `net.core.rmem_max`; the kernel doubles it.
+pub(crate) fn force_receive_buffer(fd: RawFd, bytes: i32) -> Result<(), NetError> {
+    set_option(
+        fd,
+        (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE),
+        bytes,
+        "setsockopt(SO_RCVBUFFORCE)",
+    )
+}
+
+/// The same for sending.
+pub(crate) fn force_send_buffer(fd: RawFd, bytes: i32) -> Result<(), NetError> {
+    set_option(
+        fd,
+        (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE),
+        bytes,
+        "setsockopt(SO_SNDBUFFORCE)",
+    )
+}
+
+/// Datagrams that the kernel dropped because the socket's buffer was full.
+pub(crate) fn dropped(fd: RawFd) -> u64 {
+    // SK_MEMINFO_DROPS of linux/sock_diag.h, the last of nine words.
+    const DROPS: usize = 8;
+    let mut words = [0u32; DROPS + 1];
+    let mut len = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `words`.
+    let rc = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            words.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if rc < 0 { 0 } else { words[DROPS].into() }
+}
+
+fn set_option(
+    fd: RawFd,
+    (level, name): (libc::c_int, libc::c_int),
+    value: libc::c_int,
+    op: &'static str,
+) -> Result<(), NetError> {
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option value is a c_int that lives across the call, and `len` is its size.
+    let rc = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) };
+    if rc < 0 { Err(NetError::last(op)) } else { Ok(()) }
 }
 
 /// Bytes of control data that hold one time stamp: `cmsghdr` and `timespec`.
@@ -127,6 +185,46 @@ pub(crate) fn stamp_ns(control: &[u8]) -> Option<u64> {
     let seconds = u64::try_from(word(16)?).ok()?;
     let nanos = u64::try_from(word(24)?).ok()?;
     seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
+}
+
+/// The stamp of the datagram that waits in a socket, which is taken out; `None` when there is none, or no stamp.
+pub(crate) fn receive_stamp(fd: RawFd) -> Option<u64> {
+    let (mut byte, mut control) = ([0u8; 1], [0u64; STAMP_LEN / 8]);
+    let mut vector = libc::iovec {
+        iov_base: byte.as_mut_ptr().cast(),
+        iov_len: byte.len(),
+    };
+    // SAFETY: all-zero is a valid msghdr (null pointers, zero lengths).
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = STAMP_LEN as _;
+    // SAFETY: the message points to a vector, a byte and control data that live across the call.
+    let n = unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) };
+    let bytes: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    if n < 0 { None } else { stamp_ns(&bytes) }
+}
+
+/// Bytes of control data that hold one destination: `cmsghdr` and `sockaddr_in6`, rounded up.
+pub(crate) const DESTINATION_LEN: usize = 48;
+
+/// Where a datagram was sent to, if the kernel told it in `control`.
+pub(crate) fn destination(control: &[u8]) -> Option<SocketAddr> {
+    const HEAD: usize = 16;
+    let mut rest = control;
+    loop {
+        let len = usize::try_from(u64::from_ne_bytes(rest.get(..8)?.try_into().ok()?)).ok()?;
+        let level = i32::from_ne_bytes(rest.get(8..12)?.try_into().ok()?);
+        let kind = i32::from_ne_bytes(rest.get(12..HEAD)?.try_into().ok()?);
+        let data = rest.get(HEAD..len)?;
+        match (level, kind) {
+            (libc::IPPROTO_IP, libc::IP_ORIGDSTADDR) | (libc::IPPROTO_IPV6, libc::IPV6_ORIGDSTADDR) => {
+                return RawAddr::decode(data, data.len());
+            }
+            _ => rest = rest.get(len.next_multiple_of(8)..)?,
+        }
+    }
 }
 
 /// Makes room for `sockets` sockets in this process: raises the soft limit of open files to the hard one.
@@ -163,6 +261,20 @@ pub fn ensure_files(sockets: usize) -> Result<(), NetError> {
     Ok(())
 }
 
+/// Which capabilities for shared sockets this thread lacks.
+pub fn missing_capabilities() -> Vec<&'static str> {
+    const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13), ("CAP_BPF", 39)];
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    let has = |bit: u32| effective.is_some_and(|set| set & 1 << bit != 0);
+    NEEDED
+        .iter()
+        .filter(|(_, bit)| !has(*bit))
+        .map(|(name, _)| *name)
+        .collect()
+}
+
 /// Current limit of locked memory in bytes.
 pub(crate) fn locked_memory_limit() -> u64 {
     let mut limit = libc::rlimit {
@@ -191,6 +303,35 @@ mod tests {
         assert_eq!(stamp_ns(&control[..20]), None);
         control[16..24].copy_from_slice(&(-1i64).to_ne_bytes());
         assert_eq!(stamp_ns(&control), None);
+    }
+
+    #[test]
+    fn a_destination_is_found_behind_a_stamp_and_garbage_is_not() {
+        let message = |level: i32, kind: i32, data: &[u8]| {
+            let mut bytes = (16 + data.len() as u64).to_ne_bytes().to_vec();
+            bytes.extend(level.to_ne_bytes());
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(data);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+            bytes
+        };
+        for text in ["192.0.2.7:4000", "[2001:db8::7]:4000"] {
+            let addr: SocketAddr = text.parse().unwrap();
+            let mut raw = RawAddr::default();
+            let len = raw.encode(addr) as usize;
+            let (level, kind) = match addr {
+                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_ORIGDSTADDR),
+                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_ORIGDSTADDR),
+            };
+            let told = message(level, kind, &raw.0[..len]);
+            assert!(told.len() <= DESTINATION_LEN);
+            let stamp = message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, &[0; 16]);
+            let both = [stamp.clone(), told.clone()].concat();
+            assert_eq!((destination(&told), destination(&both)), (Some(addr), Some(addr)));
+            assert_eq!(destination(&both[..stamp.len() + 20]), None, "cut short");
+        }
+        assert_eq!(destination(&[0; 64]), None);
+        assert_eq!(destination(&[0xff; 64]), None);
     }
 
     #[test]

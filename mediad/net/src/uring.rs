@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// What a completion belongs to: the upper byte of its user data. Receives add generation and socket id.
@@ -312,7 +312,6 @@ impl Uring {
             Datagram {
                 socket,
                 from,
-                local_port: None,
                 data,
                 truncated,
             },
@@ -396,9 +395,12 @@ impl Backend for Uring {
             self.core.stats.syscalls += 1;
             sys::sleep(left);
         }
-        let stale_ns = self
-            .age
-            .look(slept, before, &mut self.core.sockets, &mut self.core.stats);
+        let stale_ns = self.age.look(
+            slept,
+            before,
+            &mut self.core.stats,
+            each_of(&mut self.core.sockets),
+        );
         match slept {
             Sleep::No | Sleep::Tick(_) => self.core.submit(),
             Sleep::Block(left) => self.core.wait(1, left)?,
@@ -415,8 +417,12 @@ impl Backend for Uring {
         }
         wake.deadline = reached;
         self.more = wake.more;
-        self.age
-            .drained(now, wake.more, &mut self.core.sockets, &mut self.core.stats);
+        self.age.drained(
+            now,
+            wake.more,
+            &mut self.core.stats,
+            each_of(&mut self.core.sockets),
+        );
         self.core.stats.drains += 1;
         self.core.stats.drains_cut += u64::from(wake.more);
         self.pace.drained(slept, now, wake, &mut self.core.stats);
@@ -448,6 +454,11 @@ impl Drop for Uring {
     }
 }
 
+/// Visits all sockets.
+fn each_of(sockets: &mut Slab<Receive>) -> impl FnOnce(&mut dyn FnMut(RawFd)) {
+    |visit| sockets.each(|entry| visit(entry.socket.as_raw_fd()))
+}
+
 fn receive_tag(id: SocketId, generation: u32) -> u64 {
     RECV << KIND_SHIFT | u64::from(generation) << 32 | u64::from(id.0)
 }
@@ -469,7 +480,7 @@ impl Core {
         Core {
             ring,
             sockets: Slab::new(config.max_sockets),
-            arena: Arena::new(config.tx_slots, config.max_datagram),
+            arena: Arena::new(config.tx_slots, config.max_datagram, 0),
             stats: NetStats::default(),
         }
     }
@@ -561,7 +572,7 @@ impl Transmit for Core {
         self.stats.tx_datagrams += 1;
         self.stats.tx_bytes += len as u64;
         let index = self.arena.push(len, fd, to);
-        let (meta, payload) = (&self.arena.queued()[index], self.arena.payload(index));
+        let (meta, payload) = (&self.arena.queued()[index], self.arena.packet(index));
         let sqe = opcode::Send::new(Fd(fd), payload.as_ptr(), meta.len)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .dest_addr(meta.addr.0.as_ptr().cast())

@@ -121,6 +121,21 @@ fn with_epoll() {
 }
 
 #[test]
+fn with_shared_sockets() {
+    let config = Config {
+        max_sockets: 64,
+        max_datagram: 200,
+        ..Config::default()
+    };
+    let missing = media_net::missing_capabilities();
+    if missing.is_empty() {
+        run(IoChoice::Shared, &config);
+    } else {
+        eprintln!("NOT RUN: shared sockets need {}", missing.join(", "));
+    }
+}
+
+#[test]
 fn with_io_uring() {
     if std::env::var_os("MEDIA_NET_NO_URING").is_none() {
         run(

@@ -11,7 +11,7 @@ use crate::{
         LEFT_HZ, RIGHT_HZ, Recorded, change, files, finalised, recorder, shelf, sidecar, start, stop, watch,
         wav, with_recorder,
     },
-    support::{Daemon, PATIENCE, call, error, owner, share},
+    support::{Daemon, PATIENCE, call, error, may_share, owner, share},
 };
 
 #[tokio::test]
@@ -22,6 +22,13 @@ async fn over_epoll() {
 #[tokio::test]
 async fn over_io_uring() {
     recorded("uring").await;
+}
+
+#[tokio::test]
+async fn over_shared_sockets() {
+    if may_share() {
+        recorded("shared").await;
+    }
 }
 
 async fn recorded(backend: &str) {

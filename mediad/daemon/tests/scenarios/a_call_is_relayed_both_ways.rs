@@ -2,7 +2,7 @@
 
 use proto::mediad::v1 as pb;
 
-use crate::support::{Daemon, Party, call, converse, owner, ports};
+use crate::support::{Daemon, Party, call, converse, may_share, owner, ports};
 
 const PACKETS: usize = 100;
 
@@ -80,4 +80,11 @@ async fn over_epoll() {
 #[tokio::test]
 async fn over_io_uring() {
     relayed("uring").await;
+}
+
+#[tokio::test]
+async fn over_shared_sockets() {
+    if may_share() {
+        relayed("shared").await;
+    }
 }

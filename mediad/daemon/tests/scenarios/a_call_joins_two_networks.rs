@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use proto::mediad::v1::{self as pb, transport};
 
-use crate::support::{Daemon, Party, call, converse, free_ports, ports};
+use crate::support::{Daemon, Party, call, converse, free_ports, may_share, ports};
 
 const TOLD: &str = "2001:db8::7";
 
@@ -55,4 +55,11 @@ async fn over_epoll() {
 #[tokio::test]
 async fn over_io_uring() {
     joined("uring").await;
+}
+
+#[tokio::test]
+async fn over_shared_sockets() {
+    if may_share() {
+        joined("shared").await;
+    }
 }

@@ -8,7 +8,7 @@ use rtp::{
     units::{PayloadType, RtpTimestamp, Ssrc},
 };
 
-use crate::support::{Daemon, PATIENCE, Party, call, converse, next_event, owner, ports};
+use crate::support::{Daemon, PATIENCE, Party, call, converse, may_share, next_event, owner, ports};
 
 fn act(request: &str, digits: &str) -> pb::ActRequest {
     let send = pb::SendDigits {
@@ -127,4 +127,11 @@ async fn over_epoll() {
 #[tokio::test]
 async fn over_io_uring() {
     dialled("uring").await;
+}
+
+#[tokio::test]
+async fn over_shared_sockets() {
+    if may_share() {
+        dialled("shared").await;
+    }
 }

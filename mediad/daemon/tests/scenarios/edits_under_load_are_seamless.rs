@@ -18,7 +18,9 @@ use codecs::goertzel;
 use proto::mediad::v1 as pb;
 use tonic::{Code, transport::Channel};
 
-use crate::support::{Daemon, PATIENCE, Party, call, edge, endpoint, error, free_ports, owner, ports, udp};
+use crate::support::{
+    Daemon, PATIENCE, Party, call, edge, endpoint, error, free_ports, may_share, owner, ports, udp,
+};
 
 type Media = pb::media_client::MediaClient<Channel>;
 
@@ -321,6 +323,13 @@ async fn over_epoll() {
 #[tokio::test]
 async fn over_io_uring() {
     edited("uring").await;
+}
+
+#[tokio::test]
+async fn over_shared_sockets() {
+    if may_share() {
+        edited("shared").await;
+    }
 }
 
 async fn edited(backend: &str) {

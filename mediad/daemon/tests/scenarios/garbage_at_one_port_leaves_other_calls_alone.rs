@@ -13,7 +13,7 @@ use std::{
 
 use proto::mediad::v1 as pb;
 
-use crate::support::{Daemon, PATIENCE, Party, call, converse, ports};
+use crate::support::{Daemon, PATIENCE, Party, call, converse, may_share, ports};
 
 const PACKETS: usize = 100;
 
@@ -135,4 +135,11 @@ async fn over_epoll() {
 #[tokio::test]
 async fn over_io_uring() {
     flooded("uring").await;
+}
+
+#[tokio::test]
+async fn over_shared_sockets() {
+    if may_share() {
+        flooded("shared").await;
+    }
 }

@@ -14,7 +14,7 @@ use std::{
 use proto::mediad::v1::{self as pb, transport};
 use tonic::Code;
 
-use crate::support::{Daemon, PATIENCE, Party, call, converse, free_ports, ports};
+use crate::support::{Daemon, PATIENCE, Party, call, converse, free_ports, may_share, ports};
 
 const PORTS: u16 = 128;
 const CALLS: usize = 5;
@@ -136,4 +136,11 @@ async fn over_epoll() {
 #[tokio::test]
 async fn over_io_uring() {
     restarted("uring").await;
+}
+
+#[tokio::test]
+async fn over_shared_sockets() {
+    if may_share() {
+        restarted("shared").await;
+    }
 }

@@ -6,7 +6,7 @@ use proto::mediad::v1::{self as pb, event::Kind, transport, watch_reply};
 use tonic::{Code, transport::Channel};
 
 use crate::support::{
-    Daemon, PATIENCE, Party, converse, edge, endpoint, error, next, next_event, owner, ports, udp,
+    Daemon, PATIENCE, Party, converse, edge, endpoint, error, may_share, next, next_event, owner, ports, udp,
 };
 
 type Media = pb::media_client::MediaClient<Channel>;
@@ -164,6 +164,13 @@ async fn meets(backend: &str) {
 #[tokio::test]
 async fn over_io_uring() {
     meets("uring").await;
+}
+
+#[tokio::test]
+async fn over_shared_sockets() {
+    if may_share() {
+        meets("shared").await;
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proto::mediad::v1::{self as pb, event::Kind, play_item::Source};
 
 use crate::support::{
-    Daemon, PATIENCE, Party, call, converse, edge, error, next_event, owner, ports, scratch, share,
+    Daemon, PATIENCE, Party, call, converse, edge, error, may_share, next_event, owner, ports, scratch, share,
 };
 
 /// A WAV file of 8 kHz: a tone, for `ms`.
@@ -198,4 +198,11 @@ async fn over_epoll() {
 #[tokio::test]
 async fn over_io_uring() {
     rings("uring").await;
+}
+
+#[tokio::test]
+async fn over_shared_sockets() {
+    if may_share() {
+        rings("shared").await;
+    }
 }

@@ -19,6 +19,15 @@ use rtp::{
 };
 use tonic::{Status, Streaming, transport::Channel};
 
+/// Shared sockets are for the privileged; others are told that these tests did not run.
+pub(crate) fn may_share() -> bool {
+    let missing = media_net::missing_capabilities();
+    if !missing.is_empty() {
+        eprintln!("NOT RUN: shared sockets need {}", missing.join(", "));
+    }
+    missing.is_empty()
+}
+
 /// Longest wait for anything; reached only when something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both!(each_reason_once);
+on_each!(each_reason_once);
 
 fn each_reason_once(choice: IoChoice) {
     let mut net = backend(

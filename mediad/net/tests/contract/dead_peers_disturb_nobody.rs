@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both!(refused_both_ways);
+on_each!(refused_both_ways);
 
 fn refused_both_ways(choice: IoChoice) {
     let mut net = backend(choice, &config());

@@ -3,7 +3,7 @@
 
 use super::*;
 
-on_both!(short_deadlines, past_deadlines_do_not_sleep);
+on_each!(short_deadlines, past_deadlines_do_not_sleep);
 
 fn short_deadlines(choice: IoChoice) {
     let mut net = backend(choice, &config());

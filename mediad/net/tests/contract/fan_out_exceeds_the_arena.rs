@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both!(one_to_five_thousand);
+on_each!(one_to_five_thousand);
 
 fn one_to_five_thousand(choice: IoChoice) {
     let mut net = backend(

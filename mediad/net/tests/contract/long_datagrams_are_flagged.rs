@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both!(cut_and_flagged);
+on_each!(cut_and_flagged);
 
 fn cut_and_flagged(choice: IoChoice) {
     let mut net = backend(

@@ -12,8 +12,8 @@ use media_net::{
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// Runs a scenario on both backends.
-macro_rules! on_both {
+/// Runs a scenario on each backend.
+macro_rules! on_each {
     ($($scenario:ident),+ $(,)?) => {
         mod uring {
             $(#[test] fn $scenario() { if crate::uring_wanted() { super::$scenario(media_net::IoChoice::Uring) } })+
@@ -21,9 +21,13 @@ macro_rules! on_both {
         mod mmsg {
             $(#[test] fn $scenario() { super::$scenario(media_net::IoChoice::Mmsg) })+
         }
+        mod shared {
+            $(#[test] fn $scenario() { if crate::may_share() { super::$scenario(media_net::IoChoice::Shared) } })+
+        }
     };
 }
 
+mod a_flooded_port_leaves_its_lane;
 mod bad_sends_are_counted;
 mod dead_peers_disturb_nobody;
 mod deadlines_are_not_early;
@@ -40,6 +44,15 @@ mod wakes_are_not_lost;
 /// A machine without io_uring fails these tests unless it says that it knows.
 fn uring_wanted() -> bool {
     std::env::var_os("MEDIA_NET_NO_URING").is_none()
+}
+
+/// Shared sockets are for the privileged; others are told that these tests did not run.
+fn may_share() -> bool {
+    let missing = media_net::missing_capabilities();
+    if !missing.is_empty() {
+        eprintln!("NOT RUN: shared sockets need {}", missing.join(", "));
+    }
+    missing.is_empty()
 }
 
 /// No test waits longer than this for anything.

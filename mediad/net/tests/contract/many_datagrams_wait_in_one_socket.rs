@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both!(all_arrive_in_order, drains_are_bounded);
+on_each!(all_arrive_in_order, drains_are_bounded);
 
 fn fill(addr: SocketAddr, count: u32) {
     let client = local("127.0.0.1");

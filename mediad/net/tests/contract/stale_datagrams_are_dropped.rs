@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both!(
+on_each!(
     old_ones_go_new_ones_stay,
     without_a_limit_all_stay,
     in_cut_drains_as_well,

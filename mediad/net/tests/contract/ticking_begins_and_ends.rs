@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both!(by_load);
+on_each!(by_load);
 
 /// Two sockets of one backend that answer each other for ever: as many wake-ups as the machine can do.
 fn by_load(choice: IoChoice) {

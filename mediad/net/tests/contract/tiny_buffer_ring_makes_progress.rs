@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both!(four_buffers_for_sixty_four_sockets, one_buffer);
+on_each!(four_buffers_for_sixty_four_sockets, one_buffer);
 
 fn run(choice: IoChoice, buffers: usize, sockets: usize, each: usize) {
     let mut net = backend(

@@ -4,7 +4,7 @@ use super::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-on_both!(
+on_each!(
     under_traffic,
     after_the_backend_is_gone,
     at_once_after_registering,

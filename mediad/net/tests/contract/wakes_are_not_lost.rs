@@ -4,7 +4,7 @@ use super::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-on_both!(from_another_thread, before_the_poll, ping_pong);
+on_each!(from_another_thread, before_the_poll, ping_pong);
 
 fn nothing() -> impl Handler {
     On(|_: Datagram<'_>, _: &mut dyn Transmit| panic!("no datagram was sent"))
