@@ -7,7 +7,7 @@
 //! 1.5 % off from 3.5 % off.
 
 use super::{Digit, HIGH_HZ, LOW_HZ};
-use crate::level::amplitude_of_dbm0;
+use crate::level::{amplitude_of_dbm0, dbm0_of_amplitude};
 
 /// The rate that the detector works at.
 pub const SAMPLE_RATE_HZ: u32 = 8_000;
@@ -53,6 +53,8 @@ pub enum DtmfEvent {
         digit: Digit,
         /// How long it sounded, to within a few milliseconds.
         duration_ms: u32,
+        /// How loud it was at its loudest: the mean of both tones' levels.
+        level_dbm0: i8,
     },
 }
 
@@ -77,9 +79,22 @@ pub struct Detector {
     ahead: (f32, f32),
     /// The shares of the purest of these hits.
     shares: (f32, f32),
+    /// The power of the loudest of these hits.
+    power: f32,
     misses: u32,
-    /// The digit that sounds, and its hops so far.
-    sounding: Option<(Digit, u32)>,
+    sounding: Option<Sounding>,
+}
+
+/// The digit that sounds.
+#[derive(Debug, Clone, Copy)]
+struct Sounding {
+    digit: Digit,
+    /// So far.
+    hops: u32,
+    /// Of the loudest hit.
+    power: f32,
+    /// The part of it that the filters show.
+    shown: f32,
 }
 
 /// One window in which a digit was heard.
@@ -91,6 +106,8 @@ struct Hit {
     phases: (f32, f32),
     /// Shares of the power, as the filters show them.
     shares: (f32, f32),
+    /// Squared amplitude, the geometric mean of both tones'.
+    power: f32,
 }
 
 impl Detector {
@@ -119,6 +136,7 @@ impl Detector {
             hits: 0,
             ahead: (0.0, 0.0),
             shares: (0.0, 0.0),
+            power: 0.0,
             misses: 0,
             sounding: None,
         }
@@ -146,7 +164,7 @@ impl Detector {
     /// The digit that sounds now.
     #[must_use]
     pub fn sounding(&self) -> Option<Digit> {
-        self.sounding.map(|(digit, _)| digit)
+        self.sounding.map(|sounding| sounding.digit)
     }
 
     /// Forgets what was heard; a digit that sounds ends without a report.
@@ -162,19 +180,17 @@ impl Detector {
     fn advance(&mut self, hit: Option<Hit>, report: &mut impl FnMut(DtmfEvent)) {
         self.count(hit);
         let heard = hit.map(|hit| Digit::at(hit.row, hit.column));
-        match self.sounding {
-            None => self.begin(hit, report),
-            Some((digit, hops)) if heard == Some(digit) => {
-                self.sounding = Some((digit, hops + self.misses + 1));
+        match (&mut self.sounding, hit) {
+            (None, _) => self.begin(hit, report),
+            (Some(sounding), Some(hit)) if heard == Some(sounding.digit) => {
+                sounding.hops += self.misses + 1;
+                sounding.power = sounding.power.max(hit.power);
                 self.misses = 0;
             }
-            Some((digit, hops)) => {
+            (Some(sounding), _) => {
                 self.misses += 1;
                 if self.misses >= MISSES || self.hits >= HITS {
-                    report(DtmfEvent::Ended {
-                        digit,
-                        duration_ms: duration_ms(hops),
-                    });
+                    report(sounding.ended());
                     self.sounding = None;
                     self.begin(hit, report);
                 }
@@ -198,6 +214,13 @@ impl Detector {
         {
             self.shares = hit.shares;
         }
+        if let Some(hit) = hit {
+            self.power = if self.hits == 1 {
+                hit.power
+            } else {
+                self.power.max(hit.power)
+            };
+        }
         self.last = hit;
     }
 
@@ -207,7 +230,8 @@ impl Detector {
         };
         let steps = (self.hits - 1) as f32;
         let (low_hz, high_hz) = (hz(self.ahead.0 / steps), hz(self.ahead.1 / steps));
-        let purity = self.shares.0 / response(low_hz) + self.shares.1 / response(high_hz);
+        let shown = (response(low_hz), response(high_hz));
+        let purity = self.shares.0 / shown.0 + self.shares.1 / shown.1;
         if deviates(low_hz, LOW_HZ[hit.row], DEVIATION_MAX)
             || deviates(high_hz, HIGH_HZ[hit.column], DEVIATION_MAX)
             || purity < PURITY_BEST_MIN
@@ -215,7 +239,12 @@ impl Detector {
             return;
         }
         let digit = Digit::at(hit.row, hit.column);
-        self.sounding = Some((digit, self.hits));
+        self.sounding = Some(Sounding {
+            digit,
+            hops: self.hits,
+            power: self.power,
+            shown: (shown.0 * shown.1).sqrt(),
+        });
         self.misses = 0;
         report(DtmfEvent::Started(digit));
     }
@@ -277,6 +306,7 @@ impl Detector {
             column: column - 4,
             phases: (phase(row), phase(column)),
             shares: (share(low), share(high)),
+            power: (low * high).sqrt(),
         })
     }
 
@@ -291,6 +321,17 @@ impl Detector {
             }
         }
         (s1, s2)
+    }
+}
+
+impl Sounding {
+    fn ended(&self) -> DtmfEvent {
+        let amplitude = (self.power / self.shown).sqrt();
+        DtmfEvent::Ended {
+            digit: self.digit,
+            duration_ms: duration_ms(self.hops),
+            level_dbm0: dbm0_of_amplitude(amplitude.into()).round() as i8,
+        }
     }
 }
 

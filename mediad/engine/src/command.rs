@@ -395,6 +395,8 @@ pub enum EventKind {
         duration_ms: u32,
         /// All end packets were lost.
         inferred: bool,
+        /// How loud it was in -dBm0, as the peer told or as was measured; `None`: a tone that was lost sight of.
+        volume: Option<u8>,
     },
     /// First RTP of an endpoint, or first after a time-out.
     MediaStarted {

@@ -258,6 +258,37 @@ fn durations_are_reported() {
 }
 
 #[test]
+fn the_level_is_told_as_the_mean_of_both_wherever_a_digit_begins_and_however_far_it_is_off() {
+    for digit in Digit::all() {
+        for (low_dbm0, high_dbm0) in [(-4.0, -2.0), (-11.0, -9.0), (-16.0, -20.0), (-25.0, -23.0)] {
+            for off in [-0.014, 0.0, 0.014] {
+                for (before, ms) in [(400, 45), (413, 60), (427, 300)] {
+                    let pair = Pair {
+                        digit,
+                        low_dbm0,
+                        high_dbm0,
+                        low_off: off,
+                        high_off: off,
+                    };
+                    let mut pcm = vec![0; before];
+                    pcm.extend(pair.samples(ms * 8, 0.3));
+                    pcm.extend([0; 800]);
+                    let events = listen(&pcm);
+                    let [DtmfEvent::Started(_), DtmfEvent::Ended { level_dbm0, .. }] = events[..] else {
+                        panic!("{digit:?} of {ms} ms: {events:?}");
+                    };
+                    let wanted = (low_dbm0 + high_dbm0) / 2.0;
+                    assert!(
+                        (f64::from(level_dbm0) - wanted).abs() <= 1.0,
+                        "{digit:?} at {wanted} dBm0, off by {off}: {level_dbm0}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_digit_that_changes_without_a_pause_is_two() {
     let mut pcm = Pair::of(Digit::from_char('1').unwrap()).samples(800, 0.0);
     pcm.extend(Pair::of(Digit::from_char('9').unwrap()).samples(800, 0.0));

@@ -522,6 +522,8 @@ fn engine_event_kind(kind: &EventKind) -> Option<pb::event::Kind> {
             source,
             duration_ms,
             inferred,
+            // For those that it is passed on to.
+            volume: _,
         } => Kind::DigitEnded(pb::DigitEnded {
             digit: digit(*event),
             duration_ms: *duration_ms,

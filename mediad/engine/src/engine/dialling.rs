@@ -88,6 +88,12 @@ const TONES: opus::Settings = opus::Settings {
     packet_loss_percent: 0,
 };
 
+/// Louder tones, in -dBm0, would clip where both are at their peaks.
+const TONE_LOUDEST: u8 = 3;
+/// Tones of digits that are passed on are no fainter, whatever their events say: a receiver need not find what is below
+/// -25 dBm0 (ITU-T Q.24, table A-1), and a digit that nobody finds was passed on in vain.
+const PASSED_FAINTEST: u8 = 24;
+
 /// What is due now.
 #[derive(Debug)]
 pub(crate) enum Step<'a> {
@@ -159,7 +165,10 @@ impl Dialling {
     }
 
     /// Adds a digit that somebody else pressed, if there is room.
-    pub(crate) fn pass(&mut self, now: Instant, digit: SendDigit) {
+    pub(crate) fn pass(&mut self, now: Instant, mut digit: SendDigit) {
+        if matches!(self.manner, Manner::Tones(_)) {
+            digit.volume = digit.volume.min(PASSED_FAINTEST);
+        }
         if self.queue.len() < DIGITS_PASSED_MAX {
             self.queue.push_back(digit);
             self.due.get_or_insert(now);
@@ -247,7 +256,7 @@ impl Dialling {
                     self.due = Some(now);
                     return Step::Pause;
                 };
-                let dbm0 = -f64::from(digit.volume);
+                let dbm0 = -f64::from(digit.volume.max(TONE_LOUDEST));
                 let levels = (dbm0 - 1.0, dbm0 + 1.0);
                 voice
                     .generator

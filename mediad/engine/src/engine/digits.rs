@@ -28,22 +28,26 @@ use crate::{
     spec::{Codec, DigitPolicy, EndpointSpec, Name, SessionSpec},
 };
 
+/// Level, in -dBm0, of a digit of which none is known: what is usual.
+const VOLUME_UNKNOWN: u8 = 10;
+
 /// A digit that is over.
 #[derive(Debug, Clone, Copy)]
 struct Pressed {
     event: u8,
     duration_ms: u32,
     source: DigitSource,
+    volume: Option<u8>,
 }
 
 impl Pressed {
-    /// As it is passed on.
+    /// As it is passed on: as loud as it came.
     fn again(self) -> SendDigit {
         SendDigit {
             event: Some(self.event),
             duration_ms: self.duration_ms.clamp(40, 10_000) as u16,
             gap_ms: 40,
-            volume: 10,
+            volume: self.volume.unwrap_or(VOLUME_UNKNOWN),
         }
     }
 }
@@ -64,6 +68,7 @@ impl Heard {
                 event,
                 duration_ms,
                 source,
+                volume,
                 ..
             } => {
                 if let Some(free) = self.ended.iter_mut().find(|place| place.is_none()) {
@@ -71,6 +76,7 @@ impl Heard {
                         event,
                         duration_ms,
                         source,
+                        volume,
                     });
                 }
             }

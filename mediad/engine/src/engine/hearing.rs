@@ -42,8 +42,17 @@ struct Telling {
     latest: Option<Press>,
     /// The start of the running event was told, so its end will be.
     event: bool,
+    /// What its first packet told of its level, in -dBm0.
+    volume: u8,
     /// The tone that sounds, if it was told.
     tone: Option<u8>,
+}
+
+/// What is told of a tone that is over.
+struct Over {
+    duration_ms: u32,
+    inferred: bool,
+    volume: Option<u8>,
 }
 
 /// A key press that was told.
@@ -69,6 +78,7 @@ impl Hearing {
                 clock: ClockRate::HZ_8000,
                 latest: None,
                 event: false,
+                volume: 0,
                 tone: None,
             },
         }
@@ -125,7 +135,18 @@ impl Hearing {
                     tell(EventKind::DigitStarted { event, source });
                 }
             }
-            DtmfEvent::Ended { duration_ms, .. } => self.end_tone(now, duration_ms, false, tell),
+            DtmfEvent::Ended {
+                duration_ms,
+                level_dbm0,
+                ..
+            } => {
+                let over = Over {
+                    duration_ms,
+                    inferred: false,
+                    volume: Some(level_dbm0.min(0).unsigned_abs()),
+                };
+                self.end_tone(now, over, tell);
+            }
         }
     }
 
@@ -140,18 +161,29 @@ impl Hearing {
         let since = self.telling.latest.as_ref().filter(is_it).map(|press| press.at);
         let lasted = since.map_or(Duration::ZERO, |since| now.mono.saturating_duration_since(since));
         let lasted = u32::try_from(lasted.as_millis()).unwrap_or(u32::MAX);
-        self.end_tone(now, lasted, true, tell);
+        let over = Over {
+            duration_ms: lasted,
+            inferred: true,
+            volume: None,
+        };
+        self.end_tone(now, over, tell);
     }
 
-    fn end_tone(&mut self, now: Now, duration_ms: u32, inferred: bool, tell: &mut dyn FnMut(EventKind)) {
+    fn end_tone(&mut self, now: Now, over: Over, tell: &mut dyn FnMut(EventKind)) {
         let source = DigitSource::Inband;
         if let Some(event) = self.telling.tone.take() {
             self.telling.ends(now, source);
+            let Over {
+                duration_ms,
+                inferred,
+                volume,
+            } = over;
             tell(EventKind::DigitEnded {
                 event,
                 source,
                 duration_ms,
                 inferred,
+                volume,
             });
         }
     }
@@ -166,7 +198,8 @@ impl Telling {
     fn observe(&mut self, now: Now, observation: Observation, tell: &mut dyn FnMut(EventKind)) {
         let source = DigitSource::TelephoneEvent;
         match observation {
-            Observation::Started { event, .. } if event <= DIGIT_EVENT_MAX => {
+            Observation::Started { event, volume, .. } if event <= DIGIT_EVENT_MAX => {
+                self.volume = volume;
                 self.event = self.begins(now, event, source);
                 if self.event {
                     tell(EventKind::DigitStarted { event, source });
@@ -187,6 +220,7 @@ impl Telling {
                         source,
                         duration_ms,
                         inferred: cause != EndCause::EndPacket,
+                        volume: Some(self.volume),
                     });
                 }
             }

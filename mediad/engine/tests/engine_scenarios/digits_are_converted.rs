@@ -7,7 +7,7 @@ use media_engine::{
 };
 
 use crate::{
-    keypad::{EVENTS, Form, Keypad, VOICE_HZ, events_to, told, tones_in},
+    keypad::{EVENTS, Form, Keypad, VOICE_HZ, events_to, told, tones_in, volumes_to},
     tones::Ear,
     world::{Graph, Party, SESSION, Sent, World, edge, events, format, pcma, pcmu, room, rtp_socket},
 };
@@ -122,7 +122,7 @@ fn events_become_tones_for_who_takes_none_whatever_its_plan() {
         assert_eq!(tones_in(&ear.pcm), "15#", "{formats:?}");
         // At the level that was asked for, by both frequencies, and nothing else meanwhile.
         let level = loudest_tone(&ear.pcm);
-        let wanted = codecs::level::amplitude_of_dbm0(-9.0);
+        let wanted = codecs::level::amplitude_of_dbm0(-7.0);
         assert!(
             (0.7..1.3).contains(&(level / wanted)),
             "{level:.0}, not {wanted:.0}: {plan:?}"
@@ -131,6 +131,66 @@ fn events_become_tones_for_who_takes_none_whatever_its_plan() {
         assert_eq!(told(&mut world).len(), 3);
         // The voice afterwards is what it was before.
         ear.hears("b", &[VOICE_HZ, 697.0, 1_209.0], &[(VOICE_HZ, 6_000.0)]);
+    }
+}
+
+#[test]
+fn digits_are_as_loud_as_they_were_pressed_in_every_form() {
+    for volume in [3, 12, 20] {
+        let mut world = World::new();
+        // C and D are told of all tones as events; B hears all as sound. A room passes nothing on as packets.
+        let mut graph = Graph::of(
+            vec![
+                Party::new("a", 0),
+                Party::new("b", 1).with_formats(vec![pcmu()]),
+                Party::new("c", 2),
+                Party::new("d", 3),
+            ],
+            &[],
+        );
+        graph.others.push(room("room", 8_000));
+        for id in ["a", "b", "c", "d"] {
+            graph.edges.extend([edge(id, "room"), edge("room", id)]);
+        }
+        for edge in &mut graph.edges {
+            edge.digits = DigitPolicy::Convert;
+        }
+        world.commit(SESSION, &graph);
+        let mut a = Keypad::pcmu(0);
+        a.volume = volume;
+        let sent = dial(&mut world, &mut a, "5", Form::Event);
+        assert_eq!(volumes_to(&sent, 2), [volume], "event to event");
+        assert_eq!(volumes_to(&sent, 3), [volume], "event to event");
+        let ear = heard(&sent, 1);
+        assert_eq!(tones_in(&ear.pcm), "5");
+        let level = codecs::level::dbm0_of_amplitude(loudest_tone(&ear.pcm));
+        let wanted = 1.0 - f64::from(volume);
+        assert!(
+            (level - wanted).abs() < 1.5,
+            "event to tone: {level:.1} dBm0, not {wanted:.1}"
+        );
+        let mut b = Keypad::pcmu(1);
+        b.volume = volume;
+        let sent = dial(&mut world, &mut b, "9", Form::Tone);
+        let told = volumes_to(&sent, 2);
+        assert!(
+            matches!(told[..], [told] if told.abs_diff(volume) <= 1),
+            "tone to event: {told:?}, not {volume}"
+        );
+    }
+    // However faint an event says that it is, its tone is found.
+    let mut world = World::new();
+    let formats = vec![pcmu()];
+    let graph = Graph::of(
+        vec![Party::new("a", 0), Party::new("b", 1).with_formats(formats)],
+        &[("a", "b")],
+    );
+    world.commit(SESSION, &graph);
+    let mut a = Keypad::pcmu(0);
+    for volume in [0, 63] {
+        a.volume = volume;
+        let sent = dial(&mut world, &mut a, "4", Form::Event);
+        assert_eq!(tones_in(&heard(&sent, 1).pcm), "4", "at -{volume} dBm0");
     }
 }
 

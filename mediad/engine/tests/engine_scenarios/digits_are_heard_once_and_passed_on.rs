@@ -49,6 +49,7 @@ fn whole(event: u8) -> [EventKind; 2] {
             source: DigitSource::TelephoneEvent,
             duration_ms: 100,
             inferred: false,
+            volume: Some(10),
         },
     ]
 }
@@ -123,6 +124,7 @@ fn a_digit_whose_ends_are_lost_is_ended_by_time() {
         source: DigitSource::TelephoneEvent,
         duration_ms: 60,
         inferred: true,
+        volume: Some(10),
     };
     assert_eq!(digits(&mut world), [ended]);
 }

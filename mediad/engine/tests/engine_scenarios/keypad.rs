@@ -32,6 +32,8 @@ pub(crate) struct Keypad {
     voice: Oscillator,
     /// Amplitude of the voice.
     pub(crate) loud: f32,
+    /// Level of keys in -dBm0, in either form.
+    pub(crate) volume: u8,
     generator: dtmf::DtmfGenerator,
     /// Sound that was not sent yet.
     pcm: VecDeque<i16>,
@@ -53,6 +55,7 @@ impl Keypad {
             rate_hz,
             voice: Oscillator::new(VOICE_HZ, rate_hz),
             loud: 6_000.0,
+            volume: 8,
             generator: dtmf::DtmfGenerator::new(rate_hz),
             pcm: VecDeque::new(),
             speaker,
@@ -87,7 +90,9 @@ impl Keypad {
     /// The tone of a key, and a pause behind it, go before the voice from now on.
     pub(crate) fn queue_tone(&mut self, key: char, ms: u32, pause_ms: u32) {
         let digit = dtmf::Digit::from_char(key).expect("a key");
-        self.generator.start(digit, ms, pause_ms);
+        let mean = -f64::from(self.volume);
+        self.generator
+            .start_at(digit, ms, pause_ms, (mean - 1.0, mean + 1.0));
         let mut tone = vec![0; (self.rate_hz / 1_000 * (ms + pause_ms)) as usize];
         self.generator.generate(&mut tone);
         self.pcm.extend(tone);
@@ -110,7 +115,9 @@ impl Keypad {
                 self.speaker.timestamp = self.speaker.timestamp.wrapping_add(self.speaker.step);
             } else {
                 if form == Form::Both && n < 7 {
-                    let event = self.event(start, n as u16 + 1, key);
+                    let n = n as u16 + 1;
+                    let block = self.block(key, n >= 5, 160 * n.min(5));
+                    let event = self.event(start, n == 1, block);
                     world.receive(socket, from, &event);
                 }
                 let packet = self.packet();
@@ -120,24 +127,47 @@ impl Keypad {
         }
     }
 
+    /// Holds a key down for `ms`, in the place of sound, which goes on at once.
+    pub(crate) fn hold(&mut self, world: &mut World, key: char, ms: u64) {
+        let (start, packets) = (self.speaker.timestamp, ms / 20);
+        for n in 1..=packets {
+            let end = n == packets;
+            let block = self.block(key, end, 160 * n as u16);
+            // RFC 4733 §2.5.1.4: the end three times.
+            for _ in 0..if end { 3 } else { 1 } {
+                let event = self.event(start, n == 1, block);
+                world.receive(rtp_socket(self.number), peer(self.number), &event);
+            }
+            self.speaker.timestamp = self.speaker.timestamp.wrapping_add(self.speaker.step);
+            world.pass_ms(20);
+        }
+    }
+
     /// The packets of a key of 100 ms as telephone-event, beside the audio.
     pub(crate) fn events(&mut self, key: char) -> Vec<Vec<u8>> {
         let start = self.speaker.timestamp;
-        (1..=7).map(|n| self.event(start, n, key)).collect()
+        let mut event = |n: u16| {
+            let block = self.block(key, n >= 5, 160 * n.min(5));
+            self.event(start, n == 1, block)
+        };
+        (1..=7).map(&mut event).collect()
     }
 
-    fn event(&mut self, start: u32, n: u16, key: char) -> Vec<u8> {
-        let block = TelephoneEvent {
+    fn block(&self, key: char, end: bool, duration: u16) -> TelephoneEvent {
+        TelephoneEvent {
             event: Digit::from_char(key).expect("a key").event(),
-            end: n >= 5,
+            end,
             reserved: false,
-            volume: 10,
-            duration: 160 * n.min(5),
-        };
+            volume: self.volume,
+            duration,
+        }
+    }
+
+    fn event(&mut self, start: u32, first: bool, block: TelephoneEvent) -> Vec<u8> {
         let header = RtpHeader {
             payload_type: PayloadType::from_low_bits(EVENTS),
             timestamp: RtpTimestamp(start),
-            ..self.speaker.header(n == 1)
+            ..self.speaker.header(first)
         };
         self.speaker.sequence = self.speaker.sequence.wrapping_add(1);
         rtp(&header, &block.to_bytes())
@@ -190,6 +220,17 @@ pub(crate) fn events_to(sent: &[Sent], number: u32) -> Vec<(char, usize, usize, 
         .into_iter()
         .map(|(_, key, packets, ends, ticks)| (key, packets, ends, ticks))
         .collect()
+}
+
+/// The volumes that the telephone-events among packets to party `number` tell.
+pub(crate) fn volumes_to(sent: &[Sent], number: u32) -> Vec<u8> {
+    let of_party = sent.iter().filter(|sent| sent.socket == rtp_socket(number));
+    let events = of_party.filter(|sent| sent.header().payload_type.value() == EVENTS);
+    let mut volumes: Vec<u8> = events
+        .map(|sent| TelephoneEvent::parse(sent.payload()).expect("an event").volume)
+        .collect();
+    volumes.dedup();
+    volumes
 }
 
 /// The keys whose tones are in `pcm` at 8 kHz, as a detector of their own finds them.
