@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use rtp::{
 };
 
 use crate::{
-    model::{Graph, Model, Node, Sound},
+    model::{Graph, Life, Model, Node, Sound},
     phone::{HOST_VOLUME, Mark, Phone},
 };
 
@@ -71,8 +72,8 @@ pub struct Judge {
     /// A send side was full until then: what it withheld does not show.
     pub congested_until: Option<Instant>,
     lines: BTreeMap<(usize, String, u32), Line>,
-    /// Until when digits are under way in each life.
-    digits_until: BTreeMap<usize, Instant>,
+    /// Since when and until when digits are under way in each life.
+    under_way: BTreeMap<usize, (Instant, Instant)>,
     open_digits: BTreeMap<(usize, String), u8>,
 }
 
@@ -86,14 +87,17 @@ impl Judge {
 
     /// Digits of `length` are asked for, or dialled, in a life: they come one after another.
     pub fn expect_digits(&mut self, life: usize, now: Instant, length: Duration) {
-        let until = self.digits_until.entry(life).or_insert(now);
+        let (since, until) = self.under_way.entry(life).or_insert((now, now));
+        if now > *until + TONE_LATE_MAX {
+            *since = now;
+        }
         *until = now.max(*until) + length;
     }
 
-    fn may_sound(&self, life: usize, at: Instant) -> bool {
-        self.digits_until
-            .get(&life)
-            .is_some_and(|until| at <= *until + TONE_LATE_MAX)
+    /// Since when digits are under way that may sound in a life.
+    fn digits_since(&self, life: usize, at: Instant) -> Option<Instant> {
+        let (since, until) = self.under_way.get(&life)?;
+        (at <= *until + TONE_LATE_MAX).then_some(*since)
     }
 
     fn note(&mut self, outcome: Result<(), String>) {
@@ -170,10 +174,10 @@ impl Judge {
                 header.payload_type
             ));
         }
-        let tones = self.may_sound(binding.life, now);
-        let heard =
-            read(&header, packet.payload(), node, tones).map_err(|what| format!("{place}: {what}"))?;
-        check_speaker(graph, name, heard).map_err(|what| format!("{place}: {what}"))?;
+        let digits = self.digits_since(binding.life, now);
+        let at = |what| format!("{place}: {what}");
+        let heard = read(&header, packet.payload(), node, digits.is_some()).map_err(at)?;
+        check_hearing(graph, earlier(life, digits, now), name, heard).map_err(at)?;
         if let Heard::Audio(mark) = heard {
             *self
                 .flowed
@@ -222,14 +226,14 @@ impl Judge {
         let place = format!("phone {at} hears {}/{}", life.name, binding.transport);
         let packet = RtpReader::parse(bytes).map_err(|error| format!("{place}: {error}"))?;
         let mut why = format!("{place}, which had no graph when it sent");
-        let tones = self.may_sound(binding.life, sent_at);
+        let digits = self.digits_since(binding.life, sent_at);
         for graph in life.at(sent_at) {
             match judge_heard(
                 graph,
+                earlier(life, digits, sent_at),
                 (&binding.transport, at),
-                &packet.header(),
-                packet.payload(),
-                tones,
+                &packet,
+                digits.is_some(),
             ) {
                 Ok(heard) => {
                     self.heard += 1;
@@ -514,7 +518,29 @@ fn read(header: &RtpHeader, payload: &[u8], listener: &Node, tones: bool) -> Res
     Ok(Heard::Audio(mark))
 }
 
-/// The heart of it: may the listener hear this?
+/// The graphs of a life in force between `since`, if it is set, and `until`.
+fn earlier(life: &Life, since: Option<Instant>, until: Instant) -> impl Iterator<Item = &Rc<Graph>> {
+    let between = since.map(|since| life.between(since, until));
+    between.into_iter().flatten()
+}
+
+/// May the listener hear this? A digit that the host makes anew comes when those before it were sent: it was pressed under
+/// one of the graphs `before`.
+fn check_hearing<'a>(
+    graph: &Graph,
+    mut before: impl Iterator<Item = &'a Rc<Graph>>,
+    listener: &str,
+    heard: Heard,
+) -> Result<(), String> {
+    let now = check_speaker(graph, listener, heard);
+    let is_digit = matches!(heard, Heard::Digit(_));
+    match now.is_err() && is_digit && before.any(|graph| check_speaker(graph, listener, heard).is_ok()) {
+        true => Ok(()),
+        false => now,
+    }
+}
+
+/// The heart of it: may the listener hear this under one graph?
 fn check_speaker(graph: &Graph, listener: &str, heard: Heard) -> Result<(), String> {
     let (speaker, is_digit) = match heard {
         Heard::Own | Heard::Tone => return Ok(()),
@@ -564,11 +590,11 @@ fn shows_all(graph: &Graph, listener: &str, heard: Heard) -> bool {
     all_sounds && (speaker.digits.is_none() || takes && !blocked)
 }
 
-fn judge_heard(
+fn judge_heard<'a>(
     graph: &Graph,
+    before: impl Iterator<Item = &'a Rc<Graph>>,
     (transport, phone): (&str, usize),
-    header: &RtpHeader,
-    payload: &[u8],
+    packet: &RtpReader<'_>,
     tones: bool,
 ) -> Result<Heard, String> {
     let owner = graph.transports.get(transport).map(|transport| transport.phone);
@@ -576,8 +602,8 @@ fn judge_heard(
         return Err(format!("that is the leg of phone {owner:?}"));
     }
     let (name, node) = graph.node_on(transport).ok_or("no node is on it")?;
-    let heard = read(header, payload, node, tones)?;
-    check_speaker(graph, name, heard)?;
+    let heard = read(&packet.header(), packet.payload(), node, tones)?;
+    check_hearing(graph, before, name, heard)?;
     Ok(heard)
 }
 

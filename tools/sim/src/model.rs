@@ -205,11 +205,16 @@ impl Life {
 
     /// The graphs in force at one moment: one, or two when it is the moment of an edit.
     pub fn at(&self, at: Instant) -> impl Iterator<Item = &Rc<Graph>> {
+        self.between(at, at)
+    }
+
+    /// The graphs in force at any moment from `since` to `to`.
+    pub fn between(&self, since: Instant, to: Instant) -> impl Iterator<Item = &Rc<Graph>> {
         let until = |index: usize| self.in_force.get(index + 1).map(|(next, _)| *next);
         self.in_force
             .iter()
             .enumerate()
-            .filter(move |(index, (from, _))| *from <= at && until(*index).is_none_or(|end| at <= end))
+            .filter(move |(index, (from, _))| *from <= to && until(*index).is_none_or(|end| since <= end))
             .filter_map(|(_, (_, graph))| graph.as_ref())
     }
 }
