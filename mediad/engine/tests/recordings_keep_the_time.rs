@@ -356,6 +356,75 @@ fn a_silence_that_is_described_sounds_so_and_is_no_loss() {
     }
 }
 
+/// A second of speech, a key, and speech again; what it may look like on its way, and what is lost of sound then.
+#[test]
+fn a_key_is_no_loss_and_nothing_is_made_up_for_it() {
+    for (name, key, beside, lost, concealed) in [
+        ("a key", 50..58, false, &[][..], 0),
+        ("a short one", 50..52, false, &[], 0),
+        ("one that is held", 50..150, false, &[], 0),
+        ("two of its packets are lost", 50..58, false, &[53, 57], 0),
+        (
+            "all of its packets but one are",
+            50..58,
+            false,
+            &[50, 51, 52, 53, 54, 56, 57],
+            0,
+        ),
+        ("sound goes on beside it", 50..58, true, &[], 0),
+        ("and two packets of that are lost", 50..58, true, &[53, 55], 320),
+        ("sound is lost elsewhere", 50..58, false, &[30, 70], 320),
+    ] {
+        let mut desk = Desk::wav_stereo();
+        let mut party = Party::new(LEFT, 0.0);
+        let mut tone = Oscillator::new(440.0, 8_000);
+        for n in 0..300 {
+            let (from, (stream, sequence, timestamp), mut payload) = party.next();
+            let at = from + FRAME + WAY;
+            let pcm: Vec<i16> = (0..160).map(|_| (tone.next_value() * 6_000.0) as i16).collect();
+            codecs::g711::encode_ulaw(&pcm, &mut payload);
+            let is_event = key.contains(&n);
+            if is_event && (beside || !lost.contains(&n)) {
+                desk.reach(at);
+                let start = timestamp.wrapping_sub((n - key.start) as u32 * 160);
+                desk.feed.event(LEFT, desk.start + at, (stream, sequence, start));
+            }
+            let mut place = (stream, sequence, timestamp);
+            if is_event && beside {
+                // Its numbers are between those of the events.
+                party.sequence += 1;
+                place.1 += 1;
+            }
+            if (!is_event || beside) && !lost.contains(&n) {
+                desk.packet(LEFT, at, place, CodecKind::Pcmu, &payload);
+            }
+        }
+        let (left, _, report) = desk.finish(Duration::from_secs(7));
+        let leg = &report.legs[0];
+        assert_eq!(
+            (leg.concealed_samples, leg.restarts, leg.late),
+            (concealed, 0, 0),
+            "{name}"
+        );
+        assert_eq!(left.len(), 7 * 8_000, "{name}");
+        for n in 0..300 {
+            let from = (EXPECTED_MS as usize + 20 * n) * 8;
+            let heard = goertzel::amplitude(&left[from..from + 160], 440.0, 8_000);
+            let sounds = beside || !key.contains(&n);
+            // What is made up glides into what follows.
+            let is_made_up = lost.contains(&n) || n > 0 && lost.contains(&(n - 1));
+            match (sounds, is_made_up) {
+                (true, false) => assert!((heard - 6_000.0).abs() < 600.0, "{name}: {heard:.0} in {n}"),
+                (true, true) => {}
+                (false, _) => assert!(
+                    mix::is_silent(&left[from..from + 160], 0),
+                    "{name}: {heard:.0} in {n}"
+                ),
+            }
+        }
+    }
+}
+
 #[test]
 fn losses_and_disorder_move_nothing() {
     let mut desk = Desk::wav_stereo();

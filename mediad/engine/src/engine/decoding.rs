@@ -183,7 +183,11 @@ impl Decoding {
     /// Takes a packet in; true if the session's tick is to be woken. Kept out of the relay's path.
     #[inline(never)]
     pub(crate) fn push(&mut self, now: Instant, arrival: &Arrival, format: usize, payload: &[u8]) -> bool {
-        if arrival.event || self.retired {
+        if self.retired {
+            return false;
+        }
+        if arrival.event {
+            self.jitter.note_event(arrival);
             return false;
         }
         let ticks = match (self.chains.get(format), self.noises.get(format)) {
@@ -306,6 +310,7 @@ impl Decoding {
                     match self.silence {
                         // Not lost, but not sent: what follows came early.
                         Some(silence) => self.make_silence(silence, ms, scratch),
+                        None if self.jitter.is_event_next(Some(follower)) => self.be_still(ms),
                         None => {
                             self.make_up(ms, Some(follower), scratch);
                             self.ready_sound = self.ready_samples;
@@ -313,7 +318,8 @@ impl Decoding {
                     }
                     self.jitter.pass(ms);
                 }
-                Next::Late if self.silence.is_some() => {
+                // The peer is silent, or a key of it is down: that is no loss either.
+                Next::Late if self.silence.is_some() || self.jitter.is_event_next(None) => {
                     self.jitter.pause();
                     return;
                 }
@@ -386,13 +392,19 @@ impl Decoding {
         }
     }
 
+    /// For `ms` there is nothing to hear.
+    fn be_still(&mut self, ms: u32) {
+        let silent = (self.rate_hz / 1_000 * ms) as usize;
+        let end = (self.ready_samples + silent).min(self.ready.len());
+        self.ready[self.ready_samples..end].fill(0);
+        self.ready_samples = end;
+        self.ready_sound = end;
+    }
+
     /// Conceals `ms`, from what the packet in place `follower` repeats of them if it does.
     fn make_up(&mut self, ms: u32, follower: Option<usize>, scratch: &mut Scratch) {
         let Some(Some(chain)) = self.current.and_then(|current| self.chains.get_mut(current)) else {
-            let silent = (self.rate_hz / 1_000 * ms) as usize;
-            let end = (self.ready_samples + silent).min(self.ready.len());
-            self.ready[self.ready_samples..end].fill(0);
-            self.ready_samples = end;
+            self.be_still(ms);
             return;
         };
         let samples = (chain.rate_hz / 1_000 * ms) as usize;

@@ -64,6 +64,8 @@ pub(crate) struct Jitter {
     /// Number of the latest packet that was played; none before it is any more.
     played: ExtendedSeq,
     playing: bool,
+    /// Number of the latest telephone-event, which came in the place of sound.
+    event: ExtendedSeq,
     /// When the first packet came that waits to be played.
     since: Option<Instant>,
     /// Time made up for packets that may still come; ticks of the clock.
@@ -112,6 +114,7 @@ impl Jitter {
             next: RtpTimestamp(0),
             played: ExtendedSeq(0),
             playing: false,
+            event: ExtendedSeq(0),
             since: None,
             owed: 0,
             late_ms: 0,
@@ -182,6 +185,20 @@ impl Jitter {
         };
         let start = place * self.bytes_each;
         self.bytes[start..start + payload.len()].copy_from_slice(payload);
+    }
+
+    /// A telephone-event came: who sends one need not send sound meanwhile (RFC 4733 §2.5.1.2).
+    pub(crate) fn note_event(&mut self, arrival: &Arrival) {
+        if arrival.stream == self.stream {
+            self.event = self.event.max(arrival.ext);
+        }
+    }
+
+    /// Nothing is to be heard between the latest packet that was played and the one in place `follower`, or whatever comes,
+    /// since a telephone-event was.
+    pub(crate) fn is_event_next(&self, follower: Option<usize>) -> bool {
+        let until = follower.map(|place| self.entries[place].arrival.ext);
+        self.event > self.played && until.is_none_or(|until| self.event < until)
     }
 
     /// A tick begins; whether there is anything to play.
@@ -339,6 +356,7 @@ impl Jitter {
         }
         if self.stream != arrival.stream {
             self.played = ExtendedSeq(0);
+            self.event = ExtendedSeq(0);
         }
         self.stream = arrival.stream;
         self.clock = arrival.clock;

@@ -146,10 +146,8 @@ impl Engine {
             Some(decoding) => decoding.push(now.mono, &arrival, index, payload),
             None => false,
         };
-        if !arrival.event {
-            for branch in &ingress.branches {
-                branch.packet(now.mono, &arrival, index, payload);
-            }
+        for branch in &ingress.branches {
+            branch.packet(now.mono, &arrival, index, payload);
         }
         if !ingress.running {
             self.on_media_started(now, key, from, header, format.codec);

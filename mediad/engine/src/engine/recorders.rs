@@ -9,7 +9,7 @@ use super::{Engine, line::Arrival, mixer::MixBranch, plan, silence::ComfortNoise
 use crate::{
     command::RecorderFeed,
     recording::{Placing, RecordingFeed},
-    spec::{EdgeSpec, EndpointSpec, Name, NodeKind, RecorderSpec, SessionSpec},
+    spec::{Codec, EdgeSpec, EndpointSpec, Name, NodeKind, RecorderSpec, SessionSpec},
 };
 
 /// A recorder in use.
@@ -38,10 +38,12 @@ enum Carried {
     Sound(CodecKind),
     /// Descriptions of silence, on this clock.
     Noise(u32),
+    /// Telephone-events: that one came, since there is no sound meanwhile.
+    Event,
 }
 
 impl Branch {
-    /// Copies a packet, unless it carries no sound.
+    /// Copies a packet, unless it says nothing of sound.
     #[inline]
     pub(crate) fn packet(&self, now: Instant, arrival: &Arrival, format: usize, payload: &[u8]) {
         let position = (arrival.stream.0, arrival.ext.0, arrival.timestamp.0);
@@ -50,6 +52,7 @@ impl Branch {
                 self.feed.packet(self.placing, now, position, *kind, payload);
             }
             Some(Some(Carried::Noise(hz))) => self.feed.noise(self.placing, now, position, *hz, payload),
+            Some(Some(Carried::Event)) => self.feed.event(self.placing, now, position),
             Some(None) | None => {}
         }
     }
@@ -189,6 +192,7 @@ fn recorders(
 fn carried(speaker: &EndpointSpec) -> Box<[Option<Carried>]> {
     let carried = |format| match plan::codec_kind(format) {
         Some(kind) => Some(Carried::Sound(kind)),
+        None if format.codec == Codec::TelephoneEvent => Some(Carried::Event),
         None => ComfortNoise::rate_of(format).map(Carried::Noise),
     };
     speaker.receive.iter().map(carried).collect()

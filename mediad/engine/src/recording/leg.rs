@@ -92,6 +92,8 @@ pub(super) enum Content {
     Mixed(u32),
     /// A description of the silence from here on, on this clock.
     Noise(u32),
+    /// A telephone-event: nothing, which is not lost.
+    Event,
 }
 
 impl Content {
@@ -100,6 +102,8 @@ impl Content {
             Self::Coded(kind) => kind.clock_rate_hz(),
             Self::Mixed(_) => MIX_CLOCK_HZ,
             Self::Noise(hz) => hz,
+            // Whatever its timestamp says, it tells no place.
+            Self::Event => 0,
         }
     }
 }
@@ -157,6 +161,10 @@ pub(super) struct Leg {
     chain: Option<Chain>,
     /// Its party is silent, and said so.
     background: Option<Background>,
+    /// Telephone-events since the packet placed last.
+    events: u64,
+    /// Length of the sound placed last.
+    frame: i64,
     /// Everything before is placed.
     cursor: i64,
     /// What is placed next does not continue what was placed before.
@@ -174,6 +182,8 @@ impl Leg {
             run: None,
             chain: None,
             background: None,
+            events: 0,
+            frame: 0,
             cursor: 0,
             broken: true,
             gain: None,
@@ -219,10 +229,13 @@ impl Leg {
 
     /// Places every packet that belongs before `horizon`.
     pub(super) fn place(&mut self, horizon: i64, track: &mut impl Track, bench: &mut Workbench) {
-        while let Some((key, packet)) = self.waiting.first_key_value() {
-            let (stream, sequence) = *key;
+        while let Some((key, packet)) = self.next() {
+            let (stream, sequence) = key;
             let (mut run, begins) = self.run_for(stream, sequence, packet);
-            let lost = !(self.broken || begins) && sequence.wrapping_sub(run.sequence) > 1;
+            let between = match self.broken || begins {
+                true => 0,
+                false => sequence.wrapping_sub(run.sequence).saturating_sub(1),
+            };
             advance(&mut run, self.rate_hz, sequence, packet);
             let wanted = run.position.round() as i64;
             if wanted >= horizon {
@@ -232,15 +245,49 @@ impl Leg {
             self.report.restarts += u64::from(begins && self.run.is_some());
             self.broken |= begins;
             self.run = Some(run);
-            self.placed = Some((stream, sequence));
-            if let Some((_, packet)) = self.waiting.pop_first() {
+            self.pass_events(|before, _| before < key);
+            self.placed = Some(key);
+            let events = std::mem::take(&mut self.events);
+            let lost = self.is_loss(wanted, between.saturating_sub(events), events);
+            if let Some(packet) = self.waiting.remove(&key) {
                 match packet.content {
                     Content::Noise(hz) => self.hush(wanted, hz, &packet),
                     Content::Coded(_) | Content::Mixed(_) => self.put(wanted, lost, &packet, track, bench),
+                    Content::Event => {}
                 }
             }
         }
+        // Those behind which nothing came.
+        self.pass_events(|_, event| event.arrival < horizon as f64);
         self.fill(horizon, track, bench);
+    }
+
+    /// The next packet with anything to place.
+    fn next(&self) -> Option<((u64, u64), &Packet)> {
+        let mut waiting = self.waiting.iter();
+        let (key, packet) = waiting.find(|(_, packet)| packet.content != Content::Event)?;
+        Some((*key, packet))
+    }
+
+    /// The telephone-events in front that are `due` are over with.
+    fn pass_events(&mut self, due: impl Fn((u64, u64), &Packet) -> bool) {
+        while let Some(first) = self.waiting.first_entry()
+            && first.get().content == Content::Event
+            && due(*first.key(), first.get())
+        {
+            self.placed = Some(*first.key());
+            self.events += 1;
+            first.remove();
+        }
+    }
+
+    /// Whether what is missing before `wanted` are the `missing` packets, rather than time that passed while there were
+    /// `events` in the place of sound. Who sends both at once may lose sound all the same.
+    fn is_loss(&self, wanted: i64, missing: u64, events: u64) -> bool {
+        let lost = i64::try_from(missing)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(self.frame);
+        missing > 0 && (events == 0 || wanted - self.cursor <= lost.saturating_add(self.frame / 2))
     }
 
     /// A silence begins at `wanted`, or goes on.
@@ -374,6 +421,7 @@ impl Leg {
         if samples == 0 {
             return;
         }
+        self.frame = samples as i64;
         let gap = wanted - self.cursor;
         let most = samples as i64 / STRETCH_MAX;
         let pcm = &bench.resampled[..samples];
@@ -466,7 +514,7 @@ impl Chain {
     fn new(content: Content, rate_hz: u32) -> Option<Self> {
         let (decoder, own_hz) = match content {
             // Which is made elsewhere.
-            Content::Noise(_) => return None,
+            Content::Noise(_) | Content::Event => return None,
             Content::Mixed(hz) => (None, hz),
             Content::Coded(kind) => {
                 // Opus decodes to whatever rate is asked for.

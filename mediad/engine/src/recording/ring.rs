@@ -33,6 +33,7 @@ const KIND_LOST: u64 = 6;
 const KIND_BEGIN: u64 = 7;
 const KIND_LIMITS: u64 = 8;
 const KIND_NOISE: u64 = 9;
+const KIND_EVENT: u64 = 10;
 
 /// The words of a ring and where its two ends are.
 struct Ring {
@@ -98,6 +99,8 @@ pub enum Record<'a> {
     Packet(Placing, Position, CodecKind, &'a [u8]),
     /// A silence of an endpoint begins or goes on: a description of its noise (RFC 3389) on a clock in Hz.
     Noise(Placing, Position, u32, &'a [u8]),
+    /// A telephone-event of an endpoint, which has no sound.
+    Event(Placing, Position),
     /// A frame of a mix: samples at a rate, low byte first. Its sequence is the time of its tick in ms, its timestamp that
     /// in 1/48 ms.
     Frame(Placing, Position, u32, &'a [u8]),
@@ -191,6 +194,20 @@ impl RecordingFeed {
             timestamp,
         };
         self.audio(KIND_NOISE, placing, position, clock_hz, payload);
+    }
+
+    /// Writes that a telephone-event came, unless paused.
+    pub fn event(&self, placing: Placing, at: Instant, (stream, sequence, timestamp): (u64, u64, u32)) {
+        if self.is_deaf() {
+            return;
+        }
+        let position = Position {
+            at_ns: self.since_base(at),
+            stream,
+            sequence,
+            timestamp,
+        };
+        self.audio(KIND_EVENT, placing, position, 0, &[]);
     }
 
     /// Writes a frame of a mix at `rate_hz`, unless paused.
@@ -377,6 +394,7 @@ impl Intake {
                 }
             }
             KIND_NOISE => each(Record::Noise(placing, position, rate_hz, payload)),
+            KIND_EVENT => each(Record::Event(placing, position)),
             KIND_FRAME => each(Record::Frame(placing, position, rate_hz, payload)),
             KIND_PAUSE => each(Record::Pause(at_ns)),
             KIND_RESUME => each(Record::Resume(at_ns)),

@@ -105,6 +105,12 @@ impl Timeline {
                     leg.push(arrival, placing, position, Content::Noise(clock_hz), payload);
                 }
             }
+            Record::Event(placing, position) => {
+                let arrival = self.sample_at(position.at_ns);
+                if let Some(leg) = self.leg(placing.leg) {
+                    leg.push(arrival, placing, position, Content::Event, &[]);
+                }
+            }
             Record::Frame(placing, position, rate_hz, payload) => {
                 let arrival = self.sample_at(position.at_ns);
                 if let Some(leg) = self.leg(placing.leg) {

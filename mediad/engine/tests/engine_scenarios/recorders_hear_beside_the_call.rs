@@ -3,16 +3,20 @@
 
 use std::time::{Duration, Instant};
 
-use codecs::goertzel;
+use codecs::{CodecKind, goertzel, level};
 use media_engine::{
     command::{PlanKind, RecorderFeed},
     recording::{Intake, Recording, Report, Settings, Workbench, ring},
-    spec::{CallProgress, Country, NodeKind, NodeSpec, PlaySource, RecorderSpec, RecordingFormat},
+    spec::{
+        CallProgress, Codec, Country, DigitPolicy, NodeKind, NodeSpec, PlaySource, RecorderSpec,
+        RecordingFormat,
+    },
 };
 
 use crate::{
-    tones::{LOUD, Voice, talk},
-    world::{Graph, SESSION, World, edge, player, room},
+    keypad::{Keypad, VOICE_HZ},
+    tones::{Ear, LOUD, Voice, talk},
+    world::{Graph, SESSION, World, edge, events, format, player, room},
 };
 
 const A_HZ: f64 = 700.0;
@@ -145,6 +149,61 @@ fn each_party_in_its_channel_beside_a_relay() {
         .collect();
     assert_eq!(names, [("a", false), ("b", true)]);
     assert_eq!((report.pauses.len(), report.gaps.len()), (1, 0));
+}
+
+/// A speaks, presses a key in the place of sound, and speaks again: that is what is heard and recorded, and nothing is made
+/// up meanwhile.
+#[test]
+fn a_key_between_words_is_silence_and_no_loss() {
+    for key_ms in [40, 100, 400] {
+        let mut world = World::new();
+        let intake = opened(&mut world, 256 << 10);
+        let mut graph = call_recorded(RecordingFormat::WavStereo);
+        // B decodes, as all in rooms do.
+        graph.party("b").send = vec![format(9, Codec::G722, 8_000), events(101)];
+        graph.edges[0].digits = DigitPolicy::Block;
+        world.commit(SESSION, &graph);
+        let mut a = Keypad::pcmu(0);
+        for _ in 0..3 {
+            a.talk(&mut world, 1_000);
+            a.hold(&mut world, '5', key_ms);
+        }
+        world.pass_ms(100);
+        graph.others.clear();
+        graph.edges.retain(|edge| &*edge.to != "rec");
+        world.commit(SESSION, &graph);
+        let (left, _, report) = recorded(intake, RecordingFormat::WavStereo, world.now.mono);
+        let spoken = 3_000 + 3 * key_ms as usize;
+        assert!(
+            left.len().abs_diff((spoken + 100) * 8) <= 80,
+            "{} samples",
+            left.len()
+        );
+        assert_eq!(report.legs[0].concealed_samples, 0, "{key_ms} ms");
+        assert_eq!((report.legs[0].restarts, report.legs[0].late), (0, 0));
+        let key = key_ms as usize * 8;
+        for from in [8_000, 16_000 + key] {
+            assert_tone(&left[from - 1_600..from], VOICE_HZ, LOUD);
+            assert!(
+                left[from..from + key].iter().all(|sample| *sample == 0),
+                "{key_ms} ms"
+            );
+            assert_tone(&left[from + key..from + key + 1_600], VOICE_HZ, LOUD);
+        }
+        // Of what is decoded for B no more sounds than was spoken.
+        let mut ear = Ear::of_a_line_that_pauses(key_ms as i32 + 120);
+        ear.hear(&world.sent_rtp(), 1, &[(9, CodecKind::G722)]);
+        let sounding = ear
+            .pcm
+            .chunks_exact(40)
+            .filter(|pcm| level::dbov(pcm) > -40.0)
+            .count()
+            * 5;
+        assert!(
+            sounding.abs_diff(3_000) <= 30,
+            "{sounding} ms of 3 s, a key of {key_ms} ms"
+        );
+    }
 }
 
 #[test]
