@@ -180,6 +180,15 @@ impl Decoding {
         }
     }
 
+    /// It begins in the middle of a silence that was described so, `gone_ms` ago.
+    pub(crate) fn begin_silent(&mut self, format: usize, payload: &[u8], gone_ms: u32) {
+        if let Some(Some(noise)) = self.noises.get_mut(format)
+            && noise.describe(payload, true)
+        {
+            self.silence = Silence::told(SilenceOf::Noise(format)).after(gone_ms);
+        }
+    }
+
     /// Takes a packet in; true if the session's tick is to be woken. Kept out of the relay's path.
     #[inline(never)]
     pub(crate) fn push(&mut self, now: Instant, arrival: &Arrival, format: usize, payload: &[u8]) -> bool {

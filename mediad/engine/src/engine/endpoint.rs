@@ -25,6 +25,7 @@ use super::{
     participant::Participant,
     plan::Mapping,
     recorders::Branch,
+    silence::Description,
     slab::Key,
     wheel::Wake,
 };
@@ -71,13 +72,15 @@ pub(crate) struct Ingress {
     pub(crate) branches: Box<[Branch]>,
     /// For listeners whose plans decode.
     pub(crate) decoding: Option<Box<Decoding>>,
+    /// How the peer described its silence, for those who come to decode it; only where it may.
+    pub(crate) description: Option<Box<Description>>,
     /// Index of the format of the latest packet.
     pub(crate) format: u8,
     pub(crate) receives: bool,
     /// Media runs: it started and has not timed out.
     pub(crate) running: bool,
     pub(crate) timed_out: bool,
-    /// The peer described its silence with the latest packet.
+    /// The peer described its silence with the latest packet that was not of a digit.
     pub(crate) silent: bool,
     /// A time-out was told, and no packet since.
     pub(crate) silence_told: bool,
@@ -137,6 +140,7 @@ impl Ingress {
             mappings: Box::default(),
             branches: Box::default(),
             decoding: None,
+            description: Description::room(&spec.receive, now),
             format: 0,
             receives: spec.direction.receives(),
             running: false,
@@ -229,8 +233,8 @@ impl Ingress {
         self.packets += 1;
         self.bytes += payload_bytes as u64;
         self.last_rx = Some(now);
-        self.silent = silence;
         if !event {
+            self.silent = silence;
             if !silence {
                 self.format = index as u8;
             }
@@ -435,6 +439,7 @@ impl Endpoint {
             let kept = current.and_then(|current| formats.iter().position(|format| *format == current));
             self.ingress.format = kept.unwrap_or(0) as u8;
             self.ingress.formats = formats;
+            self.ingress.description = Description::room(&spec.receive, now);
         }
         self.egress.line.set_frame(frame(spec));
         match (&mut self.dialling, digits::manner(spec, None)) {

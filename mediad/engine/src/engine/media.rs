@@ -146,6 +146,12 @@ impl Engine {
             Some(decoding) => decoding.push(now.mono, &arrival, index, payload),
             None => false,
         };
+        if arrival.silence
+            && !arrival.late
+            && let Some(description) = &mut ingress.description
+        {
+            description.keep(now.mono, index, payload);
+        }
         for branch in &ingress.branches {
             branch.packet(now.mono, &arrival, index, payload);
         }

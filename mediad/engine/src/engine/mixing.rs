@@ -243,7 +243,7 @@ impl Engine {
         let before = session.mixer.take();
         let endpoints = parts.endpoints;
         let Some(mix) = mix else {
-            self.decode(endpoints, None);
+            self.decode(now, endpoints, None);
             return self.lose_tones(now, endpoints, None);
         };
         let is_new = before.is_none();
@@ -254,7 +254,7 @@ impl Engine {
         let mut mixer = Mixer::new(&mix, parts, players, &mut self.shared, before);
         mixer.branches = branches;
         mixer.farewells = farewells;
-        self.decode(endpoints, Some(&mixer));
+        self.decode(now, endpoints, Some(&mixer));
         self.lose_tones(now, endpoints, Some(&mixer));
         if is_new {
             mixer.phase = self.ticks.assign();
@@ -316,7 +316,7 @@ impl Engine {
     }
 
     /// Gives those of `endpoints` that are sources of `mixer` what decodes them, and takes it from all others.
-    fn decode(&mut self, endpoints: &[Key], mixer: Option<&Mixer>) {
+    fn decode(&mut self, now: Now, endpoints: &[Key], mixer: Option<&Mixer>) {
         let mut sources: Vec<Key> = mixer.iter().flat_map(|mixer| mixer.decoded()).collect();
         sources.sort_unstable();
         let rate_hz = mixer.map_or(0, |mixer| mixer.rate_hz);
@@ -328,7 +328,16 @@ impl Engine {
             let kept = endpoint.ingress.decoding.take();
             endpoint.ingress.decoding = sources.binary_search(key).ok().map(|_| match kept {
                 Some(kept) if !kept.retired => Box::new(kept.adapted(spec, rate_hz)),
-                _ => Box::new(Decoding::new(spec, rate_hz, u64::from(endpoint.egress.ssrc.0))),
+                _ => {
+                    let mut new = Decoding::new(spec, rate_hz, u64::from(endpoint.egress.ssrc.0));
+                    // It was silent before anybody had to know what that sounds like.
+                    let ingress = &endpoint.ingress;
+                    if let Some(description) = ingress.description.as_ref().filter(|_| ingress.silent) {
+                        let (format, payload, gone_ms) = description.get(now.mono);
+                        new.begin_silent(format, payload, gone_ms);
+                    }
+                    Box::new(new)
+                }
             });
         }
     }

@@ -1,8 +1,10 @@
 //! What is heard of a source that said that it is silent: comfort noise as it described it (RFC 3389), or what the decoder
 //! of Opus makes of discontinuous transmission.
 
+use std::time::Instant;
+
 use codecs::{
-    comfort_noise::{NoiseGenerator, Sid},
+    comfort_noise::{NoiseGenerator, SID_BYTES_MAX, Sid},
     resample::Resampler,
 };
 
@@ -43,6 +45,47 @@ impl Silence {
     pub(crate) fn after(self, ms: u32) -> Option<Self> {
         let left_ms = self.left_ms.checked_sub(ms).filter(|left| *left > 0)?;
         Some(Self { left_ms, ..self })
+    }
+}
+
+/// The latest description of a peer's silence, for whoever decodes it later: it may go on for a minute before the next one.
+#[derive(Debug)]
+pub(crate) struct Description {
+    at: Instant,
+    format: usize,
+    bytes: usize,
+    payload: [u8; SID_BYTES_MAX],
+}
+
+impl Description {
+    /// Room for one, where a format describes silence.
+    pub(crate) fn room(formats: &[PayloadFormat], now: Instant) -> Option<Box<Self>> {
+        let describes = formats
+            .iter()
+            .any(|format| ComfortNoise::rate_of(format).is_some());
+        describes.then(|| {
+            Box::new(Self {
+                at: now,
+                format: 0,
+                bytes: 0,
+                payload: [0; SID_BYTES_MAX],
+            })
+        })
+    }
+
+    /// Keeps what came; of a spectrum no more than is made.
+    pub(crate) fn keep(&mut self, now: Instant, format: usize, payload: &[u8]) {
+        self.at = now;
+        self.format = format;
+        self.bytes = payload.len().min(SID_BYTES_MAX);
+        self.payload[..self.bytes].copy_from_slice(&payload[..self.bytes]);
+    }
+
+    /// The format and the description, and for how many ms it has gone on.
+    pub(crate) fn get(&self, now: Instant) -> (usize, &[u8], u32) {
+        let gone = now.saturating_duration_since(self.at).as_millis();
+        let gone_ms = u32::try_from(gone).unwrap_or(u32::MAX);
+        (self.format, &self.payload[..self.bytes], gone_ms)
     }
 }
 

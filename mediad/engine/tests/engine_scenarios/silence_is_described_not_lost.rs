@@ -13,7 +13,8 @@ use media_engine::{
 use crate::{
     tones::{Ear, LOUD, Voice, talk},
     world::{
-        Graph, Party, SESSION, Sent, World, edge, format, pcma, pcmu, peer, room, rtcp_socket, rtp_socket,
+        Graph, Party, SESSION, Sent, World, edge, events, format, pcma, pcmu, peer, room, rtcp_socket,
+        rtp_socket,
     },
 };
 
@@ -188,6 +189,73 @@ fn what_is_decoded_is_heard_as_described_until_speech_goes_on() {
             told.iter().filter(is).count()
         });
         assert_eq!((started, stopped), (2, 1), "noise is no talk: {told:?}");
+    }
+}
+
+/// A is relayed to B and describes its silence; in the middle of it B's plan comes to decode.
+#[test]
+fn a_silence_that_was_described_to_a_relay_goes_on_behind_a_mix() {
+    for (after_ms, key, heard_dbov) in [
+        (300, false, Some(45.0)),
+        (30_000, false, Some(45.0)),
+        // Digits are no speech.
+        (300, true, Some(45.0)),
+        // Nobody knows any more.
+        (59_500, false, None),
+    ] {
+        let mut world = World::new();
+        let mut graph = Graph::of(
+            vec![
+                party("a", 0, &[pcmu(), events(101), cn(13)]),
+                party("b", 1, &[pcmu(), events(101), cn(13)]),
+                party("c", 2, &[pcmu()]),
+            ],
+            &[("a", "b")],
+        );
+        graph.options.media_timeout = std::time::Duration::from_secs(300);
+        world.commit(SESSION, &graph);
+        let (mut a, mut ear) = (Voice::pcmu(0, HZ), Ear::default());
+        talk(&mut world, &mut [&mut a], 600);
+        // An earlier one, which is over.
+        a.describe(&mut world, 13, &[30]);
+        quiet(&mut world, &mut a, 200);
+        talk(&mut world, &mut [&mut a], 200);
+        a.describe(&mut world, 13, &[45, 127]);
+        quiet(&mut world, &mut a, after_ms);
+        if key {
+            let packets: Vec<_> = (0..3).map(|_| a.event(&[5, 0x80 | 10, 0, 160])).collect();
+            for packet in packets {
+                world.receive(rtp_socket(0), peer(0), &packet);
+                quiet(&mut world, &mut a, 20);
+            }
+        }
+        drop(world.sent_rtp());
+        // C joins, and says nothing.
+        graph.edges.push(edge("c", "b"));
+        world.commit(SESSION, &graph);
+        quiet(&mut world, &mut a, 3_000);
+        ear.hear(&world.sent_rtp(), 1, KINDS);
+        match heard_dbov {
+            Some(level) => {
+                let heard = dbov_at_end(&ear.pcm, 1_500);
+                assert!((heard + level).abs() < 2.0, "{heard:.1} dBov after {after_ms} ms");
+            }
+            None => assert!(dbov_at_end(&ear.pcm, 400) < -80.0, "it has ended"),
+        }
+        // Speech ends it, and what was described before that is not heard again.
+        talk(&mut world, &mut [&mut a], 600);
+        let mut ear = Ear::default();
+        ear.hear(&world.sent_rtp(), 1, KINDS);
+        ear.hears("b", &[HZ], &[(HZ, LOUD)]);
+        graph.edges.pop();
+        world.commit(SESSION, &graph);
+        talk(&mut world, &mut [&mut a], 200);
+        graph.edges.push(edge("c", "b"));
+        world.commit(SESSION, &graph);
+        quiet(&mut world, &mut a, 1_000);
+        let mut ear = Ear::default();
+        ear.hear(&world.sent_rtp(), 1, KINDS);
+        assert!(dbov_at_end(&ear.pcm, 500) < -80.0, "it was not described");
     }
 }
 
