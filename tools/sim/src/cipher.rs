@@ -33,6 +33,35 @@ pub struct Sdes {
 }
 
 impl Sdes {
+    /// Any suite and key.
+    pub fn any(rng: &mut Rng) -> Self {
+        Self {
+            suite: rng.below(SUITES.len() as u64) as usize,
+            seed: rng.next_u64(),
+            generation: 0,
+        }
+    }
+
+    /// Other keys: the host's, the phone's, or both with the suite.
+    pub fn change(&mut self, rng: &mut Rng) {
+        let (kind, suite, seed) = (
+            rng.below(3),
+            rng.below(SUITES.len() as u64) as usize,
+            rng.next_u64(),
+        );
+        match kind {
+            0 => self.generation += 1,
+            1 => self.seed = seed,
+            _ => {
+                *self = Self {
+                    suite,
+                    seed,
+                    generation: self.generation + 1,
+                }
+            }
+        }
+    }
+
     /// The suite.
     pub fn suite(self) -> Suite {
         SUITES[self.suite].0
@@ -82,6 +111,11 @@ impl Sealer {
     /// It encrypts with that key already.
     pub fn has_key_of(&self, sdes: Sdes) -> bool {
         (self.sdes.suite, self.sdes.seed) == (sdes.suite, sdes.seed)
+    }
+
+    /// Counts its packets from the beginning again, as no phone may.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.sdes);
     }
 
     /// The packet, encrypted; `None`: it must not be sent.

@@ -478,23 +478,12 @@ impl World {
         let Some(id) = encrypted.get(self.rng.below(encrypted.len().max(1) as u64) as usize) else {
             return;
         };
-        let (kind, suite, seed) = (self.rng.below(3), self.rng.below(5) as usize, self.rng.next_u64());
         let Some(transport) = graph.transports.get_mut(id) else {
             return;
         };
         let phone = transport.phone;
         if let Some(sdes) = &mut transport.sdes {
-            match kind {
-                0 => sdes.generation += 1,
-                1 => sdes.seed = seed,
-                _ => {
-                    *sdes = Sdes {
-                        suite,
-                        seed,
-                        generation: sdes.generation + 1,
-                    }
-                }
-            }
+            sdes.change(&mut self.rng);
         }
         self.disturb(phone);
     }

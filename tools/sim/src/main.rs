@@ -100,11 +100,20 @@ fn listen(arguments: &Arguments) -> Option<u64> {
         sum.tones += done.tones;
         sum.exact += done.exact;
         sum.packets += done.packets;
+        sum.sealed += done.sealed;
+        sum.rollovers += done.rollovers;
         Ok(())
     })?;
     println!(
-        "{} worlds from seed {}: {failed} failed; {} edits, {} tones, {} followed through an edit, {} packets",
-        arguments.runs, arguments.seed, sum.edits, sum.tones, sum.exact, sum.packets
+        "{} worlds from seed {}: {failed} failed; {} edits, {} tones, {} followed through an edit, {} packets, {} of them encrypted, {} rollovers",
+        arguments.runs,
+        arguments.seed,
+        sum.edits,
+        sum.tones,
+        sum.exact,
+        sum.packets,
+        sum.sealed,
+        sum.rollovers
     );
     Some(failed)
 }

@@ -14,6 +14,8 @@ fn listen(seeds: impl Iterator<Item = u64>) -> Summary {
         .unwrap_or_else(|failure| panic!("{failure}"));
         sum.tones += done.tones;
         sum.exact += done.exact;
+        sum.sealed += done.sealed;
+        sum.rollovers += done.rollovers;
     }
     sum
 }
@@ -22,7 +24,7 @@ fn listen(seeds: impl Iterator<Item = u64>) -> Summary {
 fn the_fixed_seeds() {
     let sum = listen(0..10);
     assert!(
-        sum.tones > 3_000 && sum.exact > 50,
+        sum.tones > 3_000 && sum.exact > 50 && sum.sealed > 5_000 && sum.rollovers > 3,
         "worlds in which little is heard prove little: {sum:?}"
     );
 }
@@ -55,7 +57,7 @@ fn caught(fault: Fault) -> String {
 }
 
 #[test]
-fn a_frame_twice_or_never_a_late_packet_a_wrong_level_and_a_stranger_are_noticed() {
+fn a_frame_twice_or_never_a_late_packet_a_wrong_level_a_stranger_and_broken_encryption_are_noticed() {
     // Where a level is measured, a jump of the phase is one of the level too.
     for (fault, words) in [
         (Fault::Repeated, &["from where it was", "of its level"][..]),
@@ -63,6 +65,11 @@ fn a_frame_twice_or_never_a_late_packet_a_wrong_level_and_a_stranger_are_noticed
         (Fault::Held, &["ms without a packet"]),
         (Fault::Loud, &["of its level"]),
         (Fault::Stranger, &["of its level"]),
+        (Fault::Clear, &["with no key that was told"]),
+        (
+            Fault::Forgotten,
+            &["of its level", "without a packet", "nothing at all"],
+        ),
     ] {
         let said = caught(fault);
         assert!(

@@ -7,7 +7,7 @@ use netem::Rng;
 use proto::mediad::v1 as pb;
 
 use super::{format, party};
-use crate::request::owner_of;
+use crate::{cipher::Sdes, request::owner_of};
 
 /// The sessions.
 pub(super) const SESSIONS: [&str; 2] = ["x", "y"];
@@ -81,6 +81,8 @@ struct Part {
 #[derive(Debug)]
 pub(super) struct Score {
     pub(super) codecs: Vec<CodecKind>,
+    /// What each party's leg is encrypted with, if it is.
+    pub(super) sdes: Vec<Option<Sdes>>,
     link: CodecKind,
     exact: bool,
     tap_hz: u32,
@@ -107,9 +109,11 @@ impl Score {
         };
         let codecs = PARTIES.iter().map(|_| codec()).collect();
         let link = codec();
+        let sdes = PARTIES.iter().map(|_| encryption(rng)).collect();
         let rate = |wide: u32| if exact { 8_000 } else { wide };
         Self {
             codecs,
+            sdes,
             link,
             exact,
             tap_hz: rate([8_000, 16_000, 24_000, 48_000][rng.below(4) as usize]),
@@ -162,9 +166,16 @@ impl Score {
         });
         part.edges = edges.collect();
         let came = part.present.difference(&before.present);
-        let came = came
+        let came: Vec<usize> = came
             .filter_map(|id| PARTIES.iter().position(|party| party == id))
             .collect();
+        for party in (0..PARTIES.len()).filter(|party| part.present.contains(PARTIES[*party])) {
+            match &mut self.sdes[party] {
+                sdes if came.contains(&party) => *sdes = encryption(rng),
+                Some(sdes) if rng.below(4) == 0 => sdes.change(rng),
+                Some(_) | None => {}
+            }
+        }
         self.parts[session] = part;
         came
     }
@@ -272,7 +283,7 @@ impl Score {
             peer_session: SESSIONS[1 - session].into(),
             peer_transport: "t-link".into(),
         };
-        let mut transports: Vec<_> = parties().map(|(at, id)| udp(id, at)).collect();
+        let mut transports: Vec<_> = parties().map(|(at, id)| udp(id, at, self.sdes[at])).collect();
         transports.push(pb::Transport {
             id: "t-link".into(),
             kind: Some(pb::transport::Kind::Link(link)),
@@ -353,11 +364,15 @@ impl Score {
             format!("{from}>{to}{gain}{}", if edge.muted { " muted" } else { "" })
         };
         let edges: Vec<String> = part.edges.iter().map(edge).collect();
-        let codecs = PARTIES
-            .iter()
-            .zip(&self.codecs)
-            .filter(|(id, _)| part.present.contains(**id));
-        let codecs: Vec<String> = codecs.map(|(id, codec)| format!("{id} {codec:?}")).collect();
+        let leg = |(id, (codec, sdes)): (&&str, (&CodecKind, &Option<Sdes>))| match sdes {
+            Some(sdes) => format!("{id} {codec:?} {:?}", sdes.suite()),
+            None => format!("{id} {codec:?}"),
+        };
+        let legs = PARTIES.iter().zip(self.codecs.iter().zip(&self.sdes));
+        let codecs: Vec<String> = legs
+            .filter(|(id, _)| part.present.contains(**id))
+            .map(leg)
+            .collect();
         format!(
             "[{}; link {:?}; {} Hz] {}",
             codecs.join(", "),
@@ -422,6 +437,11 @@ impl Edge {
     }
 }
 
+/// Of a leg that is new.
+fn encryption(rng: &mut Rng) -> Option<Sdes> {
+    (rng.below(2) == 0).then(|| Sdes::any(rng))
+}
+
 fn gain(edge: &Edge) -> f64 {
     10_f64.powf(edge.gain_db / 20.0)
 }
@@ -433,7 +453,7 @@ fn node(id: &str, kind: pb::node::Kind) -> pb::Node {
     }
 }
 
-fn udp(id: &str, party: usize) -> pb::Transport {
+fn udp(id: &str, party: usize, sdes: Option<Sdes>) -> pb::Transport {
     let at = party::address(party);
     let udp = pb::UdpTransport {
         interface: "outside".into(),
@@ -443,6 +463,7 @@ fn udp(id: &str, party: usize) -> pb::Transport {
             port: at.port().into(),
         }),
         source: pb::SourcePolicy::Signalled.into(),
+        security: sdes.map(Sdes::security),
         ..pb::UdpTransport::default()
     };
     pb::Transport {

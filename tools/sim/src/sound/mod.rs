@@ -3,7 +3,7 @@
 //!
 //! The judge knows edges and tones. In the *exact* worlds nothing is resampled or compressed beyond G.711, so that a tone's
 //! phase tells where in its source a listener is: there each frame of a source has to be heard once and in order, whatever
-//! becomes of the plan.
+//! becomes of the plan. Half of the legs are encrypted, with keys that change and numbers that go around.
 
 mod graph;
 mod party;
@@ -29,7 +29,9 @@ use self::{
     party::{Ear, LOUD, Voice, next_sample},
 };
 use crate::{
-    Failure, model,
+    Failure,
+    cipher::{HostKeys, Opened, Place},
+    model,
     server::{Message, Outcome, Server},
 };
 
@@ -69,6 +71,10 @@ pub enum Fault {
     Loud,
     /// Somebody hears one who was muted.
     Stranger,
+    /// A packet that should be encrypted is not.
+    Clear,
+    /// Phones that encrypt forget how often their numbers went around.
+    Forgotten,
 }
 
 /// What a run without violation listened to.
@@ -82,6 +88,10 @@ pub struct Summary {
     pub exact: u64,
     /// Packets that reached phones.
     pub packets: u64,
+    /// Of them, those that were encrypted.
+    pub sealed: u64,
+    /// How often the numbers of phones that encrypt went around.
+    pub rollovers: u64,
 }
 
 /// Runs one world to its end.
@@ -144,6 +154,8 @@ struct World {
     exact: bool,
     score: Score,
     voices: Vec<Voice>,
+    /// What the host encrypts with.
+    host_keys: HostKeys,
     ears: Vec<Ear>,
     robots: [Robot; 2],
     tapes: [Option<Tape>; 2],
@@ -183,6 +195,7 @@ impl World {
             server,
             exact,
             voices,
+            host_keys: HostKeys::default(),
             ears: (0..PARTIES.len()).map(|_| Ear::new(exact)).collect(),
             robots: std::array::from_fn(|_| Robot::nobody()),
             tapes: [None, None],
@@ -195,6 +208,9 @@ impl World {
             score,
             rng,
         };
+        for voice in &mut world.voices {
+            voice.forgets = config.fault == Some(Fault::Forgotten);
+        }
         // Both ends of the link are there before anybody speaks.
         for session in 0..SESSIONS.len() {
             world.apply(session).expect("a graph without edges");
@@ -256,12 +272,20 @@ impl World {
         for state in &applied.reply.transports {
             let party = PARTIES.iter().position(|party| format!("t-{party}") == state.id);
             if let (Some(party), Some(local)) = (party, &state.local) {
+                let sdes = self.score.sdes[party];
+                if self.voices[party].server.is_none() {
+                    self.voices[party].encrypt(sdes);
+                }
                 self.voices[party].server = Some(crate::request::socket_address(local));
+                if let (Some(sdes), Some(told)) = (sdes, state.local_sdes.first()) {
+                    let leg = (session, state.id.clone());
+                    self.host_keys.told(leg, sdes.suite(), &told.key_salt);
+                }
             }
         }
         for (party, voice) in self.voices.iter_mut().enumerate() {
             if !self.score.is_present(party) {
-                voice.server = None;
+                voice.hang_up();
             }
         }
         let recording = self.score.recording(session);
@@ -302,6 +326,9 @@ impl World {
             self.now = self.now.after(due - self.now.mono);
             let mut out = Vec::new();
             self.server.turn(self.now, &mut out, &mut self.rng);
+            if out.iter().any(|outcome| matches!(outcome, Outcome::InForce(..))) {
+                self.change_keys();
+            }
             for party in 0..self.voices.len() {
                 while let Some((to, bytes)) = self.voices[party].speak(self.now.mono) {
                     let from = party::address(party);
@@ -333,10 +360,42 @@ impl World {
         Ok(())
     }
 
+    /// What was edited is in force: phones encrypt as was agreed. Those whose edit is on its way wait for it.
+    fn change_keys(&mut self) {
+        for (voice, sdes) in self.voices.iter_mut().zip(&self.score.sdes) {
+            if voice.server.is_some() {
+                voice.encrypt(*sdes);
+            }
+        }
+    }
+
+    /// What a packet to a party says, and nothing else can be made of it.
+    fn open(&mut self, party: usize, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        if self.score.sdes[party].is_none() {
+            return Ok(bytes.to_vec());
+        }
+        let id = PARTIES[party];
+        let leg = || (graph::session_of(id), format!("t-{id}"));
+        self.summary.sealed += 1;
+        // The header is never encrypted.
+        let is_clear = self.fault == Some(Fault::Clear) && self.summary.sealed > 200;
+        let clear = is_clear.then(|| [&bytes[..12], &[0xff; 160]].concat());
+        let bytes = clear.as_deref().unwrap_or(bytes);
+        let leg = (graph::session_of(id), format!("t-{id}"));
+        match self.host_keys.open(self.now.mono, leg, bytes, Place::Leaving) {
+            Opened::Plain(plain) => Ok(plain),
+            Opened::Again => Err(format!("{id}: one number of a key is used twice")),
+            Opened::Never => Err(format!(
+                "{id}: what comes was encrypted with no key that was told"
+            )),
+        }
+    }
+
     fn deliver(&mut self, to: std::net::SocketAddr, bytes: &[u8], expected: &[Heard]) -> Result<(), String> {
         let party = (0..PARTIES.len()).find(|party| party::address(*party) == to);
         let party = party.ok_or_else(|| format!("a packet goes to {to}, where nobody is"))?;
         self.summary.packets += 1;
+        let bytes = &self.open(party, bytes)?[..];
         let codec = self.score.codecs[party];
         let mut now = self.now.mono;
         let mut copies = 1;
@@ -345,7 +404,7 @@ impl World {
                 Some(Fault::Repeated) => copies = 2,
                 Some(Fault::Skipped) => copies = 0,
                 Some(Fault::Held) => now += Duration::from_millis(80),
-                Some(Fault::Loud | Fault::Stranger) | None => {}
+                Some(Fault::Loud | Fault::Stranger | Fault::Clear | Fault::Forgotten) | None => {}
             }
         }
         let heard = match copies {
@@ -362,7 +421,8 @@ impl World {
             match self.fault {
                 Some(Fault::Loud) => wanted.values_mut().for_each(|gain| *gain *= 0.7),
                 Some(Fault::Stranger) => drop(wanted.pop_first()),
-                Some(Fault::Repeated | Fault::Skipped | Fault::Held) | None => {}
+                Some(Fault::Repeated | Fault::Skipped | Fault::Held | Fault::Clear | Fault::Forgotten)
+                | None => {}
             }
             if after[party].is_empty() {
                 continue;
@@ -415,6 +475,7 @@ impl World {
         for tape in std::mem::take(&mut self.tapes) {
             self.play_back(tape)?;
         }
+        self.summary.rollovers = self.voices.iter().map(|voice| voice.rollovers).sum();
         Ok(())
     }
 

@@ -15,7 +15,10 @@ use rtp::{
 };
 
 use super::{GAP_MS_MAX, GAP_MS_MAX_WIDE, format, graph::VOICES};
-use crate::phone::PTIME;
+use crate::{
+    cipher::{Sdes, Sealer},
+    phone::PTIME,
+};
 
 /// Amplitude of every tone: quiet enough that all at once are not turned down.
 pub(super) const LOUD: f64 = 2_000.0;
@@ -47,6 +50,12 @@ pub(super) struct Voice {
     encoder: Encoder,
     tone: Oscillator,
     header: RtpHeader,
+    /// What it encrypts with, if it does.
+    sealer: Option<Sealer>,
+    /// How often its numbers went around while it encrypted with one key.
+    pub(super) rollovers: u64,
+    /// It forgets that they did: the fault.
+    pub(super) forgets: bool,
 }
 
 impl Voice {
@@ -61,11 +70,32 @@ impl Voice {
             header: RtpHeader {
                 marker: false,
                 payload_type: PayloadType::from_low_bits(format(codec).payload_type as u8),
-                sequence: rng.next_u64() as u16,
+                // Half of them go around in the first seconds.
+                sequence: match rng.below(2) {
+                    0 => 65_536_u32.saturating_sub(1 + rng.below(400) as u32) as u16,
+                    _ => rng.next_u64() as u16,
+                },
                 timestamp: RtpTimestamp(rng.next_u64() as u32),
                 ssrc: Ssrc(rng.next_u64() as u32),
             },
+            sealer: None,
+            rollovers: 0,
+            forgets: false,
         }
+    }
+
+    /// Encrypts so from now on.
+    pub(super) fn encrypt(&mut self, sdes: Option<Sdes>) {
+        match sdes {
+            Some(sdes) if self.sealer.as_ref().is_some_and(|sealer| sealer.has_key_of(sdes)) => {}
+            sdes => self.sealer = sdes.map(Sealer::new),
+        }
+    }
+
+    /// It begins anew: whatever key it has was for another leg.
+    pub(super) fn hang_up(&mut self) {
+        self.server = None;
+        self.sealer = None;
     }
 
     /// The packet that is due, and where it goes.
@@ -81,7 +111,18 @@ impl Voice {
         let packet = [&self.header.to_bytes()[..], &payload[..bytes]].concat();
         self.header.sequence = self.header.sequence.wrapping_add(1);
         self.header.timestamp = self.header.timestamp.wrapping_add(self.codec.ptime_ticks(20));
-        self.server.map(|server| (server, packet))
+        let server = self.server?;
+        let Some(sealer) = &mut self.sealer else {
+            return Some((server, packet));
+        };
+        let sealed = sealer.seal(&packet).expect("each number is used once");
+        if self.header.sequence == 0 {
+            self.rollovers += 1;
+            if self.forgets {
+                sealer.forget();
+            }
+        }
+        Some((server, sealed))
     }
 }
 
