@@ -375,7 +375,6 @@ impl World {
             return Ok(bytes.to_vec());
         }
         let id = PARTIES[party];
-        let leg = || (graph::session_of(id), format!("t-{id}"));
         self.summary.sealed += 1;
         // The header is never encrypted.
         let is_clear = self.fault == Some(Fault::Clear) && self.summary.sealed > 200;
