@@ -22,7 +22,7 @@ use crate::stack::{Hop, Target};
 use crate::uri::{Scheme, Uri};
 
 /// What identifies a dialog (RFC 3261 §12).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DialogId {
     /// Our tag.
     pub local_tag: Bytes,

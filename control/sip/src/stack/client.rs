@@ -89,6 +89,10 @@ impl Client {
         request
     }
 
+    pub(super) fn is_cancel(&self) -> bool {
+        self.request.method == Method::Cancel
+    }
+
     fn is_cancelled(&self) -> bool {
         !matches!(self.cancel, Cancel::No)
     }
@@ -109,10 +113,7 @@ impl Stack {
             return;
         };
         let branch = via.params.value_bytes("branch").unwrap_or_default();
-        let known = self
-            .clients_by_branch
-            .get(&(branch, cseq.method == Method::Cancel));
-        let Some(&id) = known else {
+        let Some(id) = self.client_of(&branch, cseq.method == Method::Cancel) else {
             self.stats.strays += 1;
             return;
         };
@@ -234,8 +235,9 @@ impl Stack {
             StatusCode::PROXY_AUTHENTICATION_REQUIRED,
         ];
         let is_challenge = asks.contains(&response.status);
-        let concerns =
-            |client: &&Client| !client.silent || (is_challenge && client.request.method == Method::Prack);
+        let concerns = |client: &&Box<Client>| {
+            !client.silent || (is_challenge && client.request.method == Method::Prack)
+        };
         let Some(client) = self.clients.get(&id).filter(concerns) else {
             return;
         };
@@ -379,7 +381,7 @@ impl Stack {
             return client.dialog;
         }
         let dialog_id = DialogId::of_response(&response.headers).ok()?;
-        if let Some(&key) = self.dialogs_by_id.get(&dialog_id) {
+        if let Some(key) = self.dialog_known_as(&dialog_id) {
             return client.forks.contains(&key).then_some(key);
         }
         // Nobody could ever answer a silent INVITE, and a flood of forks must end somewhere.
@@ -580,7 +582,7 @@ impl Stack {
         let Some(mut client) = self.clients.remove(&id) else {
             return;
         };
-        self.clients_by_branch.remove(&(client.branch.clone(), false));
+        self.clients_by_branch.remove(&(&client.branch, false), id);
         let first = Due::Client(id, ClientTimer::Machine(Timer::A));
         self.timers
             .stop_range(first..=Due::Client(id, ClientTimer::CancelWait));
@@ -589,7 +591,7 @@ impl Stack {
                 silent: true,
                 dialog: None,
                 hops: VecDeque::new(),
-                ..client.clone()
+                ..Client::clone(&client)
             };
             let left_id = self.new_id();
             self.insert_client(left_id, left);
@@ -630,8 +632,8 @@ impl Stack {
         let Some(client) = self.clients.remove(&id) else {
             return;
         };
-        let is_cancel = client.request.method == Method::Cancel;
-        self.clients_by_branch.remove(&(client.branch, is_cancel));
+        self.clients_by_branch
+            .remove(&(&client.branch, client.is_cancel()), id);
         let first = Due::Client(id, ClientTimer::Machine(Timer::A));
         self.timers
             .stop_range(first..=Due::Client(id, ClientTimer::CancelWait));

@@ -283,7 +283,7 @@ impl Stack {
         cseq_margin: u32,
     ) -> Result<DialogKey, StackError> {
         let mut dialog = record.restore().map_err(|_| StackError::Malformed)?;
-        if self.dialogs_by_id.contains_key(&dialog.id) {
+        if self.dialog_known_as(&dialog.id).is_some() {
             return Err(StackError::WrongState);
         }
         if self.dialogs.len() >= self.config.limits.dialogs {
@@ -344,8 +344,8 @@ impl Stack {
 
     pub(super) fn insert_dialog(&mut self, entry: DialogEntry) -> u64 {
         let key = self.new_id();
-        self.dialogs_by_id.insert(entry.dialog.id.clone(), key);
-        self.dialogs.insert(key, entry);
+        self.dialogs_by_id.insert(&entry.dialog.id, key);
+        self.dialogs.insert(key, Box::new(entry));
         key
     }
 
@@ -353,7 +353,7 @@ impl Stack {
         let Some(entry) = self.dialogs.remove(&key) else {
             return;
         };
-        self.dialogs_by_id.remove(&entry.dialog.id);
+        self.dialogs_by_id.remove(&entry.dialog.id, key);
         self.timers.stop_range(
             Due::Dialog(key, DialogTimer::Repeat2xx)..=Due::Dialog(key, DialogTimer::Subscription),
         );

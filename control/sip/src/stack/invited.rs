@@ -41,7 +41,7 @@ impl Stack {
         let via = request.headers.top_via().map_err(|_| StackError::Malformed)?;
         let key = ServerKey::of(&request, &via).map_err(|_| StackError::Malformed)?;
         let merge = MergeKey::of(&request.headers).map_err(|_| StackError::Malformed)?;
-        if request.method != Method::Invite || self.servers_by_key.contains_key(&key) {
+        if request.method != Method::Invite || self.server_of(&key).is_some() {
             return Err(StackError::WrongState);
         }
         if self.dialogs.len() >= self.config.limits.dialogs || self.is_full(false) {

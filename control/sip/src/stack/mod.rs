@@ -31,6 +31,7 @@ mod dialogs;
 mod event;
 mod flow;
 mod hop;
+mod index;
 mod invited;
 mod outgoing;
 mod overload;
@@ -59,6 +60,7 @@ use crate::transaction::{MergeKey, ServerKey, Timer, TimerQueue};
 use client::Client;
 use dialogs::DialogEntry;
 use hop::Parked;
+use index::Index;
 use overload::Overload;
 pub use overload::{WAIT_MAX, Waiting};
 use random::Random;
@@ -75,16 +77,16 @@ pub struct Stack {
 
     random: Random,
     timers: TimerQueue<Due>,
-    clients: BTreeMap<u64, Client>,
+    clients: BTreeMap<u64, Box<Client>>,
     /// By branch; a CANCEL has the branch of its INVITE.
-    clients_by_branch: BTreeMap<(Bytes, bool), u64>,
+    clients_by_branch: Index,
     /// Requests whose next hop is being looked up.
     parked: BTreeMap<u64, Parked>,
-    servers: BTreeMap<u64, Server>,
-    servers_by_key: BTreeMap<ServerKey, u64>,
-    servers_by_merge: BTreeMap<MergeKey, u64>,
-    dialogs: BTreeMap<u64, DialogEntry>,
-    dialogs_by_id: BTreeMap<DialogId, u64>,
+    servers: BTreeMap<u64, Box<Server>>,
+    servers_by_key: Index,
+    servers_by_merge: Index,
+    dialogs: BTreeMap<u64, Box<DialogEntry>>,
+    dialogs_by_id: Index,
     next_id: u64,
     overload: Overload,
 
@@ -156,21 +158,23 @@ impl Stack {
             .map(|identity| config.contact_value(identity))
             .collect();
         let methods: Vec<&str> = config.methods.iter().map(message::Method::as_str).collect();
+        let random = Random::new(seed);
+        let secret = random.secret();
         Self {
             allow: methods.join(", ").into(),
             supported: config.extensions.join(", ").into(),
             contacts,
             config,
-            random: Random::new(seed),
+            random,
             timers: TimerQueue::default(),
             clients: BTreeMap::new(),
-            clients_by_branch: BTreeMap::new(),
+            clients_by_branch: Index::new(secret),
             parked: BTreeMap::new(),
             servers: BTreeMap::new(),
-            servers_by_key: BTreeMap::new(),
-            servers_by_merge: BTreeMap::new(),
+            servers_by_key: Index::new(secret),
+            servers_by_merge: Index::new(secret),
             dialogs: BTreeMap::new(),
-            dialogs_by_id: BTreeMap::new(),
+            dialogs_by_id: Index::new(secret),
             next_id: 0,
             overload: Overload::default(),
             transmits: VecDeque::new(),
@@ -295,12 +299,39 @@ impl Stack {
 
     /// The dialog with this identity, for Replaces and Target-Dialog.
     pub fn find_dialog(&self, id: &DialogId) -> Option<DialogKey> {
-        self.dialogs_by_id.get(id).map(|&key| DialogKey(key))
+        self.dialog_known_as(id).map(DialogKey)
     }
 
     /// An unguessable token of 16 characters, for Call-IDs and cnonces.
     pub fn random_token(&mut self) -> String {
         self.random.token()
+    }
+
+    fn dialog_known_as(&self, id: &DialogId) -> Option<u64> {
+        let is_it = |key| self.dialogs.get(&key).is_some_and(|entry| entry.dialog.id == *id);
+        self.dialogs_by_id.find(id, is_it)
+    }
+
+    fn server_of(&self, key: &ServerKey) -> Option<u64> {
+        let is_it = |id| self.servers.get(&id).is_some_and(|server| server.key == *key);
+        self.servers_by_key.find(key, is_it)
+    }
+
+    /// The transaction of another copy of this request.
+    fn server_merged(&self, merge: &MergeKey) -> Option<u64> {
+        let is_it = |id| {
+            let server = self.servers.get(&id);
+            server.is_some_and(|server| server.merge.as_ref() == Some(merge))
+        };
+        self.servers_by_merge.find(merge, is_it)
+    }
+
+    fn client_of(&self, branch: &Bytes, is_cancel: bool) -> Option<u64> {
+        let is_it = |id| {
+            let client = self.clients.get(&id);
+            client.is_some_and(|client| client.branch == *branch && client.is_cancel() == is_cancel)
+        };
+        self.clients_by_branch.find(&(branch, is_cancel), is_it)
     }
 
     fn new_id(&mut self) -> u64 {

@@ -237,10 +237,9 @@ impl Stack {
     }
 
     pub(super) fn insert_client(&mut self, id: u64, client: Client) {
-        let is_cancel = client.request.method == Method::Cancel;
         self.clients_by_branch
-            .insert((client.branch.clone(), is_cancel), id);
-        self.clients.insert(id, client);
+            .insert(&(&client.branch, client.is_cancel()), id);
+        self.clients.insert(id, Box::new(client));
     }
 
     pub(super) fn new_branch(&mut self) -> Bytes {

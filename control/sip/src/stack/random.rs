@@ -48,6 +48,14 @@ impl Random {
         format!("{:016x}", self.next_u64())
     }
 
+    /// A number that nobody can guess, always the same one.
+    pub(crate) fn secret(&self) -> u64 {
+        let hash = Sha256::new_with_prefix(self.seed)
+            .chain_update(b"index")
+            .finalize();
+        hash[..8].iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+    }
+
     /// The same token for the same text: the To tag of a response that keeps no state (RFC 3261 §8.2.7).
     pub(crate) fn token_for(&self, text: &[u8]) -> String {
         let hash = Sha256::new_with_prefix(self.seed)

@@ -29,8 +29,8 @@ pub(super) enum ServerMachine {
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) machine: ServerMachine,
-    key: ServerKey,
-    merge: Option<MergeKey>,
+    pub(super) key: ServerKey,
+    pub(super) merge: Option<MergeKey>,
     pub(super) path: Path,
     pub(super) flow: Flow,
     /// Where responses go, and where to when that connection is gone.
@@ -79,7 +79,7 @@ impl Stack {
             request.headers.set_top_via(&via);
         }
         let key = ServerKey::of(&request, &via).ok();
-        if let Some(&id) = key.as_ref().and_then(|key| self.servers_by_key.get(key)) {
+        if let Some(id) = key.as_ref().and_then(|key| self.server_of(key)) {
             self.receive_again(now, id, request);
             return;
         }
@@ -107,7 +107,7 @@ impl Stack {
         let dialog = DialogId::of_request(&request.headers).ok().flatten();
         let is_known = dialog
             .as_ref()
-            .is_some_and(|id| self.dialogs_by_id.contains_key(id));
+            .is_some_and(|id| self.dialog_known_as(id).is_some());
         match (&request.method, dialog) {
             (Method::Ack, Some(id)) => self.receive_dialog_ack(now, flow, &id, request),
             (Method::Ack, None) => self.stats.strays += 1,
@@ -203,7 +203,7 @@ impl Stack {
     /// RFC 3261 §9.2.
     fn receive_cancel(&mut self, now: Instant, flow: Flow, via: &Via, request: Request) {
         let invite = ServerKey::of_cancelled(&request, via).ok();
-        let invite = invite.and_then(|key| self.servers_by_key.get(&key).copied());
+        let invite = invite.and_then(|key| self.server_of(&key));
         let Some(id) = invite else {
             self.refuse(flow, &request, StatusCode::CALL_DOES_NOT_EXIST);
             return;
@@ -244,7 +244,7 @@ impl Stack {
             return;
         };
         // RFC 3261 §8.2.2.2.
-        if self.servers_by_merge.contains_key(&merge) {
+        if self.server_merged(&merge).is_some() {
             self.refuse(flow, &request, StatusCode::LOOP_DETECTED);
             return;
         }
@@ -286,8 +286,8 @@ impl Stack {
 
     pub(super) fn set_merge(&mut self, id: u64, merge: MergeKey) {
         if let Some(server) = self.servers.get_mut(&id) {
-            server.merge = Some(merge.clone());
-            self.servers_by_merge.insert(merge, id);
+            self.servers_by_merge.insert(&merge, id);
+            server.merge = Some(merge);
         }
     }
 
@@ -443,7 +443,7 @@ impl Stack {
         let requires_100rel = knows_100rel && lists(HeaderName::Require, "100rel");
         let server = Server {
             machine,
-            key: key.clone(),
+            key,
             merge: None,
             path,
             flow,
@@ -464,8 +464,8 @@ impl Stack {
             parked: None,
             subscribes: request.method == Method::Refer && !declines_subscription(request),
         };
-        self.servers.insert(id, server);
-        self.servers_by_key.insert(key, id);
+        self.servers_by_key.insert(&server.key, id);
+        self.servers.insert(id, Box::new(server));
         self.run_server(now, id, actions);
         id
     }
@@ -499,7 +499,7 @@ impl Stack {
         id: &DialogId,
         request: Request,
     ) {
-        let known = self.dialogs_by_id.get(id).copied();
+        let known = self.dialog_known_as(id);
         let Some(dialog) = known else {
             match self.config.unknown_dialogs {
                 UnknownDialogs::Refuse => {
@@ -533,11 +533,12 @@ impl Stack {
     /// # Errors
     /// [`StackError::Answered`]: the transaction is over; [`StackError::NoDialog`]: the dialog is still not known.
     pub fn readmit(&mut self, now: Instant, txn: ServerTxn) -> Result<(), StackError> {
-        let server = self.servers.get_mut(&txn.0).ok_or(StackError::Answered)?;
+        let server = self.servers.get(&txn.0).ok_or(StackError::Answered)?;
         let request = server.parked.as_deref().ok_or(StackError::Answered)?;
         let id = DialogId::of_request(&request.headers).ok().flatten();
-        let dialog = id.and_then(|id| self.dialogs_by_id.get(&id).copied());
+        let dialog = id.and_then(|id| self.dialog_known_as(&id));
         let dialog = dialog.ok_or(StackError::NoDialog)?;
+        let server = self.servers.get_mut(&txn.0).ok_or(StackError::Answered)?;
         let request = *server.parked.take().ok_or(StackError::Answered)?;
         let flow = server.flow;
         match self.check_in_dialog(dialog, &request) {
@@ -707,7 +708,7 @@ impl Stack {
 
     /// An ACK that belongs to a dialog: of a 2xx.
     fn receive_dialog_ack(&mut self, now: Instant, flow: Flow, id: &DialogId, request: Request) {
-        let known = self.dialogs_by_id.get(id).copied();
+        let known = self.dialog_known_as(id);
         let Some(key) = known else {
             if self.config.unknown_dialogs == UnknownDialogs::Ask {
                 self.events.push_back(Event::UnknownDialog {
@@ -855,9 +856,9 @@ impl Stack {
         let Some(server) = self.servers.remove(&id) else {
             return;
         };
-        self.servers_by_key.remove(&server.key);
-        if let Some(merge) = server.merge {
-            self.servers_by_merge.remove(&merge);
+        self.servers_by_key.remove(&server.key, id);
+        if let Some(merge) = &server.merge {
+            self.servers_by_merge.remove(merge, id);
         }
         let first = Due::Server(id, ServerTimer::Machine(Timer::A));
         self.timers

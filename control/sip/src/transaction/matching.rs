@@ -1,7 +1,5 @@
 //! Which server transaction a request belongs to.
 
-use bytes::Bytes;
-
 use crate::header::{HeaderError, HeaderValue, MAGIC_COOKIE, Via};
 use crate::message::{Headers, Method, Request};
 
@@ -10,8 +8,8 @@ use crate::message::{Headers, Method, Request};
 /// With the magic cookie: branch, sent-by and method. Without it (RFC 2543): Request-URI, From tag, Call-ID, CSeq
 /// number, the whole topmost Via and method. The To tag is left out there: an ACK has one that its INVITE has not, and
 /// the rest already tells two requests of one sender apart.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServerKey(Bytes);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerKey(Vec<u8>);
 
 impl ServerKey {
     /// The key of the transaction a request starts or repeats; for an ACK, the key of the INVITE it acknowledges.
@@ -59,13 +57,13 @@ impl ServerKey {
         }
         key.push(0);
         key.extend_from_slice(method.as_bytes());
-        Ok(Self(key.into()))
+        Ok(Self(key))
     }
 }
 
 /// What is equal in copies of one request that came over different paths (RFC 3261 §8.2.2.2): From tag, Call-ID, CSeq.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MergeKey(Bytes);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MergeKey(Vec<u8>);
 
 impl MergeKey {
     /// The key of a request without To tag.
@@ -84,6 +82,6 @@ impl MergeKey {
         key.push(0);
         key.extend_from_slice(&cseq.number.to_be_bytes());
         key.extend_from_slice(cseq.method.as_bytes());
-        Ok(Self(key.into()))
+        Ok(Self(key))
     }
 }
