@@ -1,6 +1,7 @@
 //! The sending half: responses, forks, failover.
 
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -13,8 +14,8 @@ use super::outgoing::Outgoing;
 use super::{ClientTimer, Due, Stack};
 use crate::dialog::{Dialog, DialogId, DialogState, ProvisionalOrder};
 use crate::header::{CSeq, RAck, Reason};
-use crate::limits::FORK_COUNT_MAX;
-use crate::message::{Header, HeaderName, Method, Request, Response, StatusCode};
+use crate::limits::{FORK_COUNT_MAX, Limits};
+use crate::message::{self, Header, HeaderName, Message, Method, Request, Response, StatusCode};
 use crate::transaction::{Action, Actions, InviteClient, NonInviteClient, Path, Timer};
 
 #[derive(Debug, Clone)]
@@ -36,9 +37,11 @@ pub(super) enum Cancel {
 pub(super) struct Client {
     pub(super) machine: ClientMachine,
     pub(super) branch: Bytes,
+    pub(super) method: Method,
     /// As sent.
     pub(super) wire: Bytes,
-    pub(super) request: Request,
+    /// The same, until its final response: see [`Client::request`].
+    pub(super) living: Option<Request>,
     pub(super) path: Path,
     pub(super) target: Target,
     /// Where to try next.
@@ -61,10 +64,23 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// What was sent. Once there is a final response only its text is kept: for repeating it with credentials, and for
+    /// forks that answer later.
+    pub(super) fn request(&self) -> Option<Cow<'_, Request>> {
+        if let Some(request) = &self.living {
+            return Some(Cow::Borrowed(request));
+        }
+        match message::parse_datagram(self.wire.clone(), &Limits::DEFAULT) {
+            Ok(Message::Request(request)) => Some(Cow::Owned(request)),
+            // We would have written what we cannot read.
+            Ok(Message::Response(_)) | Err(_) => None,
+        }
+    }
+
     /// The start of a CANCEL, or of an ACK for a response that is no 2xx: the same Request-URI, Via, Route, From,
     /// Call-ID and CSeq number (RFC 3261 §9.1, §17.1.1.3). To is missing.
-    pub(super) fn derived(&self, method: Method) -> Request {
-        let mut request = self.request.clone();
+    pub(super) fn derived(&self, method: Method) -> Option<Request> {
+        let mut request = self.request()?.into_owned();
         request.method = method.clone();
         request.body = Bytes::new();
         let original = std::mem::take(&mut request.headers);
@@ -86,11 +102,11 @@ impl Client {
         request
             .headers
             .push_value(HeaderName::CSeq, &CSeq { number, method });
-        request
+        Some(request)
     }
 
     pub(super) fn is_cancel(&self) -> bool {
-        self.request.method == Method::Cancel
+        self.method == Method::Cancel
     }
 
     fn is_cancelled(&self) -> bool {
@@ -120,7 +136,7 @@ impl Stack {
         let Some(client) = self
             .clients
             .get_mut(&id)
-            .filter(|client| client.request.method == cseq.method)
+            .filter(|client| client.method == cseq.method)
         else {
             self.stats.strays += 1;
             return;
@@ -191,7 +207,9 @@ impl Stack {
             return;
         };
         if client.last_ack.is_none() {
-            let mut ack = client.derived(Method::Ack);
+            let Some(mut ack) = client.derived(Method::Ack) else {
+                return;
+            };
             // The To of the response, tag included.
             if let Some(to) = response.and_then(|response| response.headers.field(HeaderName::To)) {
                 ack.headers.push_field(to.clone());
@@ -219,11 +237,14 @@ impl Stack {
         } else if is_invite && status.is_success() {
             self.deliver_invite_success(now, id, response);
         } else {
-            let (dialog, method) = (client.dialog, client.request.method.clone());
+            let (dialog, method) = (client.dialog, client.method.clone());
             self.push_response(id, response.clone(), dialog, false);
             if status.is_final() {
                 self.stop_waiting(id);
                 self.after_final(now, id, dialog, &method, Some(&response));
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.living = None;
+                }
             }
         }
     }
@@ -235,9 +256,8 @@ impl Stack {
             StatusCode::PROXY_AUTHENTICATION_REQUIRED,
         ];
         let is_challenge = asks.contains(&response.status);
-        let concerns = |client: &&Box<Client>| {
-            !client.silent || (is_challenge && client.request.method == Method::Prack)
-        };
+        let concerns =
+            |client: &&Box<Client>| !client.silent || (is_challenge && client.method == Method::Prack);
         let Some(client) = self.clients.get(&id).filter(concerns) else {
             return;
         };
@@ -314,10 +334,13 @@ impl Stack {
         let Some(client) = self.clients.get(&id) else {
             return false;
         };
-        let Ok(cseq) = client.request.headers.cseq() else {
+        let Some(request) = client.request() else {
             return false;
         };
-        let holds_offer = client.request.body.is_empty() && !response.body.is_empty();
+        let Ok(cseq) = request.headers.cseq() else {
+            return false;
+        };
+        let holds_offer = request.body.is_empty() && !response.body.is_empty();
         let Some(entry) = self.dialogs.get_mut(&dialog) else {
             return false;
         };
@@ -389,13 +412,10 @@ impl Stack {
             self.stats.overloaded += 1;
             return None;
         }
-        let contact = client
-            .request
-            .headers
-            .get(HeaderName::Contact)
-            .unwrap_or_default();
+        let request = client.request()?;
+        let contact = request.headers.get(HeaderName::Contact).unwrap_or_default();
         let contact = Bytes::copy_from_slice(contact);
-        let made = Dialog::from_response(&client.request, response, contact, client.target.clone());
+        let made = Dialog::from_response(&request, response, contact, client.target.clone());
         let Ok(mut dialog) = made else {
             self.stats.malformed += 1;
             return None;
@@ -457,14 +477,15 @@ impl Stack {
                 return;
             }
             (Method::Refer, Some(response)) if response.status.is_success() => {
-                let client = self.clients.get(&id);
-                if client.is_some_and(|client| !super::server::declines_subscription(&client.request)) {
+                let request = self.clients.get(&id).and_then(|client| client.request());
+                if request.is_some_and(|request| !super::server::declines_subscription(&request)) {
                     entry.subscriptions = entry.subscriptions.saturating_add(1);
                 }
             }
             (Method::Notify, _) => {
-                if let Some(client) = self.clients.get(&id) {
-                    entry.note_notify_answered(&client.request.headers, status);
+                let request = self.clients.get(&id).and_then(|client| client.request());
+                if let Some(request) = request {
+                    entry.note_notify_answered(&request.headers, status);
                 }
                 self.settle(key);
                 return;
@@ -499,7 +520,7 @@ impl Stack {
         let Some(client) = self.clients.get(&id) else {
             return;
         };
-        let (dialog, method) = (client.dialog, client.request.method.clone());
+        let (dialog, method) = (client.dialog, client.method.clone());
         if !client.silent {
             let (txn, dialog) = (ClientTxn(id), dialog.map(DialogKey));
             self.events.push_back(if timed_out {
@@ -598,7 +619,9 @@ impl Stack {
             self.run_client(now, left_id, actions, Some(response));
         }
         let hops = std::mem::take(&mut client.hops);
-        let mut request = client.request;
+        let Some(mut request) = client.request().map(Cow::into_owned) else {
+            return;
+        };
         request.headers.pop_first_value(HeaderName::Via);
         if client.own_contact {
             request.headers.remove(HeaderName::Contact);
@@ -643,16 +666,18 @@ impl Stack {
     pub(super) fn keep_ack(&mut self, id: u64, tag: Bytes, ack: Transmit) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.acks.push((tag, ack));
+            client.living = None;
         }
     }
 
     /// Fields of the INVITE that its ACK must repeat (RFC 3261 §13.2.2.4): credentials.
     pub(super) fn credentials_of(&self, id: u64) -> Vec<Header> {
-        let Some(client) = self.clients.get(&id) else {
+        let request = self.clients.get(&id).and_then(|client| client.request());
+        let Some(request) = request else {
             return Vec::new();
         };
         let names = [HeaderName::Authorization, HeaderName::ProxyAuthorization];
-        let fields = client.request.headers.iter();
+        let fields = request.headers.iter();
         fields
             .filter(|field| names.iter().any(|&name| field.name() == name))
             .cloned()

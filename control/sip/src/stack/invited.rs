@@ -52,7 +52,9 @@ impl Stack {
         let id = self.new_server(now, record.flow, &via, key, &request);
         if let Some(server) = self.servers.get_mut(&id) {
             server.to_tag = record.local_tag.clone();
-            server.session = session;
+        }
+        if let Some(open) = self.open_mut(id) {
+            open.session = session;
         }
         if let Err(error) = self.make_invited_dialog(id, record.flow, &request) {
             self.end_server(id);

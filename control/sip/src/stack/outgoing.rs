@@ -188,8 +188,9 @@ impl Stack {
         let client = Client {
             machine,
             branch,
+            method: request.method.clone(),
             wire,
-            request,
+            living: Some(request),
             path,
             target,
             hops,
@@ -292,7 +293,8 @@ impl Stack {
     ) -> Result<ClientTxn, StackError> {
         let client = self.clients.get(&txn.0).ok_or(StackError::NoTransaction)?;
         let (dialog, own_contact) = (client.dialog, client.own_contact);
-        let mut request = client.request.clone();
+        let request = client.request().ok_or(StackError::NoTransaction)?;
+        let mut request = request.into_owned();
         let mut hops = VecDeque::from([Hop::Target(client.target.clone())]);
         hops.extend(client.hops.iter().cloned());
         let udp_only = client.udp_only;
@@ -424,10 +426,17 @@ impl Stack {
             return;
         };
         client.cancel = Cancel::Sent;
-        let mut cancel = client.derived(Method::Cancel);
-        if let Some(to) = client.request.headers.field(HeaderName::To) {
+        let Some(mut cancel) = client.derived(Method::Cancel) else {
+            return;
+        };
+        let to = client.request();
+        if let Some(to) = to
+            .as_ref()
+            .and_then(|request| request.headers.field(HeaderName::To))
+        {
             cancel.headers.push_field(to.clone());
         }
+        drop(to);
         if let Some(reason) = reason {
             cancel.headers.push_value(HeaderName::Reason, reason);
         }
@@ -447,14 +456,15 @@ impl Stack {
             last_ack: None,
             cancel: Cancel::No,
             silent: true,
-            request: cancel,
+            method: Method::Cancel,
+            living: Some(cancel),
         };
         self.timers.stop(Due::Client(id, ClientTimer::Ring));
         self.timers.start(
             Due::Client(id, ClientTimer::CancelWait),
             now + self.config.timing.give_up(),
         );
-        self.count_request_sent(&entry.request);
+        self.stats.requests_sent.count(&Method::Cancel);
         let cancel_id = self.new_id();
         self.insert_client(cancel_id, entry);
         self.run_client(now, cancel_id, actions, None);
@@ -463,7 +473,7 @@ impl Stack {
     /// An INVITE that waits for its final response, as plain data.
     pub fn export_invite(&self, txn: ClientTxn) -> Option<InviteRecord> {
         let client = self.clients.get(&txn.0)?;
-        (client.request.method == Method::Invite).then(|| InviteRecord {
+        (client.method == Method::Invite).then(|| InviteRecord {
             request: client.wire.clone(),
             target: client.target.clone(),
         })
@@ -488,8 +498,9 @@ impl Stack {
         let client = Client {
             machine: ClientMachine::Invite(InviteClient::adopted(&path)),
             branch,
+            method: Method::Invite,
             wire: record.request.clone(),
-            request,
+            living: Some(request),
             path,
             target: record.target.clone(),
             hops: VecDeque::new(),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::dialogs::Unacknowledged;
 use super::event::{EndReason, ServerTxn, StackError};
-use super::server::{Reliable, Server, ServerMachine};
+use super::server::{Open, Reliable, ServerMachine};
 use super::{DialogTimer, Due, ServerTimer, Stack};
 use crate::dialog::{DialogState, SessionAnswer};
 use crate::header::{OptionTags, SessionExpires};
@@ -21,12 +21,12 @@ impl Stack {
     /// # Errors
     /// [`StackError::Answered`]: there is a final answer already, perhaps from the stack (cancelled, timed out).
     pub fn respond(&mut self, now: Instant, txn: ServerTxn, response: Response) -> Result<(), StackError> {
-        let server = self.open_server(txn)?;
+        let open = self.unanswered(txn)?;
         let status = response.status;
         if status.is_final() {
             return self.respond_finally(now, txn.0, response);
         }
-        if server.requires_100rel && status != StatusCode::TRYING {
+        if open.requires_100rel && status != StatusCode::TRYING {
             return self.respond_reliable(now, txn, response);
         }
         let response = self.complete(txn.0, response);
@@ -46,20 +46,20 @@ impl Stack {
         txn: ServerTxn,
         response: Response,
     ) -> Result<(), StackError> {
-        let server = self.open_server(txn)?;
+        let open = self.unanswered(txn)?;
         let status = response.status;
-        if server.method != Method::Invite || status.is_final() || status == StatusCode::TRYING {
+        if open.method != Method::Invite || status.is_final() || status == StatusCode::TRYING {
             return Err(StackError::WrongState);
         }
-        if !server.supports_100rel {
+        if !open.supports_100rel {
             let response = self.complete(txn.0, response);
             self.send_provisional(now, txn.0, &response);
             return Ok(());
         }
         // Random, and far enough from the end of the range that counting up never wraps.
         let first = u32::try_from(self.random.up_to(0x0fff_ffff)).unwrap_or(0) + 1;
-        let server = self.servers.get_mut(&txn.0).ok_or(StackError::Answered)?;
-        let reliable = server.reliable.get_or_insert_default();
+        let open = self.open_mut(txn.0).ok_or(StackError::Answered)?;
+        let reliable = open.reliable.get_or_insert_default();
         match reliable.sender.push(response, || first) {
             Err(_) => Err(StackError::Overloaded),
             Ok(None) => Ok(()),
@@ -70,12 +70,10 @@ impl Stack {
         }
     }
 
-    fn open_server(&self, txn: ServerTxn) -> Result<&Server, StackError> {
-        let server = self.servers.get(&txn.0).ok_or(StackError::Answered)?;
-        if server.answered {
-            return Err(StackError::Answered);
-        }
-        Ok(server)
+    fn unanswered(&self, txn: ServerTxn) -> Result<&Open, StackError> {
+        let server = self.servers.get(&txn.0).filter(|server| !server.answered);
+        let open = server.and_then(|server| server.open.as_deref());
+        open.ok_or(StackError::Answered)
     }
 
     fn send_provisional(&mut self, now: Instant, id: u64, response: &Response) {
@@ -115,12 +113,13 @@ impl Stack {
         self.send_provisional(now, id, &response);
         let t1 = self.config.timing.t1;
         let give_up = self.config.timing.give_up();
-        if let Some(server) = self.servers.get_mut(&id)
-            && let Some(reliable) = server.reliable.as_deref_mut()
+        let wire = self.servers.get(&id).and_then(|server| server.last.clone());
+        if let Some(open) = self.open_mut(id)
+            && let Some(reliable) = open.reliable.as_deref_mut()
         {
             *reliable = Reliable {
                 sender: std::mem::take(&mut reliable.sender),
-                wire: server.last.clone().unwrap_or_default(),
+                wire: wire.unwrap_or_default(),
                 interval: t1,
                 has_body: !response.body.is_empty(),
             };
@@ -147,8 +146,8 @@ impl Stack {
     }
 
     fn reliable_sender(&mut self, id: u64) -> Option<&mut crate::dialog::ReliableSender> {
-        let server = self.servers.get_mut(&id)?;
-        server.reliable.as_mut().map(|reliable| &mut reliable.sender)
+        let reliable = self.open_mut(id)?.reliable.as_mut();
+        reliable.map(|reliable| &mut reliable.sender)
     }
 
     fn respond_finally(&mut self, now: Instant, id: u64, response: Response) -> Result<(), StackError> {
@@ -156,7 +155,8 @@ impl Stack {
         let is_success = response.status.is_success();
         let server = self.servers.get_mut(&id).ok_or(StackError::Answered)?;
         server.answered = true;
-        if let Some(reliable) = server.reliable.as_mut().filter(|_| is_success)
+        let open = server.open.as_deref_mut().filter(|_| is_success);
+        if let Some(reliable) = open.and_then(|open| open.reliable.as_mut())
             && reliable.sender.outstanding().is_some()
         {
             reliable.sender.hold_final(response);
@@ -177,10 +177,8 @@ impl Stack {
             return;
         };
         // A 2xx that waits for a PRACK has not been sent: it can still be replaced by a refusal.
-        let is_held = server
-            .reliable
-            .as_ref()
-            .is_some_and(|reliable| reliable.sender.holds_final());
+        let reliable = server.open.as_ref().and_then(|open| open.reliable.as_ref());
+        let is_held = reliable.is_some_and(|reliable| reliable.sender.holds_final());
         if server.answered && !is_held {
             return;
         }
@@ -196,17 +194,15 @@ impl Stack {
         let Some(server) = self.servers.get_mut(&id) else {
             return;
         };
+        // What is left only absorbs repetitions.
+        let Some(open) = server.open.take() else { return };
         server.last = Some(wire.clone());
         let actions = match &mut server.machine {
             ServerMachine::Invite(machine) if status.is_success() => machine.on_send_success(&server.path),
             ServerMachine::Invite(machine) => machine.on_send_failure(&server.path),
             ServerMachine::NonInvite(machine) => machine.on_send_final(&server.path),
         };
-        // What is left only absorbs repetitions.
-        server.skeleton = Response::new(StatusCode::TRYING);
-        server.record_routes = Vec::new();
-        server.reliable = None;
-        let (dialog, method) = (server.dialog, server.method.clone());
+        let dialog = server.dialog;
         self.run_server(now, id, actions);
         for timer in [
             ServerTimer::Answer,
@@ -217,20 +213,19 @@ impl Stack {
             self.timers.stop(Due::Server(id, timer));
         }
         let Some(dialog) = dialog else { return };
-        match method {
-            Method::Invite if status.is_success() => self.invite_accepted(now, id, dialog, wire),
-            Method::Invite => self.invite_refused(id, dialog, status),
+        match open.method {
+            Method::Invite if status.is_success() => self.invite_accepted(now, id, dialog, &open, wire),
+            Method::Invite => self.invite_refused(id, dialog, open.initial, status),
             Method::Update => {
                 if let Some(entry) = self.dialogs.get_mut(&dialog) {
                     entry.dialog.offers.update_received = false;
                 }
                 if status.is_success() {
-                    self.agree_session_as_uas(now, id, dialog);
+                    self.agree_session_as_uas(now, open.session, dialog);
                 }
             }
             Method::Refer if status.is_success() => {
-                let subscribes = self.servers.get(&id).is_some_and(|server| server.subscribes);
-                if let Some(entry) = self.dialogs.get_mut(&dialog).filter(|_| subscribes) {
+                if let Some(entry) = self.dialogs.get_mut(&dialog).filter(|_| open.subscribes) {
                     entry.subscriptions = entry.subscriptions.saturating_add(1);
                 }
             }
@@ -240,9 +235,13 @@ impl Stack {
         }
     }
 
-    fn invite_accepted(&mut self, now: Instant, id: u64, dialog: u64, wire: Bytes) {
-        let Some(reply) = self.reply_of(id) else { return };
-        let cseq = self.servers.get(&id).map_or(0, |server| server.cseq);
+    fn invite_accepted(&mut self, now: Instant, id: u64, dialog: u64, open: &Open, wire: Bytes) {
+        let Some(server) = self.servers.get_mut(&id) else {
+            return;
+        };
+        let reply = server.reply.clone();
+        // The dialog repeats it.
+        server.last = None;
         let timing = self.config.timing;
         let Some(entry) = self.dialogs.get_mut(&dialog) else {
             return;
@@ -255,7 +254,7 @@ impl Stack {
         }
         // RFC 3261 §13.3.1.4: repeated whatever the transport is, from T1 up to T2, until the ACK comes.
         entry.unacknowledged = Some(Unacknowledged {
-            cseq,
+            cseq: open.cseq,
             wire,
             reply,
             interval: timing.t1,
@@ -266,11 +265,10 @@ impl Stack {
             Due::Dialog(dialog, DialogTimer::AckGiveUp),
             now + timing.give_up(),
         );
-        self.agree_session_as_uas(now, id, dialog);
+        self.agree_session_as_uas(now, open.session, dialog);
     }
 
-    fn invite_refused(&mut self, id: u64, dialog: u64, status: StatusCode) {
-        let initial = self.servers.get(&id).is_some_and(|server| server.initial);
+    fn invite_refused(&mut self, id: u64, dialog: u64, initial: bool, status: StatusCode) {
         let Some(entry) = self.dialogs.get_mut(&dialog) else {
             return;
         };
@@ -284,10 +282,7 @@ impl Stack {
         }
     }
 
-    fn agree_session_as_uas(&mut self, now: Instant, id: u64, dialog: u64) {
-        let Some(answer) = self.servers.get(&id).map(|server| server.session) else {
-            return;
-        };
+    fn agree_session_as_uas(&mut self, now: Instant, answer: SessionAnswer, dialog: u64) {
         if let Some(entry) = self.dialogs.get_mut(&dialog) {
             entry.dialog.session.agree_as_uas(answer);
         }
@@ -299,8 +294,11 @@ impl Stack {
         let Some(server) = self.servers.get(&id) else {
             return response;
         };
+        let Some(open) = server.open.as_deref() else {
+            return response;
+        };
         if !response.headers.contains(HeaderName::Via) {
-            let mut headers = server.skeleton.headers.clone();
+            let mut headers = open.skeleton.headers.clone();
             for field in &response.headers {
                 headers.push_field(field.clone());
             }
@@ -310,22 +308,22 @@ impl Stack {
         if status == StatusCode::TRYING {
             return response;
         }
-        if server.initial {
+        if open.initial {
             response.set_to_tag(&String::from_utf8_lossy(&server.to_tag));
         }
-        let is_invite = server.method == Method::Invite;
+        let is_invite = open.method == Method::Invite;
         let keeps = status.code() < 300;
         let headers = &mut response.headers;
         // RFC 3261 §12.1.1; RFC 3515 §2.4.4 for a REFER outside of dialogs.
-        let is_refer = server.method == Method::Refer;
-        let makes_dialog = server.initial && (is_invite || (is_refer && server.dialog.is_some()));
+        let is_refer = open.method == Method::Refer;
+        let makes_dialog = open.initial && (is_invite || (is_refer && server.dialog.is_some()));
         if makes_dialog && keeps && !headers.contains(HeaderName::RecordRoute) {
-            for field in &server.record_routes {
+            for field in &open.record_routes {
                 headers.push_field(field.clone());
             }
         }
-        let refreshes = is_invite || server.method == Method::Update;
-        if is_refer && status.is_success() && !server.subscribes && !headers.contains(HeaderName::ReferSub) {
+        let refreshes = is_invite || open.method == Method::Update;
+        if is_refer && status.is_success() && !open.subscribes && !headers.contains(HeaderName::ReferSub) {
             // RFC 4488 §4.
             headers.push_field(Header::from_typed(HeaderName::ReferSub, b"false".to_vec()));
         }
@@ -336,11 +334,11 @@ impl Stack {
                 headers.push_field(Header::from_typed(HeaderName::Contact, value));
             }
         }
-        if keeps && (refreshes || server.method == Method::Options) {
+        if keeps && (refreshes || open.method == Method::Options) {
             self.name_capabilities(headers);
         }
         if refreshes && status.is_success() {
-            write_session(&mut response, server.session);
+            write_session(&mut response, open.session);
         }
         self.write_server_name(&mut response);
         response

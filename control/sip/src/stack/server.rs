@@ -25,7 +25,7 @@ pub(super) enum ServerMachine {
     NonInvite(NonInviteServer),
 }
 
-/// A server transaction.
+/// A server transaction. What stays of one that has its final response absorbs repetitions, for half a minute.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) machine: ServerMachine,
@@ -34,26 +34,33 @@ pub(super) struct Server {
     pub(super) path: Path,
     pub(super) flow: Flow,
     /// Where responses go, and where to when that connection is gone.
-    reply: (Target, Option<Target>),
-    /// Via, From, To, Call-ID, CSeq, Timestamp of the request.
-    pub(super) skeleton: Response,
-    pub(super) record_routes: Vec<Header>,
+    pub(super) reply: (Target, Option<Target>),
     pub(super) to_tag: Bytes,
-    pub(super) method: Method,
-    pub(super) cseq: u32,
-    /// The request had no To tag.
-    pub(super) initial: bool,
     pub(super) dialog: Option<u64>,
     /// A final response was given (perhaps held until a PRACK comes).
     pub(super) answered: bool,
-    /// The last response as sent.
+    /// The last response as sent, if it may have to be sent again.
     pub(super) last: Option<Bytes>,
+    /// The request, until a final response was sent.
+    pub(super) open: Option<Box<Open>>,
+}
+
+/// A request without final response.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Via, From, To, Call-ID, CSeq, Timestamp.
+    pub(super) skeleton: Response,
+    pub(super) record_routes: Vec<Header>,
+    pub(super) method: Method,
+    pub(super) cseq: u32,
+    /// It had no To tag.
+    pub(super) initial: bool,
     pub(super) session: SessionAnswer,
     /// The peer knows 100rel; insists on it.
     pub(super) supports_100rel: bool,
     pub(super) requires_100rel: bool,
     pub(super) reliable: Option<Box<Reliable>>,
-    /// The request without dialog, kept for [`Stack::readmit`].
+    /// Itself, if it has no dialog: for [`Stack::readmit`].
     parked: Option<Box<Request>>,
     /// A REFER that makes a subscription when it is accepted (RFC 3515 §2.4.4, RFC 4488).
     pub(super) subscribes: bool,
@@ -278,8 +285,8 @@ impl Stack {
             return;
         }
         self.set_merge(id, merge);
-        if let Some(server) = self.servers.get_mut(&id) {
-            server.session = session;
+        if let Some(open) = self.open_mut(id) {
+            open.session = session;
         }
         self.push_request(id, request, flow, true, replaces);
     }
@@ -373,13 +380,14 @@ impl Stack {
         request: &Request,
     ) -> Result<Option<DialogKey>, StackError> {
         let server = self.servers.get(&txn.0).ok_or(StackError::Answered)?;
-        if server.method != Method::Refer || !server.initial || server.dialog.is_some() {
+        let open = server.open.as_deref().ok_or(StackError::Answered)?;
+        if open.method != Method::Refer || !open.initial || server.dialog.is_some() {
             return Err(StackError::WrongState);
         }
         if server.answered {
             return Err(StackError::Answered);
         }
-        if !server.subscribes {
+        if !open.subscribes {
             return Ok(None);
         }
         if self.dialogs.len() >= self.config.limits.dialogs {
@@ -441,22 +449,12 @@ impl Stack {
         };
         let knows_100rel = self.config.extensions.contains(&"100rel") && request.method == Method::Invite;
         let requires_100rel = knows_100rel && lists(HeaderName::Require, "100rel");
-        let server = Server {
-            machine,
-            key,
-            merge: None,
-            path,
-            flow,
-            reply: reply_target(flow, via),
+        let open = Open {
             skeleton: Response::to_request(request, StatusCode::TRYING),
             record_routes: headers.fields(HeaderName::RecordRoute).cloned().collect(),
-            to_tag,
             method: request.method.clone(),
             cseq: headers.cseq().map_or(0, |cseq| cseq.number),
             initial: given_tag.is_none(),
-            dialog: None,
-            answered: false,
-            last: None,
             session: SessionAnswer::Off,
             supports_100rel: requires_100rel || (knows_100rel && lists(HeaderName::Supported, "100rel")),
             requires_100rel,
@@ -464,10 +462,28 @@ impl Stack {
             parked: None,
             subscribes: request.method == Method::Refer && !declines_subscription(request),
         };
+        let server = Server {
+            machine,
+            key,
+            merge: None,
+            path,
+            flow,
+            reply: reply_target(flow, via),
+            to_tag,
+            dialog: None,
+            answered: false,
+            last: None,
+            open: Some(Box::new(open)),
+        };
         self.servers_by_key.insert(&server.key, id);
         self.servers.insert(id, Box::new(server));
         self.run_server(now, id, actions);
         id
+    }
+
+    /// A request that has no final response.
+    pub(super) fn open_mut(&mut self, id: u64) -> Option<&mut Open> {
+        self.servers.get_mut(&id)?.open.as_deref_mut()
     }
 
     fn push_request(
@@ -507,8 +523,8 @@ impl Stack {
                 }
                 UnknownDialogs::Ask => {
                     let txn = self.new_server(now, flow, via, key, &request);
-                    if let Some(server) = self.servers.get_mut(&txn) {
-                        server.parked = Some(Box::new(request.clone()));
+                    if let Some(open) = self.open_mut(txn) {
+                        open.parked = Some(Box::new(request.clone()));
                     }
                     self.events.push_back(Event::UnknownDialog {
                         txn: Some(ServerTxn(txn)),
@@ -533,13 +549,14 @@ impl Stack {
     /// # Errors
     /// [`StackError::Answered`]: the transaction is over; [`StackError::NoDialog`]: the dialog is still not known.
     pub fn readmit(&mut self, now: Instant, txn: ServerTxn) -> Result<(), StackError> {
-        let server = self.servers.get(&txn.0).ok_or(StackError::Answered)?;
-        let request = server.parked.as_deref().ok_or(StackError::Answered)?;
+        let open = self.open_mut(txn.0).ok_or(StackError::Answered)?;
+        let request = open.parked.as_deref().ok_or(StackError::Answered)?;
         let id = DialogId::of_request(&request.headers).ok().flatten();
         let dialog = id.and_then(|id| self.dialog_known_as(&id));
         let dialog = dialog.ok_or(StackError::NoDialog)?;
         let server = self.servers.get_mut(&txn.0).ok_or(StackError::Answered)?;
-        let request = *server.parked.take().ok_or(StackError::Answered)?;
+        let parked = server.open.as_mut().and_then(|open| open.parked.take());
+        let request = *parked.ok_or(StackError::Answered)?;
         let flow = server.flow;
         match self.check_in_dialog(dialog, &request) {
             Some(response) => {
@@ -600,13 +617,16 @@ impl Stack {
                 .dialog
                 .session
                 .answer(&request.headers, self.config.session_timer.as_ref());
-            server.session = if self.config.extensions.contains(&"timer") {
+            let Some(open) = server.open.as_deref_mut() else {
+                return;
+            };
+            open.session = if self.config.extensions.contains(&"timer") {
                 session
             } else {
                 SessionAnswer::Off
             };
-            if let SessionAnswer::TooSmall(min_se) = server.session {
-                let mut response = server.skeleton.clone();
+            if let SessionAnswer::TooSmall(min_se) = open.session {
+                let mut response = open.skeleton.clone();
                 response.status = StatusCode::SESSION_INTERVAL_TOO_SMALL;
                 let value = SessionExpires {
                     seconds: u32::try_from(min_se.as_secs()).unwrap_or(u32::MAX),
@@ -671,10 +691,10 @@ impl Stack {
         let rack = request.headers.rack().ok().flatten();
         let invite = self.dialogs.get(&dialog).and_then(|entry| entry.invite_server);
         let acknowledged = invite.and_then(|id| {
-            let server = self.servers.get_mut(&id)?;
+            let open = self.servers.get_mut(&id)?.open.as_deref_mut()?;
             let rack = rack?;
-            let reliable = server.reliable.as_mut()?;
-            let matches = rack.cseq.number == server.cseq && rack.cseq.method == Method::Invite;
+            let reliable = open.reliable.as_mut()?;
+            let matches = rack.cseq.number == open.cseq && rack.cseq.method == Method::Invite;
             (matches && reliable.sender.acknowledge(rack.rseq)).then_some((id, rack.rseq))
         });
         let Some((invite, rseq)) = acknowledged else {
@@ -684,11 +704,8 @@ impl Stack {
         };
         self.timers.stop(Due::Server(invite, ServerTimer::Reliable));
         self.timers.stop(Due::Server(invite, ServerTimer::ReliableGiveUp));
-        let answered_offer = self
-            .servers
-            .get(&invite)
-            .and_then(|server| server.reliable.as_deref());
-        if answered_offer.is_some_and(|reliable| reliable.has_body)
+        let reliable = self.open_mut(invite).and_then(|open| open.reliable.as_deref());
+        if reliable.is_some_and(|reliable| reliable.has_body)
             && let Some(entry) = self.dialogs.get_mut(&dialog)
         {
             entry.dialog.offers.offer_received = false;
@@ -767,7 +784,8 @@ impl Stack {
                 self.answer_own(now, id, StatusCode::TEMPORARILY_UNAVAILABLE);
             }
             ServerTimer::Reliable => {
-                let Some(reliable) = server.reliable.as_mut() else {
+                let open = server.open.as_deref_mut();
+                let Some(reliable) = open.and_then(|open| open.reliable.as_mut()) else {
                     return;
                 };
                 reliable.interval *= 2;
@@ -781,11 +799,7 @@ impl Stack {
             ServerTimer::ReliableGiveUp => {
                 self.events
                     .push_back(Event::ProvisionalTimedOut { txn: ServerTxn(id) });
-                if let Some(reliable) = self
-                    .servers
-                    .get_mut(&id)
-                    .and_then(|server| server.reliable.as_mut())
-                {
+                if let Some(reliable) = self.open_mut(id).and_then(|open| open.reliable.as_mut()) {
                     reliable.sender.take_final();
                 }
                 if let Some(server) = self.servers.get_mut(&id) {
@@ -794,7 +808,7 @@ impl Stack {
                 self.answer_own(now, id, StatusCode::SERVER_TIMEOUT);
             }
             ServerTimer::Refresh => {
-                let is_reliable = server.reliable.is_some();
+                let is_reliable = server.open.as_ref().is_some_and(|open| open.reliable.is_some());
                 if let Some(wire) = server.last.clone().filter(|_| !is_reliable) {
                     let (target, fallback) = server.reply.clone();
                     self.transmit(target, fallback, wire);
@@ -843,7 +857,8 @@ impl Stack {
         let Some(server) = self.servers.get_mut(&id) else {
             return;
         };
-        let trying = server.skeleton.clone();
+        let Some(open) = &server.open else { return };
+        let trying = open.skeleton.clone();
         let wire = trying.to_bytes();
         server.last = Some(wire.clone());
         let (target, fallback) = server.reply.clone();
@@ -863,10 +878,6 @@ impl Stack {
         let first = Due::Server(id, ServerTimer::Machine(Timer::A));
         self.timers
             .stop_range(first..=Due::Server(id, ServerTimer::Refresh));
-    }
-
-    pub(super) fn reply_of(&self, id: u64) -> Option<(Target, Option<Target>)> {
-        self.servers.get(&id).map(|server| server.reply.clone())
     }
 }
 
