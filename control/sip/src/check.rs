@@ -73,10 +73,7 @@ pub fn check_request(request: &Request, policy: &Policy<'_>) -> Verdict {
 /// RFC 3261 §16.3 step 1: the fields without which nothing can be done, and those that will be read later.
 fn check_syntax(request: &Request) -> Result<(), HeaderError> {
     let headers = &request.headers;
-    headers.vias()?;
-    if headers.contains(HeaderName::Via) {
-        headers.top_via()?;
-    } else {
+    if headers.vias()?.is_empty() {
         return Err(HeaderError {
             header: HeaderName::Via,
             problem: "missing",

@@ -60,6 +60,26 @@ impl DialogId {
         })
     }
 
+    /// [`DialogId::of_request`] for a request that was checked.
+    pub(crate) fn of_checked_request(headers: &Headers) -> Option<Self> {
+        let local = headers.tag(HeaderName::To)?;
+        Some(Self {
+            local_tag: Bytes::copy_from_slice(local),
+            remote_tag: Bytes::copy_from_slice(headers.tag(HeaderName::From).unwrap_or_default()),
+            call_id: headers.call_id().ok()?,
+        })
+    }
+
+    /// [`DialogId::of_response`] for a response that was checked by it.
+    pub(crate) fn of_checked_response(headers: &Headers) -> Option<Self> {
+        let tag = |header| Bytes::copy_from_slice(headers.tag(header).unwrap_or_default());
+        Some(Self {
+            local_tag: tag(HeaderName::From),
+            remote_tag: tag(HeaderName::To),
+            call_id: headers.call_id().ok()?,
+        })
+    }
+
     /// The dialog a Replaces header names (RFC 3891 §3: its to-tag is our tag).
     pub fn of_replaces(replaces: &Replaces) -> Self {
         // RFC 3891 §6.1: a tag of zero also stands for "no tag".

@@ -112,6 +112,11 @@ impl Headers {
         self.required(HeaderName::To, NameAddr::parse)
     }
 
+    /// The tag in a From or To that was read before, and is not read whole again.
+    pub(crate) fn tag(&self, header: HeaderName) -> Option<&[u8]> {
+        self.get(header).and_then(super::address::tag_in)
+    }
+
     /// Call-ID, compared byte by byte.
     pub fn call_id(&self) -> Result<Bytes, HeaderError> {
         self.required(HeaderName::CallId, |value| {

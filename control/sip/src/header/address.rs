@@ -113,6 +113,23 @@ impl NameAddr {
     }
 }
 
+/// The `tag` of a value that [`NameAddr::parse`] takes, found without reading the URI.
+pub(super) fn tag_in(value: &[u8]) -> Option<&[u8]> {
+    let value = scan::trim(value);
+    let after_display = &value[scan::quoted_length(value).unwrap_or(0)..];
+    let mark = after_display.iter().position(|&byte| matches!(byte, b'<' | b'"'));
+    let params = match mark.map(|at| after_display.split_at(at)) {
+        Some((_, address @ [b'<', ..])) => {
+            let end = address.iter().position(|&byte| byte == b'>')?;
+            &address[end + 1..]
+        }
+        Some(_) | None => &value[value.iter().position(|&byte| byte == b';')?..],
+    };
+    let mut params = super::params::pieces(scan::trim(params));
+    let tag = params.find(|(_, name, _)| name.eq_ignore_ascii_case(b"tag"));
+    tag.and_then(|(_, _, value)| value)
+}
+
 impl HeaderValue for NameAddr {
     fn write(&self, out: &mut Vec<u8>) {
         if !self.display.is_empty() {
@@ -237,4 +254,32 @@ fn parse_uri(text: Bytes) -> Result<Uri, Problem> {
         UriError::Params => "bad parameters in URI",
         UriError::Number => "bad telephone number",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_is_found_as_by_reading_all() {
+        for (value, tag) in [
+            ("<sip:a@h>;tag=1", Some("1")),
+            (
+                "\"x <y>;tag=0\" <sip:a@h;tag=2> ; x=\"a;tag=3\" ;TAG = 4;tag=5",
+                Some("4"),
+            ),
+            ("Bob <sip:a@h>", None),
+            ("<sip:a@h>;tag", None),
+            (" sip:a@h;x=\"<\";tag=6 ", Some("6")),
+            ("sip:a@h", None),
+            ("<sip:a@h>;tagg=7;x=tag", None),
+        ] {
+            let whole = NameAddr::parse(&Bytes::from_static(value.as_bytes())).unwrap();
+            assert_eq!(whole.tag(), tag.map(str::as_bytes), "{value}");
+            assert_eq!(tag_in(value.as_bytes()), whole.tag(), "{value}");
+        }
+        for broken in ["", "\"", "<", ";", "\"a\"", "<;tag=1", "a;tag"] {
+            assert_eq!(tag_in(broken.as_bytes()), None, "{broken}");
+        }
+    }
 }

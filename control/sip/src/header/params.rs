@@ -146,29 +146,33 @@ impl Params {
             .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
     }
 
-    /// Each parameter: its whole text from `;`, name, value.
     fn pieces(&self) -> impl Iterator<Item = (&[u8], &[u8], Option<&[u8]>)> {
-        let mut rest = &self.text[..];
-        std::iter::from_fn(move || {
-            let after = rest.strip_prefix(b";")?;
-            let mut end = 0;
-            while let Some(&byte) = after.get(end) {
-                match byte {
-                    b';' => break,
-                    b'"' => end += scan::quoted_length(&after[end..]).unwrap_or(1),
-                    _ => end += 1,
-                }
-            }
-            let (inner, next) = after.split_at(end.min(after.len()));
-            let piece = &rest[..1 + inner.len()];
-            rest = next;
-            let (name, value) = match inner.iter().position(|&byte| byte == b'=') {
-                Some(at) => (scan::trim(&inner[..at]), Some(scan::trim(&inner[at + 1..]))),
-                None => (scan::trim(inner), None),
-            };
-            Some((piece, name, value))
-        })
+        pieces(&self.text)
     }
+}
+
+/// Each parameter of a text that begins with the first `;`: its whole text from `;`, name, value.
+pub(super) fn pieces(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], Option<&[u8]>)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let after = rest.strip_prefix(b";")?;
+        let mut end = 0;
+        while let Some(&byte) = after.get(end) {
+            match byte {
+                b';' => break,
+                b'"' => end += scan::quoted_length(&after[end..]).unwrap_or(1),
+                _ => end += 1,
+            }
+        }
+        let (inner, next) = after.split_at(end.min(after.len()));
+        let piece = &rest[..1 + inner.len()];
+        rest = next;
+        let (name, value) = match inner.iter().position(|&byte| byte == b'=') {
+            Some(at) => (scan::trim(&inner[..at]), Some(scan::trim(&inner[at + 1..]))),
+            None => (scan::trim(inner), None),
+        };
+        Some((piece, name, value))
+    })
 }
 
 impl std::fmt::Debug for Params {

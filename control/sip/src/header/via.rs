@@ -87,25 +87,26 @@ impl Via {
     }
 
     fn check_params(&self) -> Result<(), Problem> {
-        if self
-            .params
-            .get("rport")
-            .is_some_and(|port| parse_port(port).is_none())
-        {
+        let (mut rport, mut received, mut ttl) = (None, None, None);
+        for (name, value) in self.params.iter() {
+            let first = match name.len() {
+                5 if name.eq_ignore_ascii_case(b"rport") => &mut rport,
+                8 if name.eq_ignore_ascii_case(b"received") => &mut received,
+                3 if name.eq_ignore_ascii_case(b"ttl") => &mut ttl,
+                _ => continue,
+            };
+            first.get_or_insert(value);
+        }
+        let is_bad = |param: Option<Option<&[u8]>>, is_good: fn(&[u8]) -> bool| {
+            param.flatten().is_some_and(|value| !is_good(value))
+        };
+        if is_bad(rport, |port| parse_port(port).is_some()) {
             return Err("bad rport");
         }
-        if self
-            .params
-            .get("received")
-            .is_some_and(|host| parse_ip(host).is_none())
-        {
+        if is_bad(received, |host| parse_ip(host).is_some()) {
             return Err("received is not an IP address");
         }
-        if self
-            .params
-            .get("ttl")
-            .is_some_and(|ttl| !matches!(super::scan::decimal(ttl), Some(0..=255)))
-        {
+        if is_bad(ttl, |ttl| matches!(super::scan::decimal(ttl), Some(0..=255))) {
             return Err("ttl is not a number from 0 to 255");
         }
         Ok(())

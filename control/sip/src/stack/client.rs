@@ -291,7 +291,7 @@ impl Stack {
                 }
             }
         }
-        let has_tag = response.headers.to().is_ok_and(|to| to.tag().is_some());
+        let has_tag = response.headers.tag(HeaderName::To).is_some();
         let dialog = if is_trying || !has_tag {
             self.clients.get(&id).and_then(|client| client.dialog)
         } else {
@@ -357,8 +357,7 @@ impl Stack {
         let Some(client) = self.clients.get(&id) else {
             return;
         };
-        let tag = response.headers.to().ok();
-        let tag = tag.as_ref().and_then(|to| to.tag()).unwrap_or_default();
+        let tag = response.headers.tag(HeaderName::To).unwrap_or_default();
         if let Some((_, ack)) = client.acks.iter().find(|(known, _)| known == tag) {
             // RFC 3261 §13.2.2.4: every repetition of a 2xx gets the same ACK again.
             let ack = ack.clone();
@@ -403,7 +402,7 @@ impl Stack {
         if client.dialog.is_some() {
             return client.dialog;
         }
-        let dialog_id = DialogId::of_response(&response.headers).ok()?;
+        let dialog_id = DialogId::of_checked_response(&response.headers)?;
         if let Some(key) = self.dialog_known_as(&dialog_id) {
             return client.forks.contains(&key).then_some(key);
         }

@@ -111,7 +111,7 @@ impl Stack {
             }
         }
         let Some(key) = key else { return };
-        let dialog = DialogId::of_request(&request.headers).ok().flatten();
+        let dialog = DialogId::of_checked_request(&request.headers);
         let is_known = dialog
             .as_ref()
             .is_some_and(|id| self.dialog_known_as(id).is_some());
@@ -434,8 +434,7 @@ impl Stack {
             (ServerMachine::NonInvite(machine), actions)
         };
         let headers = &request.headers;
-        let to = headers.to().ok();
-        let given_tag = to.as_ref().and_then(|to| to.tag());
+        let given_tag = headers.tag(HeaderName::To);
         let to_tag = match given_tag {
             Some(tag) => Bytes::copy_from_slice(tag),
             None => self.random.token().into(),

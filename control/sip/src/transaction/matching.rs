@@ -1,7 +1,7 @@
 //! Which server transaction a request belongs to.
 
 use crate::header::{HeaderError, HeaderValue, MAGIC_COOKIE, Via};
-use crate::message::{Headers, Method, Request};
+use crate::message::{HeaderName, Headers, Method, Request};
 
 /// The key of a server transaction (RFC 3261 §17.2.3).
 ///
@@ -66,15 +66,14 @@ impl ServerKey {
 pub struct MergeKey(Vec<u8>);
 
 impl MergeKey {
-    /// The key of a request without To tag.
+    /// The key of a request without To tag, whose From was read before.
     ///
     /// # Errors
-    /// A field the key is made of is missing or cannot be read.
+    /// Another field that the key is made of is missing or cannot be read.
     pub fn of(headers: &Headers) -> Result<Self, HeaderError> {
-        let from = headers.from()?;
         let call_id = headers.call_id()?;
         let cseq = headers.cseq()?;
-        let tag = from.tag().unwrap_or_default();
+        let tag = headers.tag(HeaderName::From).unwrap_or_default();
         let mut key = Vec::with_capacity(tag.len() + call_id.len() + 16);
         key.extend_from_slice(tag);
         key.push(0);
