@@ -411,8 +411,8 @@ impl Call {
         caller: Leg,
         plan: MediaPlan,
         (started, started_unix_us): (Instant, u64),
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             name,
             stage: Stage::Preparing,
             queue: match &destination {
@@ -465,7 +465,7 @@ impl Call {
             ring_until: None,
             next_devices_at: None,
             rung: Vec::new(),
-        }
+        })
     }
 
     /// Who calls, as those who are rung now are shown.

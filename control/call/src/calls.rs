@@ -19,7 +19,8 @@ pub(crate) type Members = Table<Member>;
 /// about it leaves.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    calls: BTreeMap<CallId, T>,
+    /// Large, so that a tree of them would do nothing but move them about.
+    calls: BTreeMap<CallId, Box<T>>,
     touched: BTreeSet<CallId>,
     /// A digest of each call's state as last recorded.
     recorded: BTreeMap<CallId, u64>,
@@ -37,7 +38,7 @@ impl<T> Default for Table<T> {
 
 impl<T> Table<T> {
     pub(crate) fn get(&self, id: &CallId) -> Option<&T> {
-        self.calls.get(id)
+        self.calls.get(id).map(|call| &**call)
     }
 
     pub(crate) fn get_mut(&mut self, id: &CallId) -> Option<&mut T> {
@@ -46,12 +47,12 @@ impl<T> Table<T> {
         Some(call)
     }
 
-    pub(crate) fn insert(&mut self, id: CallId, call: T) {
+    pub(crate) fn insert(&mut self, id: CallId, call: Box<T>) {
         self.touched.insert(id);
         self.calls.insert(id, call);
     }
 
-    pub(crate) fn remove(&mut self, id: &CallId) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: &CallId) -> Option<Box<T>> {
         self.touched.remove(id);
         self.recorded.remove(id);
         self.calls.remove(id)
@@ -62,11 +63,11 @@ impl<T> Table<T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&CallId, &T)> {
-        self.calls.iter()
+        self.calls.iter().map(|(id, call)| (id, &**call))
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
-        self.calls.values()
+        self.calls.values().map(|call| &**call)
     }
 
     /// True when this digest of the call's state is another than before.

@@ -92,17 +92,25 @@ pub(crate) enum Invite {
     Due,
 }
 
-/// A description, and beside it what the journal keeps of it: written once, however often its call is recorded.
+/// A description, and beside it its text and what the journal keeps of that: written once, however often its call is
+/// recorded.
 #[derive(Debug, Clone)]
 pub(crate) struct Offer {
     description: Description,
+    text: OnceCell<Bytes>,
     kept: OnceCell<Bytes>,
 }
 
 impl Offer {
+    /// Its text, as it is sent.
+    pub(crate) fn text(&self) -> Bytes {
+        let write = || self.description.to_string().into();
+        self.text.get_or_init(write).clone()
+    }
+
     /// Its text without the lines that hold keys.
     pub(crate) fn kept(&self) -> Bytes {
-        let write = || without_keys(&self.description.to_string()).into();
+        let write = || without_keys(self.text());
         self.kept.get_or_init(write).clone()
     }
 }
@@ -111,6 +119,7 @@ impl From<Description> for Offer {
     fn from(description: Description) -> Self {
         Self {
             description,
+            text: OnceCell::new(),
             kept: OnceCell::new(),
         }
     }

@@ -121,7 +121,7 @@ impl Controller {
         host.ok_or_else(|| unavailable("no media host"))
     }
 
-    pub(super) fn begin(&mut self, now: Now, id: CallId, call: Call) {
+    pub(super) fn begin(&mut self, now: Now, id: CallId, call: Box<Call>) {
         self.counters.calls_started += 1;
         self.record(
             now,

@@ -82,7 +82,7 @@ impl Controller {
             ended: None,
             check_at,
         };
-        self.members.insert(id, member);
+        self.members.insert(id, Box::new(member));
         self.send_conference(now, conference);
         Ok(())
     }
@@ -634,7 +634,7 @@ impl Controller {
         if found.members.is_empty() {
             // Its endpoint goes with the session, which tells what it counted.
             found.plan.end();
-            found.last.push(member);
+            found.last.push(*member);
             let room = found.room.clone();
             self.rooms.remove(&room);
         } else {
@@ -642,7 +642,7 @@ impl Controller {
             found.plan.remove(&member.leg.endpoint);
             let announced = member.answered.is_some() && was_in;
             match counted {
-                true => self.await_figures(now, conference, member),
+                true => self.await_figures(now, conference, *member),
                 false => self.member_detail(now, conference, &member, &[]),
             }
             if announced {

@@ -212,7 +212,7 @@ impl Controller {
             ended: None,
             check_at,
         };
-        self.members.insert(id, member);
+        self.members.insert(id, Box::new(member));
         Some(id)
     }
 

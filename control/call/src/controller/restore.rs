@@ -549,7 +549,7 @@ impl Controller {
     }
 
     /// The call as it was, without its dialogs and without a place in the domain.
-    fn call_of(&self, now: Now, saved: &SavedCall) -> Option<Call> {
+    fn call_of(&self, now: Now, saved: &SavedCall) -> Option<Box<Call>> {
         let media = &self.config.media;
         let host = HostId::from(saved.media.host.as_str());
         let mut plan = MediaPlan::new(&saved.call, &self.config.controller, media, host);

@@ -19,7 +19,7 @@ use crate::{
     call::{Call, CallId, Round, Side, Stage},
     domain::{Decline, EntryId, Name, OfferId, Output, Race, WithdrawReason},
     journal::{EndedBy, RecordKind},
-    leg::{Exchange, Invite, Leg},
+    leg::{Exchange, Invite, Leg, Offer},
     media::Endpoint,
     registrar::Binding,
     routing::Destination,
@@ -316,7 +316,10 @@ impl Controller {
         let mut leg = Leg::new(Invite::Adopted, address.clone(), peer, endpoint, security);
         leg.insists = insists;
         let mut session = LocalSession::new(session, transport.address);
-        let offer = sdp::write_offer(&[leg.offered_audio(formats, transport)], &mut session);
+        let offer = Offer::from(sdp::write_offer(
+            &[leg.offered_audio(formats, transport)],
+            &mut session,
+        ));
         let mut request = invite_request(call, &address, &domain, binding, &offer);
         self.call_in(id, &mut request);
         if let Some(way) = way {
@@ -337,7 +340,7 @@ impl Controller {
                 leg.invite = Invite::Sent(txn);
                 leg.user = way.is_none().then(|| user.clone());
                 leg.session = Some(session);
-                leg.exchange = Exchange::Ours { offer: offer.into() };
+                leg.exchange = Exchange::Ours { offer };
                 round.branches.push(leg);
                 self.by_client.insert(txn, Purpose::Branch(id));
             }
@@ -672,13 +675,7 @@ pub(super) fn address_of(user: &str, domain: &str) -> Option<NameAddr> {
 }
 
 /// The INVITE to a device: what the caller says of itself, and nothing of the way it came.
-fn invite_request(
-    call: &Call,
-    to: &NameAddr,
-    domain: &str,
-    binding: &Binding,
-    offer: &sdp::Description,
-) -> Request {
+fn invite_request(call: &Call, to: &NameAddr, domain: &str, binding: &Binding, offer: &Offer) -> Request {
     let mut request = Request::new(Method::Invite, &binding.uri);
     let headers = &mut request.headers;
     headers.push_value(HeaderName::From, &presented(call.shown(), domain));
@@ -698,7 +695,7 @@ fn invite_request(
             headers.push_field(field);
         }
     }
-    request.body = offer.to_string().into();
+    request.body = offer.text();
     request
 }
 
