@@ -11,6 +11,8 @@ pub(crate) const INPUTS_PER_BATCH: usize = 256;
 pub(crate) const TIMERS_EVERY: Duration = Duration::from_millis(10);
 /// Datagrams read with one system call from one socket, before others get their turn.
 pub(crate) const DATAGRAMS_PER_CALL: usize = 32;
+/// As many are asked for while few come: making room for a call's worth costs more than to read one.
+pub(crate) const DATAGRAMS_PER_CALL_FEW: usize = 6;
 /// Largest datagram (RFC 3261 §18.1.1: the largest UDP allows).
 pub(crate) const DATAGRAM_BYTES: usize = 65_535;
 /// Kernel buffer asked for each UDP socket, bytes: a burst of registrations fits.

@@ -34,6 +34,8 @@ pub(super) struct Socket {
     local: SocketAddr,
     /// Datagrams that the kernel dropped because nobody read in time, as it said last.
     overflowed: u32,
+    /// How many to ask for.
+    portion: usize,
 }
 
 /// Room for the datagrams of one system call, shared by all sockets.
@@ -90,6 +92,7 @@ impl Socket {
             local: socket.local_addr()?,
             socket: AsyncFd::with_interest(socket, Interest::READABLE)?,
             overflowed: 0,
+            portion: limits::DATAGRAMS_PER_CALL_FEW,
         })
     }
 
@@ -130,9 +133,14 @@ impl Socket {
         arrived: &mut Vec<(Flow, Bytes)>,
     ) -> Option<Duration> {
         // An edge tells of datagrams: the socket counts as ready until it gives less than it was asked for.
+        let portion = self.portion;
         let filled = self
             .socket
-            .try_io(Interest::READABLE, |socket| fill(socket, inbox));
+            .try_io(Interest::READABLE, |socket| fill(socket, inbox, portion));
+        self.portion = match inbox.told.len() {
+            few if few < limits::DATAGRAMS_PER_CALL_FEW => limits::DATAGRAMS_PER_CALL_FEW,
+            _ => limits::DATAGRAMS_PER_CALL,
+        };
         if let Err(error) = filled
             && error.kind() != io::ErrorKind::WouldBlock
         {
@@ -186,10 +194,9 @@ impl Socket {
     }
 }
 
-/// One system call. `WouldBlock`: there was no more than this.
-fn fill(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
-    let mut slices: Vec<_> = inbox
-        .buffers
+/// One system call for so many. `WouldBlock`: there was no more than this.
+fn fill(socket: &UdpSocket, inbox: &mut Inbox, portion: usize) -> io::Result<()> {
+    let mut slices: Vec<_> = inbox.buffers[..portion]
         .iter_mut()
         .map(|buffer| [IoSliceMut::new(buffer)])
         .collect();
@@ -197,7 +204,7 @@ fn fill(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
     // Made anew: the kernel writes lengths into them and nix does not set those back, which would cut the next address
     // and the count of drops.
     let room = nix::cmsg_space!(u32, TimeSpec);
-    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(limits::DATAGRAMS_PER_CALL, Some(room));
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(portion, Some(room));
     match recvmmsg(fd, &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
         Ok(messages) => inbox.told.extend(messages.map(|message| {
             let (mut overflowed, mut came) = (None, None);
@@ -219,7 +226,7 @@ fn fill(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
         Err(Errno::EINTR | Errno::ECONNREFUSED) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
-    if inbox.told.len() < limits::DATAGRAMS_PER_CALL {
+    if inbox.told.len() < portion {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     Ok(())
