@@ -24,6 +24,7 @@ mod a_gruu_leads_to_one_device;
 mod a_killed_daemon_takes_no_call_with_it;
 mod a_machine_calls_two_phones_together;
 mod a_party_is_heard_early_and_hears_music_on_hold;
+mod a_phone_is_called_over_its_own_connection;
 mod a_queued_caller_hears_its_echo;
 mod a_queues_recording_holds_both_voices;
 mod an_agent_transfers_a_call;

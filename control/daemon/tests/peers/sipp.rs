@@ -26,6 +26,8 @@ pub(crate) struct Sipp {
     port: u16,
     pause_ms: u32,
     waits: bool,
+    /// Played when it is called while it does something else.
+    answers: Option<&'static str>,
     arguments: Vec<String>,
 }
 
@@ -49,6 +51,7 @@ impl Sipp {
             port: free_ports(2),
             pause_ms: 300,
             waits: false,
+            answers: None,
             arguments: Vec::new(),
         }
     }
@@ -99,6 +102,13 @@ impl Sipp {
         self
     }
 
+    /// Of a [`registration`]: it does not end, and plays this scenario when it is called.
+    pub(crate) fn then_answering(mut self, scenario: &'static str) -> Self {
+        self.scenario = "register_and_stay";
+        self.answers = Some(scenario);
+        self
+    }
+
     /// What it says and hears.
     pub(crate) fn with_audio(self, voice: &Voice) -> Self {
         self.with("MEDIA_PORT", voice.port())
@@ -118,25 +128,9 @@ impl Sipp {
 
     /// Starts it; its file is filled in first.
     pub(crate) fn play(self, site: &Site) -> Playing {
-        let source = format!(
-            "{}/tests/peers/sipp/{}.xml",
-            env!("CARGO_MANIFEST_DIR"),
-            self.scenario
-        );
-        let mut text = fs::read_to_string(&source).unwrap_or_else(|error| panic!("{source}: {error}"));
-        for (word, value) in &self.words {
-            text = text.replace(&format!("@{word}@"), value);
-        }
-        if self.waits {
-            text = text.replace("<pause/>", "<recv request=\"INFO\"/>");
-        }
         let name = format!("{}-{}", self.scenario, self.port);
-        let scenario = site.dir.join(format!("{name}.xml"));
-        let open = text
-            .lines()
-            .find(|line| line.contains('@') && line.split('@').nth(1).is_some_and(is_word));
-        assert_eq!(open, None, "a word of {source} has no value");
-        fs::write(&scenario, text).unwrap();
+        let scenario = self.fill_in(self.scenario, site);
+        let answers = self.answers.map(|scenario| self.fill_in(scenario, site));
         let messages = site.dir.join(format!("{name}.messages"));
         let straight = if self.tcp { site.tcp } else { site.udp };
         let server = self.proxy.unwrap_or(straight);
@@ -154,6 +148,11 @@ impl Sipp {
             .args(["-trace_err", "-error_file"])
             .arg(site.dir.join(format!("{name}.errors")))
             .args(["-t", if self.tcp { "t1" } else { "u1" }])
+            .args(
+                answers
+                    .iter()
+                    .flat_map(|file| ["-oocsf".as_ref(), file.as_os_str()]),
+            )
             .args(&self.arguments)
             .current_dir(&site.dir)
             .stdout(Stdio::null());
@@ -165,6 +164,25 @@ impl Sipp {
             messages,
             at,
         }
+    }
+
+    /// The file with its words' values, in the site's directory.
+    fn fill_in(&self, scenario: &str, site: &Site) -> PathBuf {
+        let source = format!("{}/tests/peers/sipp/{scenario}.xml", env!("CARGO_MANIFEST_DIR"));
+        let mut text = fs::read_to_string(&source).unwrap_or_else(|error| panic!("{source}: {error}"));
+        for (word, value) in &self.words {
+            text = text.replace(&format!("@{word}@"), value);
+        }
+        if self.waits {
+            text = text.replace("<pause/>", "<recv request=\"INFO\"/>");
+        }
+        let open = text
+            .lines()
+            .find(|line| line.contains('@') && line.split('@').nth(1).is_some_and(is_word));
+        assert_eq!(open, None, "a word of {source} has no value");
+        let filled_in = site.dir.join(format!("{scenario}-{}.xml", self.port));
+        fs::write(&filled_in, text).unwrap();
+        filled_in
     }
 
     /// Plays it to its end, which must be a good one.

@@ -278,6 +278,11 @@ impl Site {
         sent.filter(|line| line.contains(&start)).count()
     }
 
+    /// One of the controller's metrics, by the start of its line.
+    pub(crate) fn figure(&self, name: &str) -> u64 {
+        figure(self.http, name)
+    }
+
     /// The log of the controller, for what tells more than its pages.
     pub(crate) fn story(&self) -> String {
         self.controld.story()
@@ -336,17 +341,19 @@ impl MediaHost {
 
     /// No session, no port in use.
     fn is_idle(&self) -> bool {
-        let page = ask(self.metrics, "GET", "/metrics", "", "").text;
-        let figure = |name: &str| {
-            let line = page.lines().find(|line| line.starts_with(name));
-            let value = line.and_then(|line| line.rsplit(' ').next());
-            value
-                .unwrap_or_else(|| panic!("no {name} among the metrics"))
-                .to_owned()
-        };
-        let used = figure("mediad_port_pairs{interface=\"lo\",state=\"used\"}");
-        figure("mediad_sessions ") == "0" && used == "0"
+        let used = figure(self.metrics, "mediad_port_pairs{interface=\"lo\",state=\"used\"}");
+        figure(self.metrics, "mediad_sessions ") == 0 && used == 0
     }
+}
+
+/// The metric whose line starts so.
+fn figure(at: SocketAddr, name: &str) -> u64 {
+    let page = ask(at, "GET", "/metrics", "", "").text;
+    let line = page.lines().find(|line| line.starts_with(name));
+    let value = line.and_then(|line| line.rsplit(' ').next());
+    value
+        .and_then(|value| value.parse().ok())
+        .unwrap_or_else(|| panic!("no {name} among the metrics"))
 }
 
 /// With the addresses of its control and its metrics.
