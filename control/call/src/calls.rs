@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{Hash, Hasher},
     ops::Index,
 };
 
@@ -70,9 +71,11 @@ impl<T> Table<T> {
         self.calls.values().map(|call| &**call)
     }
 
-    /// True when this digest of the call's state is another than before.
-    pub(crate) fn is_news(&mut self, id: CallId, digest: u64) -> bool {
-        self.recorded.insert(id, digest) != Some(digest)
+    /// True when the call's state is another than the last time.
+    pub(crate) fn is_news(&mut self, id: CallId, state: &(impl Hash + ?Sized)) -> bool {
+        let mut digest = Digest(0);
+        state.hash(&mut digest);
+        self.recorded.insert(id, digest.0) != Some(digest.0)
     }
 
     /// The next call that may have changed.
@@ -81,10 +84,82 @@ impl<T> Table<T> {
     }
 }
 
+/// Tells the states of one call apart, some kilobytes each, several times as fast as the standard library's hash: eight
+/// bytes at a time, each mixed in by a multiplication. A peer that found two states alike would have its own call go on
+/// from the older one after a restart.
+struct Digest(u64);
+
+impl Digest {
+    fn mix(&mut self, word: u64) {
+        // Odd, and half of its bits are ones: the golden ratio's.
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let wide = u128::from(self.0 ^ word) * u128::from(FACTOR);
+        self.0 = (wide as u64).rotate_left(5) ^ (wide >> 64) as u64;
+    }
+}
+
+impl Hasher for Digest {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        // The rest with its length, so that zeros count.
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        last[7] = rest.len() as u8;
+        self.mix(u64::from_le_bytes(last));
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.mix(number.into());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.mix(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.mix(number);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.mix(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 impl<T> Index<&CallId> for Table<T> {
     type Output = T;
 
     fn index(&self, id: &CallId) -> &T {
         &self.calls[id]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_that_differ_anywhere_are_news() {
+        let mut table: Table<()> = Table::default();
+        let id = CallId(1);
+        let text = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n";
+        assert!(table.is_news(id, &(text, Some(0_u16), 7_u8)));
+        assert!(!table.is_news(id, &(text, Some(0_u16), 7_u8)));
+        for at in 0..text.len() {
+            let mut other = text.as_bytes().to_vec();
+            other[at] ^= 1;
+            assert!(table.is_news(id, &(&*other, Some(0_u16), 7_u8)), "byte {at}");
+        }
+        assert!(table.is_news(id, &(text, None::<u16>, 7_u8)));
+        assert!(table.is_news(id, &(text, Some(1_u16), 7_u8)));
+        for zeros in 0..20 {
+            assert!(table.is_news(id, &[0_u8; 20][..zeros]), "{zeros} zeros");
+        }
     }
 }

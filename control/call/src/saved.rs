@@ -32,12 +32,14 @@ pub struct SavedCall {
     pub(crate) call: String,
     pub(crate) stage: Stage,
     pub(crate) destination: SavedDestination,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) queue: Option<String>,
     pub(crate) from: Octets,
     pub(crate) to: String,
     pub(crate) sip_call_id: String,
     pub(crate) max_forwards: u8,
     pub(crate) caller: SavedLeg,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) callee: Option<SavedLeg>,
     /// Phones that ring.
     pub(crate) ringing: Vec<SavedInvite>,
@@ -45,35 +47,38 @@ pub struct SavedCall {
     pub(crate) others: Vec<SavedDialog>,
     pub(crate) past: Vec<SavedPast>,
     pub(crate) is_turned: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) recorded: Option<SavedRecorded>,
     pub(crate) rounds: u32,
     pub(crate) rung: Vec<String>,
     /// The trunk it came from, and the one it was sent to with the target's number.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rx_trunk: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) way: Option<(String, usize)>,
     /// Where it went out last, also when it does no more.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_way: Option<(String, usize)>,
     /// As `way`, for the caller of a call that a machine asked for.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) caller_way: Option<(String, usize)>,
     #[serde(default)]
     pub(crate) origin: CallOrigin,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) summons: Option<SavedSummons>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) caller_id: Option<String>,
     /// The one device of the called user that is meant (RFC 5627).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) instance: Option<Octets>,
     /// Its place in the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<SavedPlace>,
     pub(crate) media: SavedMedia,
     pub(crate) started_unix_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) answered_unix_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<SavedEnd>,
 }
 
@@ -151,6 +156,7 @@ pub struct SavedMember {
     pub(crate) sip_call_id: String,
     pub(crate) leg: SavedLeg,
     /// Where the media host receives its audio.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) local: Option<(SocketAddr, Option<u16>)>,
     /// Where it believes that to be, if elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,8 +167,10 @@ pub struct SavedMember {
     /// It typed the room's PIN, or there is none.
     pub(crate) is_admitted: bool,
     pub(crate) started_unix_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) answered_unix_us: Option<u64>,
     /// It left as the last, and is told of when the media host has counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<SavedEnd>,
 }
 
@@ -226,18 +234,23 @@ impl SavedDestination {
 pub(crate) struct SavedLeg {
     pub(crate) state: LegState,
     pub(crate) address: Octets,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<String>,
     pub(crate) peer: IpAddr,
     pub(crate) endpoint: String,
     #[serde(default)]
     pub(crate) security: Security,
     /// Once it is confirmed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dialog: Option<SavedDialog>,
     /// The party's INVITE, while it has no final answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) invited: Option<SavedInvited>,
     pub(crate) exchange: SavedExchange,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) media: Option<SavedAgreed>,
     /// Id and version of our description.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) session: Option<(u64, u64)>,
     pub(crate) is_described: bool,
     pub(crate) is_silent: bool,
@@ -251,6 +264,7 @@ pub(crate) struct SavedLeg {
 pub(crate) struct SavedPast {
     pub(crate) was_caller: bool,
     pub(crate) address: Octets,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<String>,
     pub(crate) endpoint: String,
     pub(crate) codec: String,
@@ -323,18 +337,21 @@ impl SavedEnd {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct SavedAgreed {
     index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
     remote: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     remote_rtcp: Option<SocketAddr>,
     rtcp_mux: bool,
     formats: Vec<SavedFormat>,
     ptime_ms: u16,
     sends: bool,
     receives: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     mid: Option<String>,
     #[serde(default)]
     secure: bool,
     /// How it was encrypted: the keys are at the media host only.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     sdes: Option<SavedSdes>,
 }
 
@@ -352,7 +369,9 @@ struct SavedFormat {
     name: String,
     clock_hz: u32,
     channels: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fmtp: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     local_fmtp: Option<String>,
 }
 
@@ -435,6 +454,7 @@ pub(crate) struct SavedDialog {
     local: Octets,
     remote: Octets,
     local_cseq: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
     remote_cseq: Option<u32>,
     route_set: Vec<Octets>,
     remote_target: Octets,
@@ -442,7 +462,9 @@ pub(crate) struct SavedDialog {
     target: SavedTarget,
     remote_allow: Vec<Octets>,
     /// Interval in seconds, and whether we refresh.
+    #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<(u64, bool)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     min_se_s: Option<u64>,
 }
 
@@ -584,7 +606,9 @@ struct SavedTarget {
     transport: String,
     remote: SocketAddr,
     /// Of a flow: our end, and which socket or connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
     flow: Option<(SocketAddr, u64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     server_name: Option<Octets>,
 }
 

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::SocketAddr,
 };
 
@@ -38,9 +37,7 @@ impl Controller {
             let Some(state) = member.and_then(|member| self.saved_member(member)) else {
                 continue;
             };
-            let mut hasher = DefaultHasher::new();
-            state.hash(&mut hasher);
-            if self.members.is_news(id, hasher.finish()) {
+            if self.members.is_news(id, &state) {
                 self.record(now, RecordKind::MemberState(Box::new(state)));
             }
         }

@@ -8,7 +8,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     time::{Duration, Instant},
 };
 
@@ -336,9 +335,7 @@ impl Controller {
             let Some(state) = lasting.then(|| self.saved_call(id)).flatten() else {
                 continue;
             };
-            let mut hasher = DefaultHasher::new();
-            state.hash(&mut hasher);
-            if self.calls.is_news(id, hasher.finish()) {
+            if self.calls.is_news(id, &state) {
                 self.record(now, RecordKind::CallState(Box::new(state)));
             }
         }
