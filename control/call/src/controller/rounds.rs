@@ -316,10 +316,8 @@ impl Controller {
         let mut leg = Leg::new(Invite::Adopted, address.clone(), peer, endpoint, security);
         leg.insists = insists;
         let mut session = LocalSession::new(session, transport.address);
-        let offer = Offer::from(sdp::write_offer(
-            &[leg.offered_audio(formats, transport)],
-            &mut session,
-        ));
+        let audio = [leg.offered_audio(formats, transport)];
+        let offer = Offer::from(sdp::write_offer(&audio, &mut session));
         let mut request = invite_request(call, &address, &domain, binding, &offer);
         self.call_in(id, &mut request);
         if let Some(way) = way {

@@ -30,7 +30,8 @@ fn a_phone_is_called_over_its_own_connection() {
     alice_voice.talk_to(alice_to);
     bob_voice.talk_to(bob_to);
     alice.assert_done();
-    (alice_voice.end(), bob_voice.end());
+    alice_voice.end();
+    bob_voice.end();
     alice_voice.assert_heard(alice_to, 1_100.0, &[700.0]);
     bob_voice.assert_heard(bob_to, 700.0, &[1_100.0]);
 

@@ -256,11 +256,12 @@ impl Stack {
             StatusCode::PROXY_AUTHENTICATION_REQUIRED,
         ];
         let is_challenge = asks.contains(&response.status);
-        let concerns =
-            |client: &&Box<Client>| !client.silent || (is_challenge && client.method == Method::Prack);
-        let Some(client) = self.clients.get(&id).filter(concerns) else {
+        let Some(client) = self.clients.get(&id) else {
             return;
         };
+        if client.silent && !(is_challenge && client.method == Method::Prack) {
+            return;
+        }
         self.events.push_back(Event::Response {
             txn: ClientTxn(id),
             response,
@@ -482,8 +483,7 @@ impl Stack {
                 }
             }
             (Method::Notify, _) => {
-                let request = self.clients.get(&id).and_then(|client| client.request());
-                if let Some(request) = request {
+                if let Some(request) = self.clients.get(&id).and_then(|client| client.request()) {
                     entry.note_notify_answered(&request.headers, status);
                 }
                 self.settle(key);
