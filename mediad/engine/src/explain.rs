@@ -67,6 +67,8 @@ const ALIVE: Duration = Duration::from_secs(1);
 const NOISE: Duration = Duration::from_millis(limits::COMFORT_NOISE_MS_MAX as u64);
 /// Loss worth a warning, in percent.
 const LOSS_PERCENT: f64 = 2.0;
+/// A reason for refusing packets is told unless another was so many times as frequent.
+const RARE: u64 = 10;
 
 /// Findings for the pair given, or for every edge and every endpoint nobody hears.
 ///
@@ -324,8 +326,9 @@ impl Explained<'_> {
             self.ingress_quality(speaker, findings);
             return;
         }
-        if let Some(finding) = self.refused(speaker) {
-            findings.push(finding);
+        let before = findings.len();
+        self.refused(speaker, findings);
+        if findings.len() > before {
             return;
         }
         let (code, text, since) = match speaker.streams.last_rx {
@@ -377,19 +380,28 @@ impl Explained<'_> {
         })
     }
 
-    /// Datagrams come, but every one is refused: why.
-    fn refused(&self, speaker: &End<'_>) -> Option<Finding> {
+    /// Datagrams come, but every one is refused: why, the most frequent reason first. What was wrong at first may be
+    /// mended, and something else wrong now.
+    fn refused(&self, speaker: &End<'_>, findings: &mut Vec<Finding>) {
         let drops = &speaker.transport.drops_since_rx;
-        let most = DropReason::ALL
+        let count = |why: DropReason| drops[why as usize];
+        let mut reasons: Vec<DropReason> = DropReason::ALL
             .into_iter()
-            .filter(|why| drops[*why as usize] > 0 && says_why(*why))
-            .max_by_key(|why| drops[*why as usize])?;
-        let count = drops[most as usize];
+            .filter(|why| count(*why) > 0 && says_why(*why))
+            .collect();
+        reasons.sort_by_key(|why| std::cmp::Reverse(count(*why)));
+        let most = reasons.first().map_or(0, |why| count(*why));
+        let weighs = |why: &&DropReason| count(**why) >= most / RARE;
+        let known = reasons.iter().filter(weighs);
+        findings.extend(known.filter_map(|why| self.refused_for(speaker, *why, count(*why))));
+    }
+
+    fn refused_for(&self, speaker: &End<'_>, why: DropReason, count: u64) -> Option<Finding> {
         let refused = speaker
             .transport
             .refused
             .map_or("another address".into(), |at| at.to_string());
-        let (code, text) = match most {
+        let (code, text) = match why {
             DropReason::WrongSource => {
                 let expected = speaker
                     .transport

@@ -1,6 +1,7 @@
 use crate::world::{Graph, SESSION, Speaker, World, peer, rtp_socket};
 use media_engine::{
     command::{DropReason, EventKind, SourceState},
+    explain::{Code, Severity},
     spec::SourcePolicy,
 };
 
@@ -40,6 +41,33 @@ fn four_packets_in_sequence_from_one_source_are_believed() {
     // What goes to `a` goes to the learned address.
     world.receive(rtp_socket(1), peer(1), &Speaker::new(0xB).packet(&[1]));
     assert_eq!(world.sent_rtp()[0].to, nat);
+}
+
+/// What was wrong for long and what is wrong now are both told.
+#[test]
+fn all_that_packets_are_refused_for_is_explained() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    graph.party("a").source = SourcePolicy::Signalled;
+    world.commit(SESSION, &graph);
+    let mut a = Speaker::new(0xA);
+    a.payload_type = 77;
+    for (from, packets) in [(peer(0), 300), (stranger(1), 60)] {
+        for _ in 0..packets {
+            world.receive(rtp_socket(0), from, &a.packet(&[1]));
+            world.pass_ms(20);
+        }
+        a.payload_type = 0;
+    }
+    // What happens to everybody now and then says nothing.
+    world.receive(rtp_socket(0), peer(0), &[0x80; 5]);
+    let findings = world.explain(&graph, "a", "b");
+    let problems: Vec<Code> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Problem)
+        .map(|finding| finding.code)
+        .collect();
+    assert_eq!(problems, [Code::PayloadType, Code::WrongSource], "{findings:?}");
 }
 
 #[test]

@@ -4,9 +4,7 @@
 use codecs::{CodecKind, Encoder, comfort_noise::Sid, level, opus};
 use media_engine::{
     command::EventKind,
-    explain::{self, Code, Severity},
-    graph::Owner,
-    host::{Described, Summary},
+    explain::{Code, Severity},
     spec::{Codec, NodeKind, PayloadFormat},
 };
 
@@ -352,29 +350,7 @@ fn who_is_silent_is_explained_as_such() {
         (50_000, Code::PacketsStopped, Severity::Problem),
     ] {
         quiet(&mut world, &mut a, wait_ms);
-        let described = Described {
-            summary: Summary {
-                name: "s".into(),
-                owner: Owner {
-                    controller: "c".into(),
-                    epoch: 1,
-                },
-                revision: 1,
-                created: world.now.wall,
-                worker: 0,
-                endpoints: 2,
-                edges: 1,
-                labels: Box::default(),
-                orphaned: false,
-            },
-            spec: std::sync::Arc::new(graph.spec()),
-            locals: Vec::new(),
-            taps: Vec::new(),
-            report: world.report(SESSION).expect("the session is there"),
-        };
-        let (from, to) = ("a".into(), "b".into());
-        let findings =
-            explain::explain(&described, Some(&from), Some(&to), world.now.wall).expect("both are there");
+        let findings = world.explain(&graph, "a", "b");
         let of_a = findings
             .iter()
             .find(|finding| finding.subject == "node:a")

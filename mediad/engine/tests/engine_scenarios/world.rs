@@ -13,6 +13,9 @@ use media_engine::{
         SessionKey, SessionReport, SocketId, TapRings, TransportLink, TransportReport, TransportSockets,
     },
     engine::{Egress, Engine, EngineConfig},
+    explain::{self, Finding},
+    graph::Owner,
+    host::{Described, Summary},
     spec::{
         Codec, DigitPolicy, Direction, EdgeSpec, EndpointSpec, InbandDigits, LinkSpec, MasterKey, Name,
         NodeKind, NodeSpec, PayloadFormat, PlayItem, PlaySource, PlayerSpec, PolishSpec, RoomSpec, RtcpMode,
@@ -177,6 +180,32 @@ impl World {
             Some((to, Reply::Report(report))) if to == token => report.map(|report| *report),
             other => panic!("a report was asked for, not {other:?}"),
         }
+    }
+
+    /// What is said about why `to` hears `from`, or does not.
+    pub(crate) fn explain(&mut self, graph: &Graph, from: &str, to: &str) -> Vec<Finding> {
+        let described = Described {
+            summary: Summary {
+                name: "s".into(),
+                owner: Owner {
+                    controller: "c".into(),
+                    epoch: 1,
+                },
+                revision: 1,
+                created: self.now.wall,
+                worker: 0,
+                endpoints: graph.endpoints.len(),
+                edges: graph.edges.len(),
+                labels: Box::default(),
+                orphaned: false,
+            },
+            spec: Arc::new(graph.spec()),
+            locals: Vec::new(),
+            taps: Vec::new(),
+            report: self.report(SESSION).expect("the session is there"),
+        };
+        explain::explain(&described, Some(&from.into()), Some(&to.into()), self.now.wall)
+            .expect("both are there")
     }
 
     pub(crate) fn transport(&mut self, id: &str) -> TransportReport {
