@@ -11,13 +11,17 @@
 //! RFC 6716 (codec), RFC 7587 (payload format).
 
 mod packet;
+mod parameters;
 #[cfg(test)]
 mod tests;
 
 pub use packet::{Bandwidth, Mode, PacketInfo};
 
 use crate::CodecError;
-use opusic_c::{Application as SysApplication, Bitrate, Channels, ErrorCode, InbandFec, SampleRate};
+use opusic_c::{
+    Application as SysApplication, Bandwidth as SysBandwidth, Bitrate, Channels, ErrorCode, InbandFec,
+    SampleRate,
+};
 
 /// The RTP clock of Opus (RFC 7587 §4.1).
 pub const CLOCK_HZ: u32 = 48_000;
@@ -48,7 +52,7 @@ pub enum Application {
     LowDelay,
 }
 
-/// How to encode. Every field may be set by the peer's `fmtp` (RFC 7587 §6.1).
+/// How to encode; see [`Settings::asked`] for what a peer may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// What to optimise for.
@@ -65,6 +69,8 @@ pub struct Settings {
     pub dtx: bool,
     /// Expected loss in percent: how much of the bit rate FEC may take.
     pub packet_loss_percent: u8,
+    /// The rate that the peer plays at, in Hz: what only a higher one could carry is not sent.
+    pub playback_rate_hz: u32,
 }
 
 impl Default for Settings {
@@ -77,6 +83,7 @@ impl Default for Settings {
             inband_fec: false,
             dtx: false,
             packet_loss_percent: 0,
+            playback_rate_hz: CLOCK_HZ,
         }
     }
 }
@@ -144,6 +151,9 @@ impl Encoder {
         inner.set_dtx(settings.dtx).map_err(fault)?;
         inner
             .set_packet_loss(settings.packet_loss_percent)
+            .map_err(fault)?;
+        inner
+            .set_max_bandwidth(widest(settings.playback_rate_hz))
             .map_err(fault)?;
         Ok(Self {
             inner,
@@ -249,6 +259,17 @@ impl Encoder {
     #[must_use]
     pub fn delay_samples(&mut self) -> usize {
         self.inner.get_look_ahead().map_or(0, |samples| samples as usize)
+    }
+}
+
+/// The widest bandwidth that a playback rate in Hz can use (RFC 7587 §6.1, `maxplaybackrate`).
+fn widest(playback_rate_hz: u32) -> SysBandwidth {
+    match playback_rate_hz {
+        0..12_000 => SysBandwidth::Narrow,
+        12_000..16_000 => SysBandwidth::Medium,
+        16_000..24_000 => SysBandwidth::Wide,
+        24_000..48_000 => SysBandwidth::Superwide,
+        _ => SysBandwidth::Full,
     }
 }
 

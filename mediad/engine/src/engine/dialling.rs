@@ -86,6 +86,7 @@ const TONES: opus::Settings = opus::Settings {
     inband_fec: false,
     dtx: false,
     packet_loss_percent: 0,
+    playback_rate_hz: opus::CLOCK_HZ,
 };
 
 /// Louder tones, in -dBm0, would clip where both are at their peaks.

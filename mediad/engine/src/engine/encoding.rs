@@ -65,7 +65,7 @@ impl Encoding {
         };
         let frame = CodecKind::frame_samples(own_hz, group.ptime_ms.into());
         let tick = CodecKind::frame_samples(own_hz, TICK_MS);
-        let mut encoder = Encoder::new(kind, own_hz, &opus::Settings::default()).ok()?;
+        let mut encoder = Encoder::new(kind, own_hz, &opus::Settings::asked(&group.format.fmtp)).ok()?;
         // Its listeners heard others before: packets of their source, or encoders of another rate.
         encoder.start_anew();
         Some(Self {

@@ -124,6 +124,8 @@ pub(crate) struct Listener {
     pub(crate) spoke: bool,
     /// It hears nothing of it any more.
     pub(crate) parted: bool,
+    /// Share of what it was sent that it told to be lost, in percent.
+    loss_percent: u8,
 }
 
 impl Listener {
@@ -140,6 +142,7 @@ impl Listener {
             limiter: Limiter::new(),
             spoke,
             parted: false,
+            loss_percent: 0,
         }
     }
 
@@ -307,6 +310,20 @@ impl Group {
         match own.encoding.as_deref_mut().filter(|_| own.spoke) {
             Some(own) => Some((own, true)),
             None => self.encoding.as_mut().map(|shared| (shared, alone)),
+        }
+    }
+
+    /// `listener` tells how much it loses, in percent. The encoder that many share makes up for the loss of who loses most.
+    pub(crate) fn loses(&mut self, listener: Key, percent: u8) {
+        for one in self.listeners.iter_mut().filter(|one| one.endpoint == listener) {
+            one.loss_percent = percent;
+            if let Some(own) = &mut one.encoding {
+                own.encoder().set_packet_loss(percent);
+            }
+        }
+        let most = self.listeners.iter().map(|one| one.loss_percent).max();
+        if let (Some(encoding), Some(most)) = (&mut self.encoding, most) {
+            encoding.encoder().set_packet_loss(most);
         }
     }
 

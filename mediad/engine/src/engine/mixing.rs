@@ -128,6 +128,17 @@ impl Engine {
         }
     }
 
+    /// An endpoint's peer loses another share of what it is sent: what encodes for it makes up for that, where it can.
+    pub(super) fn on_loss_told(&mut self, session: Key, listener: Key, percent: u8) {
+        let session = self.sessions.get_mut(session);
+        if let Some(mixer) = session.and_then(|session| session.mixer.as_deref_mut()) {
+            mixer
+                .groups
+                .iter_mut()
+                .for_each(|group| group.loses(listener, percent));
+        }
+    }
+
     /// Something was seen of an endpoint in its audio.
     fn on_notice(&mut self, now: Now, key: Key, notice: Notice) {
         let kind = match notice {

@@ -47,6 +47,8 @@ pub(crate) struct Participant {
     round_trip_us: Option<u32>,
     /// What the peer last said about our stream.
     heard: Option<ReportBlock>,
+    /// See [`Heard::loss_percent`].
+    loss_percent: u8,
     /// Largest jitter the peer told, in ticks.
     heard_jitter_max: u32,
     /// Hundredths; 0 is unknown.
@@ -59,6 +61,8 @@ pub(crate) struct Participant {
 pub(crate) struct Heard {
     /// The peer left.
     pub(crate) goodbye: Option<ByeReason>,
+    /// It loses another share of what it is sent than before, in percent.
+    pub(crate) loss_percent: Option<u8>,
 }
 
 /// A change of quality worth telling.
@@ -82,6 +86,7 @@ impl Participant {
             goodbye: None,
             round_trip_us: None,
             heard: None,
+            loss_percent: 0,
             heard_jitter_max: 0,
             mos_ingress: 0,
             mos_egress: 0,
@@ -187,6 +192,7 @@ impl Participant {
         egress: &Egress,
     ) -> Heard {
         let mut heard = Heard::default();
+        let loss_before = self.loss_percent;
         for packet in compound.packets() {
             match packet {
                 Packet::SenderReport(report) => {
@@ -219,6 +225,7 @@ impl Participant {
                 | Packet::Unknown(_) => {}
             }
         }
+        heard.loss_percent = (self.loss_percent != loss_before).then_some(self.loss_percent);
         heard
     }
 
@@ -229,6 +236,9 @@ impl Participant {
             }
             self.heard_jitter_max = self.heard_jitter_max.max(block.jitter);
             self.heard = Some(block);
+            // One good report is no good line yet: half of what was lost is expected again.
+            let percent = (u32::from(block.fraction_lost) * 100).div_ceil(256) as u8;
+            self.loss_percent = percent.max(self.loss_percent / 2);
         }
     }
 

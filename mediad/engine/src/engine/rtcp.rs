@@ -42,9 +42,8 @@ impl Engine {
             Verdict::Refuse(reason) => return Err(reason),
             Verdict::Learned { previous } => self.on_learned(now, flow.transport, from, previous, true),
         }
-        let endpoint = endpoint
-            .and_then(|key| self.endpoints.get_mut(key))
-            .ok_or(DropReason::NoEndpoint)?;
+        let key = endpoint.ok_or(DropReason::NoEndpoint)?;
+        let endpoint = self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?;
         let Endpoint {
             participant,
             ingress,
@@ -54,15 +53,19 @@ impl Engine {
             session,
             ..
         } = endpoint;
+        let session = *session;
         let heard = participant.hear(now, &compound, ingress, egress);
         if heard.goodbye.is_none() {
             ingress.is_alive(now.mono);
         }
         if let Some(reason) = heard.goodbye
             && hearing.allows(now.mono)
-            && let Some(session) = self.sessions.get(*session)
+            && let Some(session) = self.sessions.get(session)
         {
             self.outbox.bye(session.handle, &node.id, now.wall, reason);
+        }
+        if let Some(percent) = heard.loss_percent {
+            self.on_loss_told(session, key, percent);
         }
         Ok(())
     }

@@ -28,6 +28,7 @@ mod no_seam_is_heard;
 mod only_the_loudest_are_heard;
 mod options_change_for_a_running_session;
 mod opus_is_heard_at_its_level;
+mod opus_makes_up_for_loss;
 mod payload_types_and_laws_are_rewritten;
 mod recorders_hear_beside_the_call;
 mod reports_tell_loss_jitter_and_round_trip;
