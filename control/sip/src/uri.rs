@@ -466,11 +466,11 @@ impl Uri {
         };
         let (a, b) = (self.params(), other.params());
         let covers = |a: &Params, b: &Params| {
-            a.iter().all(|(name, value)| {
-                let name = std::str::from_utf8(name).unwrap_or_default();
-                let found = b.get(name).unwrap_or_default();
-                b.contains(name) && found.eq_ignore_ascii_case(value.unwrap_or_default())
-            })
+            a.iter()
+                .all(|(name, _)| match (value_of(a, name), value_of(b, name)) {
+                    (Some(own), Some(found)) => own.eq_ignore_ascii_case(found),
+                    (Some(_) | None, _) => false,
+                })
         };
         digits(self) == digits(other) && covers(&a, &b) && covers(&b, &a)
     }
@@ -511,20 +511,25 @@ impl std::str::FromStr for Uri {
 /// `transport`) must be in both or neither; others may be in one only.
 fn same_params(a: &Params, b: &Params) -> bool {
     let one_way = |a: &Params, b: &Params| {
-        a.iter().all(|(name, value)| {
-            let text = std::str::from_utf8(name).unwrap_or_default();
-            if b.contains(text) {
-                let (x, y) = (
-                    unescape(value.unwrap_or_default()),
-                    unescape(b.get(text).unwrap_or_default()),
-                );
-                return x.eq_ignore_ascii_case(&y);
+        a.iter().all(|(name, _)| {
+            if let (Some(own), Some(found)) = (value_of(a, name), value_of(b, name)) {
+                return unescape(own).eq_ignore_ascii_case(&unescape(found));
             }
             let decides = ["user", "ttl", "method", "maddr", "transport"];
-            !decides.iter().any(|decisive| text.eq_ignore_ascii_case(decisive))
+            !decides
+                .iter()
+                .any(|decisive| name.eq_ignore_ascii_case(decisive.as_bytes()))
         })
     };
     one_way(a, b) && one_way(b, a)
+}
+
+/// The value of a parameter, empty if it has none; `None` when it is absent. Names are bytes, which need not be text; of
+/// those that come twice, which none may, the first counts, as everywhere.
+fn value_of<'a>(params: &'a Params, name: &[u8]) -> Option<&'a [u8]> {
+    let mut all = params.iter();
+    let (_, value) = all.find(|(other, _)| other.eq_ignore_ascii_case(name))?;
+    Some(value.unwrap_or_default())
 }
 
 fn range(start: usize, end: usize) -> Range<u16> {
