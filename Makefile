@@ -83,5 +83,5 @@ audit: ## Check dependencies for advisories, licences and sources (needs cargo-d
 	  echo 'audit: cargo-deny is missing; install it with: cargo install --locked cargo-deny' >&2; exit 1; }
 	$(CARGO) deny --locked check
 
-fuzz: setup-build ## Run each fuzz target for SECONDS=60 (needs nightly and cargo-fuzz)
+fuzz: setup-build ## Run each fuzz target for SECONDS=60 (needs cargo-fuzz)
 	@$(SHARED) tools/fuzz/run.sh $(SECONDS)
