@@ -1,5 +1,6 @@
 //! RTCP of one endpoint: our own reports, what the peer's tell, and the quality that follows from both.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use rtp::{
@@ -26,7 +27,7 @@ const BANDWIDTH: u32 = 400;
 const AVERAGE_BYTES: u32 = 120;
 
 /// Fewer packets say nothing about quality: a lost one of five is chance. They count with the next.
-const EVALUATED_PACKETS_MIN: u64 = 50;
+const EVALUATED_PACKETS_MIN: u32 = 50;
 
 /// See the module.
 #[derive(Debug)]
@@ -38,13 +39,13 @@ pub(crate) struct Participant {
     poor: bool,
     /// RTP packets sent up to the latest report.
     reported_packets: u64,
-    /// Received and lost up to the latest evaluation.
-    received_prior: u64,
-    lost_prior: i64,
+    /// Received and lost up to the latest evaluation, modulo 2^32.
+    received_prior: u32,
+    lost_prior: i32,
     last_sr: Option<LastSr>,
     goodbye: Option<Ssrc>,
     /// A `Duration` is twice as large.
-    round_trip_us: Option<u32>,
+    round_trip_us: Option<NonZeroU32>,
     /// What the peer last said about our stream.
     heard: Option<ReportBlock>,
     /// See [`Heard::loss_percent`].
@@ -232,7 +233,8 @@ impl Participant {
     fn hear_blocks(&mut self, now: Now, blocks: impl Iterator<Item = ReportBlock>, egress: &Egress) {
         for block in blocks.filter(|block| block.ssrc == egress.ssrc) {
             if let Some(round_trip) = round_trip_time(NtpTimestamp::from_wall(now.wall), &block) {
-                self.round_trip_us = u32::try_from(round_trip.as_micros()).ok();
+                let us = u32::try_from(round_trip.as_micros()).ok();
+                self.round_trip_us = us.and_then(|us| NonZeroU32::new(us.max(1)));
             }
             self.heard_jitter_max = self.heard_jitter_max.max(block.jitter);
             self.heard = Some(block);
@@ -259,9 +261,9 @@ impl Participant {
             self.mos_egress = self.score(impairment, loss, jitter);
         }
         let (codec, clock) = codec?;
-        let (received, lost) = (ingress.packets, lost(ingress));
-        let interval_received = received - self.received_prior;
-        let interval_lost = u64::try_from(lost - self.lost_prior).unwrap_or(0);
+        let (received, lost) = (ingress.packets as u32, lost(ingress) as i32);
+        let interval_received = received.wrapping_sub(self.received_prior);
+        let interval_lost = u32::try_from(lost.wrapping_sub(self.lost_prior)).unwrap_or(0);
         if interval_received + interval_lost < EVALUATED_PACKETS_MIN {
             return None;
         }
@@ -292,7 +294,7 @@ impl Participant {
 
     /// Hundredths of MOS. The jitter buffer at the listener is taken as twice the jitter, beside one packet.
     fn score(&self, codec: CodecImpairment, loss: f32, jitter: Duration) -> u16 {
-        let one_way = Duration::from_micros(self.round_trip_us.unwrap_or_default().into()) / 2;
+        let one_way = Duration::from_micros(self.round_trip_us.map_or(0, NonZeroU32::get).into()) / 2;
         let delay = one_way + 2 * jitter.min(Duration::from_secs(1)) + Duration::from_millis(20);
         (mos(&QualityInputs {
             codec,
@@ -305,7 +307,7 @@ impl Participant {
 
     /// Milliseconds.
     pub(crate) fn round_trip_ms(&self) -> Option<f32> {
-        self.round_trip_us.map(|us| us as f32 / 1e3)
+        self.round_trip_us.map(|us| us.get() as f32 / 1e3)
     }
 
     /// What the peer last said about our stream.
