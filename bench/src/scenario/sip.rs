@@ -34,6 +34,8 @@ const RATE_PLAIN: f64 = 100.0;
 const LOSS_MAX: f64 = 0.001;
 /// Calls placed for memory, and after how many it is read first.
 const MEMORY_CALLS: (u32, u32) = (50_000, 100_000);
+/// For memory: the media host keeps its events for so short a time that their room is full long before it is read first.
+const SHORT_EVENTS: &str = "events.ring_seconds=5";
 
 /// Runs the scenario.
 ///
@@ -57,6 +59,11 @@ pub fn run(plan: Plan, controld: std::path::PathBuf, mut facts: Facts) -> anyhow
         HOLD.as_secs(),
         ((RATE_STEP - 1.0) * 100.0).round(),
         LOSS_MAX * 100.0
+    ));
+    facts.conditions.push(format!(
+        "`controld_cpu_ms_per_call`: at {RATE_PLAIN} calls/s; `controld_cpu_ms_per_call_busy`: at the highest rate; memory: between \
+         {} and {} calls, mediad with {SHORT_EVENTS}",
+        MEMORY_CALLS.0, MEMORY_CALLS.1
     ));
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
@@ -87,9 +94,14 @@ struct Site {
 
 impl SipLab {
     fn start(&self) -> anyhow::Result<Site> {
+        self.start_with(&[])
+    }
+
+    /// With settings of a step for the media host, which those of the plan overrule.
+    fn start_with(&self, settings: &[String]) -> anyhow::Result<Site> {
         let options = mediad::Options {
             program: self.plan.mediad.clone().unwrap_or_else(|| "mediad".into()),
-            settings: self.plan.settings.clone(),
+            settings: [settings, &self.plan.settings].concat(),
             dir: self.plan.dir.clone(),
             ..mediad::Options::default()
         };
@@ -188,7 +200,7 @@ impl SipLab {
         let site = self.start()?;
         let mut phones = self.phones(&site)?;
         let seconds = if self.plan.quick { 2.0 } else { 6.0 };
-        let (mut best, mut rate) = (0.0, RATE_START);
+        let (mut best, mut best_cpu_ms, mut rate) = (0.0, None, RATE_START);
         let mut falling = false;
         while (RATE_START / 8.0..=RATE_MAX).contains(&rate) {
             let report = self.calls(
@@ -203,6 +215,7 @@ impl SipLab {
                 && report.per_second() > 0.98 * rate;
             if holds {
                 best = rate;
+                best_cpu_ms = Some(report.cpu_ms(0));
                 if falling {
                     break;
                 }
@@ -215,12 +228,15 @@ impl SipLab {
             }
         }
         self.book("b2bua_calls_per_s", "1/s", best);
+        if let Some(cpu_ms) = best_cpu_ms {
+            self.book("controld_cpu_ms_per_call_busy", "ms", cpu_ms);
+        }
         Ok(())
     }
 
     /// Does a controller that has handled 100 000 calls need more memory than after the first ones?
     fn memory(&mut self) -> anyhow::Result<()> {
-        let site = self.start()?;
+        let site = self.start_with(&[SHORT_EVENTS.to_owned()])?;
         let mut phones = self.phones(&site)?;
         let (half, all) = if self.plan.quick {
             (500, 1_000)
