@@ -1,5 +1,5 @@
 //! Level-triggered epoll, `recvmmsg` per ready socket, `sendmmsg` for runs of one socket: the portable backend, and the
-//! one with sockets that are shared by many ports (see [`crate::shared`]), which needs privileges.
+//! one with sockets that are shared by many ports, which needs privileges.
 
 use crate::addr::RawAddr;
 use crate::age::Age;
