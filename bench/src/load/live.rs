@@ -135,8 +135,15 @@ impl LiveAudio {
         }
     }
 
-    /// The call is over: its packets are counted.
+    /// The call is over: its packets are counted. Its place may be another's at once, its ports are nobody's: what is still on
+    /// its way from there is no stranger to whoever comes next.
     pub fn end(&mut self, place: usize) {
+        for flow in self.flows[place..place + 2].iter().flatten() {
+            let heard_from = &mut self.by_port[usize::from(flow.to.port())];
+            if heard_from.is_some_and(|at| (place..place + 2).contains(&(at as usize))) {
+                *heard_from = None;
+            }
+        }
         for at in place..place + 2 {
             for slot in &mut self.slots {
                 slot.retain(|flow| *flow != at);
@@ -281,6 +288,17 @@ mod tests {
         let report = audio.take_report();
         assert!(report.sent >= 10 && report.delivered == report.sent, "{report:?}");
         assert_eq!((report.foreign, report.silent_sides), (0, 0), "{report:?}");
+
+        // Packets of a call that is over arrive when its place is another's.
+        let place = audio.begin([b, a]);
+        std::thread::sleep(Duration::from_millis(45));
+        assert!(audio.send_due().unwrap() >= 2);
+        audio.end(place);
+        let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 23_459);
+        assert_eq!(audio.begin([nowhere, nowhere]), place);
+        assert!(audio.receive().unwrap() >= 2);
+        audio.end(place);
+        assert_eq!(audio.take_report().foreign, 0);
 
         // Two calls that are both heard from the same port: one of them is a stranger there.
         let first = audio.begin([b, a]);
