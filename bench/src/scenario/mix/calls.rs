@@ -35,9 +35,12 @@ impl MixLab {
         };
         let mut held: Option<(usize, MembersReport)> = None;
         for calls in tried {
-            let shelf = self.directory("recordings")?;
-            let outcome = self.record(*calls, &shelf);
-            fs::remove_dir_all(&shelf).with_context(|| shelf.display().to_string())?;
+            let outcome = self.undisturbed(|mix| {
+                let shelf = mix.directory("recordings")?;
+                let outcome = mix.record(*calls, &shelf);
+                fs::remove_dir_all(&shelf).with_context(|| shelf.display().to_string())?;
+                outcome
+            });
             match outcome? {
                 Some(report) => held = Some((*calls, report)),
                 None => break,
@@ -127,24 +130,22 @@ impl MixLab {
             .map(|level| (level * LOUD) as i16)
             .collect();
         fs::write(prompts.join("music.wav"), wav(&music))?;
-        let server = self
-            .lab
-            .start_mediad_with(&[format!("media.prompts={}", prompts.display())])?;
+        let setting = format!("media.prompts={}", prompts.display());
         let callers = if self.quick {
             HELD_CALLERS / 10
         } else {
             HELD_CALLERS
         };
-        let report = self.hold(&server, callers);
+        let report = self.undisturbed(|mix| {
+            let server = mix.lab.start_mediad_with(std::slice::from_ref(&setting))?;
+            let report = mix.hold(&server, callers)?;
+            Ok((report.loss() < LOSS_MAX).then_some(report))
+        });
         fs::remove_dir_all(&prompts).with_context(|| prompts.display().to_string())?;
-        let report = report?;
-        if report.loss() >= LOSS_MAX {
-            eprintln!(
-                "{callers} held callers are too many: {} of {} packets came",
-                report.arrived, report.expected
-            );
+        let Some(report) = report? else {
+            eprintln!("{callers} held callers are too many");
             return Ok(());
-        }
+        };
         for payloads in report.heard.values() {
             let payload = payloads.concat();
             let mut heard = vec![0; payload.len()];
