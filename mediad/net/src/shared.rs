@@ -10,7 +10,7 @@
 
 use crate::header::{self, Head};
 use crate::slab::Slab;
-use crate::steering::{Lane, Steering, unavailable};
+use crate::steering::{Lane, Steering, unavailable, why};
 use crate::{NetError, SocketId, bind, limits, sys};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -71,7 +71,7 @@ impl Shared {
         let fd = socket.as_raw_fd();
         sys::force_receive_buffer(fd, limits::LANE_BYTES)
             .and_then(|()| sys::tell_destination(fd, ip.is_ipv6()))
-            .map_err(|error| unavailable(error.to_string()))?;
+            .map_err(|error| unavailable(why(&error)))?;
         let lane = self.steering.lane(fd)?;
         self.lanes.push((socket, lane));
         Ok(())
@@ -97,10 +97,12 @@ impl Shared {
             socket.bind(&SocketAddr::from((ip, 0)).into())?;
             Ok(socket)
         };
-        let socket: Socket =
-            open().map_err(|error: std::io::Error| unavailable(format!("a raw socket on {ip}: {error}")))?;
+        let socket: Socket = open().map_err(|source| {
+            let op = "socket(SOCK_RAW)";
+            unavailable(why(&NetError::Io { op, source }))
+        })?;
         sys::force_send_buffer(socket.as_raw_fd(), limits::SENDER_BYTES)
-            .map_err(|error| unavailable(error.to_string()))?;
+            .map_err(|error| unavailable(why(&error)))?;
         let fd = socket.as_raw_fd();
         self.senders.push((ip, socket));
         Ok(fd)

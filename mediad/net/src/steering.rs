@@ -157,7 +157,7 @@ pub(crate) fn unavailable(reason: String) -> NetError {
 }
 
 /// Why the kernel refused, for a person.
-fn why(error: &NetError) -> String {
+pub(crate) fn why(error: &NetError) -> String {
     let NetError::Io { op, source } = error else {
         return error.to_string();
     };
