@@ -14,7 +14,7 @@ use super::{
     sum::{Own, Sum},
     tick::TICK_MS,
 };
-use crate::spec::PayloadFormat;
+use crate::spec::{Codec, PayloadFormat};
 
 use rtp::units::PayloadType;
 
@@ -314,7 +314,11 @@ impl Group {
     }
 
     /// `listener` tells how much it loses, in percent. The encoder that many share makes up for the loss of who loses most.
+    /// Only Opus can.
     pub(crate) fn loses(&mut self, listener: Key, percent: u8) {
+        if self.format.audio.codec != Codec::Opus {
+            return;
+        }
         for one in self.listeners.iter_mut().filter(|one| one.endpoint == listener) {
             one.loss_percent = percent;
             if let Some(own) = &mut one.encoding {

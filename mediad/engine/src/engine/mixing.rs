@@ -128,7 +128,8 @@ impl Engine {
         }
     }
 
-    /// An endpoint's peer loses another share of what it is sent: what encodes for it makes up for that, where it can.
+    /// An endpoint's peer told what it loses: what encodes for it makes up for that, where it can. Told with every report,
+    /// since an edit may have given it another encoder.
     pub(super) fn on_loss_told(&mut self, session: Key, listener: Key, percent: u8) {
         let session = self.sessions.get_mut(session);
         if let Some(mixer) = session.and_then(|session| session.mixer.as_deref_mut()) {

@@ -62,7 +62,7 @@ pub(crate) struct Participant {
 pub(crate) struct Heard {
     /// The peer left.
     pub(crate) goodbye: Option<ByeReason>,
-    /// It loses another share of what it is sent than before, in percent.
+    /// The share of what it is sent that it is expected to lose, in percent, where it told of that.
     pub(crate) loss_percent: Option<u8>,
 }
 
@@ -193,7 +193,6 @@ impl Participant {
         egress: &Egress,
     ) -> Heard {
         let mut heard = Heard::default();
-        let loss_before = self.loss_percent;
         for packet in compound.packets() {
             match packet {
                 Packet::SenderReport(report) => {
@@ -205,9 +204,11 @@ impl Participant {
                             arrival,
                         });
                     }
-                    self.hear_blocks(now, report.reports, egress);
+                    self.hear_blocks(now, report.reports, egress, &mut heard);
                 }
-                Packet::ReceiverReport(report) => self.hear_blocks(now, report.reports, egress),
+                Packet::ReceiverReport(report) => {
+                    self.hear_blocks(now, report.reports, egress, &mut heard);
+                }
                 Packet::Bye(bye) => {
                     let leaves = |ssrc| bye.sources().any(|source| source == ssrc);
                     if let Some(ssrc) = ingress.ssrc
@@ -226,11 +227,16 @@ impl Participant {
                 | Packet::Unknown(_) => {}
             }
         }
-        heard.loss_percent = (self.loss_percent != loss_before).then_some(self.loss_percent);
         heard
     }
 
-    fn hear_blocks(&mut self, now: Now, blocks: impl Iterator<Item = ReportBlock>, egress: &Egress) {
+    fn hear_blocks(
+        &mut self,
+        now: Now,
+        blocks: impl Iterator<Item = ReportBlock>,
+        egress: &Egress,
+        heard: &mut Heard,
+    ) {
         for block in blocks.filter(|block| block.ssrc == egress.ssrc) {
             if let Some(round_trip) = round_trip_time(NtpTimestamp::from_wall(now.wall), &block) {
                 let us = u32::try_from(round_trip.as_micros()).ok();
@@ -241,6 +247,7 @@ impl Participant {
             // One good report is no good line yet: half of what was lost is expected again.
             let percent = (u32::from(block.fraction_lost) * 100).div_ceil(256) as u8;
             self.loss_percent = percent.max(self.loss_percent / 2);
+            heard.loss_percent = Some(self.loss_percent);
         }
     }
 

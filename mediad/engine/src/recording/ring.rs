@@ -158,19 +158,13 @@ impl RecordingFeed {
         &self,
         placing: Placing,
         at: Instant,
-        (stream, sequence, timestamp): (u64, u64, u32),
+        numbers: (u64, u64, u32),
         kind: CodecKind,
         payload: &[u8],
     ) {
-        if self.is_deaf() {
-            return;
-        }
         let (code, rate_hz) = code_of(kind);
-        let position = Position {
-            at_ns: self.since_base(at),
-            stream,
-            sequence,
-            timestamp,
+        let Some(position) = self.position(at, numbers) else {
+            return;
         };
         self.audio(KIND_PACKET | code << 40, placing, position, rate_hz, payload);
     }
@@ -180,32 +174,20 @@ impl RecordingFeed {
         &self,
         placing: Placing,
         at: Instant,
-        (stream, sequence, timestamp): (u64, u64, u32),
+        numbers: (u64, u64, u32),
         clock_hz: u32,
         payload: &[u8],
     ) {
-        if self.is_deaf() {
+        let Some(position) = self.position(at, numbers) else {
             return;
-        }
-        let position = Position {
-            at_ns: self.since_base(at),
-            stream,
-            sequence,
-            timestamp,
         };
         self.audio(KIND_NOISE, placing, position, clock_hz, payload);
     }
 
     /// Writes that a telephone-event came, unless paused.
-    pub fn event(&self, placing: Placing, at: Instant, (stream, sequence, timestamp): (u64, u64, u32)) {
-        if self.is_deaf() {
+    pub fn event(&self, placing: Placing, at: Instant, numbers: (u64, u64, u32)) {
+        let Some(position) = self.position(at, numbers) else {
             return;
-        }
-        let position = Position {
-            at_ns: self.since_base(at),
-            stream,
-            sequence,
-            timestamp,
         };
         self.audio(KIND_EVENT, placing, position, 0, &[]);
     }
@@ -244,6 +226,16 @@ impl RecordingFeed {
 
     fn is_deaf(&self) -> bool {
         self.0.paused.load(Ordering::Relaxed) || self.0.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// `None` while paused.
+    fn position(&self, at: Instant, (stream, sequence, timestamp): (u64, u64, u32)) -> Option<Position> {
+        (!self.is_deaf()).then(|| Position {
+            at_ns: self.since_base(at),
+            stream,
+            sequence,
+            timestamp,
+        })
     }
 
     fn since_base(&self, at: Instant) -> u64 {

@@ -26,13 +26,17 @@ fn opus(fmtp: &str) -> PayloadFormat {
 }
 
 /// A with PCMU speaks to B with Opus.
-fn transcoded(fmtp: &str) -> World {
-    let mut world = World::new();
+fn graph(fmtp: &str) -> Graph {
     let parties = vec![
         Party::new("a", 0).with_formats(vec![pcmu()]),
         Party::new("b", 1).with_formats(vec![opus(fmtp)]),
     ];
-    world.commit(SESSION, &Graph::of(parties, &[("a", "b"), ("b", "a")]));
+    Graph::of(parties, &[("a", "b"), ("b", "a")])
+}
+
+fn transcoded(fmtp: &str) -> World {
+    let mut world = World::new();
+    world.commit(SESSION, &graph(fmtp));
     world
 }
 
@@ -133,6 +137,26 @@ fn copies_are_sent_while_loss_is_told_and_can_be_heard() {
     }
     payloads(&mut world, &mut a, &mut b, 200);
     assert_eq!(copies(&payloads(&mut world, &mut a, &mut b, 1_000)), 0);
+}
+
+/// An edit gives the listener another encoder; its peer goes on telling the same loss.
+#[test]
+fn another_encoder_makes_up_for_the_same_loss() {
+    let mut world = transcoded("useinbandfec=1");
+    let (mut a, mut b) = voices();
+    payloads(&mut world, &mut a, &mut b, 500);
+    report(&mut world, 40);
+    world.commit(SESSION, &graph("useinbandfec=1;maxaveragebitrate=20000"));
+    payloads(&mut world, &mut a, &mut b, 500);
+    report(&mut world, 40);
+    payloads(&mut world, &mut a, &mut b, 200);
+    let lossy = payloads(&mut world, &mut a, &mut b, 1_000);
+    assert!(
+        copies(&lossy) * 3 > lossy.len(),
+        "{} of {}",
+        copies(&lossy),
+        lossy.len()
+    );
 }
 
 /// The share of energy that is at `hz`.
