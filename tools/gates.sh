@@ -70,6 +70,9 @@ test)
     # All programs first: a test may start one that is not its own crate's. With the tests' targets, because these ask
     # for more features of some dependencies: without them, half of all would be built a second time.
     gate build "$cargo" build --locked --workspace --all-targets
+    # The longest tests wait for calls to go on.
+    RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
+    export RUST_TEST_THREADS
     gate tests cargo_test
     gate demo "${CARGO_TARGET_DIR:-target}/debug/demo"
     ;;
