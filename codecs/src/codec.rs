@@ -238,6 +238,14 @@ impl Encoder {
             encoder.set_packet_loss(percent);
         }
     }
+
+    /// Changes the effort from the next payload on: see [`opus::Encoder::set_complexity`]. Matters to Opus alone. Does not
+    /// allocate.
+    pub fn set_complexity(&mut self, complexity: u8) {
+        if let Self::Opus(encoder) = self {
+            encoder.set_complexity(complexity);
+        }
+    }
 }
 
 /// A decoder of one stream, with its concealment.

@@ -29,6 +29,8 @@ pub const CLOCK_HZ: u32 = 48_000;
 pub const PACKET_MS_MAX: u32 = 120;
 /// The largest frame of a packet (RFC 6716 §3.2.1); packets of up to 20 ms need no more.
 pub const FRAME_BYTES_MAX: usize = 1_275;
+/// The most effort an encoder can make.
+pub const COMPLEXITY_MAX: u8 = 10;
 /// Up to this many bytes say "nothing to hear": discontinuous transmission need not send them.
 const DTX_BYTES_MAX: usize = 2;
 /// From this bit rate on libopus takes the transform codec whatever it hears, with all that effort and packet time take off.
@@ -249,6 +251,12 @@ impl Encoder {
         debug_assert!(set.is_ok(), "500 to 512 000 is the documented range");
     }
 
+    /// Changes the effort from the next packet on, 0 to 10; larger values count as 10. The stream goes on without a seam.
+    pub fn set_complexity(&mut self, complexity: u8) {
+        let set = self.inner.set_complexity(complexity.min(COMPLEXITY_MAX));
+        debug_assert!(set.is_ok(), "0 to 10 is the documented range");
+    }
+
     /// The sampling rate this encoder takes.
     #[must_use]
     pub fn sample_rate_hz(&self) -> u32 {
@@ -260,6 +268,16 @@ impl Encoder {
     pub fn delay_samples(&mut self) -> usize {
         self.inner.get_look_ahead().map_or(0, |samples| samples as usize)
     }
+}
+
+/// Time that one machine takes to encode speech, ns for each sample, by complexity: `examples/effort`.
+const SAMPLE_NS: [u64; COMPLEXITY_MAX as usize + 1] = [150, 160, 270, 320, 375, 390, 455, 455, 530, 530, 600];
+
+/// Time to encode so many samples, ns, with an effort of 0 to 10; more counts as 10. It is that of one machine: for weighing
+/// efforts, and amounts of work, against each other.
+#[must_use]
+pub fn encoding_ns(samples: usize, complexity: u8) -> u64 {
+    samples as u64 * SAMPLE_NS[usize::from(complexity.min(COMPLEXITY_MAX))]
 }
 
 /// The widest bandwidth that a playback rate in Hz can use (RFC 7587 §6.1, `maxplaybackrate`).

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use media_engine::host::EffortRange;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -33,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) recordings: Recordings,
     pub(crate) sessions: Sessions,
     pub(crate) workers: Workers,
+    pub(crate) opus: Opus,
     pub(crate) io: Io,
     pub(crate) limits: Limits,
     pub(crate) events: Events,
@@ -115,6 +117,14 @@ pub(crate) struct Workers {
     pub(crate) pin: bool,
     pub(crate) cpus: Vec<usize>,
     pub(crate) realtime_priority: u8,
+}
+
+/// How Opus is encoded.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Opus {
+    pub(crate) complexity: u8,
+    pub(crate) complexity_min: u8,
 }
 
 /// Which socket backend, and how it is sized.
@@ -279,6 +289,16 @@ impl Default for Workers {
             pin: true,
             cpus: Vec::new(),
             realtime_priority: 0,
+        }
+    }
+}
+
+impl Default for Opus {
+    fn default() -> Self {
+        let EffortRange { most, least } = EffortRange::default();
+        Self {
+            complexity: most,
+            complexity_min: least,
         }
     }
 }
@@ -463,6 +483,7 @@ impl Config {
         self.check_prompts()?;
         self.check_recordings()?;
         self.check_load()?;
+        self.check_opus()?;
         self.check_sizes()?;
         self.net().check().map_err(|error| value("io", error.to_string()))
     }
@@ -557,6 +578,22 @@ impl Config {
     fn check_load(&self) -> Result<(), ConfigError> {
         let busy = u64::from(self.limits.busy_percent_max);
         within("limits.busy_percent_max", busy, 1, 100)
+    }
+
+    fn check_opus(&self) -> Result<(), ConfigError> {
+        let Opus {
+            complexity,
+            complexity_min,
+        } = self.opus;
+        within("opus.complexity", complexity.into(), 0, EffortRange::TOP.into())?;
+        if complexity_min > complexity {
+            let message = format!(
+                "{complexity_min} is above opus.complexity ({complexity}), which load lowers; give at most that, or the \
+                 same for an effort that load does not change"
+            );
+            return Err(value("opus.complexity_min", message));
+        }
+        Ok(())
     }
 
     fn check_sizes(&self) -> Result<(), ConfigError> {
@@ -855,5 +892,11 @@ mod tests {
         assert!(refusal(&["io.latency_budget_us=9000"]).contains("latency_budget_us is 9000"));
         assert!(refusal(&["workers.count=2", "workers.cpus=[0]"]).contains("make them agree"));
         assert!(refusal(&["log.level=loud"]).contains("loud"));
+        assert!(refusal(&["opus.complexity=11"]).contains("opus.complexity: 11"));
+        let above = refusal(&["opus.complexity=3", "opus.complexity_min=4"]);
+        assert!(
+            above.contains("opus.complexity_min: 4 is above opus.complexity (3)"),
+            "{above}"
+        );
     }
 }

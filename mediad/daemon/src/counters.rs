@@ -40,9 +40,13 @@ pub(crate) struct Figures {
     pub(crate) drains: u64,
     pub(crate) drains_cut: u64,
     pub(crate) sockets: u64,
+    /// Time that these figures are about.
+    pub(crate) uptime_ns: u64,
     pub(crate) cpu_ns: u64,
     /// Of it, what edits took: commands and their sockets.
     pub(crate) edits_ns: u64,
+    /// See [`media_engine::engine::Totals::opus_ns`].
+    pub(crate) opus_ns: u64,
     pub(crate) events_lost: u64,
     pub(crate) register_failures: u64,
     pub(crate) late_prompt_ticks: u64,
@@ -120,7 +124,7 @@ impl From<&Histogram> for Lateness {
 /// The published side of [`Figures`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    scalars: [AtomicU64; 13],
+    scalars: [AtomicU64; 15],
     drops: [AtomicU64; DropReason::COUNT],
     tx_drops: [AtomicU64; TX_DROP_REASONS.len()],
     wakes: [AtomicU64; WAKE_REASONS.len()],
@@ -151,6 +155,8 @@ impl Counters {
             figures.events_lost,
             figures.register_failures,
             figures.late_prompt_ticks,
+            figures.uptime_ns,
+            figures.opus_ns,
         ];
         store(&self.scalars, &scalars);
         store(&self.drops, &figures.drops);
@@ -181,6 +187,8 @@ impl Counters {
             events_lost,
             register_failures,
             late_prompt_ticks,
+            uptime_ns,
+            opus_ns,
         ] = load(&self.scalars);
         Figures {
             rx_packets,
@@ -194,8 +202,10 @@ impl Counters {
             drains,
             drains_cut,
             sockets,
+            uptime_ns,
             cpu_ns,
             edits_ns,
+            opus_ns,
             events_lost,
             register_failures,
             late_prompt_ticks,
@@ -280,6 +290,8 @@ mod tests {
             rx_packets: 1,
             register_failures: 11,
             late_prompt_ticks: 12,
+            uptime_ns: 13,
+            opus_ns: 14,
             sockets: 8,
             ..Figures::default()
         };

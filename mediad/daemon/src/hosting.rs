@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How often workers are measured and looked after.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(500);
 
 /// Everything the host thread owns.
 pub(crate) struct Hosting {
@@ -185,7 +185,7 @@ impl Hosting {
             self.team.check()?;
         }
         for (worker, busy) in self.team.measure(now.mono).into_iter().enumerate() {
-            self.host.worker_busy(worker, busy as f32);
+            self.host.worker_busy(worker, busy);
         }
         if !self.noisy.is_empty() && now.mono >= self.noisy_until {
             self.noisy = HashSet::new();
@@ -633,6 +633,11 @@ impl Hosting {
             }
             let command = match command {
                 Command::End(key, _) => Command::End(key, self.expect(Pending::Ended { key })),
+                Command::OpusComplexity(complexity) => {
+                    let busy = format!("{:.0} %", self.team.busy(worker) * 100.0);
+                    tracing::info!(worker, busy, complexity, "its Opus encoders make another effort");
+                    command
+                }
                 other => other,
             };
             self.team.send(worker, Message::Command(command));

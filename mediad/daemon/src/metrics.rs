@@ -237,11 +237,17 @@ fn threads(page: &mut Page, status: &pb::StatusReply, workers: &[Figures]) {
         "gauge",
         "Commands that fit into a worker's mailbox (limits.mailbox).",
     );
+    page.family(
+        "mediad_opus_complexity",
+        "gauge",
+        "Effort of a worker's Opus encoders, 0-10; load lowers it (opus.complexity, opus.complexity_min).",
+    );
     for told in &status.workers {
         let worker = told.worker.to_string();
         let labels = [("worker", worker.as_str())];
         page.sample("mediad_worker_busy", &labels, told.busy);
         page.sample("mediad_worker_sessions", &labels, told.sessions);
+        page.sample("mediad_opus_complexity", &labels, told.opus_complexity);
         page.sample("mediad_mailbox_used", &labels, told.mailbox_used);
         page.sample("mediad_mailbox_size", &labels, told.mailbox_size);
     }
@@ -479,6 +485,7 @@ mod tests {
             }],
             workers: vec![pb::WorkerStatus {
                 mailbox_size: 64,
+                opus_complexity: 3,
                 ..Default::default()
             }],
             event_next: 5,
@@ -501,6 +508,7 @@ mod tests {
             "mediad_packets_total{worker=\"0\",direction=\"rx\"} 7",
             "mediad_drops_total{worker=\"0\",reason=\"wrong_source\"} 3",
             "mediad_worker_cpu_seconds_total{worker=\"0\"} 1.5",
+            "mediad_opus_complexity{worker=\"0\"} 3",
             "mediad_port_pairs{interface=\"inside\",state=\"free\"} 9",
             "mediad_tick_lateness_seconds_bucket{worker=\"0\",le=\"0.000004\"} 4",
             "mediad_tick_lateness_seconds_bucket{worker=\"0\",le=\"+Inf\"} 5",

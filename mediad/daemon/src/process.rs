@@ -203,6 +203,7 @@ fn start_workers(
             io,
             net: net.clone(),
             mailbox: config.limits.mailbox,
+            opus_complexity: config.opus.complexity,
             seed: random()?,
         };
         worker::start(start, Arc::clone(doorbell), Arc::clone(&exchange))
@@ -376,6 +377,7 @@ fn host_config(config: &Config, workers: usize) -> HostConfig {
         workers,
         sessions_max: tuning.sessions_max,
         busy_percent_max: tuning.busy_percent_max,
+        effort: tuning.effort,
         quarantine: tuning.quarantine,
         events_keep: Duration::from_secs(config.events.ring_seconds),
         lease: tuning.lease,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use media_engine::host::Tuning;
+use media_engine::host::{EffortRange, Tuning};
 use tokio::{signal::unix::Signal, sync::watch, time::timeout};
 use tokio_rustls::rustls::ServerConfig;
 
@@ -89,6 +89,7 @@ impl Reloader {
         running.sessions = wanted.sessions.clone();
         running.limits.sessions_max = wanted.limits.sessions_max;
         running.limits.busy_percent_max = wanted.limits.busy_percent_max;
+        running.opus = wanted.opus.clone();
         running.media.quarantine_ms = wanted.media.quarantine_ms;
         if running.control.tls.is_some() && wanted.control.tls.is_some() {
             running.control.tls = wanted.control.tls;
@@ -124,6 +125,10 @@ pub(crate) fn tuning(config: &Config) -> Tuning {
     Tuning {
         sessions_max: config.limits.sessions_max as usize,
         busy_percent_max: config.limits.busy_percent_max,
+        effort: EffortRange {
+            most: config.opus.complexity,
+            least: config.opus.complexity_min,
+        },
         quarantine: Duration::from_millis(config.media.quarantine_ms),
         lease: ms(config.sessions.lease_ms),
         media_timeout: ms(config.sessions.media_timeout_ms),
@@ -168,7 +173,11 @@ fn changes(running: &Config, wanted: &Config) -> Result<Vec<Change>, String> {
         to: value(&after, key),
         live: match key.as_str() {
             "log.level" | "limits.sessions_max" | "limits.busy_percent_max" | "media.quarantine_ms" => true,
-            other => other.starts_with("sessions.") || other.starts_with("control.tls.") && both_tls,
+            other => {
+                other.starts_with("sessions.")
+                    || other.starts_with("opus.")
+                    || other.starts_with("control.tls.") && both_tls
+            }
         },
     };
     let differs = |key: &&&String| before.get(**key) != after.get(**key);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use media_engine::{refusal::Refusal, spec::Name};
+use media_engine::{host::Busy, refusal::Refusal, spec::Name};
 use proto::mediad::v1 as pb;
 
 use crate::{
@@ -33,17 +33,19 @@ struct Member {
     /// Sockets given to it and not yet come back.
     sockets: usize,
     events_lost: u64,
-    /// When it was measured last, and what it had used then.
+    /// When it was measured last.
     measured: Measured,
     busy: f64,
     lateness: VecDeque<(Instant, Lateness)>,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// What it had used then.
+#[derive(Debug, Clone, Copy, Default)]
 struct Measured {
-    at: Instant,
+    uptime_ns: u64,
     cpu_ns: u64,
     edits_ns: u64,
+    opus_ns: u64,
 }
 
 impl Team {
@@ -54,11 +56,7 @@ impl Team {
             unwoken: false,
             sockets: 0,
             events_lost: 0,
-            measured: Measured {
-                at: now,
-                cpu_ns: 0,
-                edits_ns: 0,
-            },
+            measured: Measured::default(),
             busy: 0.0,
             lateness: VecDeque::from([(now, Lateness::default())]),
         };
@@ -169,13 +167,18 @@ impl Team {
         }
     }
 
-    /// Takes note of how busy each worker was since the last time. Gives the share of its time, 0 to 1, that its media
-    /// took: without the edits, since what a storm of new sessions costs is over when they are made.
-    pub(crate) fn measure(&mut self, now: Instant) -> Vec<f64> {
+    /// Takes note of how busy each worker was since the last time. Gives what its media took: without the edits, since what a
+    /// storm of new sessions costs is over when they are made.
+    pub(crate) fn measure(&mut self, now: Instant) -> Vec<Busy> {
         self.members
             .iter_mut()
             .map(|member| member.measure(now))
             .collect()
+    }
+
+    /// The share of its time that a worker used when it was measured last.
+    pub(crate) fn busy(&self, worker: usize) -> f64 {
+        self.members[worker].busy
     }
 
     /// Fills in what the host core cannot know.
@@ -218,15 +221,18 @@ impl Team {
 }
 
 impl Member {
-    fn measure(&mut self, now: Instant) -> f64 {
+    fn measure(&mut self, now: Instant) -> Busy {
         let figures = self.handle.shared.counters.read();
         let now_used = Measured {
-            at: now,
+            uptime_ns: figures.uptime_ns,
             cpu_ns: figures.cpu_ns,
             edits_ns: figures.edits_ns,
+            opus_ns: figures.opus_ns,
         };
         let then = std::mem::replace(&mut self.measured, now_used);
-        let span = now.saturating_duration_since(then.at).as_nanos().max(1) as f64;
+        // By its own clock: what it published a moment earlier or later is no more or less work. Who has nothing to do
+        // publishes nothing.
+        let span = figures.uptime_ns.saturating_sub(then.uptime_ns).max(1) as f64;
         let used = figures.cpu_ns.saturating_sub(then.cpu_ns);
         let edits = figures.edits_ns.saturating_sub(then.edits_ns);
         let share = |ns: u64| (ns as f64 / span).min(1.0);
@@ -242,7 +248,10 @@ impl Member {
                 self.lateness.pop_front();
             }
         }
-        share(used.saturating_sub(edits))
+        Busy {
+            media: share(used.saturating_sub(edits)) as f32,
+            opus: share(figures.opus_ns.saturating_sub(then.opus_ns)) as f32,
+        }
     }
 
     fn fill(&self, status: &mut pb::WorkerStatus) {

@@ -89,6 +89,7 @@ pub(crate) struct Start {
     pub(crate) io: IoChoice,
     pub(crate) net: media_net::Config,
     pub(crate) mailbox: usize,
+    pub(crate) opus_complexity: u8,
     pub(crate) seed: u64,
 }
 
@@ -178,6 +179,7 @@ struct Worker {
     /// Something could not be handed out for want of room.
     backlog: bool,
     stop: bool,
+    started: Instant,
     published: Instant,
     /// Something happened since.
     unpublished: bool,
@@ -206,7 +208,11 @@ impl Worker {
         exchange: Arc<Exchange>,
     ) -> Self {
         let now = now();
-        let engine = Engine::new(EngineConfig::default(), start.seed);
+        let config = EngineConfig {
+            opus_complexity: start.opus_complexity,
+            ..EngineConfig::default()
+        };
+        let engine = Engine::new(config, start.seed);
         Self {
             net,
             turn: Turn {
@@ -222,6 +228,7 @@ impl Worker {
             doorbell,
             backlog: false,
             stop: false,
+            started: now.mono,
             published: now.mono,
             unpublished: true,
             events_lost: 0,
@@ -373,6 +380,13 @@ impl Worker {
         figures.events_lost = self.events_lost + self.turn.engine.lost_events();
         figures.register_failures = self.register_failures;
         figures.late_prompt_ticks = self.turn.engine.totals().late_prompt_ticks;
+        figures.opus_ns = self.turn.engine.totals().opus_ns;
+        figures.uptime_ns = self
+            .turn
+            .now
+            .mono
+            .saturating_duration_since(self.started)
+            .as_nanos() as u64;
         figures.cpu_ns = cpu_ns();
         figures.edits_ns = self.turn.edits_ns;
         self.shared.counters.publish(&figures);

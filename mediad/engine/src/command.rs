@@ -87,6 +87,8 @@ pub enum Command {
     },
     /// A player, or the program at a tap, throws away what it still has to play.
     Flush(SessionKey, Name),
+    /// Another effort of all Opus encoders, 0 to 10, of those that sessions have and those to come.
+    OpusComplexity(u8),
     /// Gathers digits of an endpoint's peer; ends in [`EventKind::DigitsCollected`].
     Collect {
         /// Which session.

@@ -291,6 +291,11 @@ fn decoding_mixing_and_playing_do_not_allocate() {
             *now = now.after(std::time::Duration::from_micros(4_400 + 1_000 * pause));
             engine.handle_datagram(*now, *socket, *from, data, &mut sink);
             engine.handle_timeout(*now, &mut sink);
+            if at % 40 == 0 {
+                // Of encoders that run.
+                let complexity = (at / 40 % 11) as u8;
+                engine.handle_command(*now, Command::OpusComplexity(complexity), &mut sink);
+            }
             if at % 5 == 0 {
                 program.speak(&[500; 480]);
                 heard += usize::from(program.hear(&mut [0; 480]).is_some());

@@ -5,12 +5,13 @@
     reason = "a test needs one instant and may fail where it stands"
 )]
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use media_engine::{
     api,
+    command::Command,
     graph::Owner,
-    host::{Host, HostConfig, Interface, InterfaceAddress},
+    host::{Busy, EffortRange, Host, HostConfig, Interface, InterfaceAddress, Tuning},
     refusal::{Code, Refusal},
 };
 use proto::mediad::v1 as pb;
@@ -89,12 +90,35 @@ fn now() -> Now {
     }
 }
 
+/// So busy without encoding anything.
+fn relaying(media: f32) -> Busy {
+    Busy { media, opus: 0.0 }
+}
+
+/// So busy, nearly all of it with encoding Opus.
+fn encoding(media: f32) -> Busy {
+    Busy {
+        media,
+        opus: media * 0.9,
+    }
+}
+
+/// The efforts that workers are told, in order.
+fn told(host: &mut Host) -> Vec<(usize, u8)> {
+    std::iter::from_fn(|| host.poll_order())
+        .filter_map(|(worker, command)| match command {
+            Command::OpusComplexity(complexity) => Some((worker, complexity)),
+            _ => None,
+        })
+        .collect()
+}
+
 #[test]
 fn a_busy_host_refuses_and_recovers_with_the_next_measurement() {
     let now = now();
     let mut host = host(1, now);
     create(&mut host, now, "first", "").unwrap();
-    host.worker_busy(0, 0.93);
+    host.worker_busy(0, relaying(0.93));
     let refusal = create(&mut host, now, "second", "").unwrap_err();
     assert_eq!(refusal.code(), Code::ResourceExhausted);
     let text = refusal.to_string();
@@ -105,7 +129,7 @@ fn a_busy_host_refuses_and_recovers_with_the_next_measurement() {
     assert_eq!(host.status(now).sessions, 1, "nothing has happened");
     // What is there is edited all the same.
     create(&mut host, now, "first", "").unwrap();
-    host.worker_busy(0, 0.4);
+    host.worker_busy(0, relaying(0.4));
     create(&mut host, now, "second", "").unwrap();
 }
 
@@ -116,12 +140,12 @@ fn what_came_since_the_measurement_counts_when_half_of_the_time_is_used() {
     for n in 0..10 {
         create(&mut host, now, &format!("idle-{n}"), "").unwrap();
     }
-    host.worker_busy(0, 0.6);
+    host.worker_busy(0, relaying(0.6));
     // Ten endpoints are 60 %: five more are more than 90 %.
     let taken = (0..20).take_while(|n| create(&mut host, now, &format!("new-{n}"), "").is_ok());
     assert_eq!(taken.count(), 5);
     // They turned out to be cheap.
-    host.worker_busy(0, 0.62);
+    host.worker_busy(0, relaying(0.62));
     create(&mut host, now, "another", "").unwrap();
 }
 
@@ -132,12 +156,12 @@ fn work_that_ended_while_it_was_measured_is_not_taken_for_that_of_the_few_who_st
     for n in 0..40 {
         create(&mut host, now, &format!("gone-{n}"), "").unwrap();
     }
-    host.worker_busy(0, 0.7);
+    host.worker_busy(0, relaying(0.7));
     for n in 1..40 {
         end(&mut host, now, &format!("gone-{n}"));
     }
     // Of the last second, in which the forty were there, though only one is left.
-    host.worker_busy(0, 0.7);
+    host.worker_busy(0, relaying(0.7));
     for n in 0..10 {
         create(&mut host, now, &format!("new-{n}"), "").unwrap();
     }
@@ -148,13 +172,67 @@ fn a_session_goes_where_there_is_time_even_when_another_is_asked_for() {
     let now = now();
     let mut host = host(2, now);
     let worker = create(&mut host, now, "first", "").unwrap();
-    host.worker_busy(worker, 0.95);
+    host.worker_busy(worker, relaying(0.95));
     assert_eq!(create(&mut host, now, "second", "first").unwrap(), 1 - worker);
-    host.worker_busy(1 - worker, 0.95);
+    host.worker_busy(1 - worker, relaying(0.95));
     assert!(matches!(
         create(&mut host, now, "third", "first"),
         Err(Refusal::Overloaded { .. })
     ));
-    host.worker_busy(worker, 0.3);
+    host.worker_busy(worker, relaying(0.3));
     assert_eq!(create(&mut host, now, "third", "first").unwrap(), worker);
+}
+
+#[test]
+fn a_worker_that_gets_busy_with_opus_makes_less_effort_before_it_refuses() {
+    let now = now();
+    let mut host = host(1, now);
+    for n in 0..10 {
+        create(&mut host, now, &format!("there-{n}"), "").unwrap();
+    }
+    host.worker_busy(0, encoding(0.6));
+    assert_eq!(told(&mut host), [], "it has time");
+    // Ten take 60 %: of five more it would have no time for the effort it makes, and does not wait to find out.
+    for n in 0..5 {
+        create(&mut host, now, &format!("new-{n}"), "").unwrap();
+    }
+    let efforts = told(&mut host);
+    let [.., (0, last)] = efforts[..] else {
+        panic!("{efforts:?}");
+    };
+    assert!(last < 5 && efforts.is_sorted_by(|a, b| a.1 > b.1), "{efforts:?}");
+    assert_eq!(host.status(now).workers[0].opus_complexity, last);
+    // How many it takes is told by the least effort, and is not more than that leaves time for.
+    let more = (0..100).take_while(|n| create(&mut host, now, &format!("more-{n}"), "").is_ok());
+    let all = 15 + more.count();
+    let least = codecs::opus::encoding_ns(160, 0) as f32 / codecs::opus::encoding_ns(160, 5) as f32;
+    let each = 0.06 * (0.1 + 0.9 * least);
+    assert!(
+        (0.8..0.9 + each).contains(&(all as f32 * each)),
+        "{all} of {each} each at the least effort"
+    );
+    assert_eq!(told(&mut host).last().map(|(_, effort)| *effort), Some(0));
+}
+
+#[test]
+fn bounds_of_the_effort_change_while_sessions_live() {
+    let now = now();
+    let mut host = host(2, now);
+    let effort = EffortRange { most: 2, least: 2 };
+    host.tune(Tuning {
+        sessions_max: 10,
+        busy_percent_max: 90,
+        effort,
+        quarantine: Duration::ZERO,
+        lease: Duration::from_secs(30),
+        media_timeout: Duration::from_secs(30),
+        orphan_max: Duration::from_secs(30),
+        relearn_after: Duration::from_secs(3),
+    });
+    assert_eq!(told(&mut host), [(0, 2), (1, 2)]);
+    create(&mut host, now, "first", "").unwrap();
+    host.worker_busy(0, encoding(0.95));
+    host.worker_busy(1, encoding(0.95));
+    assert_eq!(told(&mut host), [], "load changes nothing");
+    assert!(create(&mut host, now, "second", "").is_err());
 }

@@ -298,6 +298,7 @@ fn workers(workers: &[pb::WorkerStatus]) {
         ">late p50 us",
         ">late p99 us",
         ">mailbox",
+        ">opus effort",
     ]);
     for worker in workers {
         let cpu = if worker.cpu < 0 {
@@ -318,6 +319,7 @@ fn workers(workers: &[pb::WorkerStatus]) {
             worker.lateness_p50_us.to_string(),
             worker.lateness_p99_us.to_string(),
             format!("{}/{}", worker.mailbox_used, worker.mailbox_size),
+            worker.opus_complexity.to_string(),
         ]);
     }
     table.print("no workers");

@@ -15,7 +15,7 @@ use media_engine::{
         SessionReport, SocketId, TransportSockets,
     },
     engine::{Egress, Engine, EngineConfig},
-    host::{Host, HostConfig, Interface, InterfaceAddress, PortWant},
+    host::{EffortRange, Host, HostConfig, Interface, InterfaceAddress, PortWant},
     recording::{Intake, ring, ring_bytes},
     refusal::Refusal,
 };
@@ -199,6 +199,7 @@ fn config(workers: usize) -> HostConfig {
         workers,
         sessions_max: 6,
         busy_percent_max: 90,
+        effort: EffortRange::default(),
         quarantine: QUARANTINE,
         events_keep: EVENTS_KEEP,
         lease: LEASE,
@@ -598,7 +599,10 @@ impl Server {
         let status = self.host.status(now);
         let used: usize = status.interfaces.iter().map(|interface| interface.used).sum();
         if status.sessions + status.endpoints + used > 0
-            || status.workers.iter().any(|worker| *worker != (0, 0))
+            || status
+                .workers
+                .iter()
+                .any(|worker| (worker.sessions, worker.endpoints) != (0, 0))
         {
             return Some(format!("the host still has {status:?}"));
         }

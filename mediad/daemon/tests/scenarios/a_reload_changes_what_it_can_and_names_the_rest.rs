@@ -76,17 +76,22 @@ async fn while_a_call_goes_on() {
     converse((&mut a, at[0]), (&mut b, at[1]), 10);
 
     let wanted = "[limits]\nsessions_max = 1\nmailbox = 64\n[media]\nquarantine_ms = 0\n\
-                  [sessions]\nmedia_timeout_ms = 7000\n[io]\nlatency_budget_us = 500\n[log]\nlevel = \"debug\"\n";
+                  [sessions]\nmedia_timeout_ms = 7000\n[opus]\ncomplexity = 3\n[io]\nlatency_budget_us = 500\n[log]\nlevel = \"debug\"\n";
     let log = place.reload(&daemon, wanted, "limits.mailbox changed");
     for said in [
         "limits.mailbox changed from 4096 to 64: takes effect at the next start",
         "io.latency_budget_us changed from 250 to 500: takes effect at the next start",
         "limits.sessions_max changed from 2 to 1",
         "log.level changed from \"info\" to \"debug\"",
+        "opus.complexity changed from 5 to 3",
     ] {
         wait_for(&place.log, 0, said);
     }
     assert!(!log.contains("sessions_max changed from 2 to 1: takes"), "{log}");
+    assert!(
+        !log.contains("opus.complexity changed from 5 to 3: takes"),
+        "{log}"
+    );
     counted(&daemon, 1, 0);
 
     let status = daemon
@@ -98,6 +103,7 @@ async fn while_a_call_goes_on() {
         .into_inner();
     assert_eq!((status.sessions, status.sessions_max), (1, 1));
     assert_eq!(status.workers[0].mailbox_size, 4_096, "not before the next start");
+    assert_eq!(status.workers[0].opus_complexity, 3);
     let refused = media.apply(call("two", None, None)).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(error(&refused).message.contains('1'), "{refused:?}");

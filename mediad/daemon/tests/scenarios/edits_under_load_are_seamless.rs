@@ -401,6 +401,9 @@ async fn a_loaded_host_takes_no_new_calls_and_recovers_when_the_load_goes() {
     ] {
         assert!(refused.message.contains(part), "{}", refused.message);
     }
+    // Before it refused, its encoders made less effort.
+    let status = daemon.host().await.status(pb::StatusRequest {}).await.unwrap();
+    assert!(status.into_inner().workers[0].opus_complexity < 5);
     // What is there is edited all the same, and heard.
     one.hear(&mut media, STEPS[1]).await;
     let since = Instant::now();

@@ -13,7 +13,7 @@ use crate::{
     explain::{Code, Finding, Severity},
     host::{
         Applied, ControllerState, Described, EndReason, Event, Happening, HostStatus, InterfaceState,
-        LocalAddress, LocalKey, Summary, TapReport,
+        LocalAddress, LocalKey, Summary, TapReport, WorkerState,
     },
     spec::{
         Codec, DigitPolicy, Direction, EdgeSpec, EndpointSpec, Family, InbandDigits, Name, NodeKind,
@@ -163,11 +163,12 @@ pub fn status(boot_id: &str, status: &HostStatus) -> pb::StatusReply {
     }
 }
 
-fn worker_status((worker, (sessions, endpoints)): (usize, &(usize, usize))) -> pb::WorkerStatus {
+fn worker_status((worker, state): (usize, &WorkerState)) -> pb::WorkerStatus {
     pb::WorkerStatus {
         worker: worker as u32,
-        sessions: *sessions as u32,
-        endpoints: *endpoints as u32,
+        sessions: state.sessions as u32,
+        endpoints: state.endpoints as u32,
+        opus_complexity: state.opus_complexity.into(),
         ..pb::WorkerStatus::default()
     }
 }

@@ -182,6 +182,13 @@ impl Dialling {
         matches!(voice.carrier.kind, CodecKind::G722 | CodecKind::Opus).then_some(&mut voice.encoder)
     }
 
+    /// The effort of what makes tones, where that is Opus.
+    pub(crate) fn set_complexity(&mut self, complexity: u8) {
+        if let Some(voice) = &mut self.voice {
+            voice.encoder.set_complexity(complexity);
+        }
+    }
+
     /// A tone is being sent.
     pub(crate) fn is_sounding(&self) -> bool {
         matches!(self.sending, Some(Sending::Tone(_)))

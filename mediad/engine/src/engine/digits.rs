@@ -403,6 +403,7 @@ impl Engine {
             return;
         }
         let payload_type = dialling.payload_type();
+        dialling.set_complexity(self.config.opus_complexity);
         let step = dialling.step(now.mono, &egress.line);
         egress.suppressed = matches!(step, Step::Packet(_) | Step::Sound(_));
         let event;

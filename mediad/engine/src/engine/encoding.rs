@@ -37,6 +37,10 @@ pub(crate) struct Encoding {
     discontinuous: bool,
     /// The packet after one of those says that nothing follows.
     announces: bool,
+    /// The effort it makes, where it is Opus.
+    complexity: u8,
+    /// What it did since that was asked for, as time, ns: Opus alone takes any to speak of.
+    spent_ns: u64,
 }
 
 /// What a packet's time comes to.
@@ -65,7 +69,8 @@ impl Encoding {
         };
         let frame = CodecKind::frame_samples(own_hz, group.ptime_ms.into());
         let tick = CodecKind::frame_samples(own_hz, TICK_MS);
-        let mut encoder = Encoder::new(kind, own_hz, &opus::Settings::asked(&group.format.fmtp)).ok()?;
+        let settings = opus::Settings::asked(&group.format.fmtp);
+        let mut encoder = Encoder::new(kind, own_hz, &settings).ok()?;
         // Its listeners heard others before: packets of their source, or encoders of another rate.
         encoder.start_anew();
         Some(Self {
@@ -89,7 +94,22 @@ impl Encoding {
             },
             discontinuous: group.silence == Silence::Discontinuous,
             announces: false,
+            complexity: settings.complexity,
+            spent_ns: 0,
         })
+    }
+
+    /// The effort it makes from here on. Before each tick: what is new makes that of its worker from its first packet on.
+    pub(crate) fn set_complexity(&mut self, complexity: u8) {
+        if complexity != self.complexity {
+            self.complexity = complexity;
+            self.encoder.set_complexity(complexity);
+        }
+    }
+
+    /// What it did since the last call, as time, ns.
+    pub(crate) fn take_spent(&mut self) -> u64 {
+        std::mem::take(&mut self.spent_ns)
     }
 
     /// It remembers nothing from one tick to the next, so that whoever needs it may use it.
@@ -177,6 +197,14 @@ impl Encoding {
         let frame = &self.pending[..self.frame];
         let suppressor = self.suppressor.as_deref_mut();
         let transmission = suppressor.map_or(Transmission::Speech, |suppressor| suppressor.process(frame));
+        let encodes = match transmission {
+            Transmission::Speech => true,
+            Transmission::Describe(_) => self.discontinuous,
+            Transmission::Nothing => false,
+        };
+        if encodes && self.kind == CodecKind::Opus {
+            self.spent_ns += opus::encoding_ns(frame.len(), self.complexity);
+        }
         let bytes = match transmission {
             Transmission::Speech => self.encoder.encode(frame, &mut self.payload).unwrap_or(0),
             Transmission::Nothing if self.announces => {

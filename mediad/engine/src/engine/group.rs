@@ -241,7 +241,8 @@ impl Group {
         }
     }
 
-    /// Encodes what every listener hears in this tick and gives it to `send`.
+    /// Encodes what every listener hears in this tick and gives it to `send`. Gives the time that encoders of Opus are to be
+    /// taken for, ns.
     pub(crate) fn encode(
         &mut self,
         sources: &[Source],
@@ -249,9 +250,9 @@ impl Group {
         work: &mut Work,
         (shared, moment): (&mut SharedPlayers, Moment),
         send: &mut impl FnMut(Outgoing<'_>),
-    ) {
+    ) -> u64 {
         if self.listeners.iter().all(|listener| listener.parted) {
-            return;
+            return 0;
         }
         let mut first = First::Whole;
         if let Some(begin) = &mut self.begin {
@@ -269,7 +270,8 @@ impl Group {
                 None => {
                     begin.relayed.ticks += 1;
                     if moment.now.saturating_duration_since(begin.relayed.at) <= BEGIN_GAP_MAX {
-                        return self.wait(send);
+                        self.wait(send);
+                        return 0;
                     }
                     first = First::Silent;
                 }
@@ -280,7 +282,7 @@ impl Group {
             Some(common) => {
                 let begins = self.tuned != Some(common);
                 let at = (common.slot, common.encoding, begins);
-                shared.payloads(at, moment.number, |ticks, payload| {
+                shared.payloads(at, moment, |ticks, payload| {
                     self.tuned = Some(common);
                     self.listeners.iter().for_each(|listener| {
                         send(Outgoing {
@@ -291,14 +293,14 @@ impl Group {
                             silence: None,
                         });
                     });
-                });
+                })
             }
             None => {
                 if let (Some(_), Some(encoding)) = (self.tuned.take(), &mut self.encoding) {
                     encoding.start_anew();
                     self.recent_ticks = 0;
                 }
-                self.encode_own(sources, sums, work, first, send);
+                self.encode_own(sources, sums, work, (first, moment.opus_complexity), send)
             }
         }
     }
@@ -349,9 +351,9 @@ impl Group {
         sources: &[Source],
         sums: &[Sum],
         work: &mut Work,
-        first: First,
+        (first, opus_complexity): (First, u8),
         send: &mut impl FnMut(Outgoing<'_>),
-    ) {
+    ) -> u64 {
         let Self {
             format,
             terms,
@@ -363,8 +365,9 @@ impl Group {
             ..
         } = self
         else {
-            return;
+            return 0;
         };
+        shared.set_complexity(opus_complexity);
         let ticks = shared.ticks(format.ptime_ms);
         // A packet may be longer or shorter than a tick: encoders that wait for it to be full are fed always.
         let limit = if shared.is_stateless() { 0 } else { SPEAKING_TICKS };
@@ -376,6 +379,7 @@ impl Group {
             if listener.spoke && !spoke {
                 listener.limiter = before;
                 if let Some(encoding) = &mut listener.encoding {
+                    encoding.set_complexity(opus_complexity);
                     let recent = Some(&**recent).filter(|_| *recent_ticks >= RECENT_TICKS);
                     encoding.take_over(shared, recent, work.frame.len());
                 }
@@ -395,14 +399,18 @@ impl Group {
                 send(Outgoing::new(listener.endpoint, format, ticks, payload));
             }
         });
+        let mut spent_ns = shared.take_spent();
         for listener in listeners.iter_mut().filter(|one| one.hears_own()) {
             hear(terms, &listener.own, sources, sums, work, &mut listener.limiter);
             first.apply(&mut work.frame);
             let encoding = listener.encoding.as_deref_mut().unwrap_or(shared);
+            encoding.set_complexity(opus_complexity);
             first.encode(encoding, &work.frame, |payload| {
                 send(Outgoing::new(listener.endpoint, format, ticks, payload));
             });
+            spent_ns += encoding.take_spent();
         }
+        spent_ns
     }
 }
 

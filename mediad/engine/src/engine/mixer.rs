@@ -158,6 +158,8 @@ pub(crate) struct Moment {
     pub(crate) number: u64,
     /// Ticks left out before it.
     pub(crate) missed: u32,
+    /// The effort of Opus encoders.
+    pub(crate) opus_complexity: u8,
 }
 
 /// What the sources of a tick are taken from.
@@ -309,13 +311,14 @@ impl Mixer {
         late
     }
 
-    /// Encodes what every listener hears in this tick and gives it to `send`.
+    /// Encodes what every listener hears in this tick and gives it to `send`. Gives the time that encoders of Opus are to be
+    /// taken for, ns.
     pub(crate) fn encode(
         &mut self,
         moment: Moment,
         shared: &mut SharedPlayers,
         mut send: impl FnMut(Outgoing<'_>),
-    ) {
+    ) -> u64 {
         let Self {
             groups,
             sources,
@@ -323,9 +326,8 @@ impl Mixer {
             work,
             ..
         } = self;
-        for group in groups {
-            group.encode(sources, sums, work, (shared, moment), &mut send);
-        }
+        let encode = |group: &mut Group| group.encode(sources, sums, work, (shared, moment), &mut send);
+        groups.iter_mut().map(encode).sum()
     }
 
     /// Copies to recorders what they hear of the tick `number`. Where nothing sounds, nothing is written.
@@ -542,7 +544,9 @@ impl Source {
         taps: &[Tap],
         tell: &mut impl FnMut(&Name, EventKind),
     ) -> Taken {
-        let Moment { now, number, missed } = moment;
+        let Moment {
+            now, number, missed, ..
+        } = moment;
         let Speakers {
             endpoints,
             players,

@@ -51,6 +51,7 @@ impl Engine {
             now: now.mono,
             number,
             missed,
+            opus_complexity: self.config.opus_complexity,
         };
         let speakers = Speakers {
             endpoints: &mut self.endpoints,
@@ -64,7 +65,7 @@ impl Engine {
         });
         self.totals.late_prompt_ticks += u64::from(late);
         let (endpoints, transports, totals) = (&mut self.endpoints, &mut self.transports, &mut self.totals);
-        mixer.encode(moment, &mut self.shared, |outgoing| {
+        let opus_ns = mixer.encode(moment, &mut self.shared, |outgoing| {
             let Some(listener) = endpoints.get_mut(outgoing.listener) else {
                 return;
             };
@@ -75,6 +76,7 @@ impl Engine {
                 }
             }
         });
+        self.totals.opus_ns += opus_ns;
         mixer.record(now.mono, number);
         self.tapped |= mixer.tap();
         self.part(now, &mut mixer, tx);
@@ -83,6 +85,11 @@ impl Engine {
             mixer.asleep = true;
             self.mark_asleep(&mixer);
         }
+        self.put_back(now, key, mixer);
+    }
+
+    /// A mixer has done its tick: what it noticed is told.
+    fn put_back(&mut self, now: Now, key: Key, mut mixer: Box<Mixer>) {
         let noticed = std::mem::take(&mut mixer.noticed);
         if let Some(session) = self.sessions.get_mut(key) {
             session.mixer = Some(mixer);

@@ -79,7 +79,10 @@ use self::{
     transport::{Flow, Transport},
     wheel::Wheel,
 };
-use crate::command::{Command, DropReason, EngineEvent, Reply, ReplyToken, SessionKey, SocketId};
+use crate::{
+    command::{Command, DropReason, EngineEvent, Reply, ReplyToken, SessionKey, SocketId},
+    host::EffortRange,
+};
 
 /// Where an engine puts the packets it sends.
 pub trait Egress {
@@ -91,10 +94,21 @@ pub trait Egress {
 }
 
 /// What an engine is told at start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineConfig {
     /// When the quality of what an endpoint receives is worth an event.
     pub mos: MosThresholds,
+    /// Effort of Opus encoders, 0 to 10, until [`Command::OpusComplexity`].
+    pub opus_complexity: u8,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            mos: MosThresholds::default(),
+            opus_complexity: EffortRange::default().most,
+        }
+    }
 }
 
 /// Hysteresis of the quality event, in hundredths of MOS.
@@ -125,6 +139,9 @@ pub struct Totals {
     pub tx_bytes: u64,
     /// Drops by [`DropReason`].
     pub drops: [u64; DropReason::COUNT],
+    /// What its Opus encoders are to be taken for, ns: the time that all they encoded takes by
+    /// [`codecs::opus::encoding_ns`].
+    pub opus_ns: u64,
     /// Ticks of players whose file was not read in time: what they played was silence.
     pub late_prompt_ticks: u64,
     /// Sessions now.
@@ -236,6 +253,7 @@ impl Engine {
             }
             Command::Orphaned(session, orphaned) => self.set_orphaned(now, session, orphaned),
             Command::SendDigits(session, node, digits) => self.send_digits(now, session, &node, &digits),
+            Command::OpusComplexity(complexity) => self.config.opus_complexity = complexity,
             Command::Seek {
                 session,
                 node,

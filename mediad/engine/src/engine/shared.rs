@@ -10,6 +10,7 @@ use codecs::{CodecKind, mix, resample::Resampler};
 
 use super::{
     encoding::Encoding,
+    mixer::Moment,
     plan,
     playback::{Playback, Played},
     tick::TICK_MS,
@@ -188,26 +189,28 @@ impl SharedPlayers {
     }
 
     /// Gives each payload of a tick, and its length on the clock of the codec, of the player and encoder in these places; for
-    /// those who begin to hear it or for those who go on.
+    /// those who begin to hear it or for those who go on. Gives the time that encoders of Opus are to be taken for, ns.
     pub(crate) fn payloads(
         &mut self,
         (at, encoding, begins): (usize, usize, bool),
-        tick: u64,
+        moment: Moment,
         mut each: impl FnMut(u32, &[u8]),
-    ) {
+    ) -> u64 {
         let Some(Some(slot)) = self.0.get_mut(at) else {
-            return;
+            return 0;
         };
-        slot.play(tick);
+        slot.play(moment.number);
         let Slot { views, encodings, .. } = slot;
         let (Some(own), Some(shared)) = (views.first(), encodings.get_mut(encoding)) else {
-            return;
+            return 0;
         };
+        shared.set_complexity(moment.opus_complexity);
         let ticks = shared.encoding.ticks(shared.ptime_ms);
-        let packets = shared.encode(tick, &own.frame, begins);
+        let packets = shared.encode(moment.number, &own.frame, begins);
         for (at, length) in packets.lengths[..packets.count].iter().enumerate() {
             each(ticks, &packets.payloads[at * PAYLOAD_BYTES_MAX..][..*length]);
         }
+        shared.take_spent()
     }
 }
 
@@ -242,6 +245,19 @@ impl Slot {
 }
 
 impl SharedEncoding {
+    fn set_complexity(&mut self, complexity: u8) {
+        self.encoding.set_complexity(complexity);
+        if let Some((starter, _)) = self.starter.as_deref_mut() {
+            starter.set_complexity(complexity);
+        }
+    }
+
+    /// See [`Encoding::take_spent`].
+    fn take_spent(&mut self) -> u64 {
+        let starter = self.starter.as_deref_mut();
+        self.encoding.take_spent() + starter.map_or(0, |(starter, _)| starter.take_spent())
+    }
+
     fn encode(&mut self, tick: u64, frame: &[i16], begins: bool) -> &Packets {
         if self.packets.tick != Some(tick) {
             if let Some((starter, _)) = self.starter.as_deref_mut() {

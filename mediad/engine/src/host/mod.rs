@@ -6,6 +6,7 @@
 //! [`Host::commit`], which cannot fail, gives the message for the worker, or [`Host::abort`] gives everything back.
 
 mod acts;
+mod effort;
 mod events;
 mod keys;
 mod lease;
@@ -30,6 +31,7 @@ use thiserror::Error;
 
 pub use self::{
     acts::{Act, ActKind, ActOutcome},
+    effort::{Busy, EffortRange},
     events::{EndReason, Event, Events, Happening},
     keys::{LocalKey, NoRandomness, SecretRandom},
     prepare::{Applied, Committed, LocalAddress, PortWant, Prepared},
@@ -37,10 +39,11 @@ pub use self::{
     recordings::{RecordingOutcome, RecordingWant},
     reload::Tuning,
     session::{Described, Summary},
-    status::{ControllerState, HostStatus, InterfaceState},
+    status::{ControllerState, HostStatus, InterfaceState, WorkerState},
     taps::{TapPlace, TapReport},
 };
 use self::{
+    effort::Governor,
     events::EventRing,
     lease::Leases,
     links::Links,
@@ -67,6 +70,8 @@ pub struct HostConfig {
     /// Share of its time, in percent, that a worker may be busy and take new sessions. Above: a session is placed on another
     /// worker, or refused when there is none. Edits of sessions that are there are always taken.
     pub busy_percent_max: u8,
+    /// The effort of workers' Opus encoders, which falls as they come near to that.
+    pub effort: EffortRange,
     /// How long a released port rests.
     pub quarantine: Duration,
     /// How long events are kept.
@@ -88,6 +93,7 @@ impl Default for HostConfig {
             workers: 1,
             sessions_max: 20_000,
             busy_percent_max: 90,
+            effort: EffortRange::default(),
             quarantine: Duration::from_secs(30),
             events_keep: Duration::from_secs(60),
             lease: Duration::from_secs(30),
@@ -182,25 +188,46 @@ pub struct Host {
     next_key: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct WorkerLoad {
     sessions: usize,
     endpoints: usize,
-    /// Share of its time that the worker's media takes, as told by [`Host::worker_busy`].
-    busy: f32,
+    /// As told by [`Host::worker_busy`], with the effort of its encoders as it is now.
+    busy: Busy,
+    /// It was so busy that what comes until the next measurement counts.
+    projected: bool,
     /// Endpoints it had when the latest measurement ended.
     endpoints_then: usize,
     /// Whose work that measurement holds: the most endpoints of its beginning and its end.
     measured_endpoints: usize,
+    governor: Governor,
 }
 
 impl WorkerLoad {
+    fn new(effort: EffortRange) -> Self {
+        Self {
+            sessions: 0,
+            endpoints: 0,
+            busy: Busy::default(),
+            projected: false,
+            endpoints_then: 0,
+            measured_endpoints: 0,
+            governor: Governor::new(effort),
+        }
+    }
+
     /// How busy it is to be taken for: what came since the measurement is as much work as what was there.
-    fn expected_busy(&self) -> f32 {
-        if self.busy < limits::WORKER_BUSY_PROJECTED || self.endpoints <= self.measured_endpoints {
+    fn expected(&self) -> Busy {
+        if !self.projected || self.endpoints <= self.measured_endpoints {
             return self.busy;
         }
-        self.busy * self.endpoints as f32 / self.measured_endpoints.max(1) as f32
+        self.busy
+            .times(self.endpoints as f32 / self.measured_endpoints.max(1) as f32)
+    }
+
+    /// The share of its time without which it cannot do what it was given, however little effort it makes.
+    fn expected_busy(&self) -> f32 {
+        self.governor.at_least(self.expected())
     }
 }
 
@@ -233,7 +260,7 @@ impl Host {
             links: Links::default(),
             leases: Leases::new(config.lease),
             events: EventRing::new(config.events_keep),
-            workers: vec![WorkerLoad::default(); config.workers],
+            workers: vec![WorkerLoad::new(config.effort); config.workers],
             draining: false,
             orders: std::collections::VecDeque::new(),
             next_key: 1,
@@ -251,12 +278,39 @@ impl Host {
         self.draining = drain;
     }
 
-    /// The share of its time, 0 to 1, that a worker's media takes, measured by the caller about once a second.
-    pub fn worker_busy(&mut self, worker: usize, busy: f32) {
+    /// How busy a worker was with its media, measured by the caller about twice a second.
+    pub fn worker_busy(&mut self, worker: usize, busy: Busy) {
+        let max = self.busy_max();
         let load = &mut self.workers[worker];
         load.busy = busy;
+        load.projected = busy.media >= limits::WORKER_BUSY_PROJECTED;
         load.measured_endpoints = load.endpoints.max(load.endpoints_then);
         load.endpoints_then = load.endpoints;
+        let (from, to) = (load.governor.effort(), load.governor.measured(busy, max));
+        self.make_effort(worker, from, to);
+    }
+
+    /// A worker was given something to do that it may have no time for with the effort it makes.
+    fn expect_more(&mut self, worker: usize) {
+        let max = self.busy_max();
+        let load = &mut self.workers[worker];
+        let (from, to) = (
+            load.governor.effort(),
+            load.governor.expected(load.expected(), max),
+        );
+        self.make_effort(worker, from, to);
+    }
+
+    /// The effort of a worker's encoders is another one from here on.
+    fn make_effort(&mut self, worker: usize, from: u8, to: Option<u8>) {
+        let Some(to) = to else { return };
+        let load = &mut self.workers[worker];
+        load.busy = load.busy.with_effort(from, to);
+        self.orders.push_back((worker, Command::OpusComplexity(to)));
+    }
+
+    fn busy_max(&self) -> f32 {
+        f32::from(self.config.busy_percent_max) / 100.0
     }
 
     /// A controller opened its stream or asked for another lease (`None`: the default). Its sessions are owned again.
@@ -458,7 +512,7 @@ impl Host {
     }
 
     /// Something to tell a worker beside what a request asked for: call after [`Host::handle_timeout`],
-    /// [`Host::engine_event`], [`Host::hello`], [`Host::renew`] and [`Host::adopt`], and, once its own message is on its way,
+    /// [`Host::engine_event`], [`Host::hello`], [`Host::renew`], [`Host::adopt`], [`Host::worker_busy`] and [`Host::tune`], and, once its own message is on its way,
     /// after [`Host::commit`] and [`Host::delete`].
     pub fn poll_order(&mut self) -> Option<(usize, Command)> {
         self.orders.pop_front()

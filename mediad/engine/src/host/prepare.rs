@@ -248,10 +248,12 @@ impl Host {
                 .all(|(node, _)| prepared.recordings.iter().any(|given| given.node == node.id)),
             "files of recorders are opened before the commit"
         );
-        match prepared.target {
+        let committed = match prepared.target {
             Target::Create { worker } => self.create(now, prepared, worker),
             Target::Edit { key, .. } => self.edit(now, prepared, key, worker),
-        }
+        };
+        self.expect_more(worker);
+        committed
     }
 
     fn create(&mut self, now: Now, prepared: Prepared, worker: usize) -> Committed {
@@ -462,7 +464,7 @@ impl Host {
     /// The core of the session asked for, else the least loaded one: by measured time in steps of a twentieth, then
     /// by endpoints. None that has no time left: those whose calls it carries must not hear of new ones.
     fn place(&self, session: &Name, near: Option<&Name>) -> Result<usize, Refusal> {
-        let max = f32::from(self.config.busy_percent_max) / 100.0;
+        let max = self.busy_max();
         let has_time = |worker: usize| self.workers[worker].expected_busy() < max;
         let near = near.and_then(|name| self.sessions.find(name));
         if let Some(session) = near.filter(|session| has_time(session.worker)) {

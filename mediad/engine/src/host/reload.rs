@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Host;
+use super::{EffortRange, Host};
 
 /// The settings of [`super::HostConfig`] that do not touch what exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Tuning {
     pub sessions_max: usize,
     /// See [`super::HostConfig::busy_percent_max`].
     pub busy_percent_max: u8,
+    /// See [`super::HostConfig::effort`].
+    pub effort: EffortRange,
     /// How long a port rests that is released from now on. A shorter rest may still wait for ports that were released
     /// before it: never too short, at worst the former length.
     pub quarantine: Duration,
@@ -30,6 +32,7 @@ impl Host {
         let Tuning {
             sessions_max,
             busy_percent_max,
+            effort,
             quarantine,
             lease,
             media_timeout,
@@ -38,6 +41,7 @@ impl Host {
         } = tuning;
         self.config.sessions_max = sessions_max;
         self.config.busy_percent_max = busy_percent_max;
+        self.config.effort = effort;
         self.config.quarantine = quarantine;
         self.config.lease = lease;
         self.config.media_timeout = media_timeout;
@@ -46,6 +50,11 @@ impl Host {
         self.leases.set_default(lease);
         for ports in self.ports.iter_mut().flatten() {
             ports.set_quarantine(quarantine);
+        }
+        for worker in 0..self.workers.len() {
+            let governor = &mut self.workers[worker].governor;
+            let (from, to) = (governor.effort(), governor.set_range(effort));
+            self.make_effort(worker, from, to);
         }
     }
 }

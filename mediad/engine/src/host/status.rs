@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use rtp::time::Now;
 
-use super::{Host, lease::LeaseState};
+use super::{Host, WorkerLoad, lease::LeaseState};
 use crate::spec::Name;
 
 /// The host as a whole; workers' own figures are the caller's.
@@ -20,8 +20,8 @@ pub struct HostStatus {
     pub sessions_max: usize,
     /// Of all sessions.
     pub endpoints: usize,
-    /// (sessions, endpoints) of each worker.
-    pub workers: Vec<(usize, usize)>,
+    /// In their order.
+    pub workers: Vec<WorkerState>,
     /// Ports.
     pub interfaces: Vec<InterfaceState>,
     /// Who holds leases.
@@ -30,6 +30,17 @@ pub struct HostStatus {
     pub event_next: u64,
     /// See `event_next`.
     pub event_oldest: u64,
+}
+
+/// What a worker has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerState {
+    /// In service, and ending.
+    pub sessions: usize,
+    /// Of these.
+    pub endpoints: usize,
+    /// Effort of its Opus encoders, 0 to 10.
+    pub opus_complexity: u8,
 }
 
 /// Ports of an interface, in pairs.
@@ -68,6 +79,16 @@ pub struct ControllerState {
     pub connected: bool,
 }
 
+impl WorkerLoad {
+    fn state(&self) -> WorkerState {
+        WorkerState {
+            sessions: self.sessions,
+            endpoints: self.endpoints,
+            opus_complexity: self.governor.effort(),
+        }
+    }
+}
+
 impl Host {
     /// The host as it is now.
     pub fn status(&self, now: Now) -> HostStatus {
@@ -77,7 +98,7 @@ impl Host {
             sessions: self.sessions.count(),
             sessions_max: self.config.sessions_max,
             endpoints: self.workers.iter().map(|w| w.endpoints).sum(),
-            workers: self.workers.iter().map(|w| (w.sessions, w.endpoints)).collect(),
+            workers: self.workers.iter().map(WorkerLoad::state).collect(),
             interfaces: (0..self.config.interfaces.len())
                 .map(|at| self.interface_state(at))
                 .collect(),

@@ -20,6 +20,7 @@ mod digits_are_gathered_as_asked;
 mod digits_are_heard_once_and_passed_on;
 mod digits_in_the_audio_are_told;
 mod edits_at_random_are_seamless;
+mod effort_falls_and_rises_without_a_seam;
 mod garbage_is_counted_and_harms_nobody;
 mod hold_lets_nothing_through_its_direction;
 mod links_join_sessions;
