@@ -47,15 +47,18 @@ impl Offers {
 
     /// An UPDATE came. One without offer collides with nothing (RFC 3311 §5.2).
     ///
+    /// While an INVITE of ours is open in an early dialog, only the user knows whether its offer was answered by a reliable
+    /// response: the UPDATE is let through.
+    ///
     /// # Errors
     /// It collides.
-    pub fn receive_update(&mut self, has_offer: bool) -> Result<(), Glare> {
+    pub fn receive_update(&mut self, has_offer: bool, early: bool) -> Result<(), Glare> {
         // RFC 3311 §5.2: a second UPDATE before the first is answered.
         if self.update_received {
             return Err(Glare::Busy);
         }
         if has_offer {
-            if self.invite_sent || self.update_sent {
+            if (self.invite_sent && !early) || self.update_sent {
                 return Err(Glare::RequestPending);
             }
             if self.offer_received {

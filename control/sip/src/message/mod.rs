@@ -7,6 +7,7 @@
 mod framer;
 mod headers;
 mod method;
+mod multipart;
 mod name;
 mod parse;
 mod response;
@@ -15,6 +16,7 @@ mod status;
 pub use framer::{Frame, FramerRole, StreamFramer};
 pub use headers::{Header, Headers, UnwritableHeader};
 pub use method::{Method, OtherMethod};
+pub(crate) use multipart::unwrap_description;
 pub use name::{HeaderName, Name};
 pub use parse::{ParseError, ParseProblem, parse_datagram, parse_stream_message};
 pub use status::StatusCode;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::time::{Duration, Instant};
 
 use super::event::{ClientTxn, DialogKey, EndReason, Event, StackError};
-use super::flow::Target;
+use super::flow::{Flow, Target};
 use super::hop::{Hop, NameHop};
 use super::outgoing::Outgoing;
 use super::request::{Content, DialogRequest};
@@ -142,6 +142,16 @@ impl Stack {
             if !contact.ends_with(param.as_bytes()) {
                 *contact = [&contact[..], param.as_bytes()].concat().into();
             }
+        }
+    }
+
+    /// Requests of ours in this dialog go over this flow from now on, unless a route leads them elsewhere.
+    pub fn move_dialog(&mut self, dialog: DialogKey, flow: Flow) {
+        if let Some(entry) = self.dialogs.get_mut(&dialog.0)
+            && entry.dialog.route_set.is_empty()
+        {
+            entry.dialog.target = Target::Flow(flow);
+            entry.alternates.clear();
         }
     }
 

@@ -213,8 +213,14 @@ impl Stack {
     /// A message that is parsed already.
     pub fn handle_parsed(&mut self, now: Instant, flow: Flow, message: Message) {
         match message {
-            Message::Request(request) => self.receive_request(now, flow, request),
-            Message::Response(response) => self.receive_response(now, response),
+            Message::Request(mut request) => {
+                message::unwrap_description(&mut request.headers, &mut request.body);
+                self.receive_request(now, flow, request);
+            }
+            Message::Response(mut response) => {
+                message::unwrap_description(&mut response.headers, &mut response.body);
+                self.receive_response(now, response);
+            }
         }
     }
 

@@ -358,7 +358,7 @@ impl Stack {
     /// Answers a 422 (RFC 4028 §7.4): [`Stack::retry`] with the interval the response asks for.
     ///
     /// # Errors
-    /// As [`Stack::retry`]; [`StackError::Malformed`]: the response has no Min-SE.
+    /// As [`Stack::retry`]; [`StackError::Malformed`]: the response has no Min-SE, or one that the request kept.
     pub fn retry_with_session_interval(
         &mut self,
         now: Instant,
@@ -371,8 +371,15 @@ impl Stack {
             .ok()
             .flatten()
             .ok_or(StackError::Malformed)?;
+        let client = self.clients.get(&txn.0).ok_or(StackError::NoTransaction)?;
+        let request = client.request().ok_or(StackError::NoTransaction)?;
+        let asked = request.headers.session_expires().ok().flatten();
+        if asked.is_some_and(|asked| asked.seconds >= min_se) {
+            // It would say so for ever.
+            return Err(StackError::Malformed);
+        }
         let mut timer = SessionTimer::default();
-        let dialog = self.clients.get(&txn.0).and_then(|client| client.dialog);
+        let dialog = client.dialog;
         if let Some(entry) = dialog.and_then(|key| self.dialogs.get_mut(&key)) {
             entry.dialog.session.raise_min_se(min_se);
             timer = entry.dialog.session;

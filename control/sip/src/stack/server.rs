@@ -588,7 +588,10 @@ impl Stack {
         let has_offer = !request.body.is_empty();
         let admitted = match request.method {
             Method::Invite => entry.dialog.offers.receive_invite(has_offer),
-            Method::Update => entry.dialog.offers.receive_update(has_offer),
+            Method::Update => {
+                let early = entry.dialog.state != DialogState::Confirmed;
+                entry.dialog.offers.receive_update(has_offer, early)
+            }
             _ => Ok(()),
         };
         match admitted {
