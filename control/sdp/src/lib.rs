@@ -38,4 +38,4 @@ pub use negotiated::{
     LocalDtls, LocalIce, LocalSession, LocalTransport, NegotiatedDtls, NegotiatedFormat, NegotiatedMedia,
     NegotiatedSdes, NegotiationError,
 };
-pub use offer::{OfferedMedia, apply_answer, write_offer};
+pub use offer::{OfferedMedia, apply_answer, offer_again, write_offer};

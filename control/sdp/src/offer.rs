@@ -1,6 +1,6 @@
 //! Making an offer and reading its answer (RFC 3264 §5, §7, §8).
 
-use crate::answer::{CodecOrder, our_direction, ptime, select_formats};
+use crate::answer::{CodecOrder, our_direction, ptime, rejected_line, select_formats};
 use crate::attribute::Setup;
 use crate::codec::{Codec, Format};
 use crate::description::{Description, Media, MediaKind, Profile};
@@ -44,6 +44,21 @@ pub fn write_offer(medias: &[OfferedMedia], session: &mut LocalSession) -> Descr
     }
     let lines = medias.iter().map(line).collect();
     session.describe(lines, attributes)
+}
+
+/// The lines of an offer that follows another description: `audio` in the place that ours has there, and the others, which
+/// keep their places switched off (RFC 3264 §8: a later offer never has fewer lines, nor others in their places).
+pub fn offer_again(before: &Description, place: usize, audio: OfferedMedia) -> Vec<OfferedMedia> {
+    let mut audio = Some(audio);
+    let lines = before.media().iter().zip(&before.session().medias).enumerate();
+    let mut again: Vec<OfferedMedia> = lines
+        .map(|(index, (media, line))| match audio.take_if(|_| index == place) {
+            Some(audio) => audio,
+            None => OfferedMedia::Opaque(rejected_line(media, &line.fmt)),
+        })
+        .collect();
+    again.extend(audio);
+    again
 }
 
 fn bundled_mid(media: &OfferedMedia) -> Option<&str> {
