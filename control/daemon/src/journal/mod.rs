@@ -38,6 +38,10 @@ pub(crate) struct Journal {
     segment_bytes: u64,
     segments_kept: usize,
     buffer: Vec<u8>,
+    /// Records were given up: what is written says no more what stands.
+    has_gap: bool,
+    /// And the disk takes records again.
+    can_mend: bool,
     shared: Arc<Shared>,
     /// Newest last.
     details: VecDeque<CallDetail>,
@@ -101,6 +105,8 @@ impl Journal {
             segment_bytes: settings.segment_bytes,
             segments_kept: settings.segments_kept,
             buffer: Vec::new(),
+            has_gap: false,
+            can_mend: false,
             shared,
             details: past.details,
             _lock: lock,
@@ -113,6 +119,10 @@ impl Journal {
 
     /// Adds a record to the next [`Journal::write`].
     pub(crate) fn push(&mut self, record: &Record) {
+        if self.has_gap && self.buffer.is_empty() {
+            // Behind half a line that was written before the disk was full.
+            self.buffer.push(b'\n');
+        }
         if segment::write_line(&mut self.buffer, record) {
             self.shared.records.fetch_add(1, Relaxed);
         } else {
@@ -147,6 +157,7 @@ impl Journal {
                     self.bytes += written as u64;
                     if self.buffer.is_empty() {
                         self.shared.written.fetch_add(1, Relaxed);
+                        self.can_mend = self.has_gap;
                     }
                     self.shared.dirty.store(true, Release);
                 }
@@ -159,6 +170,7 @@ impl Journal {
                     let is_too_much = self.buffer.len() > limits::JOURNAL_UNWRITTEN_BYTES;
                     if is_too_much {
                         self.buffer.clear();
+                        self.has_gap = true;
                     }
                     return !is_too_much;
                 }
@@ -167,9 +179,9 @@ impl Journal {
         true
     }
 
-    /// The segment is full: [`Journal::turn`] is due.
+    /// The segment is full, or does not say what stands: [`Journal::turn`] is due.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes >= self.segment_bytes && self.buffer.is_empty()
+        (self.bytes >= self.segment_bytes || self.can_mend) && self.buffer.is_empty()
     }
 
     /// Begins a new segment with these records, which repeat everything that stands; drops the oldest segments that
@@ -187,6 +199,7 @@ impl Journal {
             Ok((file, synced)) => {
                 self.file = file;
                 self.bytes = text.len() as u64;
+                (self.has_gap, self.can_mend) = (false, false);
                 let mut files = self.shared.files.lock().expect("nobody panics while holding it");
                 files.push(synced);
                 drop(files);
@@ -197,6 +210,7 @@ impl Journal {
                 self.shared.failures.fetch_add(1, Relaxed);
                 tracing::error!(%error, path = %path.display(), "a new journal segment cannot be begun");
                 // Not again at once.
+                self.can_mend = false;
                 self.segment_bytes = self.segment_bytes.saturating_mul(2);
                 return;
             }
@@ -472,6 +486,39 @@ mod tests {
         drop(journal);
         let (journal, replayed) = place.open();
         assert_eq!((replayed, journal.details(9).len()), (vec![1, 3], 2));
+    }
+
+    /// What stands is said again as soon as the disk takes anything: otherwise calls that ended meanwhile would come back.
+    #[test]
+    fn after_a_full_disk_a_new_segment_says_what_stands() {
+        let place = Place::new("full");
+        let (mut journal, _) = place.open();
+        journal.push(&record(1));
+        assert!(journal.write());
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut journal.file, full);
+        let mut number = 2;
+        while journal.write() {
+            assert!(!journal.is_full(), "nothing can be begun yet");
+            for _ in 0..1_000 {
+                journal.push(&record(number));
+                number += 1;
+            }
+        }
+        journal.file = file;
+        assert!(!journal.is_full(), "the disk may be full still");
+        // Half of a line that was written.
+        journal.file.write_all(b"01234567 {\"sequence\":2,").unwrap();
+        journal.push(&record(number));
+        assert!(journal.write() && journal.is_full());
+        journal.turn(&standing(number + 1, &["ready"]));
+        assert!(!journal.is_full());
+        drop(journal);
+        let (_, replayed) = place.open();
+        assert_eq!(replayed, [number + 1, number + 2]);
+        let mut first = Vec::new();
+        segment::scan(&place.files()[0], |record| first.push(record.sequence)).unwrap();
+        assert_eq!(first, [1, number], "what came behind half a line is whole");
     }
 
     #[test]

@@ -127,7 +127,10 @@ impl Streams {
                 Target::Flow(flow) => Some(flow.id.0),
                 Target::Address { .. } => table.by_peer.get(&Peer::of(target)).copied(),
             };
+            // The number of a connection that a process before this one had may be another phone's by now.
+            let is_theirs = |entry: &&Entry| entry.peer.remote == target.remote();
             id.and_then(|id| table.by_id.get(&id))
+                .filter(is_theirs)
                 .map(|entry| entry.writes.clone())
         };
         match (queue, target) {
