@@ -12,6 +12,7 @@ use sip::{
     header::NameAddr,
     message::{Header, StatusCode},
     stack::DialogKey,
+    uri::Uri,
 };
 
 use crate::{
@@ -174,6 +175,10 @@ pub(crate) struct Transfer {
     pub(crate) referred_by: NameAddr,
     /// The party comes from this call, and leaves it when it is here.
     pub(crate) from: Option<(CallId, Side)>,
+    /// The trunk's target by which who asked was reached, if it was by one.
+    pub(crate) way: Option<TargetId>,
+    /// The call's `last_way` before.
+    pub(crate) last_way: Option<TargetId>,
 }
 
 /// Who takes another's place (RFC 3891).
@@ -228,6 +233,17 @@ pub(crate) struct Round {
     pub(crate) others: BTreeMap<String, OtherProfile>,
     /// The best refusal so far.
     pub(crate) refusal: Option<StatusCode>,
+    /// Where a phone wants its calls to go.
+    pub(crate) moved_to: Option<Uri>,
+}
+
+/// Who was called sent the call elsewhere.
+#[derive(Debug, Clone)]
+pub(crate) struct Redirected {
+    /// Who, the last time.
+    pub(crate) by: Name,
+    /// How often.
+    pub(crate) count: u32,
 }
 
 /// A device that may want its audio offered in another profile.
@@ -367,11 +383,11 @@ pub(crate) struct Call {
     pub(crate) summons: Option<Summons>,
     /// The number that trunks are shown in place of the other party's.
     pub(crate) caller_id: Option<String>,
-    /// The trunk's target by which its caller was reached.
+    /// The trunk's target by which who has the caller's place was reached.
     pub(crate) caller_way: Option<TargetId>,
-    /// The trunk's target that it was sent to, and those to try after it.
+    /// The trunk's target that it was sent to, and those to try after it; then that by which who was called was reached.
     pub(crate) way: Option<TargetId>,
-    /// As `way`, and known when the call counts for it no more.
+    /// That by which somebody was called last, known when the call counts for it no more.
     pub(crate) last_way: Option<TargetId>,
     /// Until when that target may say nothing.
     pub(crate) heard_by: Option<Instant>,
@@ -384,6 +400,7 @@ pub(crate) struct Call {
     pub(crate) displaced: Option<Displacement>,
     /// The one device of the called user that is meant (RFC 5627), until it goes elsewhere.
     pub(crate) instance: Option<Bytes>,
+    pub(crate) redirected: Option<Redirected>,
     /// A member of a room asked, by REFER, that this party be called into it.
     pub(crate) invited_for: Option<Notify>,
     /// Media hosts that did not take it.
@@ -454,6 +471,7 @@ impl Call {
             said: Vec::new(),
             displaced: None,
             instance: None,
+            redirected: None,
             invited_for: None,
             refused_by: BTreeSet::new(),
             started,
@@ -621,6 +639,7 @@ Ended:
             branches: Vec::new(),
             others: BTreeMap::new(),
             refusal: None,
+            moved_to: None,
         };
         for (status, best) in [
             (503, 503),

@@ -54,9 +54,10 @@ impl<T> Table<T> {
     }
 
     pub(crate) fn remove(&mut self, id: &CallId) -> Option<Box<T>> {
-        self.touched.remove(id);
         self.recorded.remove(id);
-        self.calls.remove(id)
+        let call = self.calls.remove(id)?;
+        self.touched.insert(*id);
+        Some(call)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -71,6 +72,11 @@ impl<T> Table<T> {
         self.calls.values().map(|call| &**call)
     }
 
+    /// Those that may have changed, or are gone.
+    pub(crate) fn touched(&self) -> impl Iterator<Item = CallId> {
+        self.touched.iter().copied()
+    }
+
     /// True when the call's state is another than the last time.
     pub(crate) fn is_news(&mut self, id: CallId, state: &(impl Hash + ?Sized)) -> bool {
         let mut digest = Digest(0);
@@ -78,7 +84,7 @@ impl<T> Table<T> {
         self.recorded.insert(id, digest.0) != Some(digest.0)
     }
 
-    /// The next call that may have changed.
+    /// The next call that may have changed, or is gone.
     pub(crate) fn pop_touched(&mut self) -> Option<CallId> {
         self.touched.pop_first()
     }

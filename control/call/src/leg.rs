@@ -4,7 +4,8 @@ use std::{cell::OnceCell, net::IpAddr, ops::Deref};
 
 use bytes::Bytes;
 use sdp::{
-    CryptoSuite, Description, Format, LocalSession, LocalTransport, NegotiatedMedia, OfferedMedia, Selection,
+    CryptoSuite, Description, Format, LocalSession, LocalTransport, MediaKind, NegotiatedMedia, OfferedMedia,
+    Selection,
 };
 use serde::{Deserialize, Serialize};
 use sip::{
@@ -268,6 +269,20 @@ impl Leg {
         Endpoint::agreed(media, self.peer, suites)
     }
 
+    /// Takes a new offer of the party, which `txn` is to answer. Gives its endpoint.
+    pub(crate) fn take_offer(
+        &mut self,
+        txn: ServerTxn,
+        (offer, selections): (Offer, Vec<Selection>),
+        media: NegotiatedMedia,
+    ) -> Endpoint {
+        let exchange = std::mem::replace(&mut self.exchange, Exchange::Theirs { offer, selections });
+        let endpoint = self.endpoint_for(&media);
+        let media = self.media.replace(media);
+        self.reoffer = Some(Reoffer { txn, media, exchange });
+        endpoint
+    }
+
     /// An offer of audio to it. What was once said on an encrypted line stays encrypted (RFC 3264 §8.3.1 lets nobody
     /// change the profile unasked); a first one may be answered without, unless that is not allowed.
     pub(crate) fn offered_audio(&self, formats: Vec<Format>, mut transport: LocalTransport) -> OfferedMedia {
@@ -295,9 +310,30 @@ impl Leg {
         Some(self.offered_audio(formats.collect(), transport))
     }
 
+    /// The lines of another offer to it: `audio` where the audio is, and those that are switched off in their places.
+    pub(crate) fn lines_again(&self, audio: OfferedMedia) -> Vec<OfferedMedia> {
+        let (before, place) = match &self.exchange {
+            Exchange::None => return vec![audio],
+            Exchange::Theirs { offer, selections } => {
+                let is_audio = |selection: &Selection| matches!(selection, Selection::Audio(_));
+                (offer, selections.iter().position(is_audio))
+            }
+            Exchange::Ours { offer } => {
+                let is_on = |line: &sdp::Media| line.kind == MediaKind::Audio && !line.is_rejected();
+                (offer, offer.media().iter().position(is_on))
+            }
+        };
+        sdp::offer_again(before, place.unwrap_or(usize::MAX), audio)
+    }
+
     /// It put its counterpart on hold: it does not want to hear anything.
     pub(crate) fn holds(&self) -> bool {
         self.media.as_ref().is_some_and(|media| !media.direction.sends())
+    }
+
+    /// It should be sending and does not. Who put its counterpart on hold need not.
+    pub(crate) fn is_missed(&self) -> bool {
+        self.is_silent && self.media.as_ref().is_none_or(|media| media.direction.receives())
     }
 
     /// It sent a REFER. Where NOTIFYs about that go, unless it wants none (RFC 4488).

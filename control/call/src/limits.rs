@@ -13,6 +13,8 @@ pub const CONTACT_BYTES_MAX: usize = 1_024;
 pub const TEMPORARY_GRUUS_MAX: u32 = 64;
 /// Path values of one registration; more are refused with 400.
 pub const PATH_COUNT_MAX: usize = 8;
+/// How often one call is sent elsewhere by those who are called; after that the redirection is a refusal.
+pub const REDIRECTIONS_MAX: u32 = 5;
 /// Requests for calls that are remembered by their key. Full: the oldest is forgotten, and a repetition of it makes a
 /// call of its own.
 pub const KEYS_MAX: usize = 10_000;

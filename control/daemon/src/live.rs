@@ -178,6 +178,7 @@ fn agent_state(state: &AgentState) -> &'static str {
         AgentState::Ready => "ready",
         AgentState::Reserved => "reserved",
         AgentState::Talking => "talking",
+        AgentState::Engaged => "engaged",
         AgentState::WrapUp => "wrap_up",
     }
 }
@@ -189,6 +190,7 @@ fn paused_for(state: &AgentState) -> Option<String> {
         | AgentState::Ready
         | AgentState::Reserved
         | AgentState::Talking
+        | AgentState::Engaged
         | AgentState::WrapUp => None,
     }
 }

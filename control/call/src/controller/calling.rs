@@ -259,29 +259,35 @@ impl Controller {
         match call.destination.clone() {
             Destination::User(user) => self.start_round(now, id, user, None),
             Destination::Out(number) => self.go_out(now, id, &number),
-            Destination::Queue(queue) => self.enqueue(now, id, &queue, 0),
+            Destination::Queue(queue) => {
+                self.enqueue(now, id, &queue, 0);
+            }
             Destination::Room(room) => self.enter_room(now, id, &room),
         }
     }
 
-    /// The caller waits in a queue. `priority` is 0 for those who come, more for those who come back.
-    pub(super) fn enqueue(&mut self, now: Now, id: CallId, queue: &Name, priority: u32) {
+    /// The caller waits in a queue. `priority` is 0 for those who come, more for those who come back. False: the queue does
+    /// not take it.
+    pub(super) fn enqueue(&mut self, now: Now, id: CallId, queue: &Name, priority: u32) -> bool {
         let caller = self.calls.get(&id).and_then(|call| call.caller.user.clone());
         match self.domain.enqueue_from(now.mono, queue, priority, caller) {
             Ok(entry) => {
                 self.by_entry.insert(entry, id);
                 if let Some(call) = self.calls.get_mut(&id) {
                     call.entry = Some(entry);
+                    call.queue = Some(queue.clone());
                 }
                 if self.config.calls.answer_before_music {
                     self.answer_early(now, id);
                 } else {
                     self.ring_back(now, id);
                 }
+                true
             }
             Err(error) => {
                 let reason = error.to_string();
                 self.nobody_came(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, &reason);
+                false
             }
         }
     }
@@ -597,6 +603,16 @@ impl Controller {
         if call.stage == Stage::Ended {
             return;
         }
+        // Who sends nothing may be on hold, or gone.
+        let both = [Side::Caller, Side::Callee]
+            .into_iter()
+            .filter_map(|side| call.leg(side));
+        let silent = both.filter(|leg| leg.is_silent && leg.state.is_confirmed());
+        let silent: Vec<DialogKey> = silent.filter_map(|leg| leg.dialog).collect();
+        for dialog in silent {
+            self.ask_whether_there(now, id, dialog);
+        }
+        let call = &self.calls[&id];
         let longest = Duration::from_secs(self.config.calls.duration_max_s);
         let lost_dialog = call.dialogs().any(|dialog| self.stack.dialog(dialog).is_none());
         let lost_place = call.entry.is_some_and(|entry| !self.domain.is_waiting(entry));

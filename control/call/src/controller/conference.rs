@@ -108,6 +108,7 @@ impl Controller {
         (leg.session, leg.joined_unix_us) = (caller.session.clone(), unix_us(now.wall));
         // What it agreed on before says whether it stays encrypted.
         leg.media = caller.media.clone();
+        leg.exchange = caller.exchange.clone();
         let formats = assign_payload_types(&self.policy.offered(leg.user.as_ref(), None, false), &[]);
         let suites = self.security.offered_again(security, leg.suite().is_some());
         let endpoint = Endpoint::offered(&formats, leg.peer, suites);
@@ -273,16 +274,18 @@ impl Controller {
             return;
         };
         let leg = &mut member.leg;
+        // Who comes from a call of two is made an offer, whoever made the last one there.
+        let is_moved = leg.invite == Invite::Adopted;
         let (is_late, description) = match leg.exchange {
-            Exchange::Theirs { .. } => (false, answer_leg(leg, &local, session)),
-            Exchange::None | Exchange::Ours { .. } => {
+            Exchange::Theirs { .. } if !is_moved => (false, answer_leg(leg, &local, session)),
+            Exchange::Theirs { .. } | Exchange::None | Exchange::Ours { .. } => {
                 let formats = assign_payload_types(&self.policy.offered(leg.user.as_ref(), None, false), &[]);
                 let address = local.address;
-                let media = leg.offered_audio(formats, local);
+                let lines = leg.lines_again(leg.offered_audio(formats, local));
                 let session = leg
                     .session
                     .get_or_insert_with(|| LocalSession::new(session, address));
-                let offer = sdp::write_offer(&[media], session);
+                let offer = sdp::write_offer(&lines, session);
                 leg.exchange = Exchange::Ours {
                     offer: offer.clone().into(),
                 };
@@ -414,15 +417,7 @@ impl Controller {
         let (offer, selections, media) = self.read_offer(&request.body, codecs, security)?;
         let member = self.members.get_mut(&id).ok_or_else(gone)?;
         let leg = &mut member.leg;
-        let offer = offer.into();
-        let exchange = std::mem::replace(&mut leg.exchange, Exchange::Theirs { offer, selections });
-        let endpoint = leg.endpoint_for(&media);
-        let before = leg.media.replace(media);
-        leg.reoffer = Some(crate::leg::Reoffer {
-            txn,
-            media: before,
-            exchange,
-        });
+        let endpoint = leg.take_offer(txn, (offer.into(), selections), media);
         let (conference, name) = (member.conference, leg.endpoint.clone());
         if let Some(found) = self.conferences.get_mut(&conference) {
             found.plan.put(&name, endpoint);
@@ -430,6 +425,29 @@ impl Controller {
         self.send_conference(now, conference);
         self.answer_member_again(now, id);
         Ok(())
+    }
+
+    /// Something that the media host noticed of a member.
+    pub(super) fn member_event(&mut self, now: Now, id: CallId, kind: &Option<pb::event::Kind>) {
+        match kind {
+            Some(pb::event::Kind::DigitEnded(digit)) => self.member_digit(now, id, &digit.digit),
+            Some(pb::event::Kind::MediaTimeout(_)) => {
+                let member = self.members.get_mut(&id);
+                let asked = member.and_then(|member| {
+                    member.leg.is_silent = true;
+                    member.leg.dialog.filter(|_| member.leg.is_missed())
+                });
+                if let Some(dialog) = asked {
+                    self.ask_whether_there(now, id, dialog);
+                }
+            }
+            Some(pb::event::Kind::MediaStarted(_)) => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.leg.is_silent = false;
+                }
+            }
+            _ => {}
+        }
     }
 
     /// A re-INVITE without offer asks for ours.
@@ -455,11 +473,11 @@ impl Controller {
             .local(&member.leg.endpoint)?;
         let leg = &mut member.leg;
         let address = local.address;
-        let media = leg.audio_again(local)?;
+        let lines = leg.lines_again(leg.audio_again(local)?);
         let session = leg
             .session
             .get_or_insert_with(|| LocalSession::new(session, address));
-        let offer = sdp::write_offer(&[media], session);
+        let offer = sdp::write_offer(&lines, session);
         leg.exchange = Exchange::Ours {
             offer: offer.clone().into(),
         };
@@ -508,19 +526,25 @@ impl Controller {
             .stack
             .dialog(dialog)
             .is_some_and(|dialog| dialog.peer_allows(&Method::Update));
-        let request = if updates {
-            DialogRequest::new(Method::Update)
-        } else {
-            let Some(offer) = self.member_offer(id) else {
-                return;
-            };
-            DialogRequest::new(Method::Invite).with_content(Content::sdp(offer.to_string()))
-        };
-        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, request) {
+        if !updates {
+            self.reinvite_member(now, id, dialog);
+            return;
+        }
+        let update = DialogRequest::new(Method::Update);
+        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, update) {
             self.by_client.insert(txn, Purpose::Refresh(id, Side::Member));
-            if !updates {
-                self.member_is_asked(id);
-            }
+        }
+    }
+
+    /// Tells a member again what is agreed with it.
+    pub(super) fn reinvite_member(&mut self, now: Now, id: CallId, dialog: DialogKey) {
+        let Some(offer) = self.member_offer(id) else {
+            return;
+        };
+        let invite = DialogRequest::new(Method::Invite).with_content(Content::sdp(offer.to_string()));
+        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, invite) {
+            self.by_client.insert(txn, Purpose::Refresh(id, Side::Member));
+            self.member_is_asked(id);
         }
     }
 

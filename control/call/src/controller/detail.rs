@@ -5,7 +5,7 @@ use proto::mediad::v1 as pb;
 use super::{calling::text, live::ms};
 use crate::{
     call::{Call, Past, Side},
-    cdr::{CallDetail, CallOrigin, LegDetail, MediaDetail},
+    cdr::{CallDetail, CallOrigin, LegDetail, MediaDetail, OriginKind},
     saved::SavedEnd,
     trunk::{TrunkId, Trunks},
 };
@@ -25,6 +25,8 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats], trunks: &Trunks) 
     let last = |side| parties.iter().rev().find(|party| party.side == side);
     let (caller, callee) = (first(Side::Caller), last(Side::Callee));
     let trunk = |id: Option<TrunkId>| id.map(|id| trunks.get(id).name.to_string());
+    // Who called by SIP came by a trunk; whom a machine had called was reached by one.
+    let caller_way = call.caller_way.filter(|_| call.origin.kind == OriginKind::Api);
     let legs = parties.iter().map(|party| LegDetail {
         called: party.side == Side::Callee,
         address: text(party.address.uri.as_bytes()),
@@ -66,7 +68,7 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats], trunks: &Trunks) 
         caller_media: caller.and_then(media),
         callee_media: callee.and_then(media),
         origin: call.origin.clone(),
-        caller_trunk: trunk(call.rx_trunk.or(call.caller_way.map(|way| way.trunk))),
+        caller_trunk: trunk(call.rx_trunk.or(caller_way.map(|way| way.trunk))),
         callee_trunk: trunk(call.last_way.map(|way| way.trunk)),
         recordings: call
             .recorded

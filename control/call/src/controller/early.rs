@@ -1,13 +1,13 @@
 //! What a caller hears of a phone before it answers: early media, or that it rings.
 
 use sip::{
-    message::{Response, StatusCode},
-    stack::{ClientTxn, DialogKey},
+    message::{Method, Request, Response, StatusCode},
+    stack::{ClientTxn, DialogKey, ServerTxn},
 };
 
 use super::{
     Controller, Now,
-    calling::{answer_of, described, read_answer},
+    calling::{answer_leg, answer_of, described, read_answer, with_description},
     rounds::branch_of,
 };
 use crate::{
@@ -38,13 +38,15 @@ impl Controller {
         leg.early.extend(begun);
         let media = read_answer(leg, &response.body).ok();
         let endpoint = leg.endpoint.clone();
-        if let Some(media) = media.filter(|_| is_direct && is_ringing) {
+        if let Some(media) = media.filter(|_| is_ringing) {
             let agreed = leg.endpoint_for(&media);
             leg.media = Some(media.clone());
-            call.plan.put(&endpoint, agreed);
-            call.early.get_or_insert(endpoint);
-            self.follow(id, &media);
-            self.send_media(now, id);
+            if is_direct {
+                call.plan.put(&endpoint, agreed);
+                call.early.get_or_insert(endpoint);
+                self.follow(id, &media);
+                self.send_media(now, id);
+            }
         }
         if let (Some(dialog), Some(way)) = (begun, way) {
             // It may ask for the password for a PRACK.
@@ -52,6 +54,90 @@ impl Controller {
         }
         if is_ringing {
             self.tell_progress(now, id);
+        }
+    }
+
+    /// A request of a phone that rings, in the dialog that its ringing made.
+    pub(super) fn request_while_ringing(
+        &mut self,
+        now: Now,
+        txn: ServerTxn,
+        request: &Request,
+        dialog: DialogKey,
+    ) {
+        let status = match (&request.method, self.rings_in(dialog)) {
+            (_, None) => StatusCode::CALL_DOES_NOT_EXIST,
+            (Method::Update, Some(id)) if !request.body.is_empty() => {
+                match self.take_early_offer(id, dialog, txn, &request.body) {
+                    Ok(()) => {
+                        self.send_media(now, id);
+                        self.answer_early_offers(now, id);
+                    }
+                    Err(refusal) => self.respond(now, txn, *refusal),
+                }
+                return;
+            }
+            (Method::Update | Method::Info | Method::Options | Method::Prack, Some(_)) => StatusCode::OK,
+            (_, Some(_)) => StatusCode::METHOD_NOT_ALLOWED,
+        };
+        self.respond(now, txn, Response::new(status));
+    }
+
+    /// RFC 3311: a phone that gave its answer by a 183 changes what it said before it is picked up, as a gateway does whose
+    /// call goes on to another line.
+    fn take_early_offer(
+        &mut self,
+        id: CallId,
+        dialog: DialogKey,
+        txn: ServerTxn,
+        body: &[u8],
+    ) -> Result<(), Box<Response>> {
+        let refuse = |status| Box::new(Response::new(status));
+        let call = self
+            .calls
+            .get(&id)
+            .ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
+        let spoken = call.caller.media.as_ref();
+        let spoken = spoken.and_then(|media| media.formats.first());
+        let mut branches = call.round.iter().flat_map(|round| &round.branches);
+        let leg = branches.find(|leg| leg.early.contains(&dialog) && leg.media.is_some());
+        // Our own offer has no answer yet.
+        let leg = leg.ok_or_else(|| refuse(StatusCode::REQUEST_PENDING))?;
+        let codecs = self
+            .policy
+            .beside(leg.user.as_ref(), spoken.map(|format| &format.codec));
+        let security = leg.security;
+        let (offer, selections, media) = self.read_offer(body, codecs, security)?;
+        let Some(call) = self.calls.get_mut(&id) else {
+            return Ok(());
+        };
+        let mut branches = call.round.iter_mut().flat_map(|round| &mut round.branches);
+        if let Some(leg) = branches.find(|leg| leg.early.contains(&dialog)) {
+            let endpoint = leg.take_offer(txn, (offer.into(), selections), media);
+            call.plan.put(&leg.endpoint, endpoint);
+        }
+        Ok(())
+    }
+
+    /// Answers them once the media host has carried them out.
+    pub(super) fn answer_early_offers(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.plan.is_settled()) else {
+            return;
+        };
+        let mut answers = Vec::new();
+        for leg in call.round.iter_mut().flat_map(|round| &mut round.branches) {
+            let (Some(reoffer), Some(local)) = (leg.reoffer.take(), call.plan.local(&leg.endpoint)) else {
+                continue;
+            };
+            // It has a session since its INVITE.
+            let response = match answer_leg(leg, &local, 0) {
+                Some(answer) => with_description(&answer),
+                None => Response::new(StatusCode::SERVER_INTERNAL_ERROR),
+            };
+            answers.push((reoffer.txn, response));
+        }
+        for (txn, response) in answers {
+            self.respond(now, txn, response);
         }
     }
 

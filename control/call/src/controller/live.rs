@@ -117,6 +117,7 @@ pub(super) fn state_name(state: &AgentState) -> &'static str {
         AgentState::Ready => "ready",
         AgentState::Reserved => "reserved",
         AgentState::Talking => "talking",
+        AgentState::Engaged => "engaged",
         AgentState::WrapUp => "wrap_up",
     }
 }
@@ -129,6 +130,7 @@ pub(super) fn state_named(name: &str, standing: &Standing) -> Option<AgentState>
         "ready" => AgentState::Ready,
         "reserved" => AgentState::Reserved,
         "talking" => AgentState::Talking,
+        "engaged" => AgentState::Engaged,
         "wrap_up" => AgentState::WrapUp,
         _ => return None,
     })

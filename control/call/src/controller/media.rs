@@ -14,6 +14,9 @@ use crate::{
 use sip::{message::StatusCode, stack::Waiting};
 use std::time::Duration;
 
+/// Who may make a new offer while a call stands or waits.
+pub(super) const REOFFERING: [Side; 3] = [Side::Caller, Side::Callee, Side::Transferor];
+
 impl Controller {
     /// Sends the next command of a call's plan, if one is due.
     pub(super) fn send_media(&mut self, now: Now, id: CallId) {
@@ -143,13 +146,13 @@ impl Controller {
             Stage::Offering => self.send_invites(now, id),
             Stage::Connecting => self.connect(now, id),
             Stage::AwaitingAnswer => self.joined(now, id),
-            Stage::Talking => {
-                self.seat_newcomer(now, id);
-                self.answer_reoffer(now, id, Side::Caller);
-                self.answer_reoffer(now, id, Side::Callee);
-            }
+            Stage::Talking => self.seat_newcomer(now, id),
             Stage::Waiting | Stage::Ringing | Stage::Ended => {}
         }
+        for side in REOFFERING {
+            self.answer_reoffer(now, id, side);
+        }
+        self.answer_early_offers(now, id);
     }
 
     pub(super) fn media_refused(&mut self, now: Now, id: CallId, subject: &str, message: &str) {
@@ -177,12 +180,20 @@ impl Controller {
         match stage {
             Stage::Ended => self.send_media(now, id),
             Stage::Talking if !is_unruly => {
-                call.plan.revert();
                 self.refuse_reoffers(now, id);
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.plan.revert();
+                }
                 self.newcomer_gone(now, id, Some(StatusCode::SERVICE_UNAVAILABLE));
                 self.send_media(now, id);
             }
             Stage::Preparing if self.try_another_host(now, id) => {}
+            // Should something else be wrong, it is refused again without them.
+            Stage::Waiting | Stage::Offering | Stage::Ringing | Stage::Connecting | Stage::AwaitingAnswer
+                if !is_unruly && self.refuse_reoffers(now, id) =>
+            {
+                self.send_media(now, id);
+            }
             Stage::Preparing
             | Stage::Waiting
             | Stage::Offering
@@ -265,14 +276,13 @@ impl Controller {
             self.figures_came(now, id, removed);
             return;
         }
-        if let (Some(conference), Some(pb::event::Kind::DigitEnded(digit))) = (conference, &event.kind) {
-            let typed_by = |member: &&CallId| {
-                self.members
-                    .get(member)
-                    .is_some_and(|it| it.leg.endpoint == event.node)
+        if let Some(conference) = conference {
+            let is_about = |member: &&CallId| {
+                let member = self.members.get(member);
+                member.is_some_and(|member| member.leg.endpoint == event.node)
             };
-            if let Some(member) = conference.members.iter().find(typed_by).copied() {
-                self.member_digit(now, member, &digit.digit);
+            if let Some(member) = conference.members.iter().find(is_about).copied() {
+                self.member_event(now, member, &event.kind);
             }
             return;
         }
@@ -288,7 +298,9 @@ impl Controller {
             (Some(pb::event::Kind::MediaStarted(_)), Some(leg)) => leg.is_silent = false,
             (Some(pb::event::Kind::MediaTimeout(_)), Some(leg)) => {
                 leg.is_silent = true;
-                let both = call.caller.is_silent && call.callee.as_ref().is_some_and(|leg| leg.is_silent);
+                let asked = leg.dialog.filter(|_| leg.is_missed());
+                let both = [Some(&call.caller), call.callee.as_ref()];
+                let both = both.iter().all(|leg| leg.is_some_and(Leg::is_missed));
                 if both && call.stage == Stage::Talking {
                     self.end(
                         now,
@@ -297,6 +309,8 @@ impl Controller {
                         StatusCode::OK,
                         "neither party sends audio any more",
                     );
+                } else if let Some(dialog) = asked {
+                    self.ask_whether_there(now, id, dialog);
                 }
             }
             (Some(pb::event::Kind::DigitEnded(digit)), Some(leg)) => {

@@ -9,6 +9,7 @@ mod conference;
 mod conference_restore;
 mod detail;
 mod early;
+mod engaged;
 mod figures;
 mod interruption;
 mod invitation;
@@ -20,6 +21,7 @@ mod pickup;
 mod profile;
 mod reach;
 mod recording;
+mod redirection;
 mod relocate;
 mod restore;
 mod rounds;
@@ -406,6 +408,8 @@ enum Due {
     Retry(CallId),
     /// A party is to be told of another address.
     Tell(CallId),
+    /// A session refresh that was refused is tried again.
+    Refresh(DialogKey),
     /// A trunk wants our registration again.
     Register(TrunkId),
     /// A trunk's target is asked whether it is there.
@@ -484,10 +488,14 @@ pub struct Controller {
     insistent: BTreeSet<String>,
     by_dialog: BTreeMap<DialogKey, (CallId, Side)>,
     by_client: BTreeMap<ClientTxn, Purpose>,
+    /// Dialogs whose refresh is to be tried again.
+    refreshed_later: BTreeSet<DialogKey>,
     by_entry: BTreeMap<EntryId, CallId>,
     by_offer: BTreeMap<OfferId, CallId>,
     pending: BTreeMap<u64, Pending>,
     deadlines: BTreeSet<(Instant, Due)>,
+    /// Agents in calls that came by no queue, as the domain was told.
+    engaged: BTreeMap<CallId, Vec<Name>>,
     /// Agents as last recorded.
     agent_states: BTreeMap<Name, (AgentState, Standing)>,
 
@@ -545,10 +553,12 @@ impl Controller {
             insistent: BTreeSet::new(),
             by_dialog: BTreeMap::new(),
             by_client: BTreeMap::new(),
+            refreshed_later: BTreeSet::new(),
             by_entry: BTreeMap::new(),
             by_offer: BTreeMap::new(),
             pending: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            engaged: BTreeMap::new(),
             agent_states: BTreeMap::new(),
             past: Past::default(),
             wrong_passwords: VecDeque::new(),
@@ -652,6 +662,7 @@ impl Controller {
                 Due::Replace(call) => self.replace(now, call),
                 Due::Retry(call) => self.retry(now, call),
                 Due::Tell(call) => self.tell_moved(now, call),
+                Due::Refresh(dialog) => self.refresh_again(now, dialog),
                 Due::Register(trunk) => self.register_with(now, trunk),
                 Due::Probe(target) => self.probe(now, target),
                 Due::Setup(call) => self.setup_overdue(now, call),
@@ -780,7 +791,7 @@ impl Controller {
                 self.sip_event(now, event);
             } else if let Some(output) = self.domain.poll_output() {
                 self.domain_output(now, output);
-            } else {
+            } else if !self.note_engaged(now) {
                 break;
             }
         }
@@ -825,16 +836,18 @@ impl Controller {
         if !self.config.agents.ready_when_registered {
             return;
         }
+        // A user that serves no queue is no agent.
+        let Some(agent) = self.domain.agent(user) else {
+            return;
+        };
         let present = !self.registrar.bindings(user).is_empty();
-        let away = self
-            .agent_states
-            .get(user)
-            .is_none_or(|(state, _)| *state == AgentState::Away);
-        // A user that serves no queue is no agent, which the domain says by an error.
-        let _known = match (present, away) {
-            (true, true) => self.domain.agent_ready(now.mono, user),
-            (false, _) => self.domain.agent_away(now.mono, user, None),
-            (true, false) => Ok(()),
+        // What it is told to be, not what it is doing: its phone may start anew while it talks. And a pause is a
+        // person's, whatever the phone does.
+        let (is_ready, is_paused) = (agent.standing.ready, agent.standing.paused.is_some());
+        let _known = match (present, is_ready, is_paused) {
+            (true, false, false) => self.domain.agent_ready(now.mono, user),
+            (false, _, false) => self.domain.agent_away(now.mono, user, None),
+            (true, true, _) | (_, _, true) => Ok(()),
         };
     }
 }

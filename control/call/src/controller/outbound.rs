@@ -16,6 +16,7 @@ use sip::{
 
 use super::{
     Controller, Due, Now, Purpose,
+    rounds::told,
     trunk::{host_towards, target_of},
 };
 use crate::{
@@ -192,9 +193,12 @@ impl Controller {
     /// Sends a call out: to the first target that takes it.
     pub(super) fn go_out(&mut self, now: Now, id: CallId, number: &Name) {
         let Some(call) = self.calls.get(&id) else { return };
-        let origin = match (call.origin.kind, &call.transfer) {
-            (OriginKind::Api, None) => Origin::Operator,
-            _ => origin_of(call.rx_trunk, call.caller.user.as_deref()),
+        let origin = match (&call.redirected, &call.transfer, call.origin.kind) {
+            // Who has the party brought there answers for it.
+            (Some(redirected), ..) => Origin::Account(&redirected.by),
+            (None, Some(transfer), _) => origin_of(None, transfer.leg.user.as_deref()),
+            (None, None, OriginKind::Api) => Origin::Operator,
+            (None, None, OriginKind::Sip) => origin_of(call.rx_trunk, call.caller.user.as_deref()),
         };
         let ways = self.trunks.ways(number, origin);
         if let Some(call) = self.calls.get_mut(&id) {
@@ -257,6 +261,7 @@ impl Controller {
             branches: Vec::new(),
             others: BTreeMap::new(),
             refusal: None,
+            moved_to: None,
         });
         self.send_media(now, id);
     }
@@ -332,6 +337,8 @@ impl Controller {
         if config.identity.assert {
             headers.set_value(HeaderName::PAssertedIdentity, &address);
         }
+        // Names of ours say nothing to a carrier.
+        headers.remove(HeaderName::Diversion);
         if config.identity.diversion && call.rx_trunk.is_some() {
             let mut diverted = NameAddr::new(Uri::sip(Some(number), &own_host, None));
             diverted.params.set("reason", Some(b"unconditional"));
@@ -386,8 +393,14 @@ impl Controller {
         if !has_more || !advances {
             return false;
         }
-        self.next_way(now, id, status);
+        self.next_way(now, id, told(status));
         true
+    }
+
+    /// The call counts no more for the trunk by which somebody was called, who is not any more.
+    pub(super) fn leave_way(&mut self, id: CallId) {
+        let way = self.calls.get_mut(&id).and_then(|call| call.way.take());
+        self.trunks.give_back_all(way);
     }
 
     /// The call is over: it counts no more.
@@ -399,9 +412,7 @@ impl Controller {
         let (way, from) = (call.way.take(), call.rx_trunk.filter(|_| from_is_open));
         call.has_left_trunk = true;
         let caller_way = call.caller_way.filter(|_| from_is_open);
-        for way in way.into_iter().chain(caller_way) {
-            self.trunks.give_back(way);
-        }
+        self.trunks.give_back_all(way.into_iter().chain(caller_way));
         if let Some(from) = from {
             self.trunks.get_mut(from).gauge.give_back();
         }

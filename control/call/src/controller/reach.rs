@@ -3,12 +3,16 @@
 use sip::{
     header::NameAddr,
     message::{HeaderName, Method, Request, Response, StatusCode},
-    stack::{ClientTxn, Flow, LookupId, Target, Transport},
+    stack::{ClientTxn, DialogKey, DialogRequest, Flow, LookupId, Target, Transport},
     uri::{Host, Uri},
 };
 
 use super::{Controller, Now, Output, Purpose};
-use crate::registrar::Binding;
+use crate::{
+    call::{CallId, Side},
+    domain::Name,
+    registrar::Binding,
+};
 
 impl Controller {
     /// The targets of a name, best first; none when it leads nowhere. Answers [`Output::Lookup`].
@@ -45,6 +49,63 @@ impl Controller {
             return Some(Output::Unreachable(target));
         }
         self.stack.poll_lookup().map(Output::Lookup)
+    }
+
+    /// A user's phone registered over another connection than before: its calls go on over that one. To one behind a NAT, and
+    /// to a browser, no other way leads.
+    pub(super) fn follow_connection(&mut self, user: &Name, flow: Flow) {
+        if flow.transport == Transport::Udp {
+            return;
+        }
+        let sides = [Side::Caller, Side::Callee, Side::Transferor, Side::Newcomer];
+        let of_calls = self
+            .calls
+            .values()
+            .flat_map(|call| sides.into_iter().filter_map(|side| call.leg(side)));
+        let legs = of_calls.chain(self.members.values().map(|member| &member.leg));
+        let dialogs = legs
+            .filter(|leg| leg.user.as_ref() == Some(user))
+            .filter_map(|leg| leg.dialog);
+        let lost = dialogs.filter(|dialog| self.has_lost_its_way(*dialog, user, flow));
+        for dialog in lost.collect::<Vec<_>>() {
+            self.stack.move_dialog(dialog, flow);
+        }
+    }
+
+    /// Asks a party whether it is there: it ended its call while nobody could be told, or sends no audio any more.
+    pub(super) fn ask_whether_there(&mut self, now: Now, id: CallId, dialog: DialogKey) {
+        let probe = DialogRequest::new(Method::Options);
+        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, probe) {
+            self.by_client.insert(txn, Purpose::Alive(id));
+        }
+    }
+
+    /// A party did not say that it is there. RFC 4028 §10: then it is gone. One whose connection is broken has until the end
+    /// of its session to come back with another.
+    pub(super) fn unheard(&mut self, now: Now, dialog: DialogKey, status: StatusCode) {
+        let target = self.stack.dialog(dialog).map(|dialog| dialog.target.clone());
+        let is_cut = matches!(target, Some(Target::Flow(flow)) if flow.transport != Transport::Udp);
+        if is_cut && status == StatusCode::SERVICE_UNAVAILABLE {
+            self.refresh_later(now, dialog);
+        } else {
+            self.lost(now, dialog, "a party does not answer any more");
+        }
+    }
+
+    /// The dialog's connection is none of the user's phones any more, and the new one is of the same phone: it gave the same
+    /// Contact, or is where the other was.
+    fn has_lost_its_way(&self, dialog: DialogKey, user: &Name, flow: Flow) -> bool {
+        let Some(dialog) = self.stack.dialog(dialog) else {
+            return false;
+        };
+        let Target::Flow(old) = dialog.target else {
+            return false;
+        };
+        let bindings = self.registrar.bindings(user);
+        let of_phone = bindings.iter().filter(|binding| binding.flow == flow);
+        let is_same = |binding: &Binding| binding.uri.matches(&dialog.remote_target);
+        let is_of_phone = old.remote.ip() == flow.remote.ip() || of_phone.into_iter().any(is_same);
+        old.transport == flow.transport && is_of_phone && !self.registrar.is_reached_over(user, old)
     }
 
     /// Somebody gave a wrong password.

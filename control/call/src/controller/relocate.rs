@@ -121,6 +121,7 @@ impl Controller {
             call.stage.on_round_over();
             let reason = Reason::new("SIP", 487, "Media host lost");
             self.cancel_round(now, id, &reason, StatusCode::REQUEST_TERMINATED);
+            self.leave_way(id);
         }
         let Some(call) = self.calls.get_mut(&id) else {
             return;

@@ -19,7 +19,7 @@ use sip::{
     stack::{DialogKey, DialogRequest, Flow},
 };
 
-use super::{CHECK_EVERY, Controller, Due, Now, Purpose, live, unix_us};
+use super::{CHECK_EVERY, Controller, Due, Now, live, unix_us};
 use crate::{
     call::{Call, CallId, End, Past as Left, Side, Stage},
     cdr::{CallOrigin, OriginKind},
@@ -230,6 +230,7 @@ impl Controller {
             }
         }
         self.restore_members(now, &past.conferences, members);
+        self.note_engaged(now);
         for (name, agent) in past.agents {
             // What it is now, if it is not what it was, becomes a record of its own.
             if let Some(state) = live::state_named(&agent.state, &agent.standing) {
@@ -709,10 +710,7 @@ impl Controller {
         }
         if is_confirmed {
             // Who hung up while we were away had nobody to tell: its 481 says so now.
-            let probe = DialogRequest::new(Method::Options);
-            if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, probe) {
-                self.by_client.insert(txn, Purpose::Alive(id));
-            }
+            self.ask_whether_there(now, id, dialog);
         }
         true
     }

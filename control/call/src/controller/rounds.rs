@@ -217,6 +217,7 @@ impl Controller {
             branches: Vec::new(),
             others: BTreeMap::new(),
             refusal: None,
+            moved_to: None,
         });
         if is_nowhere {
             self.round_over(now, id, StatusCode::TEMPORARILY_UNAVAILABLE);
@@ -377,8 +378,10 @@ impl Controller {
             self.not_wanted(now, dialog, &Reason::new("SIP", 200, "Call completed elsewhere"));
             return;
         };
-        // RFC 3262 §5: the answer may have come in a reliable provisional response and not again.
-        let known = leg.media.clone().filter(|_| response.body.is_empty());
+        // RFC 3262 §5: the answer may have come in a reliable provisional response and not again. RFC 3311: or an offer of
+        // its own came since, and what a 200 repeats of the first exchange is out of date.
+        let is_later = matches!(leg.exchange, Exchange::Theirs { .. });
+        let known = leg.media.clone().filter(|_| is_later || response.body.is_empty());
         let media = match known.map_or_else(|| read_answer(leg, &response.body), Ok) {
             Ok(media) => media,
             Err(problem) => {
@@ -562,6 +565,10 @@ impl Controller {
             return;
         }
         let offer = call.round.as_ref().and_then(|round| round.offer);
+        let moved = call.round.as_mut().and_then(|round| {
+            let to = round.moved_to.take()?;
+            Some((round.user.clone(), to))
+        });
         self.close_round(now, id, status);
         match offer {
             Some(offer) => {
@@ -575,8 +582,11 @@ impl Controller {
             }
             None if self.another_way(now, id, status) => return,
             None => {
+                if moved.is_some_and(|(user, to)| self.follow_redirection(now, id, &user, &to)) {
+                    return;
+                }
                 let reason = "nobody took the call";
-                self.nobody_came(now, id, EndedBy::Callee, status, reason);
+                self.nobody_came(now, id, EndedBy::Callee, told(status), reason);
                 return;
             }
         }
@@ -592,8 +602,13 @@ impl Controller {
             return;
         }
         let (status, reason) = (StatusCode::TEMPORARILY_UNAVAILABLE, "nobody answered in time");
+        if call.round.as_ref().is_some_and(|round| round.moved_to.is_some()) {
+            self.give_up_round(now, id, &Reason::new("SIP", 408, "Not answered in time"), status);
+            return;
+        }
         if call.transfer.is_some() {
             self.cancel_round(now, id, &Reason::new("SIP", 408, "Not answered in time"), status);
+            self.leave_way(id);
             if let Some(call) = self.calls.get_mut(&id) {
                 call.stage.on_round_over();
             }
@@ -666,6 +681,18 @@ pub(super) fn branch_of(call: &mut Call, txn: ClientTxn) -> Option<&mut Leg> {
     branches.iter_mut().find(|leg| leg.invite == Invite::Sent(txn))
 }
 
+/// What a caller is told of the refusal of who was called. What is between us and that hop is no news for the one before us,
+/// and some statuses would make it act on them: 503 says that this whole server takes nothing (RFC 3261 §16.7 step 6 has
+/// proxies tell 500), a redirection would lead it past us, a challenge would have it prove itself to a stranger.
+pub(super) fn told(status: StatusCode) -> StatusCode {
+    match status.code() {
+        300..=399 | 487 => StatusCode::TEMPORARILY_UNAVAILABLE,
+        401 | 407 => StatusCode::BAD_GATEWAY,
+        503 => StatusCode::SERVER_INTERNAL_ERROR,
+        _ => status,
+    }
+}
+
 /// Our address of a user.
 pub(super) fn address_of(user: &str, domain: &str) -> Option<NameAddr> {
     let host = Host::parse(domain.to_owned().into())?;
@@ -680,6 +707,11 @@ fn invite_request(call: &Call, to: &NameAddr, domain: &str, binding: &Binding, o
     headers.push_value(HeaderName::To, to);
     if let Some(transfer) = &call.transfer {
         headers.push_value(HeaderName::ReferredBy, &transfer.referred_by);
+    }
+    let redirected = call.redirected.as_ref();
+    if let Some(mut by) = redirected.and_then(|redirected| address_of(&redirected.by, domain)) {
+        by.params.set("reason", Some(b"unconditional"));
+        headers.push_value(HeaderName::Diversion, &by);
     }
     for hop in &binding.path {
         headers.push_value(HeaderName::Route, hop);

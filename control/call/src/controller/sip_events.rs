@@ -67,8 +67,12 @@ impl Controller {
                 }
                 self.response(now, txn, &response, dialog);
             }
-            Event::Timeout { txn, .. } => self.no_response(now, txn, StatusCode::REQUEST_TIMEOUT),
-            Event::TransportFailed { txn, .. } => self.no_response(now, txn, StatusCode::SERVICE_UNAVAILABLE),
+            Event::Timeout { txn, dialog } => {
+                self.no_response(now, txn, dialog, StatusCode::REQUEST_TIMEOUT);
+            }
+            Event::TransportFailed { txn, dialog } => {
+                self.no_response(now, txn, dialog, StatusCode::SERVICE_UNAVAILABLE);
+            }
             Event::SessionRefreshDue { dialog } => self.refresh_session(now, dialog),
             Event::SessionExpired { dialog } => self.lost(now, dialog, "the session was not refreshed"),
             Event::DialogEnded { dialog, reason } => self.dialog_ended(now, dialog, reason),
@@ -109,9 +113,13 @@ impl Controller {
             }
         };
         let random = self.stack.random_token();
+        let is_new_way = !self.registrar.is_reached_over(&user, flow);
         let done = self
             .registrar
             .register(now, &user, request, flow, (&self.routing, random));
+        if is_new_way && done.response.status.is_success() {
+            self.follow_connection(&user, flow);
+        }
         self.record_all(now, done.records);
         self.counters.registrations_accepted += u64::from(done.response.status.is_success());
         self.respond(now, txn, done.response);
@@ -173,7 +181,7 @@ impl Controller {
     }
 
     /// A party is not there any more, though it said nothing.
-    fn lost(&mut self, now: Now, dialog: DialogKey, reason: &str) {
+    pub(super) fn lost(&mut self, now: Now, dialog: DialogKey, reason: &str) {
         match self.by_dialog.get(&dialog).copied() {
             Some((id, Side::Transferor)) => self.transferor_gone(now, id),
             Some((id, Side::Member)) => {
@@ -243,7 +251,9 @@ impl Controller {
             }
             Some(Purpose::Refresh(id, side)) if status.is_final() => {
                 self.by_client.remove(&txn);
-                self.refreshed(now, id, side, response, dialog);
+                if !self.longer_session(now, txn, (id, side), response) {
+                    self.refreshed(now, id, side, response, dialog);
+                }
             }
             Some(Purpose::Alive(_)) if status.is_final() => drop(self.by_client.remove(&txn)),
             Some(Purpose::Refresh(..) | Purpose::Alive(_) | Purpose::Plain(_)) => {}
@@ -268,13 +278,16 @@ impl Controller {
         if self.try_other_profile(now, id, txn, response.status) {
             return;
         }
+        if response.status.class() == 3 {
+            self.note_redirection(id, txn, response);
+        }
         if !self.branch_challenged(now, id, txn, response) {
             self.branch_refused(now, id, txn, response.status);
         }
     }
 
     /// A 2xx that nobody waits for: another fork of an INVITE that has its answer.
-    fn stray_response(&mut self, now: Now, response: &Response, dialog: Option<DialogKey>) {
+    pub(super) fn stray_response(&mut self, now: Now, response: &Response, dialog: Option<DialogKey>) {
         let invites = response
             .headers
             .cseq()
@@ -284,7 +297,7 @@ impl Controller {
         }
     }
 
-    fn no_response(&mut self, now: Now, txn: ClientTxn, status: StatusCode) {
+    fn no_response(&mut self, now: Now, txn: ClientTxn, dialog: Option<DialogKey>, status: StatusCode) {
         self.tried.remove(&txn);
         match self.by_client.get(&txn).copied() {
             Some(Purpose::Plain(_)) => drop(self.by_client.remove(&txn)),
@@ -297,18 +310,11 @@ impl Controller {
                 self.by_client.remove(&txn);
                 self.target_missed(now, target);
             }
-            Some(Purpose::Refresh(id, _) | Purpose::Alive(id)) => {
+            Some(Purpose::Refresh(..) | Purpose::Alive(_)) => {
                 self.by_client.remove(&txn);
-                let silent = "a session refresh got no answer";
-                self.member_leaves(now, id, EndedBy::System, status, silent);
-                // RFC 4028 §10: a party that answers no refresh is gone.
-                self.end(
-                    now,
-                    id,
-                    EndedBy::System,
-                    status,
-                    "a session refresh got no answer",
-                );
+                if let Some(dialog) = dialog {
+                    self.unheard(now, dialog, status);
+                }
             }
             Some(Purpose::Ping(id)) => {
                 self.by_client.remove(&txn);

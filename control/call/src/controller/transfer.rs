@@ -21,7 +21,6 @@ use super::{
     invitation::Act,
     rounds::{address_of, presented},
     unix_us,
-    within_dialog::refused_lines,
 };
 use crate::{
     call::{Call, CallId, Newcomer, Past, Round, Side, Stage, Transfer},
@@ -94,7 +93,8 @@ impl Controller {
         let order = match replaces_in(&uri)? {
             Some(replaces) => self.named_call(id, leg, &replaces),
             None => {
-                let destination = self.routing.route(&uri, &self.registrar);
+                // Numbers lead out for who asks, as if it called them itself.
+                let destination = self.destination_of(&uri, None, leg.user.as_ref());
                 destination.map(|destination| match destination {
                     Destination::Room(room) => Order::Room(room, None),
                     destination => Order::Blind(destination, dialled(&uri), self.device_of(&uri)),
@@ -160,15 +160,15 @@ impl Controller {
             return;
         };
         call.destination = destination.clone();
-        call.instance = instance;
+        (call.instance, call.redirected) = (instance, None);
         match destination {
             Destination::User(user) => self.start_round(now, id, user, None),
             Destination::Out(number) => self.go_out(now, id, &number),
             Destination::Queue(queue) => {
-                call.queue = Some(queue.clone());
-                // The queue has it; who transferred it need not wait for an agent, and may be one.
-                self.transfer_done(now, id);
-                self.enqueue(now, id, &queue, 0);
+                if self.enqueue(now, id, &queue, 0) {
+                    // The queue has it; who transferred it need not wait for an agent, and may be one.
+                    self.transfer_done(now, id);
+                }
             }
             Destination::Room(_) => {}
         }
@@ -187,6 +187,7 @@ impl Controller {
         if side == Side::Caller {
             let callee = call.callee.as_mut().expect("looked at above");
             std::mem::swap(&mut call.caller, callee);
+            std::mem::swap(&mut call.caller_way, &mut call.way);
             call.is_turned = !call.is_turned;
         }
         let leg = call.callee.take().expect("looked at above");
@@ -201,6 +202,8 @@ impl Controller {
             told: None,
             to,
             from: None,
+            way: call.way.take(),
+            last_way: call.last_way,
         });
         true
     }
@@ -269,6 +272,7 @@ impl Controller {
             branches: Vec::new(),
             others: BTreeMap::new(),
             refusal: None,
+            moved_to: None,
         });
         self.send_media(now, kept.0);
     }
@@ -326,11 +330,10 @@ impl Controller {
                 let known: Vec<sdp::Format> = known.map(format_of).collect();
                 let address = transport.address;
                 let formats = assign_payload_types(&codecs, &known);
-                let mut lines = vec![guest.offered_audio(formats, transport)];
+                let lines = guest.lines_again(guest.offered_audio(formats, transport));
                 let session = guest
                     .session
                     .get_or_insert_with(|| LocalSession::new(session, address));
-                lines.extend(refused_lines(&guest.exchange));
                 let offer = sdp::write_offer(&lines, session);
                 let (address, security) = (guest.address.clone(), guest.security);
                 let mut leg = Leg::new(guest.invite, address, guest.peer, &endpoint, security);
@@ -416,11 +419,17 @@ impl Controller {
         let past = Past::of(guest, role, left);
         (guest.dialog, guest.state) = (None, crate::leg::LegState::Ended);
         source.past.push(past);
-        if seat == Side::Callee {
+        let way = if seat == Side::Callee {
             source.callee = None;
-        }
-        if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.callee.as_mut()) {
-            leg.conversation = conversation;
+            source.way.take()
+        } else {
+            source.caller_way.take()
+        };
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.way = way;
+            if let Some(leg) = call.callee.as_mut() {
+                leg.conversation = conversation;
+            }
         }
         self.by_offer.extend(conversation.map(|offer| (offer, id)));
         let name = self
@@ -447,6 +456,7 @@ impl Controller {
             to: transfer.to,
             status: StatusCode::OK.code(),
         };
+        self.trunks.give_back_all(transfer.way);
         self.record(now, record);
         self.part(
             now,
@@ -478,6 +488,7 @@ impl Controller {
             self.by_dialog
                 .extend(dialog.map(|dialog| (dialog, (id, Side::Callee))));
             call.callee = Some(transfer.leg);
+            (call.way, call.last_way) = (transfer.way, transfer.last_way);
             call.returned = Some(now.mono);
             self.record(now, record);
             self.settle(now, id);
@@ -488,6 +499,7 @@ impl Controller {
             call.role(Side::Callee),
             unix_us(now.wall),
         ));
+        self.trunks.give_back_all(transfer.way);
         self.record(now, record);
         self.abandoned(now, id, status);
     }
@@ -522,6 +534,7 @@ impl Controller {
             return false;
         }
         self.release(now, id, Side::Callee);
+        self.leave_way(id);
         let Some(call) = self.calls.get_mut(&id) else {
             return false;
         };
@@ -552,6 +565,7 @@ impl Controller {
         };
         let (transfer, newcomer) = (call.transfer.take(), call.newcomer.take());
         if let Some(transfer) = transfer {
+            self.trunks.give_back_all(transfer.way);
             let reason = Reason::new("SIP", status.code(), "The transferred party is gone");
             self.part(now, id, Side::Callee, transfer.leg, &reason);
         }
@@ -727,6 +741,12 @@ impl Controller {
         }
         let newcomer = text(leg.address.uri.as_bytes());
         let mut old = std::mem::replace(old, leg);
+        let way = if replaces == Side::Caller {
+            call.caller_way.take()
+        } else {
+            call.way.take()
+        };
+        self.trunks.give_back_all(way);
         let record = RecordKind::CallTransferred {
             call: call.name.clone(),
             by: text(old.address.uri.as_bytes()),

@@ -1,25 +1,32 @@
 //! Requests inside a dialog: hold and other new offers, session refreshes, INFO, OPTIONS.
 
+use std::time::Duration;
+
 use proto::mediad::v1 as pb;
-use sdp::{LocalSession, OfferedMedia, Selection};
+use sdp::LocalSession;
 use sip::{
     message::{Method, Request, Response, StatusCode},
     stack::{ClientTxn, Content, DialogKey, DialogRequest, ServerTxn},
 };
 
 use super::{
-    Controller, Now, Purpose,
+    Controller, Due, Now, Purpose,
     calling::{answer_of, with_description},
+    media::REOFFERING,
 };
 use crate::{
     call::{CallId, Side, Stage},
     leg::{Exchange, Invite, Leg, Reoffer},
+    media::MediaPlan,
 };
+
+/// How long after a refresh that was refused it is tried again: often enough within the half of an interval that is left.
+const REFRESH_AGAIN: Duration = Duration::from_secs(15);
 
 impl Controller {
     pub(super) fn request_within(&mut self, now: Now, txn: ServerTxn, request: &Request, dialog: DialogKey) {
         let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
-            self.respond(now, txn, Response::new(StatusCode::CALL_DOES_NOT_EXIST));
+            self.request_while_ringing(now, txn, request, dialog);
             return;
         };
         if side == Side::Member {
@@ -157,11 +164,7 @@ impl Controller {
         let (offer, selections, media) = self.read_offer(body, codecs, security)?;
         let call = self.calls.get_mut(&id).ok_or_else(gone)?;
         let leg = call.leg_mut(side).ok_or_else(gone)?;
-        let offer = offer.into();
-        let exchange = std::mem::replace(&mut leg.exchange, Exchange::Theirs { offer, selections });
-        let endpoint = leg.endpoint_for(&media);
-        let media = leg.media.replace(media);
-        leg.reoffer = Some(Reoffer { txn, media, exchange });
+        let endpoint = leg.take_offer(txn, (offer.into(), selections), media);
         let name = leg.endpoint.clone();
         call.plan.put(&name, endpoint);
         Ok(())
@@ -186,36 +189,42 @@ impl Controller {
         self.respond(now, txn, response);
     }
 
-    pub(super) fn refuse_reoffers(&mut self, now: Now, id: CallId) {
-        for side in [Side::Caller, Side::Callee] {
-            let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
-            let Some((leg, reoffer)) =
-                leg.and_then(|leg| Some(leg.reoffer.take()).flatten().map(|it| (leg, it)))
-            else {
-                continue;
-            };
-            (leg.media, leg.exchange) = (reoffer.media, reoffer.exchange);
-            self.respond(now, reoffer.txn, Response::new(StatusCode::SERVER_INTERNAL_ERROR));
+    /// What stood before new offers stands again. False when there were none.
+    pub(super) fn refuse_reoffers(&mut self, now: Now, id: CallId) -> bool {
+        let mut refused: Vec<ServerTxn> = REOFFERING
+            .into_iter()
+            .filter_map(|side| self.take_back_reoffer(id, side))
+            .collect();
+        if let Some(call) = self.calls.get_mut(&id) {
+            let branches = call.round.iter_mut().flat_map(|round| &mut round.branches);
+            refused.extend(branches.filter_map(|leg| take_back(leg, &mut call.plan)));
         }
+        for txn in &refused {
+            self.respond(now, *txn, Response::new(StatusCode::SERVER_INTERNAL_ERROR));
+        }
+        !refused.is_empty()
     }
 
-    /// The party took its new offer back, and the stack answered it. True when there was one.
+    fn take_back_reoffer(&mut self, id: CallId, side: Side) -> Option<ServerTxn> {
+        let call = self.calls.get_mut(&id)?;
+        let leg = match side {
+            Side::Caller => Some(&mut call.caller),
+            Side::Callee => call.callee.as_mut(),
+            Side::Transferor => call.transfer.as_mut().map(|transfer| &mut transfer.leg),
+            Side::Newcomer | Side::Member => None,
+        };
+        take_back(leg?, &mut call.plan)
+    }
+
+    /// The party took its re-INVITE back, and the stack answered that. False: it is the first INVITE that was cancelled.
     pub(super) fn forget_reoffer(&mut self, now: Now, id: CallId, side: Side) -> bool {
-        let Some(call) = self.calls.get_mut(&id) else {
+        let leg = self.calls.get(&id).and_then(|call| call.leg(side));
+        if leg.is_none_or(|leg| leg.state.is_pending()) {
             return false;
-        };
-        let Some(leg) = call.leg_mut(side) else {
-            return false;
-        };
-        let Some(reoffer) = leg.reoffer.take() else {
-            return leg.is_described;
-        };
-        (leg.media, leg.exchange) = (reoffer.media, reoffer.exchange);
-        let name = leg.endpoint.clone();
-        if let Some(agreed) = leg.media.as_ref().map(|media| leg.endpoint_for(media)) {
-            call.plan.put(&name, agreed);
         }
-        self.send_media(now, id);
+        if self.take_back_reoffer(id, side).is_some() {
+            self.send_media(now, id);
+        }
         true
     }
 
@@ -243,8 +252,7 @@ impl Controller {
         let endpoint = call.leg_mut(side)?.endpoint.clone();
         let transport = call.plan.local(&endpoint)?;
         let leg = call.leg_mut(side)?;
-        let mut medias = vec![leg.audio_again(transport)?];
-        medias.extend(refused_lines(&leg.exchange));
+        let medias = leg.lines_again(leg.audio_again(transport)?);
         let session = leg
             .session
             .get_or_insert_with(|| LocalSession::new(session, std::net::Ipv4Addr::UNSPECIFIED.into()));
@@ -296,6 +304,40 @@ impl Controller {
         }
     }
 
+    /// RFC 4028 §7.4: the interval was too short for somebody on the way. True when it is tried again with a longer one.
+    pub(super) fn longer_session(
+        &mut self,
+        now: Now,
+        txn: ClientTxn,
+        (id, side): (CallId, Side),
+        response: &Response,
+    ) -> bool {
+        if response.status != StatusCode::SESSION_INTERVAL_TOO_SMALL {
+            return false;
+        }
+        let again = self.stack.retry_with_session_interval(now.mono, txn, response);
+        let again = again.map(|again| self.by_client.insert(again, Purpose::Refresh(id, side)));
+        again.is_ok()
+    }
+
+    pub(super) fn refresh_later(&mut self, now: Now, dialog: DialogKey) {
+        if self.refreshed_later.insert(dialog) {
+            let at = now.mono + REFRESH_AGAIN;
+            self.deadlines.insert((at, Due::Refresh(dialog)));
+        }
+    }
+
+    /// A refresh was refused, though the session stands. A re-INVITE is what every phone knows.
+    pub(super) fn refresh_again(&mut self, now: Now, dialog: DialogKey) {
+        self.refreshed_later.remove(&dialog);
+        match self.by_dialog.get(&dialog).copied() {
+            Some((id, Side::Member)) => self.reinvite_member(now, id, dialog),
+            // Should it not go out now, the stack's expiry ends the call in time.
+            Some(_) => drop(self.reinvite(now, dialog)),
+            None => {}
+        }
+    }
+
     /// Tells a party again what is agreed with it. False when that cannot be now.
     pub(super) fn reinvite(&mut self, now: Now, dialog: DialogKey) -> bool {
         let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
@@ -327,11 +369,19 @@ impl Controller {
         response: &Response,
         dialog: Option<DialogKey>,
     ) {
-        let invites = response
-            .headers
-            .cseq()
-            .is_ok_and(|cseq| cseq.method == Method::Invite);
-        if !invites {
+        // It may have another seat by now, or have left.
+        let (id, side) = match dialog.map(|dialog| self.by_dialog.get(&dialog).copied()) {
+            Some(Some(seat)) => seat,
+            None => (id, side),
+            Some(None) => {
+                self.stray_response(now, response, dialog);
+                return;
+            }
+        };
+        if let Some(dialog) = dialog.filter(|_| is_to_be_tried_again(response)) {
+            self.refresh_later(now, dialog);
+        }
+        if !is_about(response, &Method::Invite) {
             return;
         }
         if side == Side::Member {
@@ -361,20 +411,30 @@ impl Controller {
     }
 }
 
-/// RFC 3264 §8: lines of an earlier offer that we refused keep their place, switched off.
-pub(super) fn refused_lines(exchange: &Exchange) -> Vec<OfferedMedia> {
-    let Exchange::Theirs { offer, selections } = exchange else {
-        return Vec::new();
-    };
-    let lines = offer.session().medias.iter().zip(selections);
-    let refused = lines.filter(|(_, selection)| !matches!(selection, Selection::Audio(_)));
-    let switched_off = refused.map(|(line, _)| {
-        let mut line = line.clone();
-        line.port = 0;
-        line.attributes.clear();
-        OfferedMedia::Opaque(line)
-    });
-    switched_off.collect()
+fn is_about(response: &Response, method: &Method) -> bool {
+    response.headers.cseq().is_ok_and(|cseq| cseq.method == *method)
+}
+
+/// A refresh that was refused for another reason than that the session is gone: by a phone that says it knows UPDATE and
+/// does not, or that has something else to do.
+fn is_to_be_tried_again(response: &Response) -> bool {
+    match response.status.code() {
+        // The first ends the dialog, and the stack tells when the other may go again.
+        481 | 491 => false,
+        408 | 500..=599 => true,
+        400..=499 => is_about(response, &Method::Update),
+        _ => false,
+    }
+}
+
+/// What stood before a party's new offer stands again.
+fn take_back(leg: &mut Leg, plan: &mut MediaPlan) -> Option<ServerTxn> {
+    let reoffer = leg.reoffer.take()?;
+    (leg.media, leg.exchange) = (reoffer.media, reoffer.exchange);
+    if let Some(media) = &leg.media {
+        plan.put(&leg.endpoint, leg.endpoint_for(media));
+    }
+    Some(reoffer.txn)
 }
 
 /// The digit of an INFO, and its length in milliseconds: `application/dtmf-relay` ("Signal=5", "Duration=160") or

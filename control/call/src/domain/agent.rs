@@ -44,6 +44,8 @@ pub enum AgentState {
     Reserved,
     /// With a caller.
     Talking,
+    /// In a call that came by no queue, or on its way into one.
+    Engaged,
     /// Resting after a call.
     WrapUp,
 }
@@ -90,10 +92,12 @@ pub(super) struct Agent {
     /// Offers that ring and conversations.
     ringing: Vec<OfferId>,
     talking: Vec<OfferId>,
+    /// Calls that came by no queue.
+    engaged: u32,
     /// No offers before this.
     wrap_up_until: Option<Instant>,
     since: Instant,
-    /// When the last conversation ended, or it became ready.
+    /// When the last call ended, or it became ready.
     idle_since: Instant,
     served: u64,
     missed: u64,
@@ -115,6 +119,7 @@ impl Agent {
             presence: Presence::Away,
             ringing: Vec::new(),
             talking: Vec::new(),
+            engaged: 0,
             wrap_up_until: None,
             since: now,
             idle_since: now,
@@ -147,7 +152,7 @@ impl Agent {
 
     /// May be offered a caller of `queue`.
     pub(super) fn can_take(&self, queue: &Name) -> bool {
-        let busy = self.ringing.len() + self.talking.len();
+        let busy = self.ringing.len() + self.talking.len() + self.engaged as usize;
         self.presence == Presence::Ready
             && self.wrap_up_until.is_none()
             && busy < self.config.calls_max.min(limits::AGENT_CALLS_MAX) as usize
@@ -173,6 +178,18 @@ impl Agent {
         self.talking.push(offer);
         self.missed_in_a_row = 0;
         self.since = now;
+    }
+
+    /// A call that came by no queue begins.
+    pub(super) fn engage(&mut self, now: Instant) {
+        self.engaged += 1;
+        self.since = now;
+    }
+
+    /// It is over.
+    pub(super) fn disengage(&mut self, now: Instant) {
+        self.engaged = self.engaged.saturating_sub(1);
+        (self.since, self.idle_since) = (now, now);
     }
 
     /// Ends a conversation. Gives the end of the wrap-up that begins.
@@ -217,6 +234,8 @@ impl Agent {
             AgentState::Talking
         } else if !self.ringing.is_empty() {
             AgentState::Reserved
+        } else if self.engaged > 0 {
+            AgentState::Engaged
         } else if self.wrap_up_until.is_some() {
             AgentState::WrapUp
         } else {

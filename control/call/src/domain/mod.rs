@@ -466,6 +466,24 @@ impl Domain {
         Race::Won(())
     }
 
+    /// An agent called somebody, was called, or was brought a call by a colleague: it has a call less to be offered. Nobody
+    /// for those who are no agents.
+    pub fn engage(&mut self, now: Instant, name: &str) {
+        if let Some(agent) = self.agents.get_mut(name) {
+            agent.engage(now);
+            self.touched.insert(name.into());
+        }
+    }
+
+    /// Such a call is over.
+    pub fn disengage(&mut self, now: Instant, name: &str) {
+        if let Some(agent) = self.agents.get_mut(name) {
+            agent.disengage(now);
+            self.touched.insert(name.into());
+            self.match_up(now);
+        }
+    }
+
     /// The owner of the call confirms that the conversation goes on. [`Race::Lost`] if it was swept: hang up.
     pub fn still_talking(&mut self, now: Instant, offer: OfferId) -> Race<()> {
         if self
@@ -525,6 +543,16 @@ impl Domain {
     /// The caller is waiting still, or being offered.
     pub fn is_waiting(&self, entry: EntryId) -> bool {
         self.entries.contains_key(&entry)
+    }
+
+    /// Serves queues.
+    pub fn is_agent(&self, name: &str) -> bool {
+        self.agents.contains_key(name)
+    }
+
+    /// An agent as it is.
+    pub fn agent(&self, name: &str) -> Option<AgentView> {
+        self.agents.get(name).map(Agent::view)
     }
 
     /// Every agent as it is.

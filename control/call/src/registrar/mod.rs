@@ -120,6 +120,12 @@ impl Registrar {
         self.bindings.get(user).map_or(&[], Vec::as_slice)
     }
 
+    /// One of the user's phones registered over this flow, which is there.
+    pub(crate) fn is_reached_over(&self, user: &str, flow: Flow) -> bool {
+        let mut bindings = self.bindings(user).iter();
+        bindings.any(|binding| binding.flow == flow && binding.has_flow)
+    }
+
     /// What rings when a user is called: each device by its newest flow, its other flows behind it (RFC 5626 §5.3).
     pub(crate) fn devices(&self, user: &str) -> Vec<Binding> {
         let mut devices: Vec<Binding> = Vec::new();

@@ -275,6 +275,13 @@ impl Trunks {
         }
     }
 
+    /// Calls are gone from these.
+    pub(crate) fn give_back_all(&mut self, ways: impl IntoIterator<Item = TargetId>) {
+        for way in ways {
+            self.give_back(way);
+        }
+    }
+
     /// The call is gone from there.
     pub(crate) fn give_back(&mut self, id: TargetId) {
         let trunk = &mut self.trunks[id.trunk.0];

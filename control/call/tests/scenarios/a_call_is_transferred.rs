@@ -433,3 +433,31 @@ fn only_by_who_may_and_to_who_is_there() {
     world.hang_up(customer);
     world.assert_nothing_left();
 }
+
+/// A queue that takes nobody more gives nobody away.
+#[test]
+fn to_a_queue_that_is_full_and_comes_back() {
+    let mut settings = config();
+    let full = call_control::config::Queue {
+        name: "full".into(),
+        entries_max: 0,
+        ..settings.queues[0].clone()
+    };
+    settings.queues.push(full);
+    let mut world = World::with(settings);
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(2_000);
+    refer(&mut world, alice, "sip:full@example.com");
+    world.run_ms(500);
+    let story = world.story();
+    assert_eq!(world.heard(), both("customer", "alice"), "{story}");
+    let told = world.phones[alice].notified.last().unwrap();
+    assert_eq!(told, "SIP/2.0 503 Service Unavailable", "{story}");
+    assert_eq!(world.agent("alice"), AgentState::Talking);
+    world.hang_up(customer);
+    world.run_ms(200);
+    assert_eq!(world.detail().queue.as_deref(), Some("support"));
+    world.assert_nothing_left();
+}

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use call_control::journal::EndedBy;
 use sip::message::{HeaderName, StatusCode};
 
 use crate::{phone::Behaviour, world::World};
@@ -118,5 +119,24 @@ fn and_neither_learns_where_the_other_is() {
     let call_id = |headers: &sip::message::Headers| headers.get(HeaderName::CallId).unwrap().to_vec();
     assert_ne!(call_id(&invite.headers), call_id(&response.headers));
     world.hang_up(dora);
+    world.assert_nothing_left();
+}
+
+/// It is the caller who gave up, whatever it was told before.
+#[test]
+fn and_a_caller_who_gives_up_then_ends_the_call() {
+    let mut world = World::new();
+    let carol = world.registered("carol", "singer");
+    world.behave(carol, Behaviour::Early(60_000));
+    let dora = world.phone("dora");
+    world.call(dora, "carol");
+    world.run_ms(1_000);
+    let now = world.now;
+    world.phones[dora].cancel(now);
+    world.run_ms(200);
+    assert_eq!(world.phones[carol].cancelled.len(), 1, "{}", world.story());
+    let detail = world.detail();
+    let said = (detail.ended_by, detail.status, detail.reason.as_str());
+    assert_eq!(said, (EndedBy::Caller, 487, "the caller cancelled"));
     world.assert_nothing_left();
 }

@@ -1,7 +1,8 @@
 use call_control::{HostView, MediaInput, config::MediaHost, domain::AgentState};
 use proto::mediad::v1 as pb;
+use sdp::Direction;
 use sip::{
-    message::Method,
+    message::{Method, StatusCode},
     stack::{DialogRequest, SessionTimerConfig},
 };
 use std::time::Duration;
@@ -220,5 +221,100 @@ fn a_phone_that_wants_longer_session_intervals_gets_them() {
     assert_eq!(world.count("alice>server SIP/2.0 422"), 1, "{}", world.story());
     assert_eq!(world.phones[customer].statuses, [180, 200], "{}", world.story());
     world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
+/// Who is on hold sends nothing, and who holds neither: that is no reason to end their call.
+#[test]
+fn but_not_ended_while_both_are_on_hold() {
+    let silent = || pb::event::Kind::MediaTimeout(pb::MediaTimeout::default());
+    let (mut world, alice, customer) = talking();
+    for phone in [alice, customer] {
+        let now = world.now;
+        world.phones[phone].reinvite(now, Direction::Inactive);
+        world.run_ms(100);
+    }
+    tell(&mut world, "caller", silent());
+    tell(&mut world, "callee-1", silent());
+    assert!(
+        world.phones[alice].talks() && world.phones[customer].talks(),
+        "{}",
+        world.story()
+    );
+    for phone in [alice, customer] {
+        let now = world.now;
+        world.phones[phone].reinvite(now, Direction::SendRecv);
+        world.run_ms(100);
+    }
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    tell(&mut world, "caller", silent());
+    assert!(
+        world.phones[alice].dialog.is_none(),
+        "alice was silent since\n{}",
+        world.story()
+    );
+    world.assert_nothing_left();
+}
+
+/// Phones that say they know UPDATE and do not, and such as have no time just then.
+#[test]
+fn a_refresh_that_is_refused_is_made_by_a_re_invite() {
+    for status in [405, 500, 503] {
+        let (mut world, alice, customer) = talking();
+        let status = StatusCode::new(status).unwrap();
+        for phone in [alice, customer] {
+            world.phones[phone].balks.push_back(status);
+        }
+        world.run_ms(3_600_000);
+        assert!(world.phones[alice].balks.is_empty(), "it was refreshed");
+        assert_eq!(world.heard().len(), 2, "{status:?}\n{}", world.story());
+        assert!(world.count("server>alice INVITE") > 1, "{}", world.story());
+        world.hang_up(customer);
+        world.assert_nothing_left();
+    }
+}
+
+/// A phone that lost its power says nothing, and no audio comes: it is asked whether it is there.
+#[test]
+fn a_party_that_falls_silent_is_asked_whether_it_is_there() {
+    for is_dead in [false, true] {
+        let (mut world, alice, customer) = talking();
+        world.phones[alice].dead = is_dead;
+        tell(
+            &mut world,
+            "callee-1",
+            pb::event::Kind::MediaTimeout(pb::MediaTimeout::default()),
+        );
+        assert_eq!(world.count("server>alice OPTIONS"), 1, "{}", world.story());
+        world.run_ms(40_000);
+        assert_eq!(world.phones[customer].talks(), !is_dead, "{}", world.story());
+        if is_dead {
+            assert_eq!(world.detail().reason, "a party does not answer any more");
+        } else {
+            world.hang_up(customer);
+        }
+        world.assert_nothing_left();
+    }
+}
+
+/// Who holds need not send anything: it is asked from time to time, so that nobody listens to music for ever.
+#[test]
+fn a_hold_ends_when_who_holds_is_gone() {
+    let (mut world, alice, customer) = talking();
+    let now = world.now;
+    world.phones[alice].reinvite(now, Direction::Inactive);
+    world.run_ms(100);
+    tell(
+        &mut world,
+        "callee-1",
+        pb::event::Kind::MediaTimeout(pb::MediaTimeout::default()),
+    );
+    assert_eq!(world.count("server>alice OPTIONS"), 0, "{}", world.story());
+    world.run_ms(200_000);
+    assert!(world.count("server>alice OPTIONS") > 2, "{}", world.story());
+    assert!(world.phones[customer].talks(), "{}", world.story());
+    world.phones[alice].dead = true;
+    world.run_ms(100_000);
+    assert!(!world.phones[customer].talks(), "{}", world.story());
     world.assert_nothing_left();
 }

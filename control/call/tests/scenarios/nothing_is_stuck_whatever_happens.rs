@@ -1,7 +1,7 @@
 use call_control::{MediaInput, domain::AgentState};
 use proptest::prelude::*;
 use sdp::Direction;
-use sip::message::{HeaderName, StatusCode};
+use sip::message::{HeaderName, Method, StatusCode};
 
 use crate::{
     phone::{Behaviour, Phone},
@@ -27,6 +27,10 @@ enum Happening {
     Ready(&'static str),
     EndSome,
     Hold(usize, Direction),
+    /// The same by UPDATE.
+    Update(usize, Direction),
+    /// A registered phone starts anew, or goes.
+    Register(usize, u32),
     /// Brings its counterpart to this address.
     Transfer(usize, &'static str),
     /// Brings its counterpart to that of the other phone.
@@ -39,6 +43,8 @@ enum Happening {
 
 const AGENTS: [&str; 2] = ["alice", "bob"];
 const PHONES: usize = 8;
+/// The first phones, with their passwords.
+const REGISTERED: [&str; 4] = ["wonder", "builder", "singer", "wonder"];
 
 fn happening() -> impl Strategy<Value = Happening> {
     use Happening::*;
@@ -49,9 +55,13 @@ fn happening() -> impl Strategy<Value = Happening> {
         Just(Behaviour::Refuse(StatusCode::BUSY_HERE)),
         Just(Behaviour::Refuse(StatusCode::DECLINE)),
         Just(Behaviour::Refuse(StatusCode::SERVICE_UNAVAILABLE)),
+        (0..12_000_u64).prop_map(Behaviour::Early),
+        prop::sample::select(vec!["bob", "carol", "support"]).prop_map(Behaviour::Forward),
     ];
     let message = prop::sample::select(vec![
         "INVITE",
+        "UPDATE",
+        "PRACK",
         "ACK",
         "BYE",
         "CANCEL",
@@ -85,7 +95,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => agent().prop_map(Pause),
         2 => agent().prop_map(Ready),
         1 => Just(EndSome),
-        3 => (phone(), direction).prop_map(|(p, d)| Hold(p, d)),
+        3 => (phone(), direction.clone()).prop_map(|(p, d)| Hold(p, d)),
+        2 => (phone(), direction).prop_map(|(p, d)| Update(p, d)),
+        2 => (0..REGISTERED.len(), prop::sample::select(vec![0, 300])).prop_map(|(p, s)| Register(p, s)),
         3 => (phone(), prop::sample::select(vec!["carol", "bob", "support", "nobody"])).prop_map(|(p, to)| Transfer(p, to)),
         2 => (phone(), phone()).prop_map(|(p, of)| Join(p, of)),
         2 => (phone(), phone()).prop_map(|(p, of)| TakeOver(p, of)),
@@ -132,6 +144,8 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::HangUp(phone) if world.phones[phone].talks() => world.hang_up(phone),
         Happening::GiveUp(_) | Happening::HangUp(_) => {}
         Happening::Hold(phone, direction) => world.phones[phone].try_reinvite(now, direction),
+        Happening::Update(phone, direction) => world.phones[phone].try_offer(now, Method::Update, direction),
+        Happening::Register(phone, expires) => world.phones[phone].register(now, REGISTERED[phone], expires),
         Happening::Transfer(phone, to) if world.phones[phone].talks() => {
             world.phones[phone].refer(now, &format!("sip:{to}@example.com"));
         }
@@ -251,7 +265,7 @@ proptest! {
         world.phones[0].password = "wonder";
         let (mut were_moved, mut were_held) = (false, false);
         for (what, then_ms) in story {
-            were_held |= matches!(what, Happening::Hold(..));
+            were_held |= matches!(what, Happening::Hold(..) | Happening::Update(..));
             were_moved |= matches!(
                 what,
                 Happening::Transfer(..) | Happening::Join(..) | Happening::TakeOver(..) | Happening::Restart
@@ -282,6 +296,22 @@ proptest! {
             world.behave(phone, Behaviour::Refuse(StatusCode::BUSY_HERE));
         }
         world.run_ms(40_000);
+        // Whatever a call has been through, it answers an offer; and whoever has a phone and is not paused takes calls.
+        for phone in 0..PHONES {
+            happen(&mut world, Happening::Hold(phone, Direction::SendRecv));
+            if phone < REGISTERED.len() {
+                happen(&mut world, Happening::Register(phone, 3_000));
+            }
+        }
+        world.run_ms(10_000);
+        for phone in &world.phones {
+            let is_left_waiting = phone.talks() && phone.is_calling();
+            prop_assert!(!is_left_waiting, "{} has no answer\n{}", phone.name, world.story());
+        }
+        for agent in AGENTS {
+            let state = world.agent(agent);
+            prop_assert_ne!(&state, &AgentState::Away, "{}\n{}", agent, world.story());
+        }
         for phone in 0..PHONES {
             happen(&mut world, Happening::GiveUp(phone));
             happen(&mut world, Happening::HangUp(phone));

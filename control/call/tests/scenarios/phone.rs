@@ -8,7 +8,7 @@ use std::{
 
 use sdp::{
     Answer, Capabilities, Codec, Crypto, CryptoSuite, Description, Direction, LocalSession, LocalTransport,
-    OfferedMedia, Selection, assign_payload_types,
+    MediaKind, OfferedMedia, Selection, assign_payload_types,
 };
 use sip::{
     auth::{ClientSession, Ha1, HashKind, choose_challenge},
@@ -35,6 +35,8 @@ pub enum Behaviour {
     Ring,
     /// This status.
     Refuse(StatusCode),
+    /// 302: its calls are to go to this user.
+    Forward(&'static str),
     /// 407, and then as [`Behaviour::Answer`] for who proves itself.
     Challenge(u64),
 }
@@ -55,6 +57,8 @@ pub struct Phone {
     pub takes_keys_by_profile: bool,
     /// It takes and offers nothing that is not encrypted.
     pub insists: bool,
+    /// It offers video, in the first line of its descriptions.
+    pub films: bool,
     /// Another number, other keys.
     pub key_generation: u8,
     /// Its key and the other side's, once agreed: what it sends and receives under.
@@ -128,6 +132,7 @@ impl Phone {
             suites: Vec::new(),
             takes_keys_by_profile: false,
             insists: false,
+            films: false,
             key_generation: 0,
             agreed: None,
             dead: false,
@@ -337,7 +342,13 @@ impl Phone {
             rtcp_mux: false,
             mid: None,
         };
-        let offer = sdp::write_offer(&[media], &mut self.session);
+        let video = "v=0\r\no=- 1 1 IN IP4 10.0.1.9\r\ns=-\r\nt=0 0\r\nm=video 5000 RTP/AVP 96\r\n\
+            c=IN IP4 10.0.1.9\r\na=rtpmap:96 H264/90000\r\n";
+        let video = Description::parse(video.as_bytes()).unwrap();
+        let video = video.session().medias[0].clone();
+        let video = self.films.then_some(OfferedMedia::Opaque(video));
+        let lines: Vec<OfferedMedia> = video.into_iter().chain([media]).collect();
+        let offer = sdp::write_offer(&lines, &mut self.session);
         self.offer = Some(offer.clone());
         offer
     }
@@ -421,13 +432,18 @@ impl Phone {
 
     /// As [`Phone::reinvite`], unless something is under way, or nobody is there.
     pub fn try_reinvite(&mut self, now: Instant, direction: Direction) {
+        self.try_offer(now, Method::Invite, direction);
+    }
+
+    /// A new offer by this method, unless something is under way, or nobody is there.
+    pub fn try_offer(&mut self, now: Instant, method: Method, direction: Direction) {
         let Some(dialog) = self.dialog.filter(|_| self.talks() && !self.is_calling()) else {
             return;
         };
         let (before, offer) = (self.direction, self.offer.take());
         self.direction = direction;
         let description = self.make_offer();
-        let request = DialogRequest::new(Method::Invite).with_content(Content::sdp(description.to_string()));
+        let request = DialogRequest::new(method).with_content(Content::sdp(description.to_string()));
         match self.stack.dialog_request(now, dialog, request) {
             Ok(txn) => {
                 self.statuses.clear();
@@ -459,7 +475,8 @@ impl Phone {
     /// Where it sends its audio, by what was agreed.
     pub fn sends_to(&self) -> Option<SocketAddr> {
         self.dialog?;
-        let media = self.remote.as_ref()?.media().first()?;
+        let mut media = self.remote.as_ref()?.media().iter();
+        let media = media.find(|media| media.kind == MediaKind::Audio)?;
         (self.direction.sends() && media.direction.receives()).then(|| media.rtp_address())?
     }
 
@@ -597,6 +614,12 @@ impl Phone {
         match behaviour {
             Behaviour::Challenge(_) => {}
             Behaviour::Refuse(status) => drop(self.stack.respond(now, txn, Response::new(status))),
+            Behaviour::Forward(to) => {
+                let mut response = Response::new(StatusCode::MOVED_TEMPORARILY);
+                let contact = format!("<sip:{to}@example.com>");
+                response.headers.push(HeaderName::Contact, &contact).unwrap();
+                let _gone = self.stack.respond(now, txn, response);
+            }
             Behaviour::Ring => {
                 self.dialog = dialog;
                 let _gone = self.stack.respond(now, txn, Response::new(StatusCode::RINGING));

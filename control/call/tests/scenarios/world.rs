@@ -30,7 +30,7 @@ pub fn server() -> SocketAddr {
 
 enum Packet {
     ToServer(SocketAddr, Bytes),
-    ToPhone(SocketAddr, Bytes),
+    ToPhone(Target, Bytes),
     ToMedia(HostId, pb::Command),
     FromMedia(HostId, pb::CommandReply),
 }
@@ -222,7 +222,7 @@ impl World {
                     let to = transmit.target.remote();
                     let name = self.name_of(to);
                     if self.note("server", name, &transmit.bytes) {
-                        self.put(5, Packet::ToPhone(to, transmit.bytes));
+                        self.put(5, Packet::ToPhone(transmit.target, transmit.bytes));
                     }
                 }
                 Output::Lookup(lookup) => {
@@ -313,7 +313,8 @@ impl World {
                 self.controller
                     .handle_message(at, flow(transport, server(), from), bytes);
             }
-            Packet::ToPhone(to, bytes) => {
+            Packet::ToPhone(target, bytes) => {
+                let to = target.remote();
                 let guarded = self.guarded.map(|phone| self.phones[phone].address);
                 if let Some(challenge) = challenge(&bytes).filter(|_| guarded == Some(to)) {
                     self.note(self.name_of(to), "server", &challenge);
@@ -327,7 +328,10 @@ impl World {
                             .handle_message(now, flow(phone.transport, to, server()), bytes);
                     }
                 } else {
-                    let target = Target::address(Transport::Udp, to);
+                    // A phone that has another connection by now.
+                    let is_closed = self.phones.iter().any(|phone| phone.address.ip() == to.ip());
+                    let nobody = Target::address(Transport::Udp, to);
+                    let target = if is_closed { target } else { nobody };
                     self.controller.handle_transport_error(at, &target);
                 }
             }

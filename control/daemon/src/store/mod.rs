@@ -92,7 +92,7 @@ pub(crate) struct AgentSpell {
     pub(crate) record: i64,
     /// The agent.
     pub(crate) agent: String,
-    /// `away`, `paused`, `ready`, `reserved`, `talking`, `wrap_up`.
+    /// `away`, `paused`, `ready`, `reserved`, `talking`, `engaged`, `wrap_up`.
     pub(crate) state: String,
     /// When it began, microseconds since the Unix epoch.
     pub(crate) began_unix_us: i64,
