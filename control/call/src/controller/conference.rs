@@ -427,6 +427,27 @@ impl Controller {
         Ok(())
     }
 
+    /// Something that its media host noticed.
+    pub(super) fn conference_event(&mut self, now: Now, id: CallId, event: &pb::Event) {
+        match &event.kind {
+            Some(pb::event::Kind::SessionEnded(_)) => {
+                self.displace_conference(now, id, "the media host ended the session");
+            }
+            Some(pb::event::Kind::PlayFinished(_)) => self.sound_finished(now, id, &event.node),
+            Some(pb::event::Kind::EndpointRemoved(removed)) => self.figures_came(now, id, removed),
+            kind => {
+                let is_about = |member: &&CallId| {
+                    let member = self.members.get(member);
+                    member.is_some_and(|member| member.leg.endpoint == event.node)
+                };
+                let members = self.conferences.get(&id).into_iter().flat_map(|it| &it.members);
+                if let Some(member) = members.into_iter().find(is_about).copied() {
+                    self.member_event(now, member, kind);
+                }
+            }
+        }
+    }
+
     /// Something that the media host noticed of a member.
     pub(super) fn member_event(&mut self, now: Now, id: CallId, kind: &Option<pb::event::Kind>) {
         match kind {

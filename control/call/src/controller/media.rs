@@ -261,32 +261,14 @@ impl Controller {
         let Some(id) = CallId::of_name(&event.session) else {
             return;
         };
-        let ended = matches!(event.kind, Some(pb::event::Kind::SessionEnded(_)));
         let conference = self.conferences.get(&id);
-        let conference = conference.filter(|it| it.plan.is_at(&event.session, host));
-        if ended && conference.is_some() {
-            self.displace_conference(now, id, "the media host ended the session");
+        if conference.is_some_and(|it| it.plan.is_at(&event.session, host)) {
+            self.conference_event(now, id, event);
             return;
         }
-        if let (Some(_), Some(pb::event::Kind::PlayFinished(_))) = (conference, &event.kind) {
-            self.sound_finished(now, id, &event.node);
-            return;
-        }
-        if let (Some(_), Some(pb::event::Kind::EndpointRemoved(removed))) = (conference, &event.kind) {
-            self.figures_came(now, id, removed);
-            return;
-        }
-        if let Some(conference) = conference {
-            let is_about = |member: &&CallId| {
-                let member = self.members.get(member);
-                member.is_some_and(|member| member.leg.endpoint == event.node)
-            };
-            if let Some(member) = conference.members.iter().find(is_about).copied() {
-                self.member_event(now, member, &event.kind);
-            }
-            return;
-        }
-        let Some(call) = self.calls.get_mut(&id).filter(|call| call.name == event.session) else {
+        // Not what a host tells late that had the call before it was lost.
+        let call = self.calls.get_mut(&id);
+        let Some(call) = call.filter(|call| call.plan.is_at(&event.session, host)) else {
             return;
         };
         let leg = if call.caller.endpoint == event.node {
