@@ -64,6 +64,10 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct Host {
     boot_id: Option<String>,
+    /// What it was when it was given up.
+    lost_boot_id: Option<String>,
+    /// It is back from there, as it was, and has not said yet which sessions it has.
+    is_greeting: bool,
     /// The way to it broke, and it is not given up yet.
     is_away: bool,
     sessions: usize,
@@ -91,9 +95,22 @@ impl Pool {
             return false;
         };
         let restarted = host.boot_id.as_deref().is_some_and(|known| known != boot_id);
+        host.is_greeting = host.lost_boot_id.take().as_deref() == Some(boot_id);
         host.boot_id = Some(boot_id.to_owned());
         host.is_away = false;
         restarted
+    }
+
+    /// It said which sessions it has.
+    pub(crate) fn greeted(&mut self, id: &HostId) {
+        if let Some(host) = self.hosts.get_mut(id) {
+            host.is_greeting = false;
+        }
+    }
+
+    /// It was lost and is back, and may have its sessions still: it is about to say so.
+    pub(crate) fn is_greeting(&self, id: &HostId) -> bool {
+        self.hosts.get(id).is_some_and(|host| host.is_greeting)
     }
 
     /// The way to it broke.
@@ -110,9 +127,12 @@ impl Pool {
 
     /// It is lost. True when it was up.
     pub(crate) fn down(&mut self, id: &HostId) -> bool {
-        self.hosts
-            .get_mut(id)
-            .is_some_and(|host| host.boot_id.take().is_some())
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.is_up()) else {
+            return false;
+        };
+        host.lost_boot_id = host.boot_id.take();
+        host.is_greeting = false;
+        true
     }
 
     /// Takes a place on the host with the fewest sessions: of those that can be spoken to, if there are such.

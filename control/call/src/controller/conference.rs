@@ -197,6 +197,10 @@ impl Controller {
         }
         match applied {
             Applied::Settled | Applied::Behind => {
+                let conference = self.conferences.get_mut(&id);
+                if let Some(conference) = conference.filter(|it| it.plan.may_exist()) {
+                    conference.displaced = None;
+                }
                 self.answer_members(now, id);
                 self.tell_members_moved(now, id);
                 self.send_conference(now, id);
@@ -217,6 +221,9 @@ impl Controller {
     }
 
     pub(super) fn conference_refused(&mut self, now: Now, id: CallId, message: &str) {
+        if self.replace_conference_later(now, id) {
+            return;
+        }
         let Some(conference) = self.conferences.get_mut(&id) else {
             return;
         };
@@ -774,11 +781,15 @@ impl Controller {
             .leg
             .dialog
             .is_none_or(|dialog| self.stack.dialog(dialog).is_none());
+        let silent = member.leg.dialog.filter(|_| member.leg.is_silent);
         let reason = if lost {
             "a dialog is gone"
         } else if now.mono.saturating_duration_since(member.started) >= longest {
             "the call is too long"
         } else {
+            if let Some(dialog) = silent {
+                self.ask_whether_there(now, id, dialog);
+            }
             return;
         };
         self.member_leaves(now, id, EndedBy::System, StatusCode::SERVER_TIMEOUT, reason);

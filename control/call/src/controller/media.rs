@@ -78,12 +78,17 @@ impl Controller {
     /// A host says which sessions of ours it has: those of calls from before a restart are taken over, those that
     /// no call knows are deleted, and calls whose session it does not have get another.
     pub(super) fn sessions_found(&mut self, now: Now, host: &HostId, sessions: Vec<SessionFound>) {
+        self.pool.greeted(host);
         for found in sessions {
             let id = CallId::of_name(&found.session).unwrap_or(CallId(0));
             let conference = self.conferences.get_mut(&id).map(|it| &mut it.plan);
             let plan = conference.or_else(|| self.calls.get_mut(&id).map(|call| &mut call.plan));
             match plan.filter(|plan| plan.is_at(&found.session, host)) {
-                Some(plan) if plan.is_away() => {
+                Some(plan) if plan.is_away() || plan.is_lost() => {
+                    if plan.is_lost() {
+                        // It was only out of reach, and its parties may have talked all the time.
+                        plan.regain();
+                    }
                     let adopt = plan.adopt(found.epoch);
                     self.command(now, host.clone(), Some(id), adopt);
                 }
@@ -140,6 +145,11 @@ impl Controller {
             return;
         };
         let stage = call.stage;
+        if call.displaced.is_some()
+            && let Some(call) = self.calls.get_mut(&id)
+        {
+            call.displaced = None;
+        }
         self.tell_moved(now, id);
         match stage {
             Stage::Preparing => self.prepared(now, id),
@@ -175,8 +185,8 @@ impl Controller {
             return;
         }
         let stage = call.stage;
-        // What was taken over cannot be brought into order.
-        let is_unruly = call.plan.is_found();
+        // What was taken over cannot be brought into order, and what no host has cannot be left as it is.
+        let is_unruly = call.plan.is_found() || !call.plan.may_exist();
         match stage {
             Stage::Ended => self.send_media(now, id),
             Stage::Talking if !is_unruly => {
@@ -187,7 +197,14 @@ impl Controller {
                 self.newcomer_gone(now, id, Some(StatusCode::SERVICE_UNAVAILABLE));
                 self.send_media(now, id);
             }
-            Stage::Preparing if self.try_another_host(now, id) => {}
+            Stage::Preparing
+            | Stage::Waiting
+            | Stage::Offering
+            | Stage::Ringing
+            | Stage::Connecting
+            | Stage::AwaitingAnswer
+            | Stage::Talking
+                if self.try_another_host(now, id) || self.replace_later(now, id) => {}
             // Should something else be wrong, it is refused again without them.
             Stage::Waiting | Stage::Offering | Stage::Ringing | Stage::Connecting | Stage::AwaitingAnswer
                 if !is_unruly && self.refuse_reoffers(now, id) =>

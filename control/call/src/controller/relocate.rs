@@ -150,6 +150,10 @@ impl Controller {
         let (Some(displaced), former) = (call.displaced.clone(), call.plan.host().clone()) else {
             return;
         };
+        if self.pool.is_greeting(&former) && now.mono < displaced.until {
+            self.look_again(now, id, displaced.until);
+            return;
+        }
         let Some(host) = self.pool.take_preferring(&former) else {
             if now.mono >= displaced.until {
                 call.plan.give_up();
@@ -169,7 +173,6 @@ impl Controller {
         };
         self.pool.give_back(&former);
         call.refused_by.clear();
-        call.displaced = None;
         if let Some(recorded) = &mut call.recorded {
             // What another host, or another life of it, writes is a file of its own.
             recorded.segment += 1;
@@ -177,6 +180,34 @@ impl Controller {
         call.plan.place(host.clone(), host == former);
         self.counters.calls_replaced += 1;
         self.send_media(now, id);
+    }
+
+    /// The hosts that are there do not take a call that was displaced. False when it has waited long enough.
+    pub(super) fn replace_later(&mut self, now: Now, id: CallId) -> bool {
+        let call = self.calls.get_mut(&id).filter(|call| !call.plan.may_exist());
+        let displaced = call.and_then(|call| Some((call.displaced.clone()?, call)));
+        let Some((displaced, call)) = displaced.filter(|(displaced, _)| now.mono < displaced.until) else {
+            return false;
+        };
+        call.plan.lose();
+        self.look_again(now, id, displaced.until);
+        true
+    }
+
+    /// As [`Controller::replace_later`], for a conference.
+    pub(super) fn replace_conference_later(&mut self, now: Now, id: CallId) -> bool {
+        let conference = self.conferences.get_mut(&id).filter(|it| !it.plan.may_exist());
+        let displaced = conference.and_then(|conference| Some((conference.displaced.clone()?, conference)));
+        let Some((displaced, conference)) = displaced else {
+            return false;
+        };
+        if now.mono < displaced.until {
+            conference.plan.lose();
+            self.look_again(now, id, displaced.until);
+        } else {
+            self.end_conference(now, id, &displaced.reason);
+        }
+        true
     }
 
     fn look_again(&mut self, now: Now, id: CallId, until: Instant) {
@@ -192,6 +223,10 @@ impl Controller {
         let (Some(displaced), former) = (conference.displaced.clone(), conference.plan.host().clone()) else {
             return;
         };
+        if self.pool.is_greeting(&former) && now.mono < displaced.until {
+            self.look_again(now, id, displaced.until);
+            return;
+        }
         let Some(host) = self.pool.take_preferring(&former) else {
             if now.mono >= displaced.until {
                 self.end_conference(now, id, &displaced.reason);
@@ -201,7 +236,6 @@ impl Controller {
             return;
         };
         self.pool.give_back(&former);
-        conference.displaced = None;
         conference.plan.place(host.clone(), host == former);
         self.counters.calls_replaced += conference.members.len() as u64;
         self.save_conference(now, id);

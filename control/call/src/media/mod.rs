@@ -257,6 +257,11 @@ impl MediaPlan {
         self.flight = None;
     }
 
+    /// The host was lost, and is back with the session.
+    pub(crate) fn regain(&mut self) {
+        self.standing = Standing::Away;
+    }
+
     pub(crate) fn is_lost(&self) -> bool {
         self.standing == Standing::Lost
     }

@@ -1,4 +1,4 @@
-use call_control::domain::AgentState;
+use call_control::{MediaInput, config::MediaHost, domain::AgentState};
 
 use crate::world::World;
 
@@ -204,5 +204,86 @@ fn one_that_says_nothing_is_given_up() {
     assert_eq!(world.agent("alice"), AgentState::Ready);
     world.run_ms(12_000);
     assert_eq!(world.media.sessions.len(), 0, "what it may have made is deleted");
+    world.assert_nothing_left();
+}
+
+/// It was out of reach for longer than anybody waits, as behind a switch that starts anew; its calls went on.
+#[test]
+fn unless_it_was_only_cut_off() {
+    let (mut world, _, first, second) = talking_and_waiting();
+    let heard = world.heard();
+    let conferees = ["emil", "fred"].map(|name| {
+        let phone = world.phone(name);
+        world.call(phone, "room-7");
+        world.run_ms(200);
+        phone
+    });
+    let all = world.heard();
+    world.cut_link(false);
+    let at = world.clocks();
+    let down = MediaInput::HostDown {
+        host: "m1".into(),
+        reason: "no answer".into(),
+    };
+    world.controller.handle_media(at, down);
+    world.run_ms(6_000);
+    assert_eq!(world.heard(), all, "nobody noticed anything");
+    world.mend_link();
+    world.run_ms(2_000);
+    assert_eq!(world.heard(), all, "{}", world.story());
+    assert_eq!(world.count("server>first INVITE"), 0, "{}", world.story());
+    assert_eq!(world.controller.counters().calls_replaced, 0);
+    for phone in conferees {
+        world.hang_up(phone);
+    }
+    world.run_ms(200);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    world.hang_up(first);
+    world.run_ms(5_000);
+    assert!(world.heard().contains(&("second", "alice")), "{}", world.story());
+    world.hang_up(second);
+    world.assert_nothing_left();
+}
+
+/// The other host is full: it is asked now and then, and not for ever.
+#[test]
+fn when_the_others_do_not_take_them() {
+    let mut config = crate::world::config();
+    config.media.hosts.push(MediaHost {
+        name: "full".into(),
+        address: "http://10.0.0.3:7000".into(),
+    });
+    let mut world = World::with(config);
+    let alice = world.registered("alice", "wonder");
+    let [first, emil, fred] = ["first", "emil", "fred"].map(|name| world.phone(name));
+    for (phone, to) in [(first, "support"), (emil, "room-7"), (fred, "room-7")] {
+        world.call(phone, to);
+    }
+    world.run_ms(2_000);
+    assert_eq!(world.heard().len(), 4, "{}", world.story());
+    let at = world.clocks();
+    let up = MediaInput::HostUp {
+        host: "full".into(),
+        boot_id: "x".into(),
+    };
+    world.controller.handle_media(at, up);
+    let before = world.controller.counters().media_commands;
+    world.lose_media_host();
+    world.run_ms(8_000);
+    let phones = [alice, first, emil, fred];
+    assert!(
+        phones.iter().all(|phone| world.phones[*phone].talks()),
+        "kept for a while"
+    );
+    world.run_ms(4_000);
+    assert!(
+        !phones.iter().any(|phone| world.phones[*phone].talks()),
+        "{}",
+        world.story()
+    );
+    let asked = world.controller.counters().media_commands - before;
+    assert!((10..100).contains(&asked), "{asked} times");
+    assert_eq!(world.details().len(), 3);
+    world.restart_media_host(true);
     world.assert_nothing_left();
 }

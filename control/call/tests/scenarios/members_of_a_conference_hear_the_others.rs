@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use call_control::MediaInput;
+use proto::mediad::v1 as pb;
 use sdp::Direction;
 use sip::{message::Method, stack::DialogRequest};
 
@@ -287,4 +289,34 @@ fn and_tones_of_who_comes_and_goes() {
         world.hang_up(fred);
         world.assert_nothing_left();
     }
+}
+
+/// One whose phone lost its power is asked whether it is there, and leaves.
+#[test]
+fn one_who_fell_silent_is_asked_whether_it_is_there() {
+    let mut world = World::new();
+    let (dora, emil) = (join(&mut world, "dora"), join(&mut world, "emil"));
+    world.phones[emil].dead = true;
+    let (session, media) = world.media.sessions.iter().next().unwrap();
+    let node = media
+        .nodes
+        .keys()
+        .rfind(|node| node.starts_with("member-"))
+        .unwrap();
+    let event = pb::Event {
+        session: session.clone(),
+        node: node.clone(),
+        kind: Some(pb::event::Kind::MediaTimeout(pb::MediaTimeout::default())),
+        ..pb::Event::default()
+    };
+    let (at, host) = (world.clocks(), "m1".into());
+    let event = Box::new(event);
+    world
+        .controller
+        .handle_media(at, MediaInput::Event { host, event });
+    world.run_ms(40_000);
+    assert_eq!(world.details().len(), 1, "{}", world.story());
+    assert!(world.phones[dora].talks(), "{}", world.story());
+    world.hang_up(dora);
+    world.assert_nothing_left();
 }

@@ -22,6 +22,12 @@ enum Happening {
     Refuse(bool),
     Silence(bool),
     HostLost,
+    /// Nothing reaches the media host, which goes on; it may be given up for that.
+    Cut {
+        /// What was under way arrived there.
+        arrives: bool,
+        is_lost: bool,
+    },
     HostBack,
     Pause(&'static str),
     Ready(&'static str),
@@ -91,7 +97,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<bool>().prop_map(Refuse),
         1 => any::<bool>().prop_map(Silence),
         1 => Just(HostLost),
-        2 => Just(HostBack),
+        2 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, is_lost)| Cut { arrives, is_lost }),
+        4 => Just(HostBack),
         1 => agent().prop_map(Pause),
         2 => agent().prop_map(Ready),
         1 => Just(EndSome),
@@ -104,29 +111,6 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<bool>().prop_map(Mute),
         1 => Just(Restart),
     ]
-}
-
-fn host_up(world: &mut World) {
-    let at = world.clocks();
-    world.controller.handle_media(
-        at,
-        MediaInput::HostUp {
-            host: "m1".into(),
-            boot_id: "boot-1".into(),
-        },
-    );
-}
-
-fn host_back(world: &mut World) {
-    host_up(world);
-    let (at, sessions) = (world.clocks(), world.media.found());
-    world.controller.handle_media(
-        at,
-        MediaInput::Sessions {
-            host: "m1".into(),
-            sessions,
-        },
-    );
 }
 
 fn happen(world: &mut World, happening: Happening) {
@@ -179,7 +163,16 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::Refuse(refuses) => world.media.fail = refuses.then_some("out of ports"),
         Happening::Silence(silent) => world.media.silent = silent,
         Happening::HostLost => world.lose_media_host(),
-        Happening::HostBack => host_back(world),
+        Happening::Cut { arrives, is_lost } => {
+            world.cut_link(arrives);
+            let (at, host) = (world.clocks(), "m1".into());
+            let reason = "no answer".into();
+            if is_lost {
+                let down = MediaInput::HostDown { host, reason };
+                world.controller.handle_media(at, down);
+            }
+        }
+        Happening::HostBack => world.mend_link(),
         Happening::Pause(agent) => world.controller.agent_pause(at, agent, "lunch").unwrap(),
         Happening::Ready(agent) => world.controller.agent_ready(at, agent).unwrap(),
         Happening::EndSome => {
@@ -290,7 +283,7 @@ proptest! {
         world.media.fail = None;
         world.media.silent = false;
         world.run_ms(6_000);
-        host_back(&mut world);
+        world.mend_link();
         for phone in 0..PHONES {
             world.phones[phone].dead = false;
             world.behave(phone, Behaviour::Refuse(StatusCode::BUSY_HERE));

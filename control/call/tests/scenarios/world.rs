@@ -43,6 +43,8 @@ pub struct World {
     pub media: MediaHost,
     /// The host `m2`, if there is one.
     pub other_media: Option<MediaHost>,
+    /// How often `m1` was started.
+    starts: u32,
     /// Nothing reaches `m1`, which is there.
     is_cut: bool,
     pub records: Vec<Record>,
@@ -114,6 +116,7 @@ impl World {
             phones: Vec::new(),
             media: MediaHost::new(),
             other_media: None,
+            starts: 1,
             is_cut: false,
             records: Vec::new(),
             shadow,
@@ -437,10 +440,11 @@ impl World {
     /// The media host is killed and there again.
     pub fn restart_media_host(&mut self, ports_are_free: bool) {
         self.media.restart(ports_are_free);
+        self.starts += 1;
         let at = self.clocks();
         let up = MediaInput::HostUp {
             host: "m1".into(),
-            boot_id: "boot-2".into(),
+            boot_id: format!("boot-{}", self.starts),
         };
         self.controller.handle_media(at, up);
     }
@@ -464,6 +468,7 @@ impl World {
         self.controller = controller;
         self.wire
             .retain(|_, packet| !matches!(packet, Packet::FromMedia(..)));
+        self.is_cut = false;
         self.media_host_is_up("boot-1");
     }
 
