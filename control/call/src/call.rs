@@ -486,6 +486,14 @@ impl Call {
         })
     }
 
+    /// Somebody is called, or is here, by this way. Who takes the place of who called was not called.
+    pub(crate) fn reached_by(&mut self, way: Option<TargetId>) {
+        self.way = way;
+        if !self.is_turned {
+            self.last_way = way;
+        }
+    }
+
     /// Who calls, as those who are rung now are shown.
     pub(crate) fn shown(&self) -> &NameAddr {
         match &self.summons {

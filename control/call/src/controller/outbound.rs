@@ -238,7 +238,7 @@ impl Controller {
         let Destination::Out(number) = call.destination.clone() else {
             return;
         };
-        (call.way, call.last_way) = (Some(way), Some(way));
+        call.reached_by(Some(way));
         if !call.stage.on_offer() {
             return;
         }

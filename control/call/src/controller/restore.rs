@@ -598,9 +598,8 @@ impl Controller {
         // One that rang is sent out again.
         let way = |(name, target): &(String, usize)| self.way_named(name, *target);
         call.way = saved.way.as_ref().filter(|_| !rings).and_then(way);
-        call.last_way = call
-            .way
-            .or_else(|| saved.last_way.as_ref().filter(|_| !rings).and_then(way));
+        let last_way = saved.last_way.as_ref().filter(|_| !rings).and_then(way);
+        call.last_way = last_way.or(call.way);
         call.caller_way = saved.caller_way.as_ref().and_then(way);
         Some(call)
     }
@@ -702,7 +701,7 @@ impl Controller {
         self.by_dialog.insert(dialog, (id, side));
         let trunk = self.calls.get(&id).and_then(|call| match side {
             Side::Caller => call.rx_trunk.or(call.caller_way.map(|way| way.trunk)),
-            Side::Callee => call.last_way.map(|way| way.trunk),
+            Side::Callee => call.way.or(call.last_way).map(|way| way.trunk),
             Side::Transferor | Side::Newcomer | Side::Member => None,
         });
         if let Some(trunk) = trunk.filter(|_| is_stranger) {

@@ -426,7 +426,7 @@ impl Controller {
             source.caller_way.take()
         };
         if let Some(call) = self.calls.get_mut(&id) {
-            call.way = way;
+            call.reached_by(way);
             if let Some(leg) = call.callee.as_mut() {
                 leg.conversation = conversation;
             }

@@ -120,6 +120,7 @@ fn by_who_called_out_to_a_colleague() {
     world.run_ms(1_000);
     assert_eq!(calls(&world), [0, 0], "{}", world.story());
     let detail = world.detail();
+    assert_eq!(detail.callee_trunk.as_deref(), Some("a"));
     assert_eq!(
         (detail.caller_trunk, detail.answered_by),
         (None, None),
