@@ -286,7 +286,8 @@ impl Controller {
             }
             Err(error) => {
                 let reason = error.to_string();
-                self.nobody_came(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, &reason);
+                // As a full conference: 503 would say that this whole server takes no calls.
+                self.nobody_came(now, id, EndedBy::System, StatusCode::BUSY_HERE, &reason);
                 false
             }
         }

@@ -454,6 +454,12 @@ pub(super) fn digits_of(request: &Request) -> Option<(String, u32)> {
     } else {
         return None;
     };
+    // Gateways write the codes of telephone-events (RFC 4733 §3.2).
+    let digit = match digit {
+        "10" => "*",
+        "11" => "#",
+        other => other,
+    };
     let is_digit = matches!(digit.as_bytes(), [b'0'..=b'9' | b'*' | b'#' | b'A'..=b'D']);
     let duration = duration.and_then(|ms| ms.parse().ok()).unwrap_or(100_u32);
     is_digit.then(|| (digit.to_owned(), duration.clamp(40, 10_000)))

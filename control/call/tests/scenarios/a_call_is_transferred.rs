@@ -454,10 +454,18 @@ fn to_a_queue_that_is_full_and_comes_back() {
     let story = world.story();
     assert_eq!(world.heard(), both("customer", "alice"), "{story}");
     let told = world.phones[alice].notified.last().unwrap();
-    assert_eq!(told, "SIP/2.0 503 Service Unavailable", "{story}");
+    assert_eq!(told, "SIP/2.0 486 Busy Here", "{story}");
     assert_eq!(world.agent("alice"), AgentState::Talking);
+    // Who dials it is told the same, and nothing that would keep its proxy away.
+    let other = world.phone("other");
+    world.call(other, "full");
+    world.run_ms(200);
+    assert_eq!(world.phones[other].statuses.last(), Some(&486));
+    let response = world.phones[other].last_response.as_ref().unwrap();
+    assert!(!response.headers.contains(HeaderName::RetryAfter));
     world.hang_up(customer);
     world.run_ms(200);
-    assert_eq!(world.detail().queue.as_deref(), Some("support"));
+    let served = world.details().pop().unwrap();
+    assert_eq!(served.queue.as_deref(), Some("support"));
     world.assert_nothing_left();
 }

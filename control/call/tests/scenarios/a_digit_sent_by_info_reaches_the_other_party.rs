@@ -21,6 +21,12 @@ fn as_the_media_host_sends_it() {
             Content::new("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n"),
         ),
         (alice, Content::new("application/dtmf", "#")),
+        (
+            customer,
+            Content::new("application/dtmf-relay", "Signal= 10\r\nDuration= 250\r\n"),
+        ),
+        (alice, Content::new("application/dtmf-relay", "Signal=11\r\n")),
+        (alice, Content::new("application/dtmf-relay", "Signal=16\r\n")),
         (alice, Content::new("application/dtmf", "reboot")),
     ] {
         let now = world.now;
@@ -35,7 +41,12 @@ fn as_the_media_host_sends_it() {
     });
     assert_eq!(
         acts.collect::<Vec<_>>(),
-        [("callee-1", "5", 160), ("caller", "#", 100)]
+        [
+            ("callee-1", "5", 160),
+            ("caller", "#", 100),
+            ("callee-1", "*", 250),
+            ("caller", "#", 100)
+        ]
     );
     world.hang_up(customer);
     world.assert_nothing_left();
