@@ -150,7 +150,7 @@ impl Engine {
             && !arrival.late
             && let Some(description) = &mut ingress.description
         {
-            description.keep(now.mono, index, payload);
+            description.keep(now.mono, &arrival, index, payload);
         }
         for branch in &ingress.branches {
             branch.packet(now.mono, &arrival, index, payload);

@@ -5,9 +5,17 @@ use std::time::Instant;
 use codecs::{CodecKind, mix::gain_from_db};
 use rtp::time::Now;
 
-use super::{Engine, line::Arrival, mixer::MixBranch, plan, silence::ComfortNoise, slab::Key};
+use super::{
+    Engine,
+    line::Arrival,
+    mixer::MixBranch,
+    plan,
+    silence::{ComfortNoise, Description},
+    slab::Key,
+};
 use crate::{
     command::RecorderFeed,
+    limits,
     recording::{Placing, RecordingFeed},
     spec::{Codec, EdgeSpec, EndpointSpec, Name, NodeKind, RecorderSpec, SessionSpec},
 };
@@ -58,6 +66,20 @@ impl Branch {
     }
 }
 
+impl Branch {
+    /// Whoever it brings in has been silent for a while, and said so like this.
+    fn silence(&self, now: Instant, description: &Description) {
+        let (format, payload, gone_ms) = description.get(now);
+        if let Some(Some(Carried::Noise(hz))) = self.carried.get(format)
+            && gone_ms < limits::COMFORT_NOISE_MS_MAX
+        {
+            let (stream, ext, timestamp) = description.place(now);
+            let position = (stream.0, ext.0, timestamp.0);
+            self.feed.noise(self.placing, now, position, *hz, payload);
+        }
+    }
+}
+
 impl Recorder {
     fn limit(&mut self, wanted: &RecorderSpec) {
         let duration_ms = wanted.duration_max.map_or(u64::MAX, |max| max.as_millis() as u64);
@@ -67,8 +89,8 @@ impl Recorder {
         }
     }
 
-    /// How what comes by `edge` is placed; tells the leg's name when it is a new one.
-    fn placing(&mut self, edge: &EdgeSpec) -> Option<Placing> {
+    /// How what comes by `edge` is placed, and whether that is a new leg, whose name it then tells.
+    fn placing(&mut self, edge: &EdgeSpec) -> Option<(Placing, bool)> {
         let known = self.legs.iter().position(|leg| *leg == edge.from);
         let leg = known.unwrap_or(self.legs.len());
         let number = u16::try_from(leg).ok()?;
@@ -76,11 +98,12 @@ impl Recorder {
             self.legs.push(edge.from.clone());
             self.feed.leg(number, &edge.from);
         }
-        Some(Placing {
+        let placing = Placing {
             leg: number,
             right: edge.right,
             gain: gain_from_db(edge.gain_db),
-        })
+        };
+        Some((placing, known.is_none()))
     }
 }
 
@@ -109,13 +132,17 @@ impl Engine {
             if let (Some(recorder), Ok(from)) = (recorder, from)
                 && let NodeKind::Endpoint(speaker) = &spec.nodes[from].kind
                 && !plan::is_recorded_decoded(edge, speaker)
-                && let Some(placing) = recorder.placing(edge)
+                && let Some((placing, is_new)) = recorder.placing(edge)
             {
-                branches[from].push(Branch {
+                let branch = Branch {
                     feed: recorder.feed.clone(),
                     placing,
                     carried: carried(speaker),
-                });
+                };
+                if is_new && let Some(description) = self.silence_of(endpoints[from]) {
+                    branch.silence(now.mono, description);
+                }
+                branches[from].push(branch);
             }
         }
         for (key, branches) in endpoints.iter().zip(branches) {
@@ -126,6 +153,12 @@ impl Engine {
         if let Some(entry) = self.sessions.get_mut(session) {
             entry.recorders = recorders;
         }
+    }
+
+    /// How the peer of an endpoint described the silence that goes on.
+    fn silence_of(&self, endpoint: Key) -> Option<&Description> {
+        let ingress = &self.endpoints.get(endpoint)?.ingress;
+        ingress.description.as_deref().filter(|_| ingress.silent)
     }
 
     /// The mixes that recorders hear, for the mixer; to be called after [`Self::install_recorders`].
@@ -142,7 +175,7 @@ impl Engine {
             let edge = spec.edges.get(wanted.edge as usize)?;
             let mut recorders = entry.recorders.iter_mut();
             let recorder = recorders.find(|recorder| recorder.node == edge.to)?;
-            let placing = recorder.placing(edge)?;
+            let (placing, _) = recorder.placing(edge)?;
             Some(MixBranch::new(wanted.term.into(), recorder.feed.clone(), placing))
         };
         wanted.iter().filter_map(branch).collect()

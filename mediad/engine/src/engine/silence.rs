@@ -8,7 +8,13 @@ use codecs::{
     resample::Resampler,
 };
 
-use super::{decoding::Scratch, random::mix};
+use rtp::units::{ClockRate, ExtendedSeq, RtpTimestamp};
+
+use super::{
+    decoding::Scratch,
+    line::{Arrival, StreamId},
+    random::mix,
+};
 use crate::{
     limits,
     spec::{Codec, EndpointSpec, PayloadFormat},
@@ -53,6 +59,11 @@ impl Silence {
 pub(crate) struct Description {
     at: Instant,
     format: usize,
+    /// Where it stands in its stream.
+    stream: StreamId,
+    ext: ExtendedSeq,
+    timestamp: RtpTimestamp,
+    clock: ClockRate,
     bytes: usize,
     payload: [u8; SID_BYTES_MAX],
 }
@@ -60,25 +71,35 @@ pub(crate) struct Description {
 impl Description {
     /// Room for one, where a format describes silence.
     pub(crate) fn room(formats: &[PayloadFormat], now: Instant) -> Option<Box<Self>> {
-        let describes = formats
-            .iter()
-            .any(|format| ComfortNoise::rate_of(format).is_some());
-        describes.then(|| {
-            Box::new(Self {
-                at: now,
-                format: 0,
-                bytes: 0,
-                payload: [0; SID_BYTES_MAX],
-            })
-        })
+        let mut formats = formats.iter();
+        let describes = formats.find(|format| ComfortNoise::rate_of(format).is_some())?;
+        Some(Box::new(Self {
+            at: now,
+            format: 0,
+            stream: StreamId(0),
+            ext: ExtendedSeq(0),
+            timestamp: RtpTimestamp(0),
+            clock: describes.clock,
+            bytes: 0,
+            payload: [0; SID_BYTES_MAX],
+        }))
     }
 
     /// Keeps what came; of a spectrum no more than is made.
-    pub(crate) fn keep(&mut self, now: Instant, format: usize, payload: &[u8]) {
+    pub(crate) fn keep(&mut self, now: Instant, arrival: &Arrival, format: usize, payload: &[u8]) {
         self.at = now;
         self.format = format;
+        (self.stream, self.ext) = (arrival.stream, arrival.ext);
+        (self.timestamp, self.clock) = (arrival.timestamp, arrival.clock);
         self.bytes = payload.len().min(SID_BYTES_MAX);
         self.payload[..self.bytes].copy_from_slice(&payload[..self.bytes]);
+    }
+
+    /// Whose it is: stream, number, and the timestamp that a packet sent `now` would have.
+    pub(crate) fn place(&self, now: Instant) -> (StreamId, ExtendedSeq, RtpTimestamp) {
+        let gone = now.saturating_duration_since(self.at);
+        let ticks = self.clock.ticks(gone) as u32;
+        (self.stream, self.ext, self.timestamp.wrapping_add(ticks))
     }
 
     /// The format and the description, and for how many ms it has gone on.

@@ -5,7 +5,7 @@
 //! delay, and its frames are stretched or squeezed by single samples to stay where they belong. A timestamp that jumps,
 //! or stands still through a silence, begins a new run.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use codecs::{CodecKind, Decoder, resample::Resampler};
 
@@ -36,6 +36,8 @@ const STRETCH_MAX: i64 = 32;
 const GENTLE_MS: i64 = 20;
 /// Longest packet at the highest rate, in samples.
 pub(super) const PACKET_SAMPLES_MAX: usize = 48 * 120;
+/// So many payloads are kept to be filled again: what comes between two turns.
+const SPARE_MAX: usize = 16;
 /// Clock of what comes from a mixer.
 const MIX_CLOCK_HZ: u32 = 48_000;
 
@@ -115,8 +117,11 @@ struct Packet {
     timestamp: u32,
     placing: Placing,
     content: Content,
-    payload: Box<[u8]>,
+    payload: Vec<u8>,
 }
+
+/// Stream and extended sequence number.
+type Place = (u64, u64);
 
 /// A stretch of packets whose timestamps count on.
 #[derive(Debug, Clone, Copy)]
@@ -154,9 +159,12 @@ struct Chain {
 #[derive(Debug)]
 pub(super) struct Leg {
     rate_hz: u32,
-    waiting: BTreeMap<(u64, u64), Packet>,
+    /// In their order, which is nearly always that in which they came.
+    waiting: VecDeque<(Place, Packet)>,
+    /// Payloads to be filled again.
+    spare: Vec<Vec<u8>>,
     /// What was placed last; nothing before it is taken any more.
-    placed: Option<(u64, u64)>,
+    placed: Option<Place>,
     run: Option<Run>,
     chain: Option<Chain>,
     /// Its party is silent, and said so.
@@ -177,7 +185,8 @@ impl Leg {
     pub(super) fn new(rate_hz: u32) -> Self {
         Self {
             rate_hz,
-            waiting: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            spare: Vec::new(),
             placed: None,
             run: None,
             chain: None,
@@ -214,29 +223,39 @@ impl Leg {
             return;
         }
         if self.waiting.len() >= limits::RECORDING_PACKETS_WAITING_MAX {
-            self.waiting.pop_first();
+            self.waiting.pop_front();
             self.report.late += 1;
         }
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.extend_from_slice(payload);
         let packet = Packet {
             arrival,
             timestamp: position.timestamp,
             placing,
             content,
-            payload: payload.into(),
+            payload: kept,
         };
-        self.waiting.insert(key, packet);
+        let at = match self.waiting.back() {
+            Some((last, _)) if *last >= key => self.waiting.partition_point(|(other, _)| *other < key),
+            Some(_) | None => self.waiting.len(),
+        };
+        match self.waiting.get_mut(at) {
+            Some((other, twice)) if *other == key => *twice = packet,
+            Some(_) | None => self.waiting.insert(at, (key, packet)),
+        }
     }
 
     /// Places every packet that belongs before `horizon`.
     pub(super) fn place(&mut self, horizon: i64, track: &mut impl Track, bench: &mut Workbench) {
         while let Some((key, packet)) = self.next() {
             let (stream, sequence) = key;
-            let (mut run, begins) = self.run_for(stream, sequence, packet);
-            let between = match self.broken || begins {
-                true => 0,
-                false => sequence.wrapping_sub(run.sequence).saturating_sub(1),
+            let (run, begins) = self.run_for(stream, sequence, packet);
+            let between = match &self.run {
+                Some(before) if !(self.broken || begins) => {
+                    sequence.wrapping_sub(before.sequence).saturating_sub(1)
+                }
+                Some(_) | None => 0,
             };
-            advance(&mut run, self.rate_hz, sequence, packet);
             let wanted = run.position.round() as i64;
             if wanted >= horizon {
                 break;
@@ -249,11 +268,16 @@ impl Leg {
             self.placed = Some(key);
             let events = std::mem::take(&mut self.events);
             let lost = self.is_loss(wanted, between.saturating_sub(events), events);
-            if let Some(packet) = self.waiting.remove(&key) {
+            // Nothing but events was in front of it.
+            if let Some((_, mut packet)) = self.waiting.pop_front() {
                 match packet.content {
                     Content::Noise(hz) => self.hush(wanted, hz, &packet),
                     Content::Coded(_) | Content::Mixed(_) => self.put(wanted, lost, &packet, track, bench),
                     Content::Event => {}
+                }
+                if self.spare.len() < SPARE_MAX {
+                    packet.payload.clear();
+                    self.spare.push(packet.payload);
                 }
             }
         }
@@ -263,21 +287,21 @@ impl Leg {
     }
 
     /// The next packet with anything to place.
-    fn next(&self) -> Option<((u64, u64), &Packet)> {
+    fn next(&self) -> Option<(Place, &Packet)> {
         let mut waiting = self.waiting.iter();
         let (key, packet) = waiting.find(|(_, packet)| packet.content != Content::Event)?;
         Some((*key, packet))
     }
 
     /// The telephone-events in front that are `due` are over with.
-    fn pass_events(&mut self, due: impl Fn((u64, u64), &Packet) -> bool) {
-        while let Some(first) = self.waiting.first_entry()
-            && first.get().content == Content::Event
-            && due(*first.key(), first.get())
+    fn pass_events(&mut self, due: impl Fn(Place, &Packet) -> bool) {
+        while let Some((key, packet)) = self.waiting.front()
+            && packet.content == Content::Event
+            && due(*key, packet)
         {
-            self.placed = Some(*first.key());
+            self.placed = Some(*key);
             self.events += 1;
-            first.remove();
+            self.waiting.pop_front();
         }
     }
 
@@ -313,13 +337,15 @@ impl Leg {
         }
     }
 
-    /// The run that `packet` belongs to, and whether it begins: the one before, moved if need be, or another one.
+    /// The run that `packet` belongs to, moved on to it, and whether it begins: the one before, corrected if need be, or another one.
     fn run_for(&self, stream: u64, sequence: u64, packet: &Packet) -> (Run, bool) {
         let ms = |ms: i64| (ms * i64::from(self.rate_hz) / 1_000) as f64;
         let clock_hz = packet.content.clock_hz();
         let goes_on = |run: &Run| run.stream == stream && run.clock_hz == clock_hz;
         let Some(run) = self.run.filter(goes_on) else {
-            return (self.begin(stream, sequence, packet), true);
+            let mut begun = self.begin(stream, sequence, packet);
+            advance(&mut begun, self.rate_hz, sequence, packet);
+            return (begun, true);
         };
         let mut next = run;
         advance(&mut next, self.rate_hz, sequence, packet);
@@ -327,14 +353,14 @@ impl Leg {
         let silent = packet.arrival - run.arrival > ms(SILENCE_MS);
         let jumped = delay < -ms(EARLY_MS) || delay > ms(LATE_MS);
         if !(jumped || silent) {
-            return (run, false);
+            return (next, false);
         }
         let least = self.least_delay(stream, &next);
         let off = if jumped { ms(EARLY_MS) } else { ms(RESYNC_MS) };
         if least.abs() < off {
-            return (run, false);
+            return (next, false);
         }
-        let moved = Run {
+        let mut moved = Run {
             position: run.position + least,
             owed: 0.0,
             pace: 0.0,
@@ -344,6 +370,7 @@ impl Leg {
             window_packets: 0,
             ..run
         };
+        advance(&mut moved, self.rate_hz, sequence, packet);
         (moved, jumped)
     }
 
@@ -370,8 +397,10 @@ impl Leg {
     /// The least delay of what waits of a stream, against `run`: negative when something came before its place.
     fn least_delay(&self, stream: u64, run: &Run) -> f64 {
         let scale = f64::from(self.rate_hz) / f64::from(run.clock_hz);
-        let of_run = self.waiting.range((stream, 0)..=(stream, u64::MAX));
+        let begin = self.waiting.partition_point(|((other, _), _)| *other < stream);
+        let of_run = self.waiting.range(begin..);
         of_run
+            .take_while(|((other, _), _)| *other == stream)
             .filter(|(_, packet)| packet.content.clock_hz() == run.clock_hz)
             .map(|(_, packet)| {
                 let ticks = packet.timestamp.wrapping_sub(run.timestamp) as i32;
@@ -544,18 +573,28 @@ impl Chain {
 
     /// Decodes into the bench; the samples at the file's rate.
     fn decode(&mut self, payload: &[u8], bench: &mut Workbench) -> usize {
-        let decoded = match &mut self.decoder {
-            Some(decoder) => decoder.decode(payload, &mut bench.decoded).unwrap_or(0),
+        let Workbench {
+            decoded, resampled, ..
+        } = bench;
+        let pcm = match self.resampler {
+            Some(_) => &mut **decoded,
+            None => &mut resampled[..decoded.len()],
+        };
+        let samples = match &mut self.decoder {
+            Some(decoder) => decoder.decode(payload, pcm).unwrap_or(0),
             None => {
                 let samples = payload.as_chunks::<2>().0;
-                let count = samples.len().min(bench.decoded.len());
-                for (to, sample) in bench.decoded.iter_mut().zip(samples) {
+                let count = samples.len().min(pcm.len());
+                for (to, sample) in pcm.iter_mut().zip(samples) {
                     *to = i16::from_le_bytes(*sample);
                 }
                 count
             }
         };
-        self.resample(decoded, bench)
+        match &mut self.resampler {
+            Some(resampler) => resampler.process(&decoded[..samples], resampled).unwrap_or(0),
+            None => samples,
+        }
     }
 
     /// Makes up `samples` of the file before a packet whose payload is `next`; how many it became. Nothing of a mixer gets

@@ -42,6 +42,9 @@ struct Ring {
     written: AtomicU64,
     /// Words read since the start.
     read: AtomicU64,
+    /// The word that is first in `words`: moved up by the writer when all is read, so that a reader who keeps up costs
+    /// neither side more than a few lines of cache.
+    origin: AtomicU64,
     /// Nothing is to be written: paused, or nobody reads any more.
     paused: AtomicBool,
     abandoned: AtomicBool,
@@ -119,6 +122,7 @@ pub fn ring(bytes: usize, base: Instant) -> (RecordingFeed, Intake) {
         words: (0..words).map(|_| AtomicU64::new(0)).collect(),
         written: AtomicU64::new(0),
         read: AtomicU64::new(0),
+        origin: AtomicU64::new(0),
         paused: AtomicBool::new(false),
         abandoned: AtomicBool::new(false),
         closed: AtomicU64::new(0),
@@ -284,34 +288,59 @@ impl RecordingFeed {
     /// last word.
     #[inline]
     fn write(&self, mut head: [u64; HEAD_WORDS], payload: &[u8], reserve: usize) -> bool {
-        let Ring {
-            words, written, read, ..
-        } = &*self.0;
+        let ring = &*self.0;
         let needed = HEAD_WORDS + payload.len().div_ceil(8);
-        let start = written.load(Ordering::Relaxed);
-        let used = start.wrapping_sub(read.load(Ordering::Acquire)) as usize;
-        if used + needed + reserve > words.len() {
+        let start = ring.written.load(Ordering::Relaxed);
+        let used = start.wrapping_sub(ring.read.load(Ordering::Acquire)) as usize;
+        if used + needed + reserve > ring.words.len() {
             return false;
         }
+        if used == 0 {
+            // The reader looks for this only once it knows of more words.
+            ring.origin.store(start, Ordering::Relaxed);
+        }
         head[HEAD_WORDS - 1] |= (payload.len() as u64) << 32;
-        let mask = words.len() - 1;
-        let mut at = start as usize;
-        let mut put = |word: u64| {
-            words[at & mask].store(word, Ordering::Relaxed);
-            at = at.wrapping_add(1);
-        };
-        head.into_iter().for_each(&mut put);
-        let (whole, rest) = payload.as_chunks::<8>();
-        for chunk in whole {
-            put(u64::from_le_bytes(*chunk));
+        match ring.part(start, needed) {
+            (all, []) => put(all.iter(), head, payload),
+            (first, then) => put(first.iter().chain(then), head, payload),
         }
-        if !rest.is_empty() {
-            let mut last = [0; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            put(u64::from_le_bytes(last));
-        }
-        written.store(start + needed as u64, Ordering::Release);
+        ring.written.store(start + needed as u64, Ordering::Release);
         true
+    }
+}
+
+impl Ring {
+    /// The words from `at` on, in two parts where the ring ends between them.
+    fn part(&self, at: u64, count: usize) -> (&[AtomicU64], &[AtomicU64]) {
+        let words = &*self.words;
+        let from = at.wrapping_sub(self.origin.load(Ordering::Relaxed)) as usize & (words.len() - 1);
+        let first = count.min(words.len() - from);
+        (&words[from..from + first], &words[..count - first])
+    }
+}
+
+fn put<'a>(mut to: impl Iterator<Item = &'a AtomicU64>, head: [u64; HEAD_WORDS], payload: &[u8]) {
+    let (whole, rest) = payload.as_chunks::<8>();
+    for (word, to) in head.into_iter().zip(&mut to) {
+        to.store(word, Ordering::Relaxed);
+    }
+    for (chunk, to) in whole.iter().zip(&mut to) {
+        to.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+    }
+    if let Some(to) = to.next().filter(|_| !rest.is_empty()) {
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        to.store(u64::from_le_bytes(last), Ordering::Relaxed);
+    }
+}
+
+fn take<'a>(mut from: impl Iterator<Item = &'a AtomicU64>, payload: &mut [u8]) {
+    let (whole, rest) = payload.as_chunks_mut::<8>();
+    for (chunk, from) in whole.iter_mut().zip(&mut from) {
+        *chunk = from.load(Ordering::Relaxed).to_le_bytes();
+    }
+    if let Some(from) = from.next() {
+        rest.copy_from_slice(&from.load(Ordering::Relaxed).to_le_bytes()[..rest.len()]);
     }
 }
 
@@ -350,18 +379,19 @@ impl Intake {
     }
 
     fn read_one(&mut self, at: u64, written: u64, each: &mut impl FnMut(Record<'_>)) -> u64 {
-        let words = &self.ring.words;
-        let word = |index: u64| words[index as usize & (words.len() - 1)].load(Ordering::Relaxed);
-        let [first, at_ns, sequence, stream, timing, last] = std::array::from_fn(|n| word(at + n as u64));
+        let (begin, then) = self.ring.part(at, HEAD_WORDS);
+        let mut head = begin.iter().chain(then);
+        let [first, at_ns, sequence, stream, timing, last] =
+            std::array::from_fn(|_| head.next().map_or(0, |word| word.load(Ordering::Relaxed)));
         let bytes = (last >> 32) as usize;
         let next = at + (HEAD_WORDS + bytes.div_ceil(8)) as u64;
         let Some(payload) = self.payload.get_mut(..bytes).filter(|_| next <= written) else {
             // Not written by a `RecordingFeed` that kept to one thread: nothing after it can be trusted.
             return written;
         };
-        for (n, chunk) in payload.chunks_mut(8).enumerate() {
-            let text = word(at + (HEAD_WORDS + n) as u64).to_le_bytes();
-            chunk.copy_from_slice(&text[..chunk.len()]);
+        match self.ring.part(at + HEAD_WORDS as u64, bytes.div_ceil(8)) {
+            (all, []) => take(all.iter(), payload),
+            (first, then) => take(first.iter().chain(then), payload),
         }
         let placing = Placing {
             leg: (first >> 16) as u16,
@@ -542,6 +572,24 @@ mod tests {
             "{records:?}"
         );
         assert_eq!(end, Some(0));
+    }
+
+    #[test]
+    fn who_keeps_up_uses_the_beginning_alone() {
+        let start = base();
+        let (feed, mut intake) = ring(8_192, start);
+        for n in 0..1_000_u64 {
+            for sequence in [2 * n, 2 * n + 1] {
+                feed.packet(LEFT, start, (1, sequence, 0), CodecKind::Pcma, &[7; 160]);
+            }
+            assert_eq!(drained(&mut intake).0.len(), 2);
+        }
+        let used = intake
+            .ring
+            .words
+            .iter()
+            .rposition(|word| word.load(Ordering::Relaxed) != 0);
+        assert_eq!(used, Some(2 * (HEAD_WORDS + 20) - 1));
     }
 
     #[test]

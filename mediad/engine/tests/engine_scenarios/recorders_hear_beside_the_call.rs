@@ -246,6 +246,45 @@ fn a_room_and_a_player_are_mixed_for_it() {
     assert_tone(&right[middle], A_HZ, 0.0);
 }
 
+/// The recording begins in the middle of a silence that the peer described, and is told so.
+#[test]
+fn a_silence_that_goes_on_is_heard_from_the_beginning() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    let noise = || format(13, Codec::ComfortNoise, 8_000);
+    graph.party("a").receive.push(noise());
+    graph.party("b").send.push(noise());
+    world.commit(SESSION, &graph);
+    let (mut a, mut b) = (Voice::pcmu(0, A_HZ), Voice::pcmu(1, B_HZ));
+    talk(&mut world, &mut [&mut a, &mut b], 400);
+    a.describe(&mut world, 13, &[30]);
+    let listen = |world: &mut World, a: &mut Voice, b: &mut Voice, ms: u64| {
+        a.rest(ms as u32);
+        talk(world, &mut [b], ms);
+    };
+    listen(&mut world, &mut a, &mut b, 700);
+
+    let intake = opened(&mut world, 256 << 10);
+    let mut recorded_graph = call_recorded(RecordingFormat::WavStereo);
+    recorded_graph.endpoints = graph.endpoints.clone();
+    world.commit(SESSION, &recorded_graph);
+    listen(&mut world, &mut a, &mut b, 600);
+    talk(&mut world, &mut [&mut a, &mut b], 1_000);
+    world.commit(SESSION, &graph);
+    let (left, right, report) = recorded(intake, RecordingFormat::WavStereo, world.now.mono);
+    let told = level::dbov(&left[80..4_700]);
+    assert!((-33.0..-27.0).contains(&told), "a silence of {told} dBov");
+    let speech = 4_800 + 400..left.len() - 400;
+    assert_tone(&left[speech], A_HZ, LOUD);
+    assert_tone(&right[400..left.len() - 400], B_HZ, LOUD);
+    let leg = report
+        .legs
+        .iter()
+        .find(|leg| leg.node == "a")
+        .expect("it is a leg");
+    assert_eq!((leg.concealed_samples, leg.late, leg.restarts), (0, 0, 0));
+}
+
 #[test]
 fn a_recording_that_nobody_takes_out_costs_itself_only() {
     let (mut plain, mut world) = (World::new(), World::new());
