@@ -9,25 +9,26 @@ use std::{
 use crate::{
     call::{Call, CallId},
     conference::Member,
+    saved::CallDigests,
 };
 
 /// Calls of two.
-pub(crate) type Calls = Table<Call>;
+pub(crate) type Calls = Table<Call, CallDigests>;
 /// Calls into conferences.
-pub(crate) type Members = Table<Member>;
+pub(crate) type Members = Table<Member, u64>;
 
 /// A table of calls. Whoever takes a call to change it leaves a mark, so that its state is recorded before anything
 /// about it leaves.
 #[derive(Debug)]
-pub(crate) struct Table<T> {
+pub(crate) struct Table<T, D> {
     /// Large, so that a tree of them would do nothing but move them about.
     calls: BTreeMap<CallId, Box<T>>,
     touched: BTreeSet<CallId>,
-    /// A digest of each call's state as last recorded.
-    recorded: BTreeMap<CallId, u64>,
+    /// Digests of each call's state as last recorded.
+    recorded: BTreeMap<CallId, Box<D>>,
 }
 
-impl<T> Default for Table<T> {
+impl<T, D> Default for Table<T, D> {
     fn default() -> Self {
         Self {
             calls: BTreeMap::new(),
@@ -37,7 +38,7 @@ impl<T> Default for Table<T> {
     }
 }
 
-impl<T> Table<T> {
+impl<T, D> Table<T, D> {
     pub(crate) fn get(&self, id: &CallId) -> Option<&T> {
         self.calls.get(id).map(|call| &**call)
     }
@@ -77,17 +78,32 @@ impl<T> Table<T> {
         self.touched.iter().copied()
     }
 
-    /// True when the call's state is another than the last time.
-    pub(crate) fn is_news(&mut self, id: CallId, state: &(impl Hash + ?Sized)) -> bool {
-        let mut digest = Digest(0);
-        state.hash(&mut digest);
-        self.recorded.insert(id, digest.0) != Some(digest.0)
+    /// Digests of the call's state as last recorded; `None`: it was not, or that record is not to be built upon.
+    pub(crate) fn recorded(&mut self, id: CallId) -> Option<&mut D> {
+        self.recorded.get_mut(&id).map(|digests| &mut **digests)
+    }
+
+    /// The state with these digests is being recorded.
+    pub(crate) fn set_recorded(&mut self, id: CallId, digests: D) {
+        self.recorded.insert(id, Box::new(digests));
+    }
+
+    /// States are recorded again whether they changed or not, each when its call is looked at next.
+    pub(crate) fn forget_recorded(&mut self) {
+        self.recorded.clear();
     }
 
     /// The next call that may have changed, or is gone.
     pub(crate) fn pop_touched(&mut self) -> Option<CallId> {
         self.touched.pop_first()
     }
+}
+
+/// See [`Digest`].
+pub(crate) fn digest(state: &(impl Hash + ?Sized)) -> u64 {
+    let mut digest = Digest(0);
+    state.hash(&mut digest);
+    digest.0
 }
 
 /// Tells the states of one call apart, some kilobytes each, several times as fast as the standard library's hash: eight
@@ -138,7 +154,7 @@ impl Hasher for Digest {
     }
 }
 
-impl<T> Index<&CallId> for Table<T> {
+impl<T, D> Index<&CallId> for Table<T, D> {
     type Output = T;
 
     fn index(&self, id: &CallId) -> &T {
@@ -151,21 +167,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_that_differ_anywhere_are_news() {
-        let mut table: Table<()> = Table::default();
-        let id = CallId(1);
+    fn states_that_differ_anywhere_are_told_apart() {
         let text = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n";
-        assert!(table.is_news(id, &(text, Some(0_u16), 7_u8)));
-        assert!(!table.is_news(id, &(text, Some(0_u16), 7_u8)));
+        let of = |bytes: &[u8], number: Option<u16>| digest(&(bytes, number, 7_u8));
+        let known = of(text.as_bytes(), Some(0));
+        assert_eq!(known, of(text.as_bytes(), Some(0)));
         for at in 0..text.len() {
             let mut other = text.as_bytes().to_vec();
             other[at] ^= 1;
-            assert!(table.is_news(id, &(&*other, Some(0_u16), 7_u8)), "byte {at}");
+            assert_ne!(known, of(&other, Some(0)), "byte {at}");
         }
-        assert!(table.is_news(id, &(text, None::<u16>, 7_u8)));
-        assert!(table.is_news(id, &(text, Some(1_u16), 7_u8)));
-        for zeros in 0..20 {
-            assert!(table.is_news(id, &[0_u8; 20][..zeros]), "{zeros} zeros");
-        }
+        assert_ne!(known, of(text.as_bytes(), None));
+        assert_ne!(known, of(text.as_bytes(), Some(1)));
+        let zeros = (0..20).map(|count| digest(&[0_u8; 20][..count]));
+        assert_eq!(zeros.collect::<BTreeSet<_>>().len(), 20);
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     cdr::{CallDetail, RecordingDetail},
     domain::Standing,
     originate::Originate,
-    saved::{SavedCall, SavedConference, SavedMember},
+    saved::{CallChange, SavedCall, SavedConference, SavedMember},
 };
 
 /// One line of the journal.
@@ -116,8 +116,15 @@ pub enum RecordKind {
         /// Why, for people.
         reason: String,
     },
-    /// A call changed: what is needed to go on with it after a restart. The newest one of a call counts.
+    /// A call as it is: what is needed to go on with it after a restart. The newest one of a call counts.
     CallState(Box<SavedCall>),
+    /// A call changed: what of its state is other than the records before this say.
+    CallChange {
+        /// The call.
+        call: String,
+        /// The parts that are others.
+        change: Box<CallChange>,
+    },
     /// A member of a conference changed: what is needed to go on with it after a restart. The newest one of a call
     /// counts.
     MemberState(Box<SavedMember>),

@@ -2,6 +2,8 @@
 //!
 //! Keys of encrypted media are not in it: they never go to a disk.
 
+pub(crate) mod parts;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -25,61 +27,108 @@ use crate::{
     routing::Destination,
     security::Security,
 };
+pub(crate) use parts::Part;
+use parts::{impl_part, in_parts, told_as_a_whole, told_unless_absent};
 
-/// A call in the journal. The newest one of a call counts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct SavedCall {
-    pub(crate) call: String,
-    pub(crate) stage: Stage,
-    pub(crate) destination: SavedDestination,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) queue: Option<String>,
-    pub(crate) from: Octets,
-    pub(crate) to: String,
-    pub(crate) sip_call_id: String,
-    pub(crate) max_forwards: u8,
-    pub(crate) caller: SavedLeg,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) callee: Option<SavedLeg>,
-    /// Phones that ring.
-    pub(crate) ringing: Vec<SavedInvite>,
-    /// Parties on their way out or in.
-    pub(crate) others: Vec<SavedDialog>,
-    pub(crate) past: Vec<SavedPast>,
-    pub(crate) is_turned: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) recorded: Option<SavedRecorded>,
-    pub(crate) rounds: u32,
-    pub(crate) rung: Vec<String>,
-    /// The trunk it came from, and the one it was sent to with the target's number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) rx_trunk: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) way: Option<(String, usize)>,
-    /// Where it went out last, also when it does no more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) last_way: Option<(String, usize)>,
-    /// As `way`, for the caller of a call that a machine asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) caller_way: Option<(String, usize)>,
-    #[serde(default)]
-    pub(crate) origin: CallOrigin,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) summons: Option<SavedSummons>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) caller_id: Option<String>,
-    /// The one device of the called user that is meant (RFC 5627).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) instance: Option<Octets>,
-    /// Its place in the queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) place: Option<SavedPlace>,
-    pub(crate) media: SavedMedia,
-    pub(crate) started_unix_us: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) answered_unix_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ended: Option<SavedEnd>,
+in_parts! {
+    /// A call in the journal. The newest one of a call counts, with the changes after it.
+    pub struct SavedCall, CallChange, CallDigests {
+        call: String,
+        stage: Stage,
+        destination: SavedDestination,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queue: Option<String>,
+        from: Octets,
+        to: String,
+        sip_call_id: String,
+        max_forwards: u8,
+        caller: SavedLeg,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        callee: Option<SavedLeg>,
+        /// Phones that ring.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ringing: Vec<SavedInvite>,
+        /// Parties on their way out or in.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<SavedDialog>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        past: Vec<SavedPast>,
+        is_turned: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recorded: Option<SavedRecorded>,
+        rounds: u32,
+        rung: Vec<String>,
+        /// The trunk it came from, and the one it was sent to with the target's number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rx_trunk: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        way: Option<(String, usize)>,
+        /// Where it went out last, also when it does no more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_way: Option<(String, usize)>,
+        /// As `way`, for the caller of a call that a machine asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller_way: Option<(String, usize)>,
+        #[serde(default)]
+        origin: CallOrigin,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        summons: Option<SavedSummons>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller_id: Option<String>,
+        /// The one device of the called user that is meant (RFC 5627).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<Octets>,
+        /// Its place in the queue.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        place: Option<SavedPlace>,
+        media: SavedMedia,
+        started_unix_us: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        answered_unix_us: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ended: Option<SavedEnd>,
+    }
+}
+
+told_as_a_whole! {
+    String, Octets, u8, u32, u64, IpAddr, Stage, LegState, Security, SavedDestination, SavedExchange, SavedMedia,
+}
+
+told_unless_absent! {
+    bool, CallOrigin, Vec<String>, Vec<SavedInvite>, Vec<SavedDialog>, Vec<SavedPast>,
+    Option<String>, Option<Octets>, Option<u64>, Option<(u64, u64)>, Option<(String, usize)>,
+    Option<SavedDialog>, Option<SavedInvited>, Option<SavedAgreed>, Option<SavedRecorded>, Option<SavedSummons>,
+    Option<SavedPlace>, Option<SavedEnd>,
+}
+
+impl Part for Option<SavedLeg> {
+    type Change = Option<LegChange>;
+    type Digest = Option<LegDigests>;
+
+    fn digest(&self) -> Self::Digest {
+        self.as_ref().map(Part::digest)
+    }
+
+    fn change(self, told: &mut Self::Digest) -> Option<Self::Change> {
+        match self {
+            Some(leg) => leg.change(told.get_or_insert_default()).map(Some),
+            None => told.take().map(|_| None),
+        }
+    }
+
+    fn apply(&mut self, change: Self::Change) {
+        match (self, change) {
+            (Some(leg), Some(change)) => leg.apply(change),
+            (leg, change) => *leg = SavedLeg::whole(change),
+        }
+    }
+
+    fn whole(change: Option<Self::Change>) -> Option<Self> {
+        match change.flatten() {
+            Some(change) => SavedLeg::whole(Some(change)).map(Some),
+            None => Some(None),
+        }
+    }
 }
 
 impl SavedCall {
@@ -229,34 +278,35 @@ impl SavedDestination {
     }
 }
 
-/// One party.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct SavedLeg {
-    pub(crate) state: LegState,
-    pub(crate) address: Octets,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) user: Option<String>,
-    pub(crate) peer: IpAddr,
-    pub(crate) endpoint: String,
-    #[serde(default)]
-    pub(crate) security: Security,
-    /// Once it is confirmed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) dialog: Option<SavedDialog>,
-    /// The party's INVITE, while it has no final answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) invited: Option<SavedInvited>,
-    pub(crate) exchange: SavedExchange,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) media: Option<SavedAgreed>,
-    /// Id and version of our description.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) session: Option<(u64, u64)>,
-    pub(crate) is_described: bool,
-    pub(crate) is_silent: bool,
-    /// It is an agent in a conversation that a queue brought.
-    pub(crate) converses: bool,
-    pub(crate) joined_unix_us: u64,
+in_parts! {
+    /// One party.
+    pub(crate) struct SavedLeg, LegChange, LegDigests {
+        state: LegState,
+        address: Octets,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+        peer: IpAddr,
+        endpoint: String,
+        #[serde(default)]
+        security: Security,
+        /// Once it is confirmed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dialog: Option<SavedDialog>,
+        /// The party's INVITE, while it has no final answer.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        invited: Option<SavedInvited>,
+        exchange: SavedExchange,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        media: Option<SavedAgreed>,
+        /// Id and version of our description.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<(u64, u64)>,
+        is_described: bool,
+        is_silent: bool,
+        /// It is an agent in a conversation that a queue brought.
+        converses: bool,
+        joined_unix_us: u64,
+    }
 }
 
 /// A party that left.
@@ -689,6 +739,83 @@ pub(crate) fn written(address: &NameAddr) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn leg(endpoint: &str) -> SavedLeg {
+        serde_json::from_value(serde_json::json!({
+            "state": "inviting", "address": "<sip:a@h>;tag=1", "peer": "192.0.2.1", "endpoint": endpoint,
+            "exchange": {"theirs": "v=0\r\n"}, "is_described": false, "is_silent": false, "converses": false,
+            "joined_unix_us": 5,
+        }))
+        .unwrap()
+    }
+
+    fn call() -> SavedCall {
+        let text = serde_json::json!({
+            "call": "1-a", "stage": "ringing", "destination": {"user": "bob"}, "from": "<sip:a@h>;tag=1", "to": "sip:bob@h",
+            "sip_call_id": "x", "max_forwards": 69, "caller": leg("caller"), "ringing": [], "others": [], "past": [],
+            "is_turned": false, "rounds": 1, "rung": ["bob"], "media": {"host": "m1", "epoch": 1, "local": {}},
+            "started_unix_us": 5,
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    /// Tells of the call as it is now; gives the text, and makes the change of it in `known`.
+    fn tell(now: &SavedCall, told: &mut CallDigests, known: &mut SavedCall) -> Option<String> {
+        let change = now.clone().change(told)?;
+        let text = serde_json::to_string(&change).unwrap();
+        known.apply(serde_json::from_str(&text).unwrap());
+        Some(text)
+    }
+
+    #[test]
+    fn what_changed_is_told_and_nothing_else() {
+        let (mut now, mut known) = (call(), call());
+        let mut told = now.digest();
+        assert_eq!(tell(&now, &mut told, &mut known), None);
+        now.caller.state = LegState::Ringing;
+        let text = tell(&now, &mut told, &mut known);
+        assert_eq!(text.as_deref(), Some(r#"{"caller":{"state":"ringing"}}"#));
+        assert_eq!(tell(&now, &mut told, &mut known), None);
+
+        // What comes is told as a whole, without what it has not; what goes, as nothing.
+        now.callee = Some(leg("callee-1"));
+        now.answered_unix_us = Some(9);
+        let text = tell(&now, &mut told, &mut known).unwrap();
+        assert!(text.starts_with(r#"{"callee":{"state":"inviting""#), "{text}");
+        assert!(
+            text.ends_with(r#""joined_unix_us":5},"answered_unix_us":9}"#),
+            "{text}"
+        );
+        assert!(!text.contains("null") && !text.contains("is_silent"), "{text}");
+        now.callee.as_mut().unwrap().user = Some("bob".to_owned());
+        let text = tell(&now, &mut told, &mut known);
+        assert_eq!(text.as_deref(), Some(r#"{"callee":{"user":"bob"}}"#));
+        assert_eq!(known, now);
+        // Another party in its place.
+        now.callee = Some(leg("callee-2"));
+        let text = tell(&now, &mut told, &mut known);
+        assert_eq!(
+            text.as_deref(),
+            Some(r#"{"callee":{"user":null,"endpoint":"callee-2"}}"#)
+        );
+        now.callee = None;
+        now.answered_unix_us = None;
+        let text = tell(&now, &mut told, &mut known);
+        assert_eq!(
+            text.as_deref(),
+            Some(r#"{"callee":null,"answered_unix_us":null}"#)
+        );
+        now.callee = Some(leg("callee-3"));
+        assert!(tell(&now, &mut told, &mut known).unwrap().contains("callee-3"));
+        assert_eq!(known, now);
+    }
+
+    #[test]
+    fn half_a_party_is_none() {
+        let mut known = call();
+        known.apply(serde_json::from_str(r#"{"callee":{"state":"ringing"}}"#).unwrap());
+        assert_eq!(known, call());
+    }
 
     #[test]
     fn every_byte_survives_the_journal() {

@@ -343,6 +343,7 @@ impl Core {
             if !self.journal.write() {
                 // No journal knows of these recordings: their hosts tell of them again.
                 self.acknowledgements.clear();
+                self.controller.records_lost();
             }
             for (to, answer) in self.answers.drain(..) {
                 // Who asked may have gone away.

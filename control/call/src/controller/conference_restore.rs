@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     call::{CallId, End, Side},
+    calls::digest,
     conference::{Conference, Member, MemberStage},
     domain::Name,
     journal::{EndedBy, RecordKind},
@@ -37,7 +38,9 @@ impl Controller {
             let Some(state) = member.and_then(|member| self.saved_member(member)) else {
                 continue;
             };
-            if self.members.is_news(id, &state) {
+            let now_is = digest(&state);
+            if self.members.recorded(id).copied() != Some(now_is) {
+                self.members.set_recorded(id, now_is);
                 self.record(now, RecordKind::MemberState(Box::new(state)));
             }
         }

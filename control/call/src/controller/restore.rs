@@ -4,7 +4,7 @@
 //! [`Controller::standing`] says it all again at the beginning of a new segment, so that older ones need not be read.
 //!
 //! A call's state is recorded whenever it has changed, before anything about the change leaves: the marks of
-//! [`Calls`](crate::calls::Calls) tell which calls may have.
+//! [`Calls`](crate::calls::Calls) tell which calls may have. It is told as a whole first, and then by what changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,9 +30,9 @@ use crate::{
     originate::{Kept, Originate},
     pool::HostId,
     saved::{
-        Octets, SavedAgreed, SavedCall, SavedConference, SavedDestination, SavedDialog, SavedEnd,
-        SavedExchange, SavedInvite, SavedInvited, SavedLeg, SavedMedia, SavedMember, SavedPast, SavedPlace,
-        SavedRecorded, SavedSummons, written,
+        CallChange, Octets, Part as _, SavedAgreed, SavedCall, SavedConference, SavedDestination,
+        SavedDialog, SavedEnd, SavedExchange, SavedInvite, SavedInvited, SavedLeg, SavedMedia, SavedMember,
+        SavedPast, SavedPlace, SavedRecorded, SavedSummons, written,
     },
     trunk::TargetId,
 };
@@ -115,6 +115,7 @@ impl Past {
                 let call = state.call.clone();
                 self.call(&call).state = Some(state);
             }
+            RecordKind::CallChange { call, change } => self.fold_change(&call, *change),
             RecordKind::MemberState(member) => {
                 let call = member.call.clone();
                 self.call(&call).member = Some(member);
@@ -144,6 +145,13 @@ impl Past {
             RecordKind::CallDetail(detail) => drop(self.calls.remove(&detail.call)),
             // They tell people what the states tell us.
             _ => {}
+        }
+    }
+
+    /// Without the state that it is about it says nothing.
+    fn fold_change(&mut self, call: &str, change: CallChange) {
+        if let Some(state) = self.calls.get_mut(call).and_then(|past| past.state.as_mut()) {
+            state.apply(change);
         }
     }
 
@@ -268,8 +276,16 @@ impl Controller {
         }
     }
 
+    /// Records were lost: those that follow do not build upon them.
+    pub fn records_lost(&mut self) {
+        self.calls.forget_recorded();
+        self.members.forget_recorded();
+    }
+
     /// The beginning of a new segment: everything that still stands, said again.
     pub fn standing(&mut self, now: Now) -> Vec<Record> {
+        // What follows builds upon neither the segment before nor on one that may not come about.
+        self.records_lost();
         let mut kinds: Vec<RecordKind> = self.registrations_standing(now).collect();
         let agents = self.domain.agents().map(|(name, view)| RecordKind::AgentState {
             agent: name.to_string(),
@@ -336,8 +352,14 @@ impl Controller {
             let Some(state) = lasting.then(|| self.saved_call(id)).flatten() else {
                 continue;
             };
-            if self.calls.is_news(id, &state) {
+            let Some(told) = self.calls.recorded(id) else {
+                self.calls.set_recorded(id, state.digest());
                 self.record(now, RecordKind::CallState(Box::new(state)));
+                continue;
+            };
+            if let Some(change) = state.change(told) {
+                let (call, change) = (self.calls[&id].name.clone(), Box::new(change));
+                self.record(now, RecordKind::CallChange { call, change });
             }
         }
     }
