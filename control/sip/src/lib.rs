@@ -28,5 +28,6 @@ pub mod header;
 pub mod limits;
 pub mod message;
 pub mod stack;
+mod text;
 pub mod transaction;
 pub mod uri;

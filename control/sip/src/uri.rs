@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
 use crate::header::{Params, scan};
+use crate::text::{push_ip, push_number};
 
 /// Why text is not a URI we can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -104,8 +105,12 @@ impl Host {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Name(name) => out.extend_from_slice(name),
-            Self::Ip(IpAddr::V4(ip)) => out.extend_from_slice(ip.to_string().as_bytes()),
-            Self::Ip(IpAddr::V6(ip)) => out.extend_from_slice(format!("[{ip}]").as_bytes()),
+            Self::Ip(ip @ IpAddr::V4(_)) => push_ip(out, *ip),
+            Self::Ip(ip @ IpAddr::V6(_)) => {
+                out.push(b'[');
+                push_ip(out, *ip);
+                out.push(b']');
+            }
         }
     }
 }
@@ -291,7 +296,8 @@ impl Uri {
         }
         host.write(&mut text);
         if let Some(port) = port {
-            text.extend_from_slice(format!(":{port}").as_bytes());
+            text.push(b':');
+            push_number(&mut text, port);
         }
         Self::parse(text.into()).expect("an escaped user, a valid host and a port make a valid URI")
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{HeaderValue, Params, Problem, Refresher, scan, scan::Cursor};
-use crate::message::Method;
+use crate::{message::Method, text::push_number};
 
 /// CSeq (RFC 3261 §20.16).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,9 @@ impl CSeq {
 
 impl HeaderValue for CSeq {
     fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("{} {}", self.number, self.method).as_bytes());
+        push_number(out, self.number);
+        out.push(b' ');
+        out.extend_from_slice(self.method.as_bytes());
     }
 }
 
@@ -69,7 +71,8 @@ impl RAck {
 
 impl HeaderValue for RAck {
     fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("{} ", self.rseq).as_bytes());
+        push_number(out, self.rseq);
+        out.push(b' ');
         self.cseq.write(out);
     }
 }

@@ -56,6 +56,11 @@ impl Params {
         Self { text }
     }
 
+    /// Parameters as we write them, each behind its `;`.
+    pub(crate) fn written(text: Vec<u8>) -> Self {
+        Self { text: text.into() }
+    }
+
     /// The parameters as they stand in the message, with their leading `;`.
     pub fn as_bytes(&self) -> &Bytes {
         &self.text
@@ -100,7 +105,9 @@ impl Params {
             scan::is_token(name.as_bytes()),
             "parameter name {name:?} is not a token"
         );
-        let mut piece = format!(";{name}").into_bytes();
+        let mut piece = Vec::with_capacity(name.len() + value.map_or(0, <[u8]>::len) + 4);
+        piece.push(b';');
+        piece.extend_from_slice(name.as_bytes());
         if let Some(value) = value {
             piece.push(b'=');
             let is_quoted = scan::quoted_length(value) == Some(value.len());

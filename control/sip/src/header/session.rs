@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{HeaderValue, Params, Problem, scan, scan::Cursor};
+use crate::text::push_number;
 
 /// Who sends session refreshes (RFC 4028 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,16 +87,16 @@ pub struct Reason {
 impl Reason {
     /// A value of our own.
     pub fn new(protocol: &'static str, cause: u16, text: &str) -> Self {
-        let mut params = Params::new();
-        params.set("cause", Some(cause.to_string().as_bytes()));
+        let mut params = Vec::with_capacity(text.len() + 20);
+        params.extend_from_slice(b";cause=");
+        push_number(&mut params, cause);
         if !text.is_empty() {
-            let mut quoted = Vec::with_capacity(text.len() + 2);
-            scan::write_quoted(&mut quoted, text.as_bytes());
-            params.set("text", Some(&quoted));
+            params.extend_from_slice(b";text=");
+            scan::write_quoted(&mut params, text.as_bytes());
         }
         Self {
             protocol: Bytes::from_static(protocol.as_bytes()),
-            params,
+            params: Params::written(params),
         }
     }
 
@@ -253,7 +254,8 @@ impl Warning {
 
 impl HeaderValue for Warning {
     fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("{} ", self.code).as_bytes());
+        push_number(out, self.code);
+        out.push(b' ');
         out.extend_from_slice(&self.agent);
         out.push(b' ');
         scan::write_quoted(out, &self.text);

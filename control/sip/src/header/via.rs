@@ -4,6 +4,7 @@ use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{HeaderValue, Params, Problem, scan::Cursor};
+use crate::text::{push_ip, push_number};
 use crate::uri::{Host, parse_port};
 
 /// The `host[:port]` of a Via.
@@ -160,11 +161,14 @@ impl Via {
         let differs = self.sent_by.host.as_ip() != Some(ip);
         let wants_rport = self.wants_rport();
         if differs || wants_rport {
-            self.params.set("received", Some(ip.to_string().as_bytes()));
+            let mut text = Vec::with_capacity(16);
+            push_ip(&mut text, ip);
+            self.params.set("received", Some(&text));
         }
         if wants_rport {
-            self.params
-                .set("rport", Some(source.port().to_string().as_bytes()));
+            let mut text = Vec::with_capacity(5);
+            push_number(&mut text, source.port());
+            self.params.set("rport", Some(&text));
         }
         differs || wants_rport
     }
@@ -177,7 +181,8 @@ impl HeaderValue for Via {
         out.push(b' ');
         self.sent_by.host.write(out);
         if let Some(port) = self.sent_by.port {
-            out.extend_from_slice(format!(":{port}").as_bytes());
+            out.push(b':');
+            push_number(out, port);
         }
         out.extend_from_slice(self.params.as_bytes());
     }

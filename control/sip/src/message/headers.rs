@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::name::{HeaderName, Name};
 use crate::header::scan;
+use crate::text::push_number;
 
 /// One header field: its line without the line end, and where name and value lie in it.
 ///
@@ -317,7 +318,9 @@ impl Headers {
             out.extend_from_slice(b"\r\n");
         }
         if !length_written {
-            out.extend_from_slice(format!("Content-Length: {body_length}\r\n").as_bytes());
+            out.extend_from_slice(b"Content-Length: ");
+            push_number(out, body_length as u64);
+            out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"\r\n");
     }

@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::text::hexadecimal;
+
 /// A counter hashed with a secret seed: RFC 3261 §19.3 wants tags that cannot be guessed, and a replay needs the same
 /// ones again.
 #[derive(Debug, Clone)]
@@ -45,7 +47,7 @@ impl Random {
 
     /// 16 hexadecimal digits.
     pub(crate) fn token(&mut self) -> String {
-        format!("{:016x}", self.next_u64())
+        hexadecimal(self.next_u64())
     }
 
     /// A number that nobody can guess, always the same one.
@@ -62,6 +64,6 @@ impl Random {
             .chain_update(b"stateless")
             .chain_update(text)
             .finalize();
-        hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(hash[..8].iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
     }
 }
