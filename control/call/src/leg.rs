@@ -103,9 +103,23 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
+    /// One that was read from this text, which is kept unless there may be keys in it: those are found in lines as we
+    /// write them.
+    pub(crate) fn received(description: Description, text: Bytes) -> Self {
+        let offer = Self::from(description);
+        let may_hold_keys = text.windows(6).any(|word| word.eq_ignore_ascii_case(b"crypto"));
+        if may_hold_keys {
+            return offer;
+        }
+        Self {
+            text: text.into(),
+            ..offer
+        }
+    }
+
     /// Its text, as it is sent.
     pub(crate) fn text(&self) -> Bytes {
-        let write = || self.description.to_string().into();
+        let write = || self.description.text().into();
         self.text.get_or_init(write).clone()
     }
 

@@ -11,6 +11,7 @@ use crate::limits::{
     CANDIDATE_COUNT_MAX, CRYPTO_COUNT_MAX, DESCRIPTION_BYTES_MAX, FINGERPRINT_COUNT_MAX, FORMAT_COUNT_MAX,
     LINE_BYTES_MAX, LINE_COUNT_MAX, MEDIA_COUNT_MAX,
 };
+use crate::text;
 
 /// Why a description was refused: answer 400, or 488 where only the content is at fault.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -254,11 +255,18 @@ impl Description {
     }
 }
 
+impl Description {
+    /// As it is sent.
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(512);
+        text::write(&self.session, &mut text);
+        text
+    }
+}
+
 impl std::fmt::Display for Description {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = Vec::with_capacity(512);
-        self.session.write(&mut text).map_err(|_| std::fmt::Error)?;
-        f.write_str(&String::from_utf8_lossy(&text))
+        f.write_str(&self.text())
     }
 }
 

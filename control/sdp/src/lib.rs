@@ -29,6 +29,7 @@ pub mod fuzzing;
 pub mod limits;
 mod negotiated;
 mod offer;
+mod text;
 
 pub use answer::{Answer, Capabilities, CodecOrder, Selection, select, write_answer};
 pub use attribute::{Candidate, Crypto, CryptoSuite, Direction, Fingerprint, Ice, RtcpAddress, Setup};

@@ -16,7 +16,7 @@ use crate::{
     call::{Call, CallId, End, Side, Stage},
     domain::{Name, Race},
     journal::{EndedBy, RecordKind},
-    leg::{Exchange, Invite, Leg},
+    leg::{Exchange, Invite, Leg, Offer},
     media::{Endpoint, MediaPlan},
     pool::HostId,
     routing::Destination,
@@ -203,7 +203,7 @@ impl Controller {
         }
         let codecs = self.policy.of(caller.user.as_ref());
         let (offer, selections, media) = self.read_offer(&request.body, codecs, caller.security)?;
-        let offer = offer.into();
+        let offer = Offer::received(offer, request.body.clone());
         caller.exchange = Exchange::Theirs { offer, selections };
         let endpoint = caller.endpoint_for(&media);
         caller.media = Some(media);
@@ -713,7 +713,7 @@ pub(super) fn with_description(description: &Description) -> Response {
 
 pub(super) fn described(status: StatusCode, description: &Description) -> Response {
     let mut response = Response::new(status);
-    put_content(&mut response, Content::sdp(description.to_string()));
+    put_content(&mut response, Content::sdp(description.text()));
     response
 }
 

@@ -302,7 +302,7 @@ impl Controller {
         if let (Some(description), Invite::Adopted, Some(dialog)) = (&description, leg.invite, leg.dialog) {
             leg.is_described = true;
             member.stage.on_late_offer();
-            let content = Content::sdp(description.to_string());
+            let content = Content::sdp(description.text());
             let invite = DialogRequest::new(Method::Invite).with_content(content);
             match self.stack.dialog_request(now.mono, dialog, invite) {
                 Ok(txn) => {
