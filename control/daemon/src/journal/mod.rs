@@ -521,6 +521,20 @@ mod tests {
         assert_eq!(first, [1, number], "what came behind half a line is whole");
     }
 
+    /// Details are read in a way of their own.
+    #[test]
+    fn a_call_detail_is_read_as_it_was_written() {
+        for repeated in [false, true] {
+            let mut detail = record(7);
+            detail.repeated = repeated;
+            let mut line = Vec::new();
+            assert!(segment::write_line(&mut line, &detail));
+            assert_eq!(segment::read_line(&line), Some(detail.clone()));
+            let plainly: Record = serde_json::from_slice(segment::text_of(&line).unwrap()).unwrap();
+            assert_eq!(plainly, detail);
+        }
+    }
+
     #[test]
     fn a_new_segment_is_enough_to_start_from() {
         let place = Place::new("turns");

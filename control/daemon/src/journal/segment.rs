@@ -82,7 +82,17 @@ pub(crate) fn read_line(line: &[u8]) -> Option<Record> {
 
 /// The record of a line's text.
 pub(crate) fn read_text(text: &[u8]) -> Option<Record> {
-    serde_json::from_slice(text).ok()
+    let Some(head) = head_of(text).filter(|head| head.kind == "call_detail") else {
+        return serde_json::from_slice(text).ok();
+    };
+    // A record is read into pieces of any kind before its own kind is known. The longest is read as what it is, its head
+    // being nothing to it.
+    Some(Record {
+        sequence: head.sequence,
+        at_unix_us: head.at_unix_us,
+        repeated: head.repeated,
+        kind: RecordKind::CallDetail(serde_json::from_slice(text).ok()?),
+    })
 }
 
 /// The text of a line with its line end; `None` when it is damaged.
@@ -94,15 +104,28 @@ pub(crate) fn text_of(line: &[u8]) -> Option<&[u8]> {
     (sum == crc32fast::hash(text)).then_some(text)
 }
 
-/// What a text begins with: the record's number, and what kind it is. To pass over records without reading them whole;
-/// `None` for a text that does not begin as ours do.
-pub(crate) fn head_of(text: &[u8]) -> Option<(u64, &str)> {
+/// What a record's text begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head<'a> {
+    pub(crate) sequence: u64,
+    pub(crate) kind: &'a str,
+    at_unix_us: u64,
+    repeated: bool,
+}
+
+/// To pass over records without reading them whole; `None` for a text that does not begin as ours do.
+pub(crate) fn head_of(text: &[u8]) -> Option<Head<'_>> {
     let (sequence, rest) = number(text.strip_prefix(b"{\"sequence\":")?)?;
-    let (_at, rest) = number(rest.strip_prefix(b",\"at_unix_us\":")?)?;
-    let rest = rest.strip_prefix(b",\"repeated\":true").unwrap_or(rest);
-    let kind = rest.strip_prefix(b",\"kind\":\"")?;
+    let (at_unix_us, rest) = number(rest.strip_prefix(b",\"at_unix_us\":")?)?;
+    let said_again = rest.strip_prefix(b",\"repeated\":true");
+    let kind = said_again.unwrap_or(rest).strip_prefix(b",\"kind\":\"")?;
     let end = memchr::memchr(b'"', kind)?;
-    Some((sequence, std::str::from_utf8(&kind[..end]).ok()?))
+    Some(Head {
+        sequence,
+        kind: std::str::from_utf8(&kind[..end]).ok()?,
+        at_unix_us,
+        repeated: said_again.is_some(),
+    })
 }
 
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
@@ -172,6 +195,9 @@ mod tests {
 
     #[test]
     fn a_line_is_known_to_be_whole_and_right() {
+        fn head(text: &[u8]) -> Option<(u64, &str)> {
+            head_of(text).map(|head| (head.sequence, head.kind))
+        }
         let mut line = Vec::new();
         assert!(write_line(&mut line, &record(7)));
         assert_eq!(read_line(&line), Some(record(7)));
@@ -184,16 +210,16 @@ mod tests {
             assert_ne!(read_line(&damaged), Some(record(7)), "a wrong bit in byte {at}");
         }
         let text = text_of(&line).unwrap();
-        assert_eq!(head_of(text), Some((7, "agent_state")));
+        assert_eq!(head(text), Some((7, "agent_state")));
         for cut in 0..text.len() {
-            let head = head_of(&text[..cut]);
+            let head = head(&text[..cut]);
             assert!(head.is_none_or(|head| head == (7, "agent_state")), "cut at {cut}");
         }
         let mut again = record(8);
         again.repeated = true;
         line.clear();
         write_line(&mut line, &again);
-        assert_eq!(head_of(text_of(&line).unwrap()), Some((8, "agent_state")));
+        assert_eq!(head(text_of(&line).unwrap()), Some((8, "agent_state")));
         assert_eq!(head_of(br#"{"sequence": 7}"#), None);
         assert_eq!(read_line(b"00000000 \n"), None);
         assert_eq!(read_line(b"\n"), None);

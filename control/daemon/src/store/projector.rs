@@ -101,10 +101,10 @@ impl Tail {
                 continue;
             };
             // Most of a journal are states of calls, which are long: the store learns nothing from them.
-            if let Some((sequence, kind)) = segment::head_of(text)
-                && !PROJECTED.contains(&kind)
+            if let Some(head) = segment::head_of(text)
+                && !PROJECTED.contains(&head.kind)
             {
-                self.after = self.after.max(sequence);
+                self.after = self.after.max(head.sequence);
                 continue;
             }
             let Some(record) = segment::read_text(text) else {
