@@ -8,6 +8,7 @@ use media_engine::{
 
 use crate::{
     keypad::{EVENTS, Form, Keypad, VOICE_HZ, events_to, told, tones_in, volumes_to},
+    test_signal::speech_like,
     tones::Ear,
     world::{Graph, Party, SESSION, Sent, World, edge, events, format, pcma, pcmu, room, rtp_socket},
 };
@@ -271,6 +272,43 @@ fn tones_become_events_and_are_taken_out_of_the_sound() {
     assert_eq!(events_to(&sent, 1), []);
     assert_eq!(tones_in(&heard(&sent, 1).pcm), "2");
     is_unbroken(&sent, 1);
+}
+
+#[test]
+fn of_speech_nothing_is_missing_but_the_digits_in_it() {
+    let (mut world, _) = tones_to_events(DigitPolicy::Clamp);
+    let mut a = Keypad::pcmu(0);
+    let (mut said, mut pressed) = (Vec::new(), Vec::new());
+    for (seed, key) in [(1, '5'), (2, '#'), (3, '0')] {
+        let speech = speech_like(8_000, 32_000, seed);
+        a.queue_sound(&speech);
+        said.extend(speech);
+        a.queue_tone(key, 100, 60);
+        pressed.push(said.len()..said.len() + 800);
+        said.resize(said.len() + 1_280, 0);
+    }
+    let speech = speech_like(8_000, 32_000, 4);
+    a.queue_sound(&speech);
+    said.extend(speech);
+    a.talk(&mut world, said.len() as u64 / 8 + 400);
+    let told = world.endpoint("a").digits;
+    assert_eq!(told, 3, "speech is no digit");
+    let sent = world.sent_rtp();
+    is_unbroken(&sent, 1);
+    let heard = heard(&sent, 1).pcm;
+    assert_eq!(tones_in(&heard), "");
+
+    let mut law = vec![0; said.len()];
+    codecs::g711::encode_ulaw(&said, &mut law);
+    codecs::g711::decode_ulaw(&law, &mut said);
+    let is_lag = |lag: &usize| heard[lag + 1_600..lag + 9_600] == said[1_600..9_600];
+    let lag = (0..2_400).find(is_lag).expect("its speech is heard bit for bit");
+    for (at, sample) in said.iter().enumerate().skip(1_600) {
+        let near = |key: &std::ops::Range<usize>| (key.start - 160..key.end + 160).contains(&at);
+        if !pressed.iter().any(near) {
+            assert_eq!(heard[lag + at], *sample, "at {at}");
+        }
+    }
 }
 
 #[test]

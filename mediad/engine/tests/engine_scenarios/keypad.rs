@@ -87,6 +87,11 @@ impl Keypad {
         }
     }
 
+    /// This goes before the voice from now on.
+    pub(crate) fn queue_sound(&mut self, pcm: &[i16]) {
+        self.pcm.extend(pcm);
+    }
+
     /// The tone of a key, and a pause behind it, go before the voice from now on.
     pub(crate) fn queue_tone(&mut self, key: char, ms: u32, pause_ms: u32) {
         let digit = dtmf::Digit::from_char(key).expect("a key");

@@ -2,6 +2,9 @@
 
 mod cipher;
 mod keypad;
+#[path = "../../../../codecs/src/test_signal.rs"]
+#[expect(dead_code, reason = "shared with the tests of codecs")]
+mod test_signal;
 mod tones;
 mod world;
 
