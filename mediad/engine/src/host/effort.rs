@@ -125,7 +125,8 @@ impl Governor {
 
     /// The worker was measured; it may be busy for `max` of its time. Gives the effort, if it is another one.
     pub(super) fn measured(&mut self, load: Busy, max: f32) -> Option<u8> {
-        if std::mem::take(&mut self.settling) {
+        // Half of it may be from before the change: who has no time at all has none with the new effort either.
+        if std::mem::take(&mut self.settling) && load.media < SATURATED {
             return None;
         }
         self.since_rise = self.since_rise.saturating_add(1);
@@ -289,6 +290,11 @@ mod tests {
     fn who_is_saturated_falls_to_the_least_at_once() {
         let mut worker = Worker::new(0.2, 1.5);
         assert_eq!((worker.measure(1), worker.changes.len()), (0, 1));
+        // Also where it fell a moment ago, and not far enough.
+        let mut worker = Worker::new(0.1, 0.7);
+        assert_eq!(worker.measure(1), 2);
+        worker.opus = 2.0;
+        assert_eq!(worker.measure(1), 0);
     }
 
     #[test]
