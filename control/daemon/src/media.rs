@@ -35,12 +35,12 @@ use crate::{
 };
 
 /// The events that the controller does something about. Of others nobody need be woken: audio that starts, for instance,
-/// which it does in each call.
+/// which it does in each call, and sessions that we delete ourselves.
 const ACTED_UPON: [pb::EventKind; 7] = [
     pb::EventKind::DigitEnded,
     pb::EventKind::MediaResumed,
     pb::EventKind::MediaTimeout,
-    pb::EventKind::SessionEnded,
+    pb::EventKind::SessionLost,
     pb::EventKind::PlayFinished,
     pb::EventKind::RecordingFinalised,
     pb::EventKind::EndpointRemoved,

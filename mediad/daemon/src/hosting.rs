@@ -24,7 +24,7 @@ use crate::{
     limits,
     prompts::Prompts,
     recordings::{Opened, Recordings},
-    requests::{Answer, HostLine, Request, refused},
+    requests::{Answer, HostLine, Request, Way, refused},
     seats::Seats,
     sockets,
     team::Team,
@@ -249,7 +249,7 @@ impl Hosting {
 
     fn carry_out(&mut self, now: Now, request: Request) {
         match request {
-            Request::Commands(commands, reply) => self.run_batch(now, commands, reply),
+            Request::Commands(commands, way, reply) => self.run_batch(now, commands, way, reply),
             Request::Hello(hello, answer) => {
                 drop(answer.send(self.hello(now, &hello).map_err(|r| refused(&r))))
             }
@@ -288,13 +288,14 @@ impl Hosting {
         &mut self,
         now: Now,
         commands: Vec<pb::Command>,
+        way: Way,
         reply: oneshot::Sender<Vec<pb::CommandReply>>,
     ) {
         let batch = self.number();
         let mut replies = Vec::with_capacity(commands.len());
         let mut missing = 0;
         for (index, command) in commands.into_iter().enumerate() {
-            let result = match self.run_command(now, command.kind, batch, index) {
+            let result = match self.run_command(now, command.kind, way, (batch, index)) {
                 Ok(Some(result)) => Some(result),
                 Ok(None) => {
                     missing += 1;
@@ -326,8 +327,8 @@ impl Hosting {
         &mut self,
         now: Now,
         command: Option<pb::command::Kind>,
-        batch: u64,
-        index: usize,
+        way: Way,
+        (batch, index): (u64, usize),
     ) -> Result<Option<pb::command_reply::Result>, Refusal> {
         use pb::{command::Kind, command_reply::Result as Done};
         match command {
@@ -336,7 +337,10 @@ impl Hosting {
             Some(Kind::Delete(delete)) => {
                 let (session, owner) = api::delete(&delete)?;
                 self.room_for(&session)?;
-                let (worker, key) = self.host.delete(now, &session, &owner)?;
+                let (worker, key) = match way {
+                    Way::Stream => self.host.delete(now, &session, &owner)?,
+                    Way::Call => self.host.remove(now, &session, &owner)?,
+                };
                 let token = self.expect(Pending::Delete { batch, index, key });
                 self.team.send(worker, Message::Command(Command::End(key, token)));
                 Ok(None)
@@ -660,7 +664,7 @@ impl Hosting {
         self.stopping = Some(now.mono + limits::SHUTDOWN_SESSIONS);
         self.host.drain(true);
         for session in self.host.list(None, "", usize::MAX) {
-            if let Ok((worker, key)) = self.host.delete(now, &session.name, &session.owner) {
+            if let Ok((worker, key)) = self.host.remove(now, &session.name, &session.owner) {
                 self.orders.push_back((worker, Command::End(key, HOST_TOKEN)));
             }
         }

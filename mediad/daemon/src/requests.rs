@@ -16,11 +16,20 @@ use crate::doorbell::Doorbell;
 /// Where an answer goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, pb::Error>>;
 
+/// How commands came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By a controller's stream.
+    Stream,
+    /// By a call of its own, as tools make it.
+    Call,
+}
+
 /// One request to the host thread.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// A batch, carried out in order; all replies come together, in order.
-    Commands(Vec<pb::Command>, oneshot::Sender<Vec<pb::CommandReply>>),
+    Commands(Vec<pb::Command>, Way, oneshot::Sender<Vec<pb::CommandReply>>),
     /// A controller opened its stream.
     Hello(pb::Hello, Answer<pb::HelloReply>),
     /// Its stream is gone.

@@ -11,7 +11,7 @@ use tonic::{Code, Status, Streaming};
 use super::{Context, status};
 use crate::{
     limits,
-    requests::{self, Request as Ask},
+    requests::{self, Request as Ask, Way},
 };
 
 type Replies = mpsc::Sender<Result<pb::ControlReply, Status>>;
@@ -138,7 +138,9 @@ fn launch(context: &Context, commands: Vec<pb::Command>) -> Flying {
                 subject: String::new(),
             },
         );
-    } else if let Err(Ask::Commands(_, reply)) = context.line.send(Ask::Commands(commands, reply)) {
+    } else if let Err(Ask::Commands(_, _, reply)) =
+        context.line.send(Ask::Commands(commands, Way::Stream, reply))
+    {
         refuse(reply, &context.line.full());
     }
     Flying { kinds, ids, replies }

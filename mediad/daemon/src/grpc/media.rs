@@ -5,7 +5,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Context, control, status, tap, watch};
-use crate::requests::{self, Request as Ask};
+use crate::requests::{self, Request as Ask, Way};
 
 /// Serves `mediad.v1.Media`.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Media {
         let replies = self
             .0
             .line
-            .ask(|reply| Ask::Commands(commands, reply))
+            .ask(|reply| Ask::Commands(commands, Way::Call, reply))
             .await
             .map_err(|e| status(&e))?;
         match replies.into_iter().next().and_then(|reply| reply.result) {

@@ -2,6 +2,7 @@
 
 use proto::mediad::v1::{self as pb, event, watch_reply::Kind};
 
+use crate::control::Stream;
 use crate::support::{Daemon, Party, call, converse, next, next_event, owner, ports};
 
 fn after(boot_id: &str, after: u64) -> pb::WatchRequest {
@@ -208,4 +209,38 @@ async fn of_some_kinds_only() {
         }
     };
     assert!(matches!(event.kind, Some(event::Kind::SessionEnded(_))));
+}
+
+/// Who deletes by its stream has the reply; of a deletion in its name by anybody else it is told.
+#[tokio::test]
+async fn of_sessions_that_it_did_not_delete_itself() {
+    let daemon = Daemon::start(&[]);
+    let mut media = daemon.media().await;
+    let mut stream = Stream::open(&mut media, &owner(1).unwrap().controller, 0).await;
+    let request = pb::WatchRequest {
+        only: vec![pb::EventKind::SessionLost.into()],
+        ..Default::default()
+    };
+    let mut watch = media.watch(request).await.unwrap().into_inner();
+    for session in ["by its stream", "by a tool"] {
+        media.apply(call(session, None, None)).await.unwrap();
+    }
+    let delete = |session: &str| pb::DeleteRequest {
+        session: session.into(),
+        owner: owner(1),
+    };
+    let command = pb::Command {
+        id: 7,
+        kind: Some(pb::command::Kind::Delete(delete("by its stream"))),
+    };
+    stream.send(vec![command]).await;
+    let replies = stream.replies().await;
+    assert!(
+        matches!(replies[0].result, Some(pb::command_reply::Result::Delete(_))),
+        "{replies:?}"
+    );
+    media.delete(delete("by a tool")).await.unwrap();
+    // The other would have come before it.
+    let lost = next_event(&mut watch, |_| true).await;
+    assert_eq!(lost.session, "by a tool");
 }

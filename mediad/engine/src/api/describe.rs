@@ -495,7 +495,7 @@ fn event_kind(kind: &Happening) -> Option<pb::event::Kind> {
         Happening::Engine(kind) => return engine_event_kind(kind),
         Happening::SessionEnded(reason) => {
             let reason = match reason {
-                EndReason::Deleted => pb::SessionEndReason::Deleted,
+                EndReason::Deleted | EndReason::Removed => pb::SessionEndReason::Deleted,
                 EndReason::Orphaned => pb::SessionEndReason::Orphaned,
                 EndReason::OrphanCap => pb::SessionEndReason::OrphanCap,
             };

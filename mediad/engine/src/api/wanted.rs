@@ -2,7 +2,10 @@
 
 use proto::mediad::v1::{self as pb, EventKind as Of};
 
-use crate::{command::EventKind, host::Happening};
+use crate::{
+    command::EventKind,
+    host::{EndReason, Happening},
+};
 
 /// What a watcher wants to be told of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +40,10 @@ const fn bit(kind: Of) -> u32 {
 fn kinds_of(what: &Happening) -> u32 {
     match what {
         Happening::Engine(kind) => engine_kinds(kind),
-        Happening::SessionEnded(_) => bit(Of::SessionEnded),
+        Happening::SessionEnded(EndReason::Deleted) => bit(Of::SessionEnded),
+        Happening::SessionEnded(EndReason::Removed | EndReason::Orphaned | EndReason::OrphanCap) => {
+            bit(Of::SessionEnded) | bit(Of::SessionLost)
+        }
         Happening::RecordingFinalised(_) => bit(Of::RecordingFinalised),
         Happening::OwnerChanged { .. } => bit(Of::OwnerChanged),
     }
@@ -66,11 +72,11 @@ fn engine_kinds(kind: &EventKind) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::EndReason;
 
     #[test]
     fn who_names_kinds_gets_those_and_who_names_none_gets_all() {
         let ended = Happening::SessionEnded(EndReason::Deleted);
+        let lost = Happening::SessionEnded(EndReason::Removed);
         let talk = Happening::Engine(EventKind::TalkStarted);
         let takes = |only: &[Of]| {
             let newer = 99;
@@ -79,11 +85,12 @@ mod tests {
                 only: only.chain([newer]).collect(),
                 ..pb::WatchRequest::default()
             });
-            [&ended, &talk].map(|what| wanted.takes(what))
+            [&ended, &lost, &talk].map(|what| wanted.takes(what))
         };
-        assert_eq!(takes(&[]), [true, true]);
-        assert_eq!(takes(&[Of::SessionEnded]), [true, false]);
-        assert_eq!(takes(&[Of::TalkStarted, Of::PeerBye]), [false, true]);
-        assert_eq!(takes(&[Of::PeerBye]), [false, false]);
+        assert_eq!(takes(&[]), [true, true, true]);
+        assert_eq!(takes(&[Of::SessionEnded]), [true, true, false]);
+        assert_eq!(takes(&[Of::SessionLost]), [false, true, false]);
+        assert_eq!(takes(&[Of::TalkStarted, Of::PeerBye]), [false, false, true]);
+        assert_eq!(takes(&[Of::PeerBye]), [false, false, false]);
     }
 }

@@ -44,8 +44,10 @@ pub enum Happening {
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
-    /// Its owner said so.
+    /// Its owner said so on its control stream, where the reply tells it.
     Deleted,
+    /// Deleted too, but by a tool that speaks in its owner's name, or because the host stops.
+    Removed,
     /// Its owner's lease expired and no media arrived.
     Orphaned,
     /// Its owner's lease expired and the hard cap was reached.

@@ -396,9 +396,32 @@ impl Host {
         session: &Name,
         owner: &Owner,
     ) -> Result<(usize, SessionKey), Refusal> {
+        self.end_for(now, session, owner, EndReason::Deleted)
+    }
+
+    /// As [`Host::delete`], for who is not the owner's control stream: the owner is told by the event.
+    ///
+    /// # Errors
+    /// Not there, not the caller's, stale epoch.
+    pub fn remove(
+        &mut self,
+        now: Now,
+        session: &Name,
+        owner: &Owner,
+    ) -> Result<(usize, SessionKey), Refusal> {
+        self.end_for(now, session, owner, EndReason::Removed)
+    }
+
+    fn end_for(
+        &mut self,
+        now: Now,
+        session: &Name,
+        owner: &Owner,
+        reason: EndReason,
+    ) -> Result<(usize, SessionKey), Refusal> {
         self.check_owner(now, session, owner)?;
         let key = self.sessions.by_name(session)?.key;
-        Ok((self.end(key, EndReason::Deleted), key))
+        Ok((self.end(key, reason), key))
     }
 
     /// The worker has let go of a session: its ports go into quarantine, its end becomes an event.
