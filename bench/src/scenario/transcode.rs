@@ -39,8 +39,8 @@ pub fn run(plan: Plan, facts: Facts) -> anyhow::Result<Results> {
         CALLS_SATURATED * 100,
     ));
     facts.conditions.push(format!(
-        "`pcmu_opus_calls`: Opus at 8 kHz, complexity 5, 24 kbit/s by mediad, rtpengine with its own settings at 24 kbit/s; \
-         less than {} % missing, and 99 % of packets less than {} ms late against the one before",
+        "`pcmu_opus_calls`: Opus at 8 kHz, 24 kbit/s, by mediad with complexity 5 and, as it gets busy, less down to 0, by rtpengine \
+         with its own settings; after 4 s less than {} % missing, and 99 % of packets less than {} ms late against the one before",
         LOSS_MAX * 100.0,
         GAP_LATE_P99_US_MAX / 1e3,
     ));
@@ -174,7 +174,8 @@ impl Transcode {
         let step = if self.quick { 1.3 } else { STEP };
         let spec = LoadSpec {
             payload: Payload::Tone,
-            warm: Duration::from_millis(if self.quick { 500 } else { 1_500 }),
+            // All calls come at once: mediad needs a moment to find how much effort it has time for.
+            warm: Duration::from_millis(if self.quick { 500 } else { 4_000 }),
             ..self.spec()
         };
         let (lab, mut last_fit) = (&mut self.lab, None);

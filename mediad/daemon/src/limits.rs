@@ -26,6 +26,8 @@ pub(crate) const PARCEL_BYTES: usize = 1_500;
 
 /// How often a worker publishes its counters when it has nothing else to do.
 pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+/// Share of that time which a worker that never sleeps runs at least: the kernel keeps 5 % from real-time threads.
+pub(crate) const SATURATED: f32 = 0.9;
 
 /// Requests the host thread handles before it looks at the workers again.
 pub(crate) const REQUESTS_PER_TURN: usize = 64;
