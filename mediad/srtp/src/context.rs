@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::{
     index::{RTCP_INDEX_END, RTP_INDEX_END, Window, estimate},
     key::MasterKey,
-    limits::{REKEY_OVERLAP, RETRY_BYTES_MAX},
+    limits::{REKEY_OVERLAP, RETRY_BYTES_MAX, ROLLOVERS_SEARCHED},
     streams::Streams,
     suite::Suite,
     transform::{Forged, RTCP_HEADER_BYTES, Transforms},
@@ -211,6 +211,8 @@ impl Inbound {
 struct Receiver {
     transforms: Transforms,
     streams: Streams,
+    /// First packets for which no rollover counter was found.
+    unfound: u64,
 }
 
 impl Receiver {
@@ -218,6 +220,7 @@ impl Receiver {
         Self {
             transforms: Transforms::new(key),
             streams: Streams::default(),
+            unfound: 0,
         }
     }
 
@@ -243,9 +246,11 @@ impl Receiver {
 
     /// RTP of an SSRC that is new: how often its sequence rolled over is not known.
     ///
-    /// RFC 3711 has it begin at zero. Two things are tried beyond that. Peers differ in whether the counter goes on or
-    /// starts anew when a key is changed. And the peer may have begun shortly below a rollover and reached it before
-    /// the first packet that we could read.
+    /// RFC 3711 has it begin at zero. Three things are tried beyond that. Peers differ in whether the counter goes on or
+    /// starts anew when a key is changed. The peer may have begun shortly below a rollover and reached it before the
+    /// first packet that we could read. And it may have kept key and counter in a call that came here in its middle, or
+    /// gone back to a key it had: then each packet tries one more counter, so that the right one is found within seconds
+    /// and who only guesses costs us little.
     #[cold]
     fn unprotect_first(
         &mut self,
@@ -261,19 +266,22 @@ impl Receiver {
             .map(|newest| estimate(newest, sequence))
             .filter(|index| *index != first);
         let rolled_over = (sequence < 0x8000).then_some(1 << 16 | first);
+        let searched = 1 + self.unfound % ROLLOVERS_SEARCHED;
+        let searched = Some(searched << 16 | first);
         let copy = match self.transforms.suite.is_checked_first() {
             true => Copied::needless(),
             false => Copied::of(packet),
         };
         let mut outcome = self.open_rtp(&Window::default(), packet, header_len, ssrc, first);
         let mut index = first;
-        for other in [goes_on, rolled_over].into_iter().flatten() {
+        for other in [goes_on, rolled_over, searched].into_iter().flatten() {
             if outcome != Err(UnprotectError::Authentication) || !copy.restore(packet) {
                 break;
             }
             index = other;
             outcome = self.open_rtp(&Window::default(), packet, header_len, ssrc, index);
         }
+        self.unfound += u64::from(outcome.is_err());
         let len = outcome?;
         self.streams.entry(ssrc).rtp.insert(index);
         Ok(len)

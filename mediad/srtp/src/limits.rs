@@ -12,6 +12,9 @@ pub const WINDOW_PACKETS: u64 = 128;
 /// How long packets under the key before a change are taken: from the moment one side learns of the new key until the
 /// other's packets in flight and its answer have arrived.
 pub const REKEY_OVERLAP: Duration = Duration::from_secs(10);
+/// Rollover counters that are looked for when a peer is heard for the first time in the middle of its stream: a day of
+/// packets of 20 ms, one counter for each packet. Beyond that it is heard when it takes another SSRC or key.
+pub const ROLLOVERS_SEARCHED: u64 = 66;
 /// Longest packet for which another key or rollover counter can be tried with AES-GCM, where a failed attempt spoils
 /// the packet. Longer ones get one attempt.
 pub const RETRY_BYTES_MAX: usize = 2_048;

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     fuzzing::hex,
     key::SessionKeys,
-    limits::{SSRCS_MAX, WINDOW_PACKETS},
+    limits::{ROLLOVERS_SEARCHED, SSRCS_MAX, WINDOW_PACKETS},
     suite::TRAILER_BYTES_MAX,
 };
 
@@ -79,6 +79,7 @@ fn with_session_keys(suite: Suite, cipher: &str, salt: &str) -> (Outbound, Inbou
     let current = Receiver {
         transforms: make(),
         streams: Streams::default(),
+        unfound: 0,
     };
     (
         outbound,
@@ -268,6 +269,36 @@ fn a_line_goes_on_over_rollovers_reordered_and_with_losses() {
             }
         }
         assert!(taken > 1_000, "{taken}");
+    }
+}
+
+/// A call that another host carried before, or one that goes back to the key before an offer that was turned down: the
+/// peer's key and SSRC are what they were, and nobody tells how often its sequence rolled over.
+#[test]
+fn a_stream_is_found_in_its_middle() {
+    let now = base();
+    for suite in Suite::ALL {
+        for rollovers in [1, 3, ROLLOVERS_SEARCHED] {
+            let (mut out, mut inn) = (Outbound::new(&key(suite, 1)), Inbound::new(&key(suite, 1)));
+            let first = 0xf000;
+            out.streams.entry(7).rtp.insert(rollovers << 16 | (first - 1));
+            let heard = (0..500_u16).find(|number| {
+                let clear = rtp(first as u16 + number, 7);
+                let packet = protect_rtp(&mut out, &clear).expect("counts up");
+                take_rtp(&mut inn, now, &packet) == Ok(clear)
+            });
+            let heard = heard.unwrap_or_else(|| panic!("{suite:?}: never found after {rollovers}"));
+            assert!(
+                u64::from(heard) < ROLLOVERS_SEARCHED,
+                "{suite:?}: {heard} packets were lost"
+            );
+            let again = protect_rtp(&mut out, &rtp(first as u16 + heard + 1, 7)).expect("counts up");
+            assert!(
+                take_rtp(&mut inn, now, &again).is_ok(),
+                "and is heard from then on"
+            );
+            assert_eq!(take_rtp(&mut inn, now, &again), Err(UnprotectError::Replay));
+        }
     }
 }
 
