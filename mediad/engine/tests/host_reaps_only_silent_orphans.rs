@@ -237,6 +237,25 @@ fn an_adopted_orphan_is_one_no_longer() {
     );
 }
 
+/// What revives a lease gives the controller back what it owns, whatever becomes of the request.
+#[test]
+fn an_adoption_that_is_refused_revives_the_lease_all_the_same() {
+    let mut world = World::new();
+    let own = world.create("own", "c1");
+    let orders = world.pass(LEASE);
+    assert!(
+        matches!(orders[..], [(0, Command::Orphaned(k, true))] if k == own),
+        "{orders:?}"
+    );
+    let refused = world.host.adopt(world.now, &"never was".into(), &owner("c1", 2));
+    assert_eq!(refused, Err(Refusal::UnknownSession("never was".into())));
+    let orders = world.orders();
+    assert!(
+        matches!(orders[..], [(0, Command::Orphaned(k, false))] if k == own),
+        "{orders:?}"
+    );
+}
+
 #[test]
 fn events_of_another_life_cannot_be_resumed() {
     let world = World::new();

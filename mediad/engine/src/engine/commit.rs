@@ -196,7 +196,14 @@ impl Engine {
             }
             return key;
         }
-        let given = given.expect("the host gives sockets or a link for every new transport");
+        // Sockets that its worker could not take in: it is deaf and mute until it is put anew, and no call beside it hears
+        // of that.
+        let none = TransportSockets {
+            transport: new.id.clone(),
+            rtp: SocketId::NONE,
+            rtcp: None,
+        };
+        let given = given.unwrap_or(&none);
         let key = self
             .transports
             .insert(Transport::new(session, new.clone(), given, &spec.options));
@@ -224,6 +231,9 @@ impl Engine {
     }
 
     fn bind(&mut self, socket: SocketId, flow: Flow) {
+        if socket == SocketId::NONE {
+            return;
+        }
         let at = socket.0 as usize;
         if self.flows.len() <= at {
             self.flows.resize(at + 1, None);
@@ -456,6 +466,9 @@ impl Engine {
                     false => all.extend_from_slice(mappings),
                 }
             }
+            let listener = self.endpoints.get(*key);
+            let before = listener.and_then(|listener| listener.egress.source);
+            let digit = before.and_then(|source| self.endpoints.get(source)?.hearing.event());
             let Some(listener) = self.endpoints.get_mut(*key) else {
                 continue;
             };
@@ -467,6 +480,9 @@ impl Engine {
                     (listener.egress.source, listener.egress.line.forwarded())
             {
                 relayed.insert(*key, Relayed::new(source, heard));
+                if let Some(digit) = digit {
+                    listener.note_begun(source, digit);
+                }
             }
             if listener.egress.source != speaker {
                 // Whoever speaks next continues the line, also the one who was muted meanwhile.

@@ -13,7 +13,7 @@ use rtp::{
     units::{ClockRate, RtpTimestamp},
 };
 
-use super::{hearing::tone_of, line::Line};
+use super::{hearing::tone_of, line::Line, slab::Key};
 use crate::{command::SendDigit, limits};
 
 /// Digits that wait, and the one being sent.
@@ -28,6 +28,8 @@ pub(crate) struct Dialling {
     manner: Manner,
     /// For tones.
     voice: Option<Box<Voice>>,
+    /// The digit of that number of that endpoint was begun in its own packets, before an edit.
+    begun: Option<(Key, u32)>,
 }
 
 /// The digit being sent.
@@ -129,7 +131,18 @@ impl Dialling {
             due: None,
             manner,
             voice: voice(manner),
+            begun: None,
         }
+    }
+
+    /// An edit ends the packets of `source` in the middle of its digit: the peer has its beginning, and needs no second one.
+    pub(crate) fn note_begun(&mut self, source: Key, digit: u32) {
+        self.begun = Some((source, digit));
+    }
+
+    /// Whether the peer has the beginning of that digit.
+    pub(crate) fn has_begun(&self, source: Key, digit: u32) -> bool {
+        self.begun == Some((source, digit))
     }
 
     /// The peer takes digits otherwise: the payload type from now on, the rest from the next digit on. May allocate.

@@ -92,6 +92,15 @@ impl Endpoint {
         self.dialling_as(sent)
     }
 
+    /// Packets come to it no more, while `source` sends the `digit` of that number.
+    pub(super) fn note_begun(&mut self, source: Key, digit: u32) {
+        if self.spec().takes_events()
+            && let Some(dialling) = self.dialling_for()
+        {
+            dialling.note_begun(source, digit);
+        }
+    }
+
     fn dialling_as(&mut self, payload_type: Option<u8>) -> Option<&mut Dialling> {
         let manner = manner(self.node.endpoint(), payload_type)?;
         let dialling = self
@@ -192,6 +201,7 @@ impl Engine {
             return;
         };
         let (session, node) = (source.session, source.node.clone());
+        let digit = source.hearing.count();
         // Taken out while the listeners, who live beside them, are written to.
         let hops = std::mem::take(&mut source.ingress.hops);
         for listener in &hops {
@@ -209,6 +219,10 @@ impl Engine {
             return;
         };
         for listener in mixer.listeners() {
+            let dialling = self.endpoints.get(listener).and_then(|one| one.dialling.as_ref());
+            if dialling.is_some_and(|dialling| dialling.has_begun(key, digit)) {
+                continue;
+            }
             self.pass_digit_to(now, (session, &node.id), listener, pressed, false);
         }
         if let Some(session) = self.sessions.get_mut(session) {

@@ -195,6 +195,17 @@ impl Ingress {
         })
     }
 
+    /// A packet that nobody is to hear, of a peer on hold or in a format that was not agreed on: it came all the same,
+    /// and is not to be told as lost once others of its stream are taken.
+    pub(crate) fn pass_over(&mut self, header: &RtpHeader, last_stream: &mut u64) {
+        if self.ssrc == Some(header.ssrc)
+            && let SeqVerdict::Restarted { .. } = self.stats.on_untimed_packet(header.sequence)
+        {
+            *last_stream += 1;
+            self.stream = StreamId(*last_stream);
+        }
+    }
+
     /// Count a packet of the current SSRC and say where it stands in its stream.
     #[inline]
     pub(crate) fn take(

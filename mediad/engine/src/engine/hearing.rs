@@ -89,6 +89,11 @@ impl Hearing {
         self.telling.count
     }
 
+    /// The number of the telephone-event that is being sent, if its start was told.
+    pub(crate) fn event(&self) -> Option<u32> {
+        self.telling.event.then_some(self.telling.count)
+    }
+
     /// When to call [`on_timeout`](Self::on_timeout).
     pub(crate) fn due(&self) -> Option<Instant> {
         self.receiver.poll_timeout()

@@ -132,10 +132,16 @@ impl Engine {
         tx: &mut impl Egress,
     ) -> Result<(), DropReason> {
         let ingress = &mut self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?.ingress;
-        if !ingress.receives {
-            return Err(DropReason::Direction);
-        }
-        let index = format.ok_or(DropReason::PayloadType)?;
+        let index = match format {
+            Some(index) if ingress.receives => index,
+            Some(_) | None => {
+                ingress.pass_over(header, &mut self.last_stream);
+                return Err(match ingress.receives {
+                    true => DropReason::PayloadType,
+                    false => DropReason::Direction,
+                });
+            }
+        };
         if ingress.ssrc != Some(header.ssrc) {
             self.on_other_ssrc(now, key, header.ssrc)?;
         }

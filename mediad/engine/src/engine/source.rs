@@ -33,10 +33,23 @@ pub(crate) enum Verdict {
     Refuse(DropReason),
 }
 
+/// What became of a lock when the signalling named another address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// It did not.
+    Held,
+    /// It was given up.
+    GivenUp,
+    /// It was given up, and its source learned again.
+    Again,
+}
+
 /// The source of RTP of one transport.
 #[derive(Debug)]
 pub(crate) struct SourceLock {
+    /// Also one that was given up: see [`Self::held`].
     locked: Option<SocketAddr>,
+    hold: Hold,
     /// When the locked source was last heard.
     heard: Option<Instant>,
     policy: SourcePolicy,
@@ -54,6 +67,7 @@ impl SourceLock {
     pub(crate) fn new(policy: SourcePolicy, signalled: Option<SocketAddr>, relearn_after: Duration) -> Self {
         Self {
             locked: None,
+            hold: Hold::Held,
             heard: None,
             policy,
             authentic: false,
@@ -77,30 +91,34 @@ impl SourceLock {
         self.relearn_after = relearn_after;
         let moved = signalled != self.signalled;
         if (moved || policy != self.policy)
-            && let Some(locked) = self.locked
+            && let Some(locked) = self.held()
             && !signalled.is_some_and(|signalled| same(signalled, locked))
             && (moved && signalled.is_some() || policy == SourcePolicy::Signalled)
         {
-            self.locked = None;
+            self.hold = Hold::GivenUp;
             self.heard = None;
         }
         self.policy = policy;
         self.signalled = signalled;
     }
 
+    fn held(&self) -> Option<SocketAddr> {
+        self.locked.filter(|_| self.hold != Hold::GivenUp)
+    }
+
     /// Where RTP is sent.
     pub(crate) fn destination(&self) -> Option<SocketAddr> {
-        self.locked.or(self.signalled)
+        self.held().or(self.signalled)
     }
 
     /// The source is locked and not where the signalling said.
     pub(crate) fn is_learned(&self) -> bool {
-        self.locked
+        self.held()
             .is_some_and(|locked| !self.signalled.is_some_and(|signalled| same(signalled, locked)))
     }
 
     pub(crate) fn state(&self) -> SourceState {
-        match (self.locked, self.probing) {
+        match (self.held(), self.probing) {
             (Some(_), _) => SourceState::Locked,
             (None, true) => SourceState::Probation,
             (None, false) => SourceState::Signalled,
@@ -123,17 +141,27 @@ impl SourceLock {
     /// The source is locked to somebody else who is alive.
     #[inline]
     pub(crate) fn is_stranger(&self, now: Instant, from: SocketAddr) -> bool {
-        self.locked != Some(from) && self.is_alive(now)
+        self.locked != Some(from) && self.is_alive(now) && !self.gives_way_to(from)
+    }
+
+    /// When media moves, packets from where it was go on for a moment and are learned again: they do not keep out the
+    /// address that the signalling named instead.
+    fn gives_way_to(&self, from: SocketAddr) -> bool {
+        self.hold == Hold::Again && self.is_signalled(from)
+    }
+
+    fn is_signalled(&self, from: SocketAddr) -> bool {
+        self.signalled.is_some_and(|signalled| same(signalled, from))
     }
 
     /// Judge a datagram from the locked source without its content; `None` if it needs [`judge`](Self::judge).
     #[inline]
     pub(crate) fn recognise(&mut self, now: Instant, from: SocketAddr) -> Option<Verdict> {
-        if self.locked == Some(from) {
+        if self.locked == Some(from) && self.hold != Hold::GivenUp {
             self.heard = Some(now);
             return Some(Verdict::Accept);
         }
-        if self.is_alive(now) {
+        if self.is_stranger(now, from) {
             return Some(Verdict::Refuse(DropReason::WrongSource));
         }
         None
@@ -148,7 +176,7 @@ impl SourceLock {
         transport: Key,
         probation: &mut Probation,
     ) -> Verdict {
-        let is_signalled = self.signalled.is_some_and(|signalled| same(signalled, from));
+        let is_signalled = self.is_signalled(from);
         let trusted = match self.policy {
             SourcePolicy::Signalled if !is_signalled => return Verdict::Refuse(DropReason::WrongSource),
             SourcePolicy::Signalled | SourcePolicy::Immediate => true,
@@ -166,6 +194,10 @@ impl SourceLock {
 
     fn lock(&mut self, now: Now, from: SocketAddr) -> Verdict {
         let previous = self.destination();
+        self.hold = match self.hold {
+            Hold::GivenUp | Hold::Again if self.locked == Some(from) => Hold::Again,
+            Hold::Held | Hold::GivenUp | Hold::Again => Hold::Held,
+        };
         self.locked = Some(from);
         self.heard = Some(now.mono);
         self.probing = false;
@@ -181,7 +213,7 @@ impl SourceLock {
 
     fn is_alive(&self, now: Instant) -> bool {
         let silent = self.heard.map(|heard| now.saturating_duration_since(heard));
-        self.locked.is_some() && silent.is_some_and(|silent| silent < self.relearn_after)
+        self.held().is_some() && silent.is_some_and(|silent| silent < self.relearn_after)
     }
 }
 

@@ -130,13 +130,15 @@ impl Transport {
         self.tx_bytes += bytes;
     }
 
-    /// Where RTP is sent; nowhere while keys are missing.
+    /// Nothing can be sent: keys are missing, or the socket.
+    fn is_mute(&self) -> bool {
+        let security = self.security.as_ref();
+        self.rtp_socket == SocketId::NONE || security.is_some_and(|security| !security.is_ready())
+    }
+
+    /// Where RTP is sent.
     pub(crate) fn destination(&self) -> Option<SocketAddr> {
-        if self
-            .security
-            .as_ref()
-            .is_some_and(|security| !security.is_ready())
-        {
+        if self.is_mute() {
             return None;
         }
         match &self.spec.kind {
@@ -205,11 +207,7 @@ impl Transport {
 
     /// Socket and address for RTCP, if it goes anywhere.
     pub(crate) fn rtcp_destination(&self) -> Option<(SocketId, SocketAddr)> {
-        if self
-            .security
-            .as_ref()
-            .is_some_and(|security| !security.is_ready())
-        {
+        if self.is_mute() {
             return None;
         }
         match self.rtcp_mode() {

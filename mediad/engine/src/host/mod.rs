@@ -357,7 +357,8 @@ impl Host {
     /// # Errors
     /// The session is not there, or the epoch is not above its own.
     pub fn adopt(&mut self, now: Now, session: &Name, owner: &Owner) -> Result<(usize, SessionKey), Refusal> {
-        self.leases.renew(now.mono, &owner.controller, None)?;
+        // Also when it is refused: a controller that speaks is there, and what it owns is owned again.
+        self.renew(now, &owner.controller, None)?;
         let entry = self.sessions.by_name_mut(session)?;
         if owner.epoch <= entry.owner.epoch {
             return Err(Refusal::StaleEpoch {

@@ -224,3 +224,41 @@ fn a_changed_signalled_address_ends_the_lock() {
     world.receive(rtp_socket(0), peer(0), &a.packet(&[1]));
     assert_eq!(world.drops("t-a", DropReason::WrongSource), 1);
 }
+
+/// When media moves, packets from where it was go on for a moment and are learned again. Whoever was signalled is heard,
+/// and heard by, at once all the same.
+#[test]
+fn the_newly_signalled_source_takes_the_place_of_the_one_before() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    world.commit(SESSION, &graph);
+    let (mut before, mut a, mut b) = (Speaker::new(0xA), Speaker::new(0xA2), Speaker::new(0xB));
+    world.receive(rtp_socket(0), peer(0), &before.packet(&[1]));
+    graph.party("a").remote = Some(peer(50));
+    world.commit(SESSION, &graph);
+    for _ in 0..10 {
+        world.receive(rtp_socket(0), peer(0), &before.packet(&[1]));
+        world.pass_ms(20);
+    }
+    assert_eq!(
+        world.transport("t-a").remote,
+        Some(peer(0)),
+        "it was learned again"
+    );
+    world.sent();
+    for n in 0..50 {
+        world.receive(rtp_socket(0), peer(50), &a.packet(&[2]));
+        world.receive(rtp_socket(0), peer(0), &before.packet(&[1]));
+        world.receive(rtp_socket(0), stranger(1), &Speaker::new(0xBAD).packet(&[9]));
+        world.receive(rtp_socket(1), peer(1), &b.packet(&[3]));
+        let sent: Vec<_> = world
+            .sent_rtp()
+            .into_iter()
+            .map(|sent| (sent.to, sent.payload()[0]))
+            .collect();
+        assert_eq!(sent, [(peer(1), 2), (peer(50), 3)], "packet {n}");
+        world.pass_ms(20);
+    }
+    assert_eq!(world.drops("t-a", DropReason::WrongSource), 100);
+    assert_eq!(world.transport("t-a").remote, Some(peer(50)));
+}

@@ -1,5 +1,9 @@
+use std::sync::Arc;
+
 use crate::world::{Graph, Party, SESSION, Speaker, World, peer, rtcp_socket, rtp_socket};
-use media_engine::command::{Command, DropReason, EventKind, Reply, ReplyToken, SessionKey, SocketId};
+use media_engine::command::{
+    Command, Commit, DropReason, EventKind, Reply, ReplyToken, SessionKey, SocketId,
+};
 
 #[test]
 fn what_stays_keeps_its_state_and_what_goes_gives_back_its_sockets() {
@@ -138,4 +142,44 @@ fn a_socket_used_again_never_reaches_the_session_before() {
     let report = world.report(second).expect("the session is there");
     assert_eq!(report.endpoints[0].ingress.packets, 1);
     assert_eq!(report.transports[0].drops[DropReason::Probation as usize], 3);
+}
+
+/// The kernel would not give its worker room for a socket.
+#[test]
+fn a_transport_without_sockets_is_deaf_and_disturbs_nobody() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    let (mut sockets, streams) = graph.resources(None);
+    sockets.retain(|sockets| &*sockets.transport != "t-a");
+    let commit = Commit {
+        session: SESSION,
+        name: "s".into(),
+        spec: Arc::new(graph.spec()),
+        sockets,
+        streams,
+        links: Vec::new(),
+        prompts: Vec::new(),
+        recordings: Vec::new(),
+        taps: Vec::new(),
+        keys: Vec::new(),
+    };
+    world.command(Command::Commit(Box::new(commit)));
+    let (mut b, mut c) = (Speaker::new(0xB), Speaker::new(0xC));
+    world.receive(rtp_socket(1), peer(1), &b.packet(&[1]));
+    world.pass_ms(10_000);
+    assert!(world.sent().iter().all(|sent| sent.socket == rtcp_socket(1)));
+    // Others of the session talk, and it ends as any other.
+    graph.endpoints.push(Party::new("c", 2));
+    graph.hear(&[("b", "c"), ("c", "b"), ("a", "b")]);
+    graph.edges[2].muted = true;
+    world.commit(SESSION, &graph);
+    world.receive(rtp_socket(2), peer(2), &c.packet(&[2]));
+    assert_eq!(world.sent_rtp()[0].to, peer(1));
+    world.command(Command::End(SESSION, ReplyToken(99)));
+    let mut released = world.releases();
+    released.sort_unstable();
+    assert_eq!(
+        released,
+        [rtp_socket(1), rtcp_socket(1), rtp_socket(2), rtcp_socket(2)]
+    );
 }

@@ -310,3 +310,40 @@ fn a_peer_that_floods_digits_is_told_within_bounds_and_in_pairs() {
     }
     assert_eq!(digits(&mut world), whole(3));
 }
+
+/// Whoever has the beginning of a digit in packets is not sent it once more when the edit that ends them comes in its middle.
+#[test]
+fn a_key_that_is_held_over_an_edit_is_passed_on_once() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    graph.endpoints.push(Party::new("c", 2));
+    world.commit(SESSION, &graph);
+    let mut a = Speaker::new(0xA);
+    a.step = 160;
+    world.receive(rtp_socket(0), peer(0), &a.packet(&[1; 160]));
+    world.pass_ms(20);
+    let mut sent = Vec::new();
+    for event in [5, 6] {
+        for (n, packet) in press(&mut a, event).iter().enumerate() {
+            if (event, n) == (5, 3) {
+                // b hears a and c from now on.
+                graph.hear(&[("a", "b"), ("b", "a"), ("c", "b")]);
+                world.commit(SESSION, &graph);
+            }
+            world.receive(rtp_socket(0), peer(0), packet);
+            world.pass_ms(20);
+            sent.extend(world.sent_rtp());
+        }
+        world.pass_ms(500);
+        sent.extend(world.sent_rtp());
+    }
+    let digits: Vec<(u8, bool)> = sent
+        .iter()
+        .filter(|sent| sent.socket == rtp_socket(1) && sent.header().payload_type.value() == 101)
+        .map(|sent| (sent.payload()[0], sent.header().marker))
+        .collect();
+    let begun = digits.iter().filter(|(_, begins)| *begins);
+    let begun: Vec<u8> = begun.map(|(event, _)| *event).collect();
+    assert_eq!(begun, [5, 6], "{digits:?}");
+    assert_eq!(digits.iter().filter(|(event, _)| *event == 5).count(), 3);
+}

@@ -82,3 +82,34 @@ fn a_muted_edge_keeps_its_place_and_carries_nothing() {
     assert_eq!(world.engine.totals().drops, [0; DropReason::COUNT]);
     assert_eq!(world.endpoint("a").ingress.packets, 1);
 }
+
+/// A peer that goes on sending while it is held, or sends what was not agreed on in between, loses nothing.
+#[test]
+fn packets_that_nobody_is_to_hear_are_not_told_as_lost() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    world.commit(SESSION, &graph);
+    let mut a = Speaker::new(0xA);
+    for held in [false, true, false] {
+        graph.party("a").direction = match held {
+            true => Direction::SendOnly,
+            false => Direction::SendRecv,
+        };
+        world.commit(SESSION, &graph);
+        for n in 0..300 {
+            // Comfort noise that nobody asked for.
+            a.payload_type = if n % 10 == 9 { 13 } else { 0 };
+            world.receive(rtp_socket(0), peer(0), &a.packet(&[1]));
+            world.pass_ms(20);
+        }
+    }
+    let ingress = world.endpoint("a").ingress;
+    assert_eq!((ingress.packets, ingress.lost), (540, 0));
+    assert_eq!(world.drops("t-a", DropReason::PayloadType), 60);
+    assert_eq!(world.drops("t-a", DropReason::Direction), 300);
+    // One that really is lost is told.
+    a.packet(&[1]);
+    a.payload_type = 0;
+    world.receive(rtp_socket(0), peer(0), &a.packet(&[1]));
+    assert_eq!(world.endpoint("a").ingress.lost, 1);
+}
