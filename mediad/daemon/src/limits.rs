@@ -68,6 +68,9 @@ pub(crate) const TAP_MARK_BYTES: usize = 64;
 /// How long a program waits for the one before it to leave the tap. After that it is refused.
 pub(crate) const TAP_TAKE_OVER: Duration = Duration::from_secs(2);
 
+/// How often the task of a program that reads nothing looks whether the tap is still its own.
+pub(crate) const TAP_LOOKS_UP: Duration = Duration::from_millis(100);
+
 /// Sessions described at once for a snapshot.
 pub(crate) const SNAPSHOT_PARALLEL: usize = 32;
 

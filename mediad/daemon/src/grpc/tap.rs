@@ -9,7 +9,7 @@ use media_engine::{
     tap::{Heard, Program, TapPort},
 };
 use proto::mediad::v1::{self as pb, tap_reply::Kind as Told, tap_request::Kind as Asked};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -50,8 +50,11 @@ pub(super) async fn open(
             end = bridge.run(requests, sitting) => end,
             () = context.ended() => Err(Status::unavailable("the media host is shutting down")),
         };
+        let Bridge { program, replies, .. } = bridge;
+        // Who comes next must not wait until this one reads why it was to go.
+        drop(program);
         if let Err(status) = end {
-            let _ = bridge.replies.send(Err(status)).await;
+            let _ = replies.send(Err(status)).await;
         }
     });
     Ok(ReceiverStream::new(stream))
@@ -179,8 +182,8 @@ impl Bridge {
         Ok(())
     }
 
-    /// Gives the program whatever is there for it.
-    async fn pass(&mut self) -> Result<(), Status> {
+    /// The tap is there, and nobody else wants it.
+    fn check(&self) -> Result<(), Status> {
         if self.program.is_closed() {
             return Err(Status::not_found(
                 "the tap is gone, or runs at another rate now; open it again",
@@ -189,6 +192,12 @@ impl Bridge {
         if self.program.is_evicted() {
             return Err(Status::aborted("another program has taken this tap"));
         }
+        Ok(())
+    }
+
+    /// Gives the program whatever is there for it.
+    async fn pass(&mut self) -> Result<(), Status> {
+        self.check()?;
         let played = self.program.played();
         while let Some((_, mark)) = self.marks.pop_front_if(|(at, _)| *at <= played) {
             self.tell(Told::MarkPlayed(mark)).await?;
@@ -216,8 +225,15 @@ impl Bridge {
     }
 
     async fn tell(&self, told: Told) -> Result<(), Status> {
-        let reply = pb::TapReply { kind: Some(told) };
         let gone = |_| Status::cancelled("the program is gone");
-        self.replies.send(Ok(reply)).await.map_err(gone)
+        // A program that reads nothing keeps its connection alive: it must not keep the tap.
+        let place = loop {
+            match timeout(limits::TAP_LOOKS_UP, self.replies.reserve()).await {
+                Ok(place) => break place.map_err(gone)?,
+                Err(_) => self.check()?,
+            }
+        };
+        place.send(Ok(pb::TapReply { kind: Some(told) }));
+        Ok(())
     }
 }

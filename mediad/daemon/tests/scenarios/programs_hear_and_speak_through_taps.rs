@@ -286,3 +286,25 @@ async fn the_newest_program_has_the_tap_and_the_call_goes_on_without_any() {
     media.apply(request).await.unwrap();
     assert_eq!(third.end().await.code(), Code::NotFound);
 }
+
+/// Its connection lives and its program does not: whoever comes next has the tap, and need not wait for it.
+#[tokio::test]
+async fn a_program_that_reads_nothing_does_not_keep_the_tap() {
+    let daemon = Daemon::start(&[]);
+    let mut media = daemon.media().await;
+    let (alice, bob) = (Party::new(440.0), Party::new(1_000.0));
+    tapped(&mut media, &alice, &bob).await;
+    let stuck = Program::open(&mut media, "s", "bot").await.unwrap();
+    // Every mark is passed at once and told, until nothing more fits on the way back, nor then on the way there.
+    let mark = || pb::TapRequest {
+        kind: Some(Asked::Mark("m".repeat(64))),
+    };
+    let enough = Duration::from_secs(1);
+    while let Ok(Ok(())) = timeout(enough, stuck.ask.send(mark())).await {}
+    let mut next = Program::open(&mut daemon.media().await, "s", "bot")
+        .await
+        .unwrap();
+    next.say(Asked::Credit(5)).await;
+    next.until(|told| matches!(told, Told::Audio(_))).await;
+    drop(stuck);
+}
