@@ -75,6 +75,8 @@ struct Feeder {
     start: u64,
     turn: u16,
     broken: bool,
+    /// The player does not know that yet: there was no free block.
+    untold: bool,
 }
 
 /// The player's end of a stream.
@@ -143,6 +145,7 @@ impl Reading {
             start,
             turn: 0,
             broken: false,
+            untold: false,
         };
         feeder.fill(PRIMED)?;
         self.desk.count.fetch_add(1, Ordering::Relaxed);
@@ -211,7 +214,7 @@ impl Feeder {
         let mut sought = Ok(());
         if turn != self.turn {
             self.turn = turn;
-            self.broken = false;
+            (self.broken, self.untold) = (false, false);
             while let Some(stale) = self.ring.full.pop() {
                 drop(self.ring.free.push(stale));
             }
@@ -219,6 +222,8 @@ impl Feeder {
         }
         if let Err(error) = sought.and_then(|()| self.fill(BLOCKS)) {
             tracing::warn!(%error, "a prompt cannot be read any further");
+            self.break_off();
+        } else if self.untold {
             self.break_off();
         }
     }
@@ -252,10 +257,12 @@ impl Feeder {
         Ok(())
     }
 
-    /// The player is told in its turn.
+    /// The player is told in its turn: as soon as it has heard one of the blocks, if all are full.
     fn break_off(&mut self) {
         self.broken = true;
-        if let Some(mut block) = self.ring.free.pop() {
+        let block = self.ring.free.pop();
+        self.untold = block.is_none();
+        if let Some(mut block) = block {
             (block.turn, block.samples, block.state) = (self.turn, 0, StreamState::Broken);
             drop(self.ring.full.push(block));
         }

@@ -93,8 +93,9 @@ impl SharedPlayers {
         given: Option<&mut PlayerPrompts>,
         rate_hz: u32,
     ) -> usize {
+        // One that came to its end, or broke, is silent for good: who comes begins another.
         let same = |slot: &Slot| match (slot.playback.node.player(), node.player()) {
-            (Some(playing), Some(wanted)) => wanted.shares_with(playing),
+            (Some(playing), Some(wanted)) => wanted.shares_with(playing) && !slot.playback.is_ended(),
             (Some(_) | None, _) => false,
         };
         if let Some(at) = self.0.iter().position(|slot| slot.as_ref().is_some_and(same)) {

@@ -198,3 +198,19 @@ fn a_pause_and_an_end_are_each_session_s_own_and_the_last_one_takes_it_away() {
     codecs::g711::encode_ulaw(&rising()[..160], &mut first);
     assert_eq!(heard[0], first);
 }
+
+#[test]
+fn who_comes_after_its_end_hears_it_from_the_beginning() {
+    let mut world = World::new();
+    world.prompts = vec![prompt("music", 8_000, rising())];
+    let (first, first_graph) = held(0, pcmu(), Some(0));
+    world.commit(first, &first_graph);
+    world.pass_ms(3_000);
+    let before = payloads(&world.sent_rtp(), 0);
+    let (late, late_graph) = held(1, pcmu(), Some(0));
+    world.commit(late, &late_graph);
+    world.pass_ms(1_000);
+    let after = payloads(&world.sent_rtp(), 1);
+    assert!(after.len() >= 45, "{} packets", after.len());
+    assert!(before.starts_with(&after), "the same from the beginning");
+}
