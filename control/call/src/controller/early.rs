@@ -126,7 +126,11 @@ impl Controller {
         };
         let mut answers = Vec::new();
         for leg in call.round.iter_mut().flat_map(|round| &mut round.branches) {
-            let (Some(reoffer), Some(local)) = (leg.reoffer.take(), call.plan.local(&leg.endpoint)) else {
+            // Without an address there is no answer yet, and the offer stays.
+            let Some(local) = call.plan.local(&leg.endpoint) else {
+                continue;
+            };
+            let Some(reoffer) = leg.reoffer.take() else {
                 continue;
             };
             // It has a session since its INVITE.

@@ -203,21 +203,15 @@ impl Controller {
             | Stage::Ringing
             | Stage::Connecting
             | Stage::AwaitingAnswer
-            | Stage::Talking
-                if self.try_another_host(now, id) || self.replace_later(now, id) => {}
-            // Should something else be wrong, it is refused again without them.
-            Stage::Waiting | Stage::Offering | Stage::Ringing | Stage::Connecting | Stage::AwaitingAnswer
-                if !is_unruly && self.refuse_reoffers(now, id) =>
-            {
-                self.send_media(now, id);
-            }
-            Stage::Preparing
-            | Stage::Waiting
-            | Stage::Offering
-            | Stage::Ringing
-            | Stage::Connecting
-            | Stage::AwaitingAnswer
             | Stage::Talking => {
+                if self.try_another_host(now, id) || self.replace_later(now, id) {
+                    return;
+                }
+                // Should something else be wrong, it is refused again without them.
+                if !is_unruly && self.refuse_reoffers(now, id) {
+                    self.send_media(now, id);
+                    return;
+                }
                 let reason = format!("media: {message}");
                 self.end(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, &reason);
             }

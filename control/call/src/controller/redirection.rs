@@ -6,6 +6,7 @@ use super::{Controller, Now};
 use crate::{
     call::{CallId, Redirected},
     domain::Name,
+    leg::{Invite, Leg},
     limits,
     routing::Destination,
 };
@@ -22,7 +23,7 @@ impl Controller {
             .round
             .as_mut()
             .filter(|round| is_free && round.offer.is_none());
-        let is_of_it = |leg: &crate::leg::Leg| leg.invite == crate::leg::Invite::Sent(txn);
+        let is_of_it = |leg: &Leg| leg.invite == Invite::Sent(txn);
         let Some(round) = round.filter(|round| round.branches.iter().any(is_of_it)) else {
             return;
         };
