@@ -29,7 +29,7 @@ pub struct Options {
     pub control_port: u16,
     /// First and last media port.
     pub media_ports: (u16, u16),
-    /// `io.latency_budget_us`; `None` leaves the daemon's default.
+    /// `io.latency_budget_us`, busy or not; `None` leaves the daemon's defaults.
     pub latency_budget_us: Option<u64>,
     /// Further settings, `section.key=value`.
     pub settings: Vec<String>,
@@ -78,11 +78,10 @@ impl Mediad {
             format!("workers.cpus=[{SERVER_CORE}]"),
             "log.level=warn".into(),
         ];
-        settings.extend(
-            options
-                .latency_budget_us
-                .map(|us| format!("io.latency_budget_us={us}")),
-        );
+        if let Some(us) = options.latency_budget_us {
+            let budgets = ["io.latency_budget_us", "io.latency_budget_busy_us"];
+            settings.extend(budgets.map(|budget| format!("{budget}={us}")));
+        }
         settings.extend(options.settings.iter().cloned());
         let args: Vec<String> = settings
             .into_iter()

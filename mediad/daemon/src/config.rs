@@ -133,6 +133,7 @@ pub(crate) struct Opus {
 pub(crate) struct Io {
     pub(crate) backend: IoBackend,
     pub(crate) latency_budget_us: u64,
+    pub(crate) latency_budget_busy_us: u64,
     pub(crate) sockets_max: usize,
     pub(crate) rx_buffers: usize,
     pub(crate) rx_batch: usize,
@@ -309,6 +310,7 @@ impl Default for Io {
         Self {
             backend: IoBackend::Auto,
             latency_budget_us: net.latency_budget.as_micros() as u64,
+            latency_budget_busy_us: net.latency_budget_busy.as_micros() as u64,
             sockets_max: net.max_sockets,
             rx_buffers: net.rx_buffers,
             rx_batch: net.rx_batch,
@@ -472,6 +474,7 @@ impl Config {
             tx_slots: self.io.tx_slots,
             drain_max: self.io.drain_max,
             latency_budget: Duration::from_micros(self.io.latency_budget_us),
+            latency_budget_busy: Duration::from_micros(self.io.latency_budget_busy_us),
             max_age: (self.io.stale_ms > 0).then(|| Duration::from_millis(self.io.stale_ms)),
             steering: media_net::Steering::default(),
         }

@@ -23,7 +23,7 @@ pub(crate) const TX_DROP_REASONS: [&str; 10] = [
     "other",
 ];
 
-/// Figures of one worker at one moment; all but the sockets count up since the start.
+/// Figures of one worker at one moment; all but the sockets and the tick count up since the start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Figures {
     pub(crate) rx_packets: u64,
@@ -40,6 +40,8 @@ pub(crate) struct Figures {
     pub(crate) drains: u64,
     pub(crate) drains_cut: u64,
     pub(crate) sockets: u64,
+    /// How long its ticks are; 0: each event wakes it.
+    pub(crate) tick_ns: u64,
     /// Time that these figures are about.
     pub(crate) uptime_ns: u64,
     pub(crate) cpu_ns: u64,
@@ -124,7 +126,7 @@ impl From<&Histogram> for Lateness {
 /// The published side of [`Figures`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    scalars: [AtomicU64; 15],
+    scalars: [AtomicU64; 16],
     drops: [AtomicU64; DropReason::COUNT],
     tx_drops: [AtomicU64; TX_DROP_REASONS.len()],
     wakes: [AtomicU64; WAKE_REASONS.len()],
@@ -157,6 +159,7 @@ impl Counters {
             figures.late_prompt_ticks,
             figures.uptime_ns,
             figures.opus_ns,
+            figures.tick_ns,
         ];
         store(&self.scalars, &scalars);
         store(&self.drops, &figures.drops);
@@ -189,6 +192,7 @@ impl Counters {
             late_prompt_ticks,
             uptime_ns,
             opus_ns,
+            tick_ns,
         ] = load(&self.scalars);
         Figures {
             rx_packets,
@@ -202,6 +206,7 @@ impl Counters {
             drains,
             drains_cut,
             sockets,
+            tick_ns,
             uptime_ns,
             cpu_ns,
             edits_ns,
@@ -272,6 +277,7 @@ pub(crate) fn from_net(net: &NetStats) -> Figures {
         ],
         drains: net.drains,
         drains_cut: net.drains_cut,
+        tick_ns: net.tick.as_nanos() as u64,
         tick_lateness: Lateness::from(&net.tick_lateness),
         deadline_lateness: Lateness::from(&net.deadline_lateness),
         ..Figures::default()
@@ -292,6 +298,7 @@ mod tests {
             late_prompt_ticks: 12,
             uptime_ns: 13,
             opus_ns: 14,
+            tick_ns: 15,
             sockets: 8,
             ..Figures::default()
         };

@@ -32,6 +32,7 @@ pub(crate) fn page(
     packets(&mut page, workers);
     threads(&mut page, status, workers);
     rounds(&mut page, workers);
+    times(&mut page, workers);
     recorded(&mut page, recordings);
     calls(&mut page, tally);
     page.0
@@ -306,6 +307,19 @@ fn rounds(page: &mut Page, workers: &[Figures]) {
         workers,
         |f| f.late_prompt_ticks,
     );
+}
+
+/// How workers keep their time.
+fn times(page: &mut Page, workers: &[Figures]) {
+    page.family(
+        "mediad_tick_seconds",
+        "gauge",
+        "How long a worker's ticks are (io.latency_budget_us, io.latency_budget_busy_us); 0: each packet wakes it.",
+    );
+    for (worker, figures) in numbered(workers) {
+        let labels = [("worker", worker.as_str())];
+        page.sample("mediad_tick_seconds", &labels, figures.tick_ns as f64 / 1e9);
+    }
     let tick = "How much later than its tick a worker woke.";
     page.histogram("mediad_tick_lateness_seconds", tick, workers, |f| {
         &f.tick_lateness
@@ -471,6 +485,7 @@ mod tests {
         let mut figures = Figures {
             rx_packets: 7,
             cpu_ns: 1_500_000_000,
+            tick_ns: 250_000,
             ..Figures::default()
         };
         figures.drops[1] = 3;
@@ -509,6 +524,7 @@ mod tests {
             "mediad_drops_total{worker=\"0\",reason=\"wrong_source\"} 3",
             "mediad_worker_cpu_seconds_total{worker=\"0\"} 1.5",
             "mediad_opus_complexity{worker=\"0\"} 3",
+            "mediad_tick_seconds{worker=\"0\"} 0.00025",
             "mediad_port_pairs{interface=\"inside\",state=\"free\"} 9",
             "mediad_tick_lateness_seconds_bucket{worker=\"0\",le=\"0.000004\"} 4",
             "mediad_tick_lateness_seconds_bucket{worker=\"0\",le=\"+Inf\"} 5",

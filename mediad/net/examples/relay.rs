@@ -100,6 +100,7 @@ fn arguments() -> Args {
     let defaults = Config::default();
     let config = Config {
         latency_budget: Duration::from_micros(number(4, 250)),
+        latency_budget_busy: Duration::from_micros(number(4, 250)),
         max_age,
         rx_buffers: number(7, defaults.rx_buffers as u64) as usize,
         tx_slots: number(8, defaults.tx_slots as u64) as usize,

@@ -20,6 +20,8 @@ pub struct Config {
     pub drain_max: usize,
     /// How long a datagram may wait so that many can be handled in one wake-up; zero: never tick.
     pub latency_budget: Duration,
+    /// The same for a worker that is busy; at least as long.
+    pub latency_budget_busy: Duration,
     /// After a stall, datagrams that waited longer than this are dropped; `None`: never.
     pub max_age: Option<Duration>,
     /// Shared backend: the program that all backends opened with clones of this configuration share.
@@ -36,6 +38,7 @@ impl Default for Config {
             tx_slots: limits::TX_SLOTS_DEFAULT,
             drain_max: limits::DRAIN_DEFAULT,
             latency_budget: limits::BUDGET_DEFAULT,
+            latency_budget_busy: limits::BUDGET_BUSY_DEFAULT,
             max_age: Some(limits::AGE_DEFAULT),
             steering: Steering::default(),
         }
@@ -66,11 +69,13 @@ impl Config {
         within("rx_batch", self.rx_batch, 1, 1_024)?;
         within("tx_slots", self.tx_slots, 1, limits::TX_SLOTS_MAX)?;
         within("drain_max", self.drain_max, 1, 1 << 20)?;
-        let budget_max = limits::BUDGET_MAX.as_micros() as usize;
+        let us = |budget: Duration| budget.as_micros() as usize;
+        let (budget, budget_max) = (us(self.latency_budget), us(limits::BUDGET_MAX));
+        within("latency_budget_us", budget, 0, budget_max)?;
         within(
-            "latency_budget_us",
-            self.latency_budget.as_micros() as usize,
-            0,
+            "latency_budget_busy_us",
+            us(self.latency_budget_busy),
+            budget,
             budget_max,
         )?;
         if !self.rx_buffers.is_power_of_two() {
@@ -99,6 +104,9 @@ mod tests {
         assert!(bad(|c| c.max_datagram = 70_000).contains("70000"));
         assert!(bad(|c| c.rx_buffers = 1000).contains("power of two"));
         assert!(bad(|c| c.latency_budget = Duration::from_millis(3)).contains("latency_budget_us"));
+        assert!(
+            bad(|c| c.latency_budget_busy = Duration::from_micros(100)).contains("latency_budget_busy_us")
+        );
         assert!(bad(|c| c.tx_slots = 0).contains("tx_slots"));
     }
 }

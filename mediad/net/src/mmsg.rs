@@ -83,7 +83,7 @@ impl Mmsg {
             events: vec![libc::epoll_event { events: 0, u64: 0 }; limits::EPOLL_EVENTS].into_boxed_slice(),
             precise: true,
             waker,
-            pace: Pace::new(config.latency_budget, now),
+            pace: Pace::new(config, now),
             drain_max: config.drain_max,
             age: Age::open(config.max_age, now)?,
             opened: now,

@@ -8,8 +8,13 @@
 //!
 //! While ticking, deadline and waker are looked at on the tick only: they are at most one tick late, and a
 //! thousand timers a second cost no wake-ups of their own.
+//!
+//! A tick is as long as the latency budget while the worker has time. A worker that gets busy makes it longer, up to
+//! the budget it has for that: fewer wake-ups, each with more to do, leave it more time, and a little delay is less harm
+//! than late audio. A doubled tick saves less than a third of the work, and the thresholds lie further apart than that,
+//! so a steady load never swings.
 
-use crate::{NetStats, Wake, limits};
+use crate::{Config, NetStats, Wake, limits};
 use std::time::{Duration, Instant};
 
 /// How the worker sleeps before a drain.
@@ -35,7 +40,12 @@ pub enum Mode {
 /// The pacing state of one worker: a pure state machine, driven with the time.
 #[derive(Debug)]
 pub struct Pace {
+    /// The length of a tick, while there is time …
     budget: Duration,
+    /// … at most …
+    budget_busy: Duration,
+    /// … and at present.
+    tick: Duration,
     mode: Mode,
     /// The tick last slept to.
     last_tick: Instant,
@@ -44,15 +54,19 @@ pub struct Pace {
     datagrams: u64,
     polls: u64,
     polls_woken: u64,
+    /// Time slept until ticks, as planned: who is woken late had no time.
+    rested: Duration,
     /// The drain before this one, for the time spent ticking.
     last_drain: Instant,
 }
 
 impl Pace {
-    /// Begins in block mode; a `budget` of zero never ticks.
-    pub fn new(budget: Duration, now: Instant) -> Self {
+    /// Begins in block mode, with the budgets of `config`; one of zero never ticks.
+    pub fn new(config: &Config, now: Instant) -> Self {
         Pace {
-            budget,
+            budget: config.latency_budget,
+            budget_busy: config.latency_budget_busy,
+            tick: config.latency_budget,
             mode: Mode::Block,
             last_tick: now,
             window_start: now,
@@ -60,6 +74,7 @@ impl Pace {
             datagrams: 0,
             polls: 0,
             polls_woken: 0,
+            rested: Duration::ZERO,
             last_drain: now,
         }
     }
@@ -76,13 +91,14 @@ impl Pace {
         }
         match self.mode {
             Mode::Tick => {
-                let next = self.last_tick + self.budget;
+                let next = self.last_tick + self.tick;
                 if next <= now {
                     // Behind: begin a new row of ticks here instead of making up for the lost ones.
                     self.last_tick = now;
                     Sleep::No
                 } else {
                     self.last_tick = next;
+                    self.rested += next - now;
                     Sleep::Tick(next - now)
                 }
             }
@@ -158,12 +174,32 @@ impl Pace {
                 Mode::Tick => Mode::Block,
             };
             self.last_tick = now;
+            self.tick = self.budget;
             stats.mode_switches += 1;
+        } else if full && self.mode == Mode::Tick {
+            self.fit_tick(span);
         }
         if switch || full {
             self.window_start = now;
             (self.wakes, self.datagrams, self.polls, self.polls_woken) = (0, 0, 0, 0);
+            self.rested = Duration::ZERO;
+            stats.tick = match self.mode {
+                Mode::Block => Duration::ZERO,
+                Mode::Tick => self.tick,
+            };
         }
+    }
+
+    /// Fits the length of ticks to how busy the worker was in the window that lasted `span`.
+    fn fit_tick(&mut self, span: Duration) {
+        let busy = span.saturating_sub(self.rested);
+        self.tick = if busy >= span.mul_f32(limits::LENGTHEN_ABOVE) {
+            self.budget_busy.min(2 * self.tick)
+        } else if busy <= span.mul_f32(limits::SHORTEN_BELOW) {
+            self.budget.max(self.tick / 2)
+        } else {
+            self.tick
+        };
     }
 }
 
@@ -172,6 +208,16 @@ mod tests {
     use super::*;
 
     const BUDGET: Duration = Duration::from_micros(250);
+
+    /// Ticks of one length.
+    fn steady(budget: Duration, now: Instant) -> Pace {
+        let config = Config {
+            latency_budget: budget,
+            latency_budget_busy: budget,
+            ..Config::default()
+        };
+        Pace::new(&config, now)
+    }
 
     /// Runs `pace` for `span` with a datagram every `every`; a sleep ends when its rule says so.
     fn run(pace: &mut Pace, from: Instant, span: Duration, every: Duration, stats: &mut NetStats) -> Instant {
@@ -197,7 +243,7 @@ mod tests {
     #[test]
     fn ticks_above_the_threshold_and_blocks_again_with_hysteresis() {
         let (start, mut stats) = (Instant::now(), NetStats::default());
-        let mut pace = Pace::new(BUDGET, start);
+        let mut pace = steady(BUDGET, start);
         let second = Duration::from_secs(1);
         let now = run(&mut pace, start, second, Duration::from_micros(250), &mut stats);
         assert_eq!(
@@ -231,10 +277,73 @@ mod tests {
         );
     }
 
+    /// Ticks for `span` with a wake-up that costs `wake` and datagrams that cost `datagram` each, `per_ms` of them; who
+    /// falls behind loses what is more than 100 in a drain.
+    fn work(
+        pace: &mut Pace,
+        from: Instant,
+        span: Duration,
+        (wake, datagram, per_ms): (Duration, Duration, u32),
+    ) -> (Instant, Vec<Duration>) {
+        let mut stats = NetStats::default();
+        let (mut now, mut done, mut ticks) = (from, 0, vec![pace.tick]);
+        while now < from + span {
+            let slept = pace.plan(now, None, false);
+            let begun = now
+                + match slept {
+                    Sleep::Tick(d) => d,
+                    _ => Duration::ZERO,
+                };
+            let due = ((begun - from).as_micros() * u128::from(per_ms) / 1_000) as u32;
+            let count = (due - done).min(100);
+            let seen = Wake {
+                datagrams: count as usize,
+                ..Wake::default()
+            };
+            now = begun + wake + datagram * count;
+            done = due;
+            pace.woke(slept, begun, None, &mut stats);
+            pace.drained(slept, begun, seen, &mut stats);
+            assert!([Duration::ZERO, pace.tick].contains(&stats.tick), "told as it is");
+            if ticks.last() != Some(&pace.tick) {
+                ticks.push(pace.tick);
+            }
+        }
+        (now, ticks)
+    }
+
+    #[test]
+    fn ticks_get_longer_while_the_worker_is_busy_and_shorter_when_it_has_time() {
+        let us = Duration::from_micros;
+        let config = Config {
+            latency_budget: BUDGET,
+            latency_budget_busy: us(2_000),
+            ..Config::default()
+        };
+        let start = Instant::now();
+        let mut pace = Pace::new(&config, start);
+        let second = Duration::from_secs(1);
+        let now = run(&mut pace, start, second, us(20), &mut NetStats::default());
+        assert_eq!((pace.mode(), pace.tick), (Mode::Tick, BUDGET), "it has time");
+        // A wake-up costs 80 us, a datagram 20 us: at 20 a millisecond 72 % of the time with ticks of 250 us, 56 % with 500 us.
+        let (now, ticks) = work(&mut pace, now, second, (us(80), us(20), 20));
+        assert_eq!(ticks, [us(250), us(500)], "as long as it has to be, and steady");
+        let (now, ticks) = work(&mut pace, now, second, (us(80), us(20), 35));
+        assert_eq!(ticks, [us(500), us(1_000), us(2_000)], "no longer than it may be");
+        let (now, ticks) = work(&mut pace, now, second, (us(80), us(20), 100));
+        assert_eq!(ticks, [us(2_000)], "more than there is time for");
+        let (_, ticks) = work(&mut pace, now, second, (us(5), us(2), 10));
+        assert_eq!(
+            ticks,
+            [us(2_000), us(1_000), us(500), us(250)],
+            "it has time again"
+        );
+    }
+
     #[test]
     fn a_zero_budget_never_ticks() {
         let (start, mut stats) = (Instant::now(), NetStats::default());
-        let mut pace = Pace::new(Duration::ZERO, start);
+        let mut pace = steady(Duration::ZERO, start);
         run(
             &mut pace,
             start,
@@ -251,7 +360,7 @@ mod tests {
     #[test]
     fn deadlines_bound_a_block_and_wait_for_the_tick() {
         let (now, mut stats) = (Instant::now(), NetStats::default());
-        let mut pace = Pace::new(BUDGET, now);
+        let mut pace = steady(BUDGET, now);
         let ms = Duration::from_millis(1);
         assert_eq!(pace.plan(now, None, false), Sleep::Block(None));
         assert_eq!(pace.plan(now, Some(now + ms), false), Sleep::Block(Some(ms)));
@@ -275,7 +384,7 @@ mod tests {
     #[test]
     fn lateness_and_reasons_are_recorded() {
         let (now, mut stats) = (Instant::now(), NetStats::default());
-        let mut pace = Pace::new(BUDGET, now);
+        let mut pace = steady(BUDGET, now);
         let us = Duration::from_micros;
         assert!(pace.woke(Sleep::Block(None), now, Some(now - us(100)), &mut stats));
         assert!(!pace.woke(Sleep::Block(None), now, Some(now + us(1)), &mut stats));

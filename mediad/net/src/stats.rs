@@ -193,6 +193,8 @@ pub struct NetStats {
     pub wakes: WakeCounts,
     /// Changes between blocking and ticking, both ways.
     pub mode_switches: u64,
+    /// How long ticks are at present; zero: each event wakes the thread.
+    pub tick: Duration,
     /// Time spent in tick mode.
     pub tick_time: Duration,
     /// How much later than its tick the thread woke.

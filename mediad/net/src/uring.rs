@@ -135,7 +135,7 @@ impl Uring {
             waker_armed: false,
             woken: false,
             generation: 0,
-            pace: Pace::new(config.latency_budget, now),
+            pace: Pace::new(config, now),
             drain_max: config.drain_max,
             age: Age::open(config.max_age, now)?,
             more: false,
