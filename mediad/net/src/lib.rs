@@ -131,6 +131,7 @@ pub trait Handler {
     /// One datagram arrived.
     fn datagram<T: Transmit>(&mut self, datagram: Datagram<'_>, tx: &mut T);
     /// Everything readable was read (or [`Config::drain_max`] was reached; the rest follows in the next drain).
+    /// What timers ask for belongs here: [`pace`] looks at the time it takes.
     fn end<T: Transmit>(&mut self, tx: &mut T) {
         let _ = tx;
     }

@@ -63,10 +63,10 @@ pub const BUDGET_BUSY_DEFAULT: Duration = Duration::from_micros(2_000);
 /// Largest latency budget: longer ticks save nothing (measured) and only add delay.
 pub const BUDGET_MAX: Duration = Duration::from_micros(2_000);
 
-/// From this share of its time a worker is busy, and its ticks get longer …
+/// From this share of its time a worker is busy, and its ticks get longer if half of it is spent on timers …
 pub const LENGTHEN_ABOVE: f32 = 0.65;
 
-/// … and up to this they get shorter again.
+/// … and up to this they get shorter again, as they do when less than a quarter is.
 pub const SHORTEN_BELOW: f32 = 0.4;
 
 /// Wake-ups per second above which sleeping until the next tick is cheaper than being woken.

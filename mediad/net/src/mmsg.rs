@@ -251,7 +251,7 @@ impl Backend for Mmsg {
         let reached = self.pace.woke(slept, now, deadline, &mut self.core.stats);
         handler.begin(now);
         let mut wake = self.drain(ready, stale_ns, handler)?;
-        handler.end(&mut self.core);
+        self.pace.on_timers(|| handler.end(&mut self.core));
         self.core.flush();
         wake.deadline = reached;
         self.more = wake.more;

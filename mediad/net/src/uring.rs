@@ -409,7 +409,7 @@ impl Backend for Uring {
         let reached = self.pace.woke(slept, now, deadline, &mut self.core.stats);
         handler.begin(now);
         let mut wake = self.drain(stale_ns, handler);
-        handler.end(&mut self.core);
+        self.pace.on_timers(|| handler.end(&mut self.core));
         self.core.submit();
         if std::mem::take(&mut self.woken) {
             self.waker.reset();
