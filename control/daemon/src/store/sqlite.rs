@@ -136,8 +136,8 @@ impl Store for Sqlite {
         let mut statement = self.connection.prepare(&text)?;
         let rows = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(0))?;
         let mut details = Vec::new();
-        for detail in rows {
-            details.push(serde_json::from_str(&detail?)?);
+        for text in rows {
+            details.extend(read_detail(&text?));
         }
         Ok(details)
     }
@@ -184,10 +184,9 @@ impl Store for Sqlite {
 fn project_one(all: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
     match &record.kind {
         RecordKind::CallDetail(detail) => {
+            take_away(all, &detail.call)?;
             put_detail(all, record.sequence, detail)?;
-            if let Some(queue) = &detail.queue {
-                count_queue(all, queue, detail)?;
-            }
+            count_queue(all, detail, 1)?;
         }
         RecordKind::Recorded { call, file } => put_recording(all, call, file)?,
         RecordKind::AgentState { agent, state, .. } => {
@@ -196,6 +195,37 @@ fn project_one(all: &Transaction<'_>, record: &Record) -> Result<(), StoreError>
         _ => {}
     }
     Ok(())
+}
+
+/// A row that somebody else has written into is passed over: it is no reason to show, or to take in, no others.
+fn read_detail(text: &str) -> Option<CallDetail> {
+    let read = serde_json::from_str(text);
+    if let Err(error) = &read {
+        tracing::warn!(%error, text, "a row of the table cdrs cannot be read");
+    }
+    read.ok()
+}
+
+/// After a power cut the journal may have lost a detail that the store had, and hold another: the newer one counts.
+fn take_away(all: &Transaction<'_>, call: &str) -> Result<(), StoreError> {
+    let Some(text) = stored(all, call)? else {
+        return Ok(());
+    };
+    tracing::warn!(
+        call,
+        "the journal tells the end of a call again; the newer detail is kept"
+    );
+    if let Some(detail) = read_detail(&text) {
+        count_queue(all, &detail, -1)?;
+    }
+    all.execute("DELETE FROM cdrs WHERE call = ?1", [call])?;
+    Ok(())
+}
+
+/// The text of a call's detail.
+fn stored(all: &Transaction<'_>, call: &str) -> Result<Option<String>, StoreError> {
+    let mut find = all.prepare_cached("SELECT detail FROM cdrs WHERE call = ?1")?;
+    Ok(find.query_row([call], |row| row.get(0)).optional()?)
 }
 
 fn put_detail(all: &Transaction<'_>, record: u64, detail: &CallDetail) -> Result<(), StoreError> {
@@ -221,13 +251,10 @@ fn put_detail(all: &Transaction<'_>, record: u64, detail: &CallDetail) -> Result
 
 /// A recording that was finished after its call was told of; otherwise the call's detail holds it when it comes.
 fn put_recording(all: &Transaction<'_>, call: &str, file: &RecordingDetail) -> Result<(), StoreError> {
-    let text: Option<String> = all
-        .query_row("SELECT detail FROM cdrs WHERE call = ?1", [call], |row| {
-            row.get(0)
-        })
-        .optional()?;
-    let Some(text) = text else { return Ok(()) };
-    let mut detail: CallDetail = serde_json::from_str(&text)?;
+    let detail = stored(all, call)?.and_then(|text| read_detail(&text));
+    let Some(mut detail) = detail else {
+        return Ok(());
+    };
     detail.take_recording(file.clone());
     all.execute(
         "UPDATE cdrs SET detail = ?2 WHERE call = ?1",
@@ -236,16 +263,20 @@ fn put_recording(all: &Transaction<'_>, call: &str, file: &RecordingDetail) -> R
     Ok(())
 }
 
-fn count_queue(all: &Transaction<'_>, queue: &str, detail: &CallDetail) -> Result<(), StoreError> {
+/// `times`: 1, or -1 to take back what was counted, but for the longest wait.
+fn count_queue(all: &Transaction<'_>, detail: &CallDetail, times: i64) -> Result<(), StoreError> {
+    let Some(queue) = &detail.queue else {
+        return Ok(());
+    };
     let began = detail.started_unix_us / 1_000_000;
     let hour = (began - began % 3_600).cast_signed();
     let answered = detail.answered_by.is_some();
     let abandoned = !answered && detail.ended_by == EndedBy::Caller;
     let waited = if answered { detail.wait_ms.cast_signed() } else { 0 };
     let mut count = all.prepare_cached(
-        "INSERT INTO queue_hours VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?6, ?7)
+        "INSERT INTO queue_hours VALUES (?1, ?2, ?8, ?3, ?4, ?5, ?6, ?6, ?7)
          ON CONFLICT (hour_unix, queue) DO UPDATE SET
-            offered = offered + 1, answered = answered + excluded.answered,
+            offered = offered + excluded.offered, answered = answered + excluded.answered,
             abandoned = abandoned + excluded.abandoned, turned_away = turned_away + excluded.turned_away,
             waited_ms = waited_ms + excluded.waited_ms,
             waited_ms_max = max(waited_ms_max, excluded.waited_ms_max), talked_ms = talked_ms + excluded.talked_ms",
@@ -253,11 +284,12 @@ fn count_queue(all: &Transaction<'_>, queue: &str, detail: &CallDetail) -> Resul
     count.execute(params![
         hour,
         queue,
-        i64::from(answered),
-        i64::from(abandoned),
-        i64::from(!answered && !abandoned),
-        waited,
-        detail.talk_ms.cast_signed(),
+        times * i64::from(answered),
+        times * i64::from(abandoned),
+        times * i64::from(!answered && !abandoned),
+        times * waited,
+        times * detail.talk_ms.cast_signed(),
+        times,
     ])?;
     Ok(())
 }
@@ -431,18 +463,68 @@ mod tests {
     #[test]
     fn a_batch_is_projected_whole_or_not_at_all() {
         let mut store = Sqlite::in_memory().unwrap();
-        let mut records = story();
-        // The same call twice is no story of ours: the engine refuses the second.
-        let twice = records[2].kind.clone();
-        records.push(Record {
+        // As when the disk is full in its middle.
+        let full = "CREATE TRIGGER full BEFORE INSERT ON cdrs WHEN new.call = 'c3' BEGIN SELECT RAISE(ABORT, 'full'); END";
+        store.connection.execute_batch(full).unwrap();
+        assert!(store.project(&story()).is_err());
+        assert_eq!(store.cursor().unwrap(), 0);
+        assert_eq!(store.details(&DetailQuery::default()).unwrap().len(), 0);
+        store.connection.execute_batch("DROP TRIGGER full").unwrap();
+        store.project(&story()).unwrap();
+        assert_eq!(store.details(&DetailQuery::default()).unwrap().len(), 3);
+    }
+
+    /// Should nothing be taken in any more for that, nobody would have details until somebody repairs the table.
+    #[test]
+    fn what_a_journal_lost_and_tells_in_another_way_is_kept_as_it_tells_it() {
+        let mut store = Sqlite::in_memory().unwrap();
+        store.project(&story()).unwrap();
+        let before = store.queue_hours(0).unwrap();
+        let again = Record {
             sequence: 8,
             at_unix_us: 80,
             repeated: false,
-            kind: twice,
-        });
-        assert!(store.project(&records).is_err());
-        assert_eq!(store.cursor().unwrap(), 0);
-        assert_eq!(store.details(&DetailQuery::default()).unwrap().len(), 0);
+            kind: detail("c2", None, "system"),
+        };
+        store.project(&[again]).unwrap();
+        let details = store.details(&DetailQuery::default()).unwrap();
+        let ends: Vec<(&str, EndedBy)> = details
+            .iter()
+            .map(|detail| (detail.call.as_str(), detail.ended_by))
+            .collect();
+        let expected = [
+            ("c2", EndedBy::System),
+            ("c3", EndedBy::System),
+            ("c1", EndedBy::Callee),
+        ];
+        assert_eq!(ends, expected);
+        let expected = QueueHour {
+            abandoned: 0,
+            turned_away: 2,
+            ..before[0].clone()
+        };
+        assert_eq!(store.queue_hours(0).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_keeps_no_others_away() {
+        let mut store = Sqlite::in_memory().unwrap();
+        store.project(&story()).unwrap();
+        let spoil = "UPDATE cdrs SET detail = '{' WHERE call = 'c2'";
+        store.connection.execute_batch(spoil).unwrap();
+        assert_eq!(store.details(&DetailQuery::default()).unwrap().len(), 2);
+        let recorded = RecordKind::Recorded {
+            call: "c2".into(),
+            file: RecordingDetail::default(),
+        };
+        let late = Record {
+            sequence: 8,
+            at_unix_us: 80,
+            repeated: false,
+            kind: recorded,
+        };
+        store.project(&[late]).unwrap();
+        assert_eq!(store.cursor().unwrap(), 8);
     }
 
     #[test]
