@@ -90,3 +90,14 @@ fn a_stream_that_cannot_be_framed_is_answered_and_ends() {
         assert_eq!((framer.next_frame(), framer.pending()), (Ok(None), 0));
     }
 }
+
+/// Phones keep connections open by half a ping too; nobody waits for the end of that.
+#[test]
+fn line_ends_between_messages_begin_none() {
+    let mut framer = StreamFramer::new(FramerRole::Acceptor, Limits::DEFAULT);
+    for (piece, is_amid) in [("\r\n", false), ("INV", true)] {
+        framer.push(piece.as_bytes());
+        assert_eq!(framer.next_frame().unwrap(), None);
+        assert_eq!(framer.is_amid_message(), is_amid, "{piece:?}");
+    }
+}

@@ -60,7 +60,7 @@ where
                 idle_at = Instant::now() + shared.idle();
                 is_known |= taken.messages > 0;
                 whole_by = match whole_by {
-                    _ if is_known && framer.pending() == 0 => None,
+                    _ if is_known && !framer.is_amid_message() => None,
                     Some(begun) if taken.messages == 0 => Some(begun),
                     _ => Some(Instant::now() + shared.message_timeout()),
                 };

@@ -67,6 +67,12 @@ impl StreamFramer {
         self.buffer.len()
     }
 
+    /// A message has begun and not ended: line ends between messages are none, half a ping for instance.
+    pub fn is_amid_message(&self) -> bool {
+        let first = self.buffer.first();
+        first.is_some_and(|byte| !matches!(byte, b'\r' | b'\n'))
+    }
+
     /// The next frame; `None` when more bytes are needed.
     ///
     /// # Errors
