@@ -6,7 +6,7 @@ use sip::{
     auth::{ClientSession, Ha1, choose_challenge},
     header::NameAddr,
     message::{HeaderName, Method, Request, Response, StatusCode},
-    stack::{ClientTxn, DialogKey, DialogRequest, Hop, StackError, Target, Transport},
+    stack::{ClientTxn, DialogKey, DialogRequest, Hop, StackError, Target, Transport, distance},
     uri::{Host, Uri},
 };
 
@@ -355,17 +355,26 @@ impl Controller {
         }
     }
 
-    /// The socket that a target's transport leads through. One listener at least is checked for.
+    /// The socket that a target's transport leads through, and its address as far as that is known. One listener at least is
+    /// checked for.
     fn listener_towards(&self, target: &Uri) -> &Listener {
-        let transport = match Hop::of_uri(target) {
-            Some(Hop::Target(target)) => Some(target.transport()),
-            Some(Hop::Name(name)) => name.transport.or(name.secure.then_some(Transport::Tls)),
-            None => None,
+        let (transport, remote) = match Hop::of_uri(target) {
+            Some(Hop::Target(target)) => (Some(target.transport()), Some(target.remote().ip())),
+            Some(Hop::Name(name)) => (name.transport.or(name.secure.then_some(Transport::Tls)), None),
+            None => (None, None),
         };
         let transport = transport.unwrap_or(Transport::Udp);
         let listeners = &self.config.listeners;
-        let fits = listeners.iter().find(|listener| listener.transport == transport);
-        fits.unwrap_or(&listeners[0])
+        let fitting = listeners
+            .iter()
+            .filter(|listener| listener.transport == transport);
+        let rank = |listener: &&Listener| {
+            remote.map(|remote| {
+                let local = listener.local.ip();
+                (local.is_ipv4() != remote.is_ipv4(), distance(local, remote))
+            })
+        };
+        fitting.min_by_key(rank).unwrap_or(&listeners[0])
     }
 
     /// An address of the family in which a target is reached, as far as that is known without asking.

@@ -222,8 +222,9 @@ impl Transports {
         if target.transport() != Transport::Udp {
             return self.streams.send(target, transmit.bytes.clone());
         }
-        let fits = |socket: &&udp::Socket| socket.fits(target);
-        let Some(socket) = self.udp.iter().find(fits) else {
+        // As the stack, which has written that address into the message.
+        let fitting = self.udp.iter().filter(|socket| socket.fits(target));
+        let Some(socket) = fitting.min_by_key(|socket| socket.distance(target)) else {
             return false;
         };
         let sent = socket.send(&transmit.bytes, target.remote());

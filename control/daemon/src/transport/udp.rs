@@ -17,7 +17,7 @@ use nix::{
     },
     sys::time::TimeSpec,
 };
-use sip::stack::{Flow, FlowId, Target, Transport};
+use sip::stack::{Flow, FlowId, Target, Transport, distance};
 use socket2::{Domain, Protocol, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -113,6 +113,11 @@ impl Socket {
             Target::Flow(flow) => flow.local == self.local,
             Target::Address { remote, .. } => remote.is_ipv4() == self.local.is_ipv4(),
         }
+    }
+
+    /// See [`distance`].
+    pub(super) fn distance(&self, target: &Target) -> (bool, bool, u32) {
+        distance(self.local.ip(), target.remote().ip())
     }
 
     /// False: the kernel refused. A full buffer counts as sent: what is lost on UDP is sent again.

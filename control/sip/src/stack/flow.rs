@@ -1,7 +1,7 @@
 //! Where messages come from and go to.
 
 use bytes::Bytes;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,4 +133,65 @@ pub struct Transmit {
     pub fallback: Option<Target>,
     /// The message.
     pub bytes: Bytes,
+}
+
+/// How ill a socket at `local` suits to reach `remote`, where nothing else says which of ours to take: the least is the
+/// best. What stays on this machine goes by its loopback, what stays in a private network by an address there, and of
+/// several by the one that has most in common with the other. The kernel chooses for who listens on all addresses.
+pub fn distance(local: IpAddr, remote: IpAddr) -> (bool, bool, u32) {
+    let (local, remote) = (local.to_canonical(), remote.to_canonical());
+    if local.is_unspecified() {
+        return (false, false, 0);
+    }
+    let differing_bits = match (local, remote) {
+        (IpAddr::V4(local), IpAddr::V4(remote)) => 32 - (local.to_bits() ^ remote.to_bits()).leading_zeros(),
+        (IpAddr::V6(local), IpAddr::V6(remote)) => 128 - (local.to_bits() ^ remote.to_bits()).leading_zeros(),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => 128,
+    };
+    let is_private = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    (
+        local.is_loopback() != remote.is_loopback(),
+        is_private(local) != is_private(remote),
+        differing_bits,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_with_several_addresses_sends_from_one_that_leads_there() {
+        let own = [
+            "127.0.0.1",
+            "10.8.0.1",
+            "10.9.0.1",
+            "192.0.2.1",
+            "::1",
+            "2001:db8::1",
+        ];
+        let own = own.map(|ip| ip.parse::<IpAddr>().unwrap());
+        for (remote, expected) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("10.9.0.7", "10.9.0.1"),
+            ("10.8.255.7", "10.8.0.1"),
+            ("198.51.100.7", "192.0.2.1"),
+            ("::1", "::1"),
+            ("2001:db8:5::7", "2001:db8::1"),
+            ("::ffff:10.9.0.7", "10.9.0.1"),
+        ] {
+            let remote: IpAddr = remote.parse().unwrap();
+            let of_family = |ip: &&IpAddr| ip.is_ipv4() == remote.to_canonical().is_ipv4();
+            let best = own
+                .iter()
+                .filter(of_family)
+                .min_by_key(|ip| distance(**ip, remote));
+            assert_eq!(best, expected.parse().ok().as_ref(), "{remote}");
+        }
+        let any = "0.0.0.0".parse().unwrap();
+        assert_eq!(distance(any, own[3]), (false, false, 0));
+    }
 }

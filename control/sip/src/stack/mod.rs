@@ -43,7 +43,7 @@ mod stats;
 
 pub use config::{Identity, SessionTimerConfig, StackConfig, UnknownDialogs};
 pub use event::{ClientTxn, DialogKey, EndReason, Event, ServerTxn, StackError};
-pub use flow::{Flow, FlowId, Target, Transmit, Transport};
+pub use flow::{Flow, FlowId, Target, Transmit, Transport, distance};
 pub use hop::{Hop, Lookup, LookupId, NameHop};
 pub use invited::InvitedRecord;
 pub use outgoing::InviteRecord;
@@ -353,13 +353,15 @@ impl Stack {
         });
     }
 
-    /// The identity we use towards a target: same transport and address family, best the same address and port.
+    /// The identity we use towards a target: same transport and address family, best the same address and port, or the
+    /// nearest.
     fn identity_for(&self, target: &Target) -> Option<usize> {
         let (transport, local) = match target {
             Target::Flow(flow) => (flow.transport, Some(flow.local)),
             Target::Address { transport, .. } => (*transport, None),
         };
-        let family = target.remote().ip().to_canonical().is_ipv4();
+        let remote = target.remote().ip();
+        let family = remote.to_canonical().is_ipv4();
         let fits = |identity: &Identity| {
             let own = identity.local.ip();
             identity.transport == transport
@@ -370,9 +372,12 @@ impl Stack {
                 let same_address = identity.local.ip() == local.ip();
                 let same_port = identity.local.port() == local.port();
                 let same_family = identity.local.is_ipv4() == family;
-                (!same_address, !same_port, !same_family)
+                (!same_address, !same_port, !same_family, 0)
             }
-            None => (false, false, identity.local.is_ipv4() != family),
+            None => {
+                let (is_elsewhere, is_abroad, bits) = distance(identity.local.ip(), remote);
+                (is_elsewhere, is_abroad, identity.local.is_ipv4() != family, bits)
+            }
         };
         let candidates = self.config.identities.iter().enumerate();
         candidates
