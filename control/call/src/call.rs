@@ -381,6 +381,8 @@ pub(crate) struct Call {
     /// Who asked for it.
     pub(crate) origin: CallOrigin,
     pub(crate) summons: Option<Summons>,
+    /// The account whose rights to call out count, where that is not the caller's: who sent it there is gone.
+    pub(crate) behalf: Option<Name>,
     /// The number that trunks are shown in place of the other party's.
     pub(crate) caller_id: Option<String>,
     /// The trunk's target by which who has the caller's place was reached.
@@ -461,6 +463,7 @@ impl Call {
             has_left_trunk: false,
             origin: CallOrigin::default(),
             summons: None,
+            behalf: None,
             caller_id: None,
             caller_way: None,
             way: None,
@@ -492,6 +495,13 @@ impl Call {
         if !self.is_turned {
             self.last_way = way;
         }
+    }
+
+    /// Somebody sent it on from its queue: who asked for that has it back when nobody comes, or, when that one is gone, the
+    /// queue.
+    pub(crate) fn is_sent_on(&self) -> bool {
+        let is_elsewhere = !matches!(self.destination, Destination::Queue(_));
+        self.transfer.is_some() || (self.behalf.is_some() && self.queue.is_some() && is_elsewhere)
     }
 
     /// Who calls, as those who are rung now are shown.

@@ -9,13 +9,13 @@ use std::{
 use crate::{
     call::{Call, CallId},
     conference::Member,
-    saved::CallDigests,
+    saved::{CallDigests, MemberDigests},
 };
 
 /// Calls of two.
 pub(crate) type Calls = Table<Call, CallDigests>;
 /// Calls into conferences.
-pub(crate) type Members = Table<Member, u64>;
+pub(crate) type Members = Table<Member, MemberDigests>;
 
 /// A table of calls. Whoever takes a call to change it leaves a mark, so that its state is recorded before anything
 /// about it leaves.

@@ -12,6 +12,7 @@ use crate::{
     leg::Leg,
     media::{MediaPlan, Scene},
     services::Conferences,
+    trunk::{TargetId, TrunkId},
 };
 
 /// How far a member is. Every `on_` method makes its step and says true, or changes nothing and says false.
@@ -60,6 +61,9 @@ pub(crate) struct Member {
     pub(crate) to: String,
     pub(crate) sip_call_id: String,
     pub(crate) leg: Leg,
+    /// The trunk it came from, or by whose target it was called: which counts it.
+    pub(crate) rx_trunk: Option<TrunkId>,
+    pub(crate) way: Option<TargetId>,
     /// By an operator: it hears and is not heard.
     pub(crate) is_muted: bool,
     /// It is not in yet: the room has a PIN.

@@ -7,7 +7,7 @@ use crate::{
     cdr::{CallDetail, RecordingDetail},
     domain::Standing,
     originate::Originate,
-    saved::{CallChange, SavedCall, SavedConference, SavedMember},
+    saved::{CallChange, MemberChange, SavedCall, SavedConference, SavedMember},
 };
 
 /// One line of the journal.
@@ -125,9 +125,16 @@ pub enum RecordKind {
         /// The parts that are others.
         change: Box<CallChange>,
     },
-    /// A member of a conference changed: what is needed to go on with it after a restart. The newest one of a call
+    /// A member of a conference as it is: what is needed to go on with it after a restart. The newest one of a call
     /// counts.
     MemberState(Box<SavedMember>),
+    /// A member of a conference changed: what of its state is other than the records before this say.
+    MemberChange {
+        /// The member's call.
+        call: String,
+        /// The parts that are others.
+        change: Box<MemberChange>,
+    },
     /// A conference has a session: where. The newest one of a session counts.
     ConferenceState(Box<SavedConference>),
     /// Everything about a call that is over. Exactly one for each CallStarted.

@@ -211,6 +211,8 @@ pub(crate) struct Leg {
 #[derive(Debug)]
 pub(crate) struct Reoffer {
     pub(crate) txn: ServerTxn,
+    /// The request, and how it came, for who may have to answer it after a restart.
+    pub(crate) arrived: Option<(Bytes, Flow)>,
     pub(crate) media: Option<NegotiatedMedia>,
     pub(crate) exchange: Exchange,
 }
@@ -293,7 +295,12 @@ impl Leg {
         let exchange = std::mem::replace(&mut self.exchange, Exchange::Theirs { offer, selections });
         let endpoint = self.endpoint_for(&media);
         let media = self.media.replace(media);
-        self.reoffer = Some(Reoffer { txn, media, exchange });
+        self.reoffer = Some(Reoffer {
+            txn,
+            arrived: None,
+            media,
+            exchange,
+        });
         endpoint
     }
 

@@ -50,5 +50,5 @@ pub use controller::{
 };
 pub use journal::{Record, RecordKind};
 pub use pool::{HostId, HostView};
-pub use saved::{CallChange, SavedCall, SavedConference, SavedMember};
+pub use saved::{CallChange, MemberChange, SavedCall, SavedConference, SavedMember};
 pub use security::Srtp;

@@ -95,6 +95,9 @@ pub enum OriginateError {
     /// No media host is up.
     #[error("no media host takes calls at the moment; try again later")]
     NoMediaHost,
+    /// The process ends its calls.
+    #[error("the controller is stopping; try again when it is back")]
+    Stopping,
 }
 
 impl Originate {

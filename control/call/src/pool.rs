@@ -66,6 +66,8 @@ struct Host {
     boot_id: Option<String>,
     /// What it was when it was given up.
     lost_boot_id: Option<String>,
+    /// It has sessions from before our restart, and was not heard of since.
+    is_awaited: bool,
     /// It is back from there, as it was, and has not said yet which sessions it has.
     is_greeting: bool,
     /// The way to it broke, and it is not given up yet.
@@ -95,7 +97,8 @@ impl Pool {
             return false;
         };
         let restarted = host.boot_id.as_deref().is_some_and(|known| known != boot_id);
-        host.is_greeting = host.lost_boot_id.take().as_deref() == Some(boot_id);
+        let is_back = host.lost_boot_id.take().as_deref() == Some(boot_id);
+        host.is_greeting = is_back || std::mem::take(&mut host.is_awaited);
         host.boot_id = Some(boot_id.to_owned());
         host.is_away = false;
         restarted
@@ -164,11 +167,20 @@ impl Pool {
         }
     }
 
-    /// A session from before a restart is there.
-    pub(crate) fn adopt(&mut self, id: &HostId) {
-        if let Some(host) = self.hosts.get_mut(id) {
-            host.sessions += 1;
-        }
+    /// A session from before a restart is there. False: this host is not configured any more.
+    pub(crate) fn adopt(&mut self, id: &HostId) -> bool {
+        let Some(host) = self.hosts.get_mut(id) else {
+            return false;
+        };
+        host.sessions += 1;
+        host.is_awaited = true;
+        true
+    }
+
+    /// Those with sessions from before a restart that were not heard of since.
+    pub(crate) fn awaited(&self) -> Vec<HostId> {
+        let awaited = self.hosts.iter().filter(|(_, host)| host.is_awaited);
+        awaited.map(|(id, _)| id.clone()).collect()
     }
 
     /// Gives a place back.

@@ -66,6 +66,9 @@ in_parts! {
         /// Where it went out last, also when it does no more.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_way: Option<(String, usize)>,
+        /// The account whose rights to call out count, where that is not the caller's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        behalf: Option<String>,
         /// As `way`, for the caller of a call that a machine asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caller_way: Option<(String, usize)>,
@@ -98,7 +101,7 @@ told_unless_absent! {
     bool, CallOrigin, Vec<String>, Vec<SavedInvite>, Vec<SavedDialog>, Vec<SavedPast>,
     Option<String>, Option<Octets>, Option<u64>, Option<(u64, u64)>, Option<(String, usize)>,
     Option<SavedDialog>, Option<SavedInvited>, Option<SavedAgreed>, Option<SavedRecorded>, Option<SavedSummons>,
-    Option<SavedPlace>, Option<SavedEnd>,
+    Option<SavedPlace>, Option<SavedEnd>, Option<SocketAddr>, Option<(SocketAddr, Option<u16>)>,
 }
 
 impl Part for Option<SavedLeg> {
@@ -194,33 +197,39 @@ impl SavedSummons {
     }
 }
 
-/// A member of a conference in the journal. The newest one of a call counts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct SavedMember {
-    pub(crate) call: String,
-    /// The conference's session.
-    pub(crate) conference: String,
-    pub(crate) from: Octets,
-    pub(crate) to: String,
-    pub(crate) sip_call_id: String,
-    pub(crate) leg: SavedLeg,
-    /// Where the media host receives its audio.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) local: Option<(SocketAddr, Option<u16>)>,
-    /// Where it believes that to be, if elsewhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) told: Option<SocketAddr>,
-    /// It hears and is heard; otherwise it has our offer and did not answer it yet.
-    pub(crate) is_joined: bool,
-    pub(crate) is_muted: bool,
-    /// It typed the room's PIN, or there is none.
-    pub(crate) is_admitted: bool,
-    pub(crate) started_unix_us: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) answered_unix_us: Option<u64>,
-    /// It left as the last, and is told of when the media host has counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ended: Option<SavedEnd>,
+in_parts! {
+    /// A member of a conference in the journal. The newest one of a call counts, with the changes after it.
+    pub struct SavedMember, MemberChange, MemberDigests {
+        call: String,
+        /// The conference's session.
+        conference: String,
+        from: Octets,
+        to: String,
+        sip_call_id: String,
+        leg: SavedLeg,
+        /// The trunk it came from, or the one with the target's number that it was called by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rx_trunk: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        way: Option<(String, usize)>,
+        /// Where the media host receives its audio.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        local: Option<(SocketAddr, Option<u16>)>,
+        /// Where it believes that to be, if elsewhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        told: Option<SocketAddr>,
+        /// It hears and is heard; otherwise it has our offer and did not answer it yet.
+        is_joined: bool,
+        is_muted: bool,
+        /// It typed the room's PIN, or there is none.
+        is_admitted: bool,
+        started_unix_us: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        answered_unix_us: Option<u64>,
+        /// It left as the last, and is told of when the media host has counted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ended: Option<SavedEnd>,
+    }
 }
 
 impl SavedMember {
@@ -295,6 +304,9 @@ in_parts! {
         /// The party's INVITE, while it has no final answer.
         #[serde(skip_serializing_if = "Option::is_none")]
         invited: Option<SavedInvited>,
+        /// The party's request that holds a new offer, while it has no answer: what follows stands until then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reoffer: Option<SavedInvited>,
         exchange: SavedExchange,
         #[serde(skip_serializing_if = "Option::is_none")]
         media: Option<SavedAgreed>,
@@ -621,7 +633,7 @@ fn without_body(request: &[u8]) -> Bytes {
     kept.into()
 }
 
-/// See [`InvitedRecord`].
+/// See [`InvitedRecord`]. A body that may hold keys is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct SavedInvited {
     request: Octets,
@@ -630,6 +642,11 @@ pub(crate) struct SavedInvited {
 }
 
 impl SavedInvited {
+    /// Its offer was left out.
+    pub(crate) fn lacks_body(&self) -> bool {
+        self.request.0.ends_with(b"\r\n\r\n")
+    }
+
     pub(crate) fn of(request: Bytes, flow: Flow, local_tag: Bytes) -> Self {
         Self {
             request: Octets(request),

@@ -11,14 +11,17 @@ use std::{
 };
 
 use call_control::domain::{
-    AgentConfig, AgentState, Decline, Domain, EntryId, Name, OfferId, Output, QueueConfig, Race, TALK_LEASE,
+    AgentConfig, AgentState, Decline, Domain, EntryId, Leave, Name, OfferId, Output, QueueConfig, Race,
+    TALK_LEASE,
 };
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
 enum Step {
     Enqueue { queue: u8, priority: u8 },
-    Leave { pick: u8 },
+    Leave { pick: u8, gives_up: bool },
+    SetAside { pick: u8 },
+    PutBack { pick: u8 },
     Accept { pick: u8 },
     Decline { pick: u8, why: u8 },
     Release { pick: u8 },
@@ -30,7 +33,9 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0u8..2, 0u8..3).prop_map(|(queue, priority)| Step::Enqueue { queue, priority }),
-        1 => any::<u8>().prop_map(|pick| Step::Leave { pick }),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(pick, gives_up)| Step::Leave { pick, gives_up }),
+        1 => any::<u8>().prop_map(|pick| Step::SetAside { pick }),
+        1 => any::<u8>().prop_map(|pick| Step::PutBack { pick }),
         4 => any::<u8>().prop_map(|pick| Step::Accept { pick }),
         2 => (any::<u8>(), 0u8..3).prop_map(|(pick, why)| Step::Decline { pick, why }),
         3 => any::<u8>().prop_map(|pick| Step::Release { pick }),
@@ -45,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Owner {
     ever: Vec<EntryId>,
     waiting: BTreeSet<EntryId>,
+    aside: BTreeSet<EntryId>,
     offers_ever: Vec<OfferId>,
     ringing: BTreeMap<OfferId, (EntryId, Name)>,
     talking: BTreeMap<OfferId, (EntryId, Name)>,
@@ -61,6 +67,7 @@ impl Owner {
                         self.waiting.contains(&entry),
                         "an offer for a caller who is not waiting"
                     );
+                    prop_assert!(!self.aside.contains(&entry), "an offer for one who is set aside");
                     prop_assert!(
                         self.ringing.values().all(|(other, _)| *other != entry),
                         "two rung for one caller"
@@ -172,13 +179,34 @@ fn carry_out(
                 Err(_) => prop_assert!(*queue == 1 && full, "refused for no reason"),
             }
         }
-        Step::Leave { pick: at } => {
+        Step::Leave { pick: at, gives_up } => {
             let Some(entry) = pick(&owner.ever, *at) else {
                 return Ok(());
             };
-            let won = domain.leave(*now, entry) == Race::Won(());
+            let why = if *gives_up {
+                Leave::GaveUp
+            } else {
+                Leave::TurnedAway
+            };
+            let won = domain.leave(*now, entry, why) == Race::Won(());
             // Withdrawals come out later; the entry counts as waiting until then for nobody.
             prop_assert_eq!(won, owner.waiting.remove(&entry));
+        }
+        Step::SetAside { pick: at } => {
+            let Some(entry) = pick(&owner.ever, *at) else {
+                return Ok(());
+            };
+            domain.set_aside(*now, entry);
+            // The owner stops its phones by itself.
+            owner.ringing.retain(|_, (rung_for, _)| *rung_for != entry);
+            owner.aside.insert(entry);
+        }
+        Step::PutBack { pick: at } => {
+            let Some(entry) = pick(&owner.ever, *at) else {
+                return Ok(());
+            };
+            owner.aside.remove(&entry);
+            domain.put_back(*now, entry);
         }
         Step::Accept { pick: at } => {
             let Some(offer) = pick(&owner.offers_ever, *at) else {
@@ -239,7 +267,7 @@ fn agree(domain: &Domain, owner: &Owner) -> Result<(), TestCaseError> {
     prop_assert_eq!(answered, served + owner.talking.len() as u64, "counters agree");
     let all: u64 = domain
         .queues()
-        .map(|(_, view)| view.answered + view.abandoned + view.overdue)
+        .map(|(_, view)| view.answered + view.abandoned + view.overdue + view.turned_away)
         .sum();
     prop_assert_eq!(
         all + waiting as u64,

@@ -32,6 +32,7 @@ pub(crate) fn queues(live: &Live) -> Value {
             "answered": queue.answered,
             "abandoned": queue.abandoned,
             "overdue": queue.overdue,
+            "turned_away": queue.turned_away,
             "waited_ms": queue.waited_ms,
         })
     };

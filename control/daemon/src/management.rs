@@ -43,6 +43,9 @@ pub(crate) struct Pages {
     pub(crate) journal: Arc<journal::Shared>,
     pub(crate) store: StorePages,
     pub(crate) token: Token,
+    /// Calls are being ended.
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// They are; connections close.
     pub(crate) ending: watch::Receiver<bool>,
 }
 
@@ -311,7 +314,7 @@ impl Since {
 
 async fn queue_hours_page(State(pages): State<Pages>, uri: Uri) -> Result<Json<Value>, Problem> {
     let since = query::<Since>(&uri)?.unix();
-    let hour = since - since.rem_euclid(3_600);
+    let hour = since.saturating_sub(since.rem_euclid(3_600));
     let hours = pages.store.ask(move |store| store.queue_hours(hour)).await?;
     Ok(Json(json!(hours)))
 }
@@ -427,7 +430,7 @@ async fn health(State(pages): State<Pages>) -> Response {
 
 /// Ready: a media host is up, so calls can be taken.
 async fn readiness(State(pages): State<Pages>) -> Response {
-    if *pages.ending.borrow() {
+    if *pages.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
     match pages.inputs.ask(Question::Live).await {

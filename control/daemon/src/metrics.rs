@@ -161,6 +161,7 @@ fn queues(page: &mut Page, live: &Live) {
             ("answered", queue.answered),
             ("abandoned", queue.abandoned),
             ("overdue", queue.overdue),
+            ("turned_away", queue.turned_away),
         ] {
             let labels = [("queue", queue.name.as_str()), ("end", end)];
             page.sample("controld_queue_callers_total", &labels, count);

@@ -87,7 +87,7 @@ impl From<OriginateError> for Problem {
             OriginateError::TooFast { wait, .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
             }
-            OriginateError::TooMany { .. } | OriginateError::NoMediaHost => {
+            OriginateError::TooMany { .. } | OriginateError::NoMediaHost | OriginateError::Stopping => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(Duration::from_secs(5))
             }
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),

@@ -88,7 +88,7 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
     let store = store_pages(&config, projector.as_ref());
 
     let (inputs, from_all) = Inputs::new();
-    let (end, ending) = watch::channel(false);
+    let [(stop, stopping), (end, ending)] = [false; 2].map(watch::channel);
     let resolver = start_resolver(&config, &bound)?;
     let of_core = runtime()?;
     let transports = sockets
@@ -124,6 +124,7 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
         journal: journal_shared,
         store,
         token: token.clone(),
+        stopping,
         ending,
     };
     let pages = tokio::spawn(management::serve(http, pages));
@@ -131,7 +132,7 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
     announce(&bound, http_addr);
     let to_core = inputs.clone();
     let reload = || source.reload(&mut config, &guard, &identities, &token, &to_core);
-    let ended = until_the_end(core, pages, &inputs, end, reload).await;
+    let ended = until_the_end(core, pages, &inputs, (stop, end), reload).await;
     // Last: it carries what was written until now.
     drop(projector);
     tracing::info!("stopped");
@@ -186,7 +187,7 @@ async fn until_the_end(
     mut core: CoreThread,
     mut pages: JoinHandle<Result<(), String>>,
     inputs: &Inputs,
-    end: watch::Sender<bool>,
+    (stop, end): (watch::Sender<bool>, watch::Sender<bool>),
     mut reload: impl FnMut(),
 ) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signal handler: {error}"));
@@ -202,6 +203,7 @@ async fn until_the_end(
         }
     };
     tracing::info!(reason, "ending all calls");
+    let _ = stop.send(true);
     let patience = limits::SHUTDOWN_CALLS * 2;
     let stopped = timeout(patience, async {
         inputs.deliver(Input::Stop).await.map_err(|_| ())?;

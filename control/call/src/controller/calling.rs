@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::{CHECK_EVERY, Controller, Due, Now, unix_us};
 use crate::{
     call::{Call, CallId, End, Side, Stage},
-    domain::{Name, Race},
+    domain::{Leave, Name, Race},
     journal::{EndedBy, RecordKind},
     leg::{Exchange, Invite, Leg, Offer},
     media::{Endpoint, MediaPlan},
@@ -52,9 +52,7 @@ impl Controller {
         dialog: DialogKey,
     ) -> Result<(), Box<Response>> {
         let refuse = |status| Box::new(Response::new(status));
-        if self.calls.len() + self.members.len() >= self.config.calls.count_max {
-            return Err(unavailable("too many calls"));
-        }
+        self.has_room()?;
         let account = self.authorise(now, request, flow)?;
         let trunk = self.trunk_of(flow.remote.ip(), account.as_ref());
         let uri = request.uri().map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
@@ -86,10 +84,11 @@ impl Controller {
         let to = String::from_utf8_lossy(uri.as_bytes()).into_owned();
         let sip_call_id =
             String::from_utf8_lossy(&request.headers.call_id().unwrap_or_default()).into_owned();
-        if let Destination::Room(room) = &destination {
-            return self.join_conference(now, room, (from, to), sip_call_id, caller, endpoint);
-        }
         self.limit(now, trunk)?;
+        if let Destination::Room(room) = &destination {
+            let said = (from, to, sip_call_id);
+            return self.join_conference(now, room, said, (trunk, None), caller, endpoint);
+        }
         let host = self.host_for_call(trunk)?;
         self.last_call += 1;
         let id = CallId(self.last_call);
@@ -109,6 +108,16 @@ impl Controller {
         call.said = self.said(request);
         self.by_dialog.insert(dialog, (id, Side::Caller));
         self.begin(now, id, call);
+        Ok(())
+    }
+
+    fn has_room(&self) -> Result<(), Box<Response>> {
+        if self.is_stopping {
+            return Err(unavailable("the controller is stopping"));
+        }
+        if self.calls.len() + self.members.len() >= self.config.calls.count_max {
+            return Err(unavailable("too many calls"));
+        }
         Ok(())
     }
 
@@ -500,13 +509,17 @@ impl Controller {
             status
         };
         self.tell_inviter(now, id, told);
-        self.leave_domain(now, id);
+        let leave = match by {
+            EndedBy::Caller | EndedBy::Callee => Leave::GaveUp,
+            EndedBy::System => Leave::TurnedAway,
+        };
+        self.leave_domain(now, id, leave);
         self.leave_trunks(id);
         self.end_legs(now, id, status, &cause);
         self.send_media(now, id);
     }
 
-    fn leave_domain(&mut self, now: Now, id: CallId) {
+    fn leave_domain(&mut self, now: Now, id: CallId, why: Leave) {
         for side in [Side::Caller, Side::Callee, Side::Transferor, Side::Newcomer] {
             self.release(now, id, side);
         }
@@ -514,7 +527,7 @@ impl Controller {
         if let Some(entry) = entry {
             self.by_entry.remove(&entry);
             // Lost is no news: somebody else ended it.
-            let _lost: Race<()> = self.domain.leave(now.mono, entry);
+            let _lost: Race<()> = self.domain.leave(now.mono, entry, why);
         }
     }
 
@@ -604,6 +617,13 @@ impl Controller {
         if call.stage == Stage::Ended {
             return;
         }
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.plan.forgive();
+            self.send_media(now, id);
+        }
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
         // Who sends nothing may be on hold, or gone.
         let both = [Side::Caller, Side::Callee]
             .into_iter()

@@ -25,20 +25,25 @@ use crate::{
     journal::{EndedBy, RecordKind},
     leg::{Exchange, Invite, Leg, LegState},
     media::{Applied, Endpoint, MediaPlan},
+    trunk::{TargetId, TrunkId, Trunks},
 };
 
 impl Controller {
-    /// Somebody dialled a room: the first one makes it.
+    /// Somebody dialled a room: the first one makes it. Its trunk, if it came by one, counts it already.
     pub(super) fn join_conference(
         &mut self,
         now: Now,
         room: &Name,
-        (from, to): (NameAddr, String),
-        sip_call_id: String,
+        (from, to, sip_call_id): (NameAddr, String, String),
+        (rx_trunk, way): (Option<TrunkId>, Option<TargetId>),
         mut leg: Leg,
         endpoint: Endpoint,
     ) -> Result<(), Box<Response>> {
-        let conference = self.conference_for(now, room)?;
+        let conference = self.conference_for(now, room);
+        if conference.is_err() {
+            self.trunks.release(rx_trunk, way);
+        }
+        let conference = conference?;
         self.last_call += 1;
         let id = CallId(self.last_call);
         let name = id.name(&self.stack.random_token());
@@ -63,6 +68,9 @@ impl Controller {
             self.by_dialog.insert(dialog, (id, Side::Member));
             // RFC 4579 §5.1: so that a phone knows that it talks to a room.
             self.stack.add_contact_param(dialog, "isfocus");
+            if let Some(trunk) = rx_trunk.or(way.map(|way| way.trunk)) {
+                self.join_trunk(dialog, trunk);
+            }
         }
         let check_at = now.mono + CHECK_EVERY;
         self.deadlines.insert((check_at, Due::Check(id)));
@@ -74,6 +82,8 @@ impl Controller {
             to,
             sip_call_id,
             leg,
+            rx_trunk,
+            way,
             is_muted: false,
             gate: self.gate_of(room),
             started: now.mono,
@@ -100,7 +110,11 @@ impl Controller {
             .get_mut(&id)
             .filter(|call| call.caller.dialog.is_some());
         let call = call.ok_or_else(|| Box::new(Response::new(StatusCode::CALL_DOES_NOT_EXIST)))?;
-        let (from, to, sip_call_id) = (call.from.clone(), call.to.clone(), call.sip_call_id.clone());
+        let said = (call.from.clone(), call.to.clone(), call.sip_call_id.clone());
+        // Whose trunk the call came by may have left it to who was called.
+        let is_counted = !call.has_left_trunk;
+        let rx_trunk = call.rx_trunk.filter(|_| is_counted && !call.is_turned);
+        let trunk = (rx_trunk, call.caller_way.filter(|_| is_counted));
         let caller = &call.caller;
         let security = caller.security;
         let mut leg = Leg::new(Invite::Adopted, caller.address.clone(), caller.peer, "", security);
@@ -112,7 +126,8 @@ impl Controller {
         let formats = assign_payload_types(&self.policy.offered(leg.user.as_ref(), None, false), &[]);
         let suites = self.security.offered_again(security, leg.suite().is_some());
         let endpoint = Endpoint::offered(&formats, leg.peer, suites);
-        self.join_conference(now, room, (from, to), sip_call_id, leg, endpoint)?;
+        self.trunks.adopt(trunk.0, trunk.1);
+        self.join_conference(now, room, said, trunk, leg, endpoint)?;
         if let Some(call) = self.calls.get_mut(&id) {
             (call.caller.dialog, call.caller.state) = (None, LegState::Ended);
         }
@@ -230,6 +245,11 @@ impl Controller {
         // Who is in stays; who comes, or wants something else, is refused.
         let members: Vec<CallId> = conference.members.iter().copied().collect();
         conference.plan.revert();
+        let there = members.iter().filter_map(|id| self.members.get(id));
+        let there: Vec<&str> = there.map(|member| member.leg.endpoint.as_str()).collect();
+        conference
+            .plan
+            .keep_endpoints(|endpoint| there.contains(&endpoint));
         let reason = format!("media: {message}");
         for member in members {
             let Some(found) = self.members.get_mut(&member) else {
@@ -663,6 +683,7 @@ impl Controller {
             self.deadlines.remove(&(until, Due::Gate(id)));
         }
         self.counters.calls_ended += 1;
+        self.trunks.release(member.rx_trunk, member.way);
         let end = &ended.1;
         let plan = self.conferences.get(&member.conference).map(|it| &it.plan);
         let found_lost = plan.is_some_and(MediaPlan::is_gone);
@@ -732,7 +753,7 @@ impl Controller {
         let Some(found) = self.conferences.get(&conference) else {
             return;
         };
-        let detail = detail(found, member, stats);
+        let detail = detail(found, member, stats, &self.trunks);
         self.record(now, RecordKind::CallDetail(Box::new(detail)));
     }
 
@@ -787,8 +808,13 @@ impl Controller {
         } else if now.mono.saturating_duration_since(member.started) >= longest {
             "the call is too long"
         } else {
+            let conference = member.conference;
             if let Some(dialog) = silent {
                 self.ask_whether_there(now, id, dialog);
+            }
+            if let Some(found) = self.conferences.get_mut(&conference) {
+                found.plan.forgive();
+                self.send_conference(now, conference);
             }
             return;
         };
@@ -840,7 +866,12 @@ impl Controller {
     }
 }
 
-fn detail(conference: &Conference, member: &Member, stats: &[pb::EndpointStats]) -> CallDetail {
+fn detail(
+    conference: &Conference,
+    member: &Member,
+    stats: &[pb::EndpointStats],
+    trunks: &Trunks,
+) -> CallDetail {
     let (ended, end) = member.ended.clone().expect("it is told of after it left");
     let counted = stats.iter().find(|stats| stats.node == member.leg.endpoint);
     let media = counted.map(media_detail);
@@ -879,7 +910,10 @@ fn detail(conference: &Conference, member: &Member, stats: &[pb::EndpointStats])
         caller_media: media,
         callee_media: None,
         origin: CallOrigin::default(),
-        caller_trunk: None,
+        caller_trunk: member
+            .rx_trunk
+            .or(member.way.map(|way| way.trunk))
+            .map(|trunk| trunks.get(trunk).name.to_string()),
         callee_trunk: None,
         recordings: Vec::new(),
         legs: vec![leg],

@@ -14,17 +14,16 @@ use sip::{
 
 use super::{
     CHECK_EVERY, Controller, Due, Now, Purpose,
-    restore::{CSEQ_MARGIN, leg_of, then},
+    restore::{CSEQ_MARGIN, HOST_UNKNOWN, leg_of, then},
 };
 use crate::{
     call::{CallId, End, Side},
-    calls::digest,
     conference::{Conference, Member, MemberStage},
     domain::Name,
     journal::{EndedBy, RecordKind},
     media::MediaPlan,
     pool::HostId,
-    saved::{Octets, SavedConference, SavedDialog, SavedEnd, SavedMember, written},
+    saved::{Octets, Part as _, SavedConference, SavedDialog, SavedEnd, SavedMember, written},
 };
 
 /// A member as the journal left it, and its end if that was written.
@@ -38,10 +37,15 @@ impl Controller {
             let Some(state) = member.and_then(|member| self.saved_member(member)) else {
                 continue;
             };
-            let now_is = digest(&state);
-            if self.members.recorded(id).copied() != Some(now_is) {
-                self.members.set_recorded(id, now_is);
+            let Some(told) = self.members.recorded(id) else {
+                self.members.set_recorded(id, state.digest());
                 self.record(now, RecordKind::MemberState(Box::new(state)));
+                continue;
+            };
+            let call = state.call.clone();
+            if let Some(change) = state.change(told) {
+                let change = Box::new(change);
+                self.record(now, RecordKind::MemberChange { call, change });
             }
         }
     }
@@ -56,6 +60,8 @@ impl Controller {
             to: member.to.clone(),
             sip_call_id: member.sip_call_id.clone(),
             leg: self.saved_leg(&member.leg),
+            rx_trunk: member.rx_trunk.map(|id| self.trunks.get(id).name.to_string()),
+            way: member.way.map(|way| self.named_way(way)),
             local: local.copied(),
             told: conference.plan.told_elsewhere().remove(&member.leg.endpoint),
             is_joined: member.answered.is_some(),
@@ -129,7 +135,7 @@ impl Controller {
             .filter_map(|(member, _)| Some((member.leg.endpoint.clone(), member.told?)));
         plan.restore(saved.epoch, addresses, told.collect());
         let room = Name::from(saved.room.as_str());
-        self.pool.adopt(plan.host());
+        let has_host = self.pool.adopt(plan.host());
         self.rooms.insert(room.clone(), id);
         let conference = Conference {
             room,
@@ -164,6 +170,9 @@ impl Controller {
         for (member, end) in back {
             self.go_on_or_leave(now, member, end);
         }
+        if !has_host {
+            self.displace_conference(now, id, HOST_UNKNOWN);
+        }
         lost
     }
 
@@ -174,13 +183,23 @@ impl Controller {
         let mut leg = leg_of(&saved.leg, saved.local.map(|(rtp, _)| rtp.ip()))?;
         let endpoint = self.endpoint_of(&leg);
         let record = saved.leg.dialog.as_ref().and_then(SavedDialog::restore);
+        let rx_trunk = saved.rx_trunk.as_deref();
+        let rx_trunk = rx_trunk.and_then(|name| self.trunks.by_name(name));
+        let way = saved.way.as_ref();
+        let way = way.and_then(|(name, target)| self.way_named(name, *target));
         leg.dialog = record.and_then(|record| self.stack.adopt(now.mono, &record, CSEQ_MARGIN).ok());
         if let Some(dialog) = leg.dialog {
             self.by_dialog.insert(dialog, (id, Side::Member));
+            if let Some(trunk) = rx_trunk.or(way.map(|way| way.trunk)) {
+                self.join_trunk(dialog, trunk);
+            }
             // Who hung up while we were away had nobody to tell: its 481 says so now.
             let probe = DialogRequest::new(Method::Options);
             if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, probe) {
                 self.by_client.insert(txn, Purpose::Alive(id));
+            }
+            if let Some(left) = &saved.leg.reoffer {
+                self.hear_left(now, left);
             }
         }
         let room = self.conferences.get(&conference)?.room.clone();
@@ -189,6 +208,7 @@ impl Controller {
         found.plan.put(&leg.endpoint, endpoint);
         found.members.insert(id);
         self.counters.calls_started += 1;
+        self.trunks.adopt(rx_trunk, way);
         let check_at = now.mono + CHECK_EVERY;
         self.deadlines.insert((check_at, Due::Check(id)));
         let answered = saved.answered_unix_us.map(|at| (then(now, at), at));
@@ -204,6 +224,8 @@ impl Controller {
             to: saved.to.clone(),
             sip_call_id: saved.sip_call_id.clone(),
             leg,
+            rx_trunk,
+            way,
             is_muted: saved.is_muted,
             gate,
             started: then(now, saved.started_unix_us),

@@ -30,8 +30,8 @@ pub(crate) type Notify = (DialogKey, Option<u32>);
 
 /// What somebody wants of a room.
 enum Wish {
-    /// Call somebody. The text is what was asked for.
-    Invite(Destination, String, Option<Bytes>),
+    /// Call somebody. The text is what was asked for; the account answers for it.
+    Invite(Destination, String, Option<Bytes>, Option<Name>),
     /// Let these members go.
     Remove(Vec<CallId>),
     /// Bring the party it talks to in another call, where it sits here, in its own stead.
@@ -244,8 +244,9 @@ impl Controller {
     fn grant(&mut self, now: Now, room: &Name, by: &str, wish: Wish, notify: Option<Notify>) {
         self.notify(now, notify, StatusCode::TRYING);
         match wish {
-            Wish::Invite(party, from, instance) => {
-                let asked = self.invite_to_room(now, by, (party, from, instance), room, notify);
+            Wish::Invite(party, from, instance, behalf) => {
+                let whom = (party, from, instance, behalf);
+                let asked = self.invite_to_room(now, by, whom, room, notify);
                 if let Err(status) = asked {
                     self.notify(now, notify, status);
                 }
@@ -304,11 +305,12 @@ impl Controller {
         match self.routing.route(uri, &self.registrar) {
             Ok(Destination::User(user)) => {
                 let name = user.to_string();
-                Ok(Wish::Invite(Destination::User(user), name, self.device_of(uri)))
+                let device = self.device_of(uri);
+                Ok(Wish::Invite(Destination::User(user), name, device, by.cloned()))
             }
             Ok(Destination::Out(number)) => {
                 let name = number.to_string();
-                Ok(Wish::Invite(Destination::Out(number), name, None))
+                Ok(Wish::Invite(Destination::Out(number), name, None, by.cloned()))
             }
             // A room or a queue is nobody who could come.
             Ok(Destination::Queue(_) | Destination::Room(_)) => Err(StatusCode::FORBIDDEN),
@@ -322,6 +324,7 @@ impl Controller {
                     Destination::Out(number.as_str().into()),
                     number,
                     None,
+                    by.cloned(),
                 ))
             }
         }
@@ -331,7 +334,7 @@ impl Controller {
         &mut self,
         now: Now,
         by: &str,
-        (party, from, instance): (Destination, String, Option<Bytes>),
+        (party, from, instance, behalf): (Destination, String, Option<Bytes>, Option<Name>),
         room: &Name,
         notify: Option<Notify>,
     ) -> Result<(), StatusCode> {
@@ -349,6 +352,8 @@ impl Controller {
         let call = self.summon(now, &request, (party, second), host);
         if let Some(call) = CallId::of_name(&call).and_then(|id| self.calls.get_mut(&id)) {
             (call.invited_for, call.instance) = (notify, instance);
+            // Nobody calls out by way of a room who may not.
+            call.behalf = behalf;
         }
         let record = RecordKind::CallOriginated {
             call,

@@ -46,6 +46,7 @@ impl Controller {
             answered: view.answered,
             abandoned: view.abandoned,
             overdue: view.overdue,
+            turned_away: view.turned_away,
             waited_ms: ms(view.waited),
         });
         let registrations = self.registrar.all().map(|(user, binding)| RegistrationLive {

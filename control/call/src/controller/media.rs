@@ -150,6 +150,9 @@ impl Controller {
         {
             call.displaced = None;
         }
+        if let Some(entry) = self.calls.get(&id).and_then(|call| call.entry) {
+            self.domain.put_back(now.mono, entry);
+        }
         self.tell_moved(now, id);
         match stage {
             Stage::Preparing => self.prepared(now, id),
@@ -262,6 +265,18 @@ impl Controller {
             },
         );
         self.lose_sessions(now, host, &format!("the media host is lost: {reason}"));
+    }
+
+    /// What is on hosts that have not come back after our restart gets another place. Should they come yet, it is taken over
+    /// there if it has none.
+    pub(super) fn hosts_overdue(&mut self, now: Now) {
+        for host in self.pool.awaited() {
+            self.lose_sessions(
+                now,
+                &host,
+                "the media host was not there after the controller's restart",
+            );
+        }
     }
 
     pub(super) fn media_event(&mut self, now: Now, host: &HostId, event: &pb::Event) {

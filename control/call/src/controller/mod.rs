@@ -218,6 +218,8 @@ pub struct QueueLive {
     pub abandoned: u64,
     /// Waited too long.
     pub overdue: u64,
+    /// Were waiting when we ended their calls.
+    pub turned_away: u64,
     /// Sum of the waits of those who reached an agent, in milliseconds.
     pub waited_ms: u64,
 }
@@ -406,6 +408,8 @@ enum Due {
     Replace(CallId),
     /// A media host is asked what became of a command without reply.
     Retry(CallId),
+    /// Media hosts from before a restart should have been heard of.
+    Hosts,
     /// A party is to be told of another address.
     Tell(CallId),
     /// A session refresh that was refused is tried again.
@@ -645,7 +649,6 @@ impl Controller {
     pub fn handle_timeout(&mut self, now: Now) {
         self.stack.handle_timeout(now.mono);
         self.advance(now);
-        self.domain.handle_timeout(now.mono);
         let mut records = Vec::new();
         for user in self.registrar.handle_timeout(now.mono, &mut records) {
             self.presence_changed(now, &user);
@@ -661,6 +664,7 @@ impl Controller {
                 Due::Reply(command) => self.reply_overdue(now, command),
                 Due::Replace(call) => self.replace(now, call),
                 Due::Retry(call) => self.retry(now, call),
+                Due::Hosts => self.hosts_overdue(now),
                 Due::Tell(call) => self.tell_moved(now, call),
                 Due::Refresh(dialog) => self.refresh_again(now, dialog),
                 Due::Register(trunk) => self.register_with(now, trunk),
@@ -671,6 +675,9 @@ impl Controller {
                 Due::Sound(conference) => self.sounds_overdue(now, conference),
             }
         }
+        // After the calls were looked after: should this process have stood still for long, their conversations are
+        // confirmed before the domain looks for those that nobody confirms.
+        self.domain.handle_timeout(now.mono);
         self.advance(now);
     }
 
@@ -778,10 +785,11 @@ impl Controller {
         self.advance(now);
     }
 
-    /// No call is left, and no registration is under way.
+    /// No call is left, everybody knows, and no registration is under way.
     pub fn is_idle(&self) -> bool {
         let registers = |purpose: &Purpose| matches!(purpose, Purpose::Registration(_));
-        self.calls.len() + self.members.len() == 0 && !self.by_client.values().any(registers)
+        let is_over = self.calls.len() + self.members.len() == 0;
+        is_over && !self.by_client.values().any(registers) && !self.stack.awaits_farewells()
     }
 
     /// Carries out what the stack and the domain say until both are silent.
@@ -884,7 +892,7 @@ fn stack_config(config: &Config) -> StackConfig {
         "gruu",
     ];
     stack.resolves_names = true;
-    stack.tel = false;
+    stack.tel = true;
     // An INVITE may wait for as long as its queue lets it.
     let longest = config
         .queues

@@ -63,6 +63,9 @@ impl Controller {
                 remedy: "give another",
             });
         }
+        if self.is_stopping {
+            return Err(OriginateError::Stopping);
+        }
         self.may_originate(now)?;
         let host = self.pool.take().ok_or(OriginateError::NoMediaHost)?;
         let call = self.summon(now, &request, (first, second), host);

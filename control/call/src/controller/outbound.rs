@@ -11,7 +11,7 @@ use sip::{
     header::{NameAddr, Reason},
     message::{Header, HeaderName, Headers, Request, Response, StatusCode},
     stack::ClientTxn,
-    uri::{Host, Uri},
+    uri::{Host, Scheme, Uri},
 };
 
 use super::{
@@ -116,7 +116,9 @@ impl Controller {
         trunk: Option<TrunkId>,
         account: Option<&Name>,
     ) -> Result<Destination, StatusCode> {
-        if trunk.is_none() && !self.routing.is_ours(uri) {
+        // RFC 3966: a number of nobody's domain, as some carriers and phones dial.
+        let is_number = uri.scheme() == Scheme::Tel;
+        if trunk.is_none() && !is_number && !self.routing.is_ours(uri) {
             return Err(StatusCode::NOT_FOUND);
         }
         let user = uri.user_unescaped().ok_or(StatusCode::NOT_FOUND)?;
@@ -125,7 +127,7 @@ impl Controller {
             Some(trunk) => numbers::rewrite(&self.trunks.get(trunk).config.rx_called, &numbers::plain(user)),
             None => self.trunks.dialled(user),
         };
-        let here = if number == user && trunk.is_none() {
+        let here = if number == user && trunk.is_none() && !is_number {
             uri.clone()
         } else {
             Uri::sip(Some(&number), &self.own_host(), None)
@@ -193,12 +195,13 @@ impl Controller {
     /// Sends a call out: to the first target that takes it.
     pub(super) fn go_out(&mut self, now: Now, id: CallId, number: &Name) {
         let Some(call) = self.calls.get(&id) else { return };
-        let origin = match (&call.redirected, &call.transfer, call.origin.kind) {
+        let origin = match (&call.redirected, &call.transfer, &call.behalf) {
             // Who has the party brought there answers for it.
             (Some(redirected), ..) => Origin::Account(&redirected.by),
             (None, Some(transfer), _) => origin_of(None, transfer.leg.user.as_deref()),
-            (None, None, OriginKind::Api) => Origin::Operator,
-            (None, None, OriginKind::Sip) => origin_of(call.rx_trunk, call.caller.user.as_deref()),
+            (None, None, Some(behalf)) => Origin::Account(behalf),
+            (None, None, None) if call.origin.kind == OriginKind::Api => Origin::Operator,
+            (None, None, None) => origin_of(call.rx_trunk, call.caller.user.as_deref()),
         };
         let ways = self.trunks.ways(number, origin);
         if let Some(call) = self.calls.get_mut(&id) {
@@ -412,10 +415,8 @@ impl Controller {
         let (way, from) = (call.way.take(), call.rx_trunk.filter(|_| from_is_open));
         call.has_left_trunk = true;
         let caller_way = call.caller_way.filter(|_| from_is_open);
-        self.trunks.give_back_all(way.into_iter().chain(caller_way));
-        if let Some(from) = from {
-            self.trunks.get_mut(from).gauge.give_back();
-        }
+        self.trunks.give_back_all(way);
+        self.trunks.release(from, caller_way);
     }
 
     /// A trunk asks for our password.

@@ -12,7 +12,6 @@ use sip::{
 use super::{Controller, Due, Now, Purpose};
 use crate::{
     call::{CallId, Side, Stage},
-    domain::Race,
     journal::EndedBy,
     pool::HostId,
 };
@@ -115,7 +114,7 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        let offer = call.round.as_ref().and_then(|round| round.offer);
+        let (offer, entry) = (call.round.as_ref().and_then(|round| round.offer), call.entry);
         let rings = matches!(call.stage, Stage::Offering | Stage::Ringing);
         if rings {
             call.stage.on_round_over();
@@ -134,7 +133,10 @@ impl Controller {
         }
         if let Some(offer) = offer {
             self.by_offer.remove(&offer);
-            let _lost: Race<()> = self.domain.take_back(now.mono, offer);
+        }
+        if let Some(entry) = entry {
+            // No agent is rung for who could not be heard.
+            self.domain.set_aside(now.mono, entry);
         }
     }
 

@@ -30,15 +30,19 @@ use crate::{
     originate::{Kept, Originate},
     pool::HostId,
     saved::{
-        CallChange, Octets, Part as _, SavedAgreed, SavedCall, SavedConference, SavedDestination,
-        SavedDialog, SavedEnd, SavedExchange, SavedInvite, SavedInvited, SavedLeg, SavedMedia, SavedMember,
-        SavedPast, SavedPlace, SavedRecorded, SavedSummons, written,
+        CallChange, MemberChange, Octets, Part as _, SavedAgreed, SavedCall, SavedConference,
+        SavedDestination, SavedDialog, SavedEnd, SavedExchange, SavedInvite, SavedInvited, SavedLeg,
+        SavedMedia, SavedMember, SavedPast, SavedPlace, SavedRecorded, SavedSummons, written,
     },
     trunk::TargetId,
 };
 
 /// Added to our sequence numbers: requests that were sent after a dialog was recorded.
 pub(super) const CSEQ_MARGIN: u32 = 100;
+/// Media hosts that were there before a restart are back by then, or lost.
+const HOSTS_WITHIN: Duration = Duration::from_secs(5);
+/// Of a session from before the restart.
+pub(super) const HOST_UNKNOWN: &str = "the media host is not configured any more";
 
 /// What stood at the end of the journal.
 #[derive(Debug, Default)]
@@ -120,6 +124,7 @@ impl Past {
                 let call = member.call.clone();
                 self.call(&call).member = Some(member);
             }
+            RecordKind::MemberChange { call, change } => self.fold_member_change(&call, *change),
             RecordKind::ConferenceState(conference) => {
                 self.conferences.insert(conference.session.clone(), *conference);
             }
@@ -152,6 +157,12 @@ impl Past {
     fn fold_change(&mut self, call: &str, change: CallChange) {
         if let Some(state) = self.calls.get_mut(call).and_then(|past| past.state.as_mut()) {
             state.apply(change);
+        }
+    }
+
+    fn fold_member_change(&mut self, call: &str, change: MemberChange) {
+        if let Some(member) = self.calls.get_mut(call).and_then(|past| past.member.as_mut()) {
+            member.apply(change);
         }
     }
 
@@ -251,7 +262,10 @@ impl Controller {
         for user in registered {
             self.presence_changed(now, &user);
         }
-        self.domain.restored(now.mono);
+        self.domain.restored();
+        if !self.pool.awaited().is_empty() {
+            self.deadlines.insert((now.mono + HOSTS_WITHIN, Due::Hosts));
+        }
         self.advance(now);
     }
 
@@ -337,12 +351,36 @@ impl Controller {
     pub(super) fn keep_invite(&mut self, dialog: DialogKey, request: &Request, flow: Flow) {
         let id = self.by_dialog.get(&dialog).map(|(id, _)| *id);
         if let Some(call) = id.and_then(|id| self.calls.get_mut(&id)) {
-            let mut request = request.clone();
-            if request.body.windows(9).any(|text| text == b"a=crypto:") {
-                request.body = Bytes::new();
-            }
-            call.caller.arrived = Some((request.to_bytes(), flow));
+            call.caller.arrived = Some((text_without_keys(request), flow));
         }
+    }
+
+    /// As [`Controller::keep_invite`], of a request with a new offer, if that waits for its answer now.
+    pub(super) fn keep_reoffer(&mut self, dialog: DialogKey, request: &Request, flow: Flow) {
+        let has_offer = matches!(request.method, Method::Invite | Method::Update) && !request.body.is_empty();
+        let seat = self.by_dialog.get(&dialog).copied();
+        let Some((id, side)) = seat.filter(|_| has_offer) else {
+            return;
+        };
+        let leg = match side {
+            Side::Member => self.members.get_mut(&id).map(|member| &mut member.leg),
+            _ => self.calls.get_mut(&id).and_then(|call| call.leg_mut(side)),
+        };
+        let reoffer = leg.and_then(|leg| leg.reoffer.as_mut());
+        if let Some(reoffer) = reoffer.filter(|reoffer| reoffer.arrived.is_none()) {
+            reoffer.arrived = Some((text_without_keys(request), flow));
+        }
+    }
+
+    /// The process before this one did not answer this request.
+    pub(super) fn hear_left(&mut self, now: Now, left: &SavedInvited) {
+        let Some(record) = left.restore() else { return };
+        // A journal that holds something else is no reason not to go on.
+        let _heard = if left.lacks_body() {
+            self.stack.refuse_left(record.flow, record.request)
+        } else {
+            self.stack.receive_left(now.mono, record.flow, record.request)
+        };
     }
 
     /// Records the state of every call that changed. Called when nothing more follows from the inputs.
@@ -385,7 +423,13 @@ impl Controller {
             joined_unix_us: left.joined_unix_us,
             left_unix_us: left.left_unix_us,
         });
-        let way = |way: TargetId| (self.trunks.get(way.trunk).name.to_string(), way.target);
+        let way = |way: TargetId| self.named_way(way);
+        let by_transfer = call
+            .transfer
+            .as_ref()
+            .and_then(|transfer| transfer.leg.user.as_ref());
+        let by_redirection = call.redirected.as_ref().map(|redirected| &redirected.by);
+        let behalf = by_redirection.or(by_transfer).or(call.behalf.as_ref());
         Some(SavedCall {
             call: call.name.clone(),
             stage: call.stage,
@@ -408,6 +452,7 @@ impl Controller {
             way: call.way.map(way),
             last_way: call.last_way.map(way),
             caller_way: call.caller_way.map(way),
+            behalf: behalf.map(ToString::to_string),
             origin: call.origin.clone(),
             summons: call.summons.as_ref().map(SavedSummons::of),
             caller_id: call.caller_id.clone(),
@@ -438,6 +483,11 @@ impl Controller {
     pub(super) fn saved_leg(&self, leg: &Leg) -> SavedLeg {
         let dialog = leg.dialog.and_then(|dialog| self.stack.dialog(dialog));
         let is_confirmed = leg.state.is_confirmed();
+        let reoffer = leg.reoffer.as_ref();
+        let (media, exchange) = reoffer.map_or((&leg.media, &leg.exchange), |reoffer| {
+            (&reoffer.media, &reoffer.exchange)
+        });
+        let reoffer = reoffer.and_then(|reoffer| reoffer.arrived.as_ref());
         let invited = leg
             .arrived
             .as_ref()
@@ -463,12 +513,13 @@ impl Controller {
             invited: invited.map(|((request, flow), dialog)| {
                 SavedInvited::of(request.clone(), *flow, dialog.id.local_tag.clone())
             }),
-            exchange: match &leg.exchange {
+            reoffer: reoffer.map(|(request, flow)| SavedInvited::of(request.clone(), *flow, Bytes::new())),
+            exchange: match exchange {
                 Exchange::None => SavedExchange::None,
                 Exchange::Theirs { offer, .. } => SavedExchange::Theirs(Octets(offer.kept())),
                 Exchange::Ours { offer } => SavedExchange::Ours(Octets(offer.kept())),
             },
-            media: leg.media.as_ref().map(SavedAgreed::of),
+            media: media.as_ref().map(SavedAgreed::of),
             session: leg.session.as_ref().map(LocalSession::origin),
             is_described: leg.is_described,
             is_silent: leg.is_silent,
@@ -489,7 +540,7 @@ impl Controller {
             return;
         };
         self.counters.calls_started += 1;
-        self.pool.adopt(call.plan.host());
+        let has_host = self.pool.adopt(call.plan.host());
         self.trunks.adopt(call.rx_trunk, call.way);
         self.trunks.adopt(None, call.caller_way);
         self.deadlines.insert((call.check_at, Due::Check(id)));
@@ -499,6 +550,9 @@ impl Controller {
             return;
         }
         self.adopt_parties(now, id, &state);
+        if !has_host {
+            self.displace(now, id, HOST_UNKNOWN);
+        }
     }
 
     /// A call of which nothing is known but that it began: it ends, with what is known.
@@ -604,6 +658,7 @@ impl Controller {
         call.past = saved.past.iter().filter_map(left_of).collect();
         call.is_turned = saved.is_turned;
         call.recorded = saved.recorded.as_ref().map(SavedRecorded::restore);
+        call.behalf = saved.behalf.as_deref().map(Name::from);
         call.origin = saved.origin.clone();
         call.summons = summons;
         call.caller_id.clone_from(&saved.caller_id);
@@ -638,7 +693,11 @@ impl Controller {
         }
     }
 
-    fn way_named(&self, trunk: &str, target: usize) -> Option<TargetId> {
+    pub(super) fn named_way(&self, way: TargetId) -> (String, usize) {
+        (self.trunks.get(way.trunk).name.to_string(), way.target)
+    }
+
+    pub(super) fn way_named(&self, trunk: &str, target: usize) -> Option<TargetId> {
         let trunk = self.trunks.by_name(trunk)?;
         let is_there = self.trunks.get(trunk).targets.len() > target;
         is_there.then_some(TargetId { trunk, target })
@@ -733,6 +792,9 @@ impl Controller {
             // Who hung up while we were away had nobody to tell: its 481 says so now.
             self.ask_whether_there(now, id, dialog);
         }
+        if let Some(left) = &saved.reoffer {
+            self.hear_left(now, left);
+        }
         true
     }
 
@@ -752,15 +814,30 @@ impl Controller {
                 let entry = self
                     .domain
                     .restore_entry(now.mono, &queue, since, place.priority, caller);
-                if let Ok(entry) = entry {
-                    call.entry = Some(entry);
-                    self.by_entry.insert(entry, id);
+                match entry {
+                    Ok(entry) => {
+                        call.entry = Some(entry);
+                        self.by_entry.insert(entry, id);
+                    }
+                    // The configuration may be another one: nobody would ever come.
+                    Err(error) => {
+                        let (status, reason) = (StatusCode::TEMPORARILY_UNAVAILABLE, error.to_string());
+                        self.end(now, id, EndedBy::System, status, &reason);
+                    }
                 }
             }
             // Once the media host has it again it goes where it was going.
             _ => call.stage = Stage::Preparing,
         }
     }
+}
+
+fn text_without_keys(request: &Request) -> Bytes {
+    let mut request = request.clone();
+    if request.body.windows(9).any(|text| text == b"a=crypto:") {
+        request.body = Bytes::new();
+    }
+    request.to_bytes()
 }
 
 /// A party as it was, without its dialog.

@@ -130,6 +130,7 @@ impl Controller {
     ) {
         let call = self.calls.get(&id);
         let is_transfer = call.is_some_and(|call| call.transfer.is_some());
+        let is_sent_on = call.is_some_and(Call::is_sent_on);
         let by = match by {
             // It is the caller-to-be who was called and did not come.
             EndedBy::Callee if call.is_some_and(|call| call.summons.is_some()) => EndedBy::Caller,
@@ -137,6 +138,8 @@ impl Controller {
         };
         if is_transfer {
             self.transfer_failed(now, id, status);
+        } else if is_sent_on {
+            self.abandoned(now, id, status);
         } else {
             self.end(now, id, by, status, reason);
         }
@@ -606,7 +609,7 @@ impl Controller {
             self.give_up_round(now, id, &Reason::new("SIP", 408, "Not answered in time"), status);
             return;
         }
-        if call.transfer.is_some() {
+        if call.is_sent_on() {
             self.cancel_round(now, id, &Reason::new("SIP", 408, "Not answered in time"), status);
             self.leave_way(id);
             if let Some(call) = self.calls.get_mut(&id) {

@@ -27,7 +27,10 @@ impl Controller {
                     self.receive_replacement(now, txn, &request, flow, (dialog, replaced));
                 }
                 (Some(dialog), _) if initial => self.receive_invite(now, txn, &request, flow, dialog),
-                (Some(dialog), _) => self.request_within(now, txn, &request, dialog),
+                (Some(dialog), _) => {
+                    self.request_within(now, txn, &request, dialog);
+                    self.keep_reoffer(dialog, &request, flow);
+                }
                 (None, _) => self.request_outside(now, txn, &request, flow),
             },
             Event::UnknownDialog { txn, .. } => {
@@ -35,22 +38,7 @@ impl Controller {
                     self.respond(now, txn, Response::new(StatusCode::CALL_DOES_NOT_EXIST));
                 }
             }
-            Event::Cancelled { dialog, .. } => {
-                match self.by_dialog.get(&dialog).copied() {
-                    Some((id, Side::Newcomer)) => self.newcomer_gone(now, id, None),
-                    Some((id, Side::Member)) => {
-                        let (status, reason) = (StatusCode::REQUEST_TERMINATED, "the caller cancelled");
-                        self.member_leaves(now, id, EndedBy::Caller, status, reason);
-                    }
-                    // A re-INVITE was cancelled: what stood before stands.
-                    Some((id, side)) if self.forget_reoffer(now, id, side) => {}
-                    Some((id, _)) => {
-                        let (status, reason) = (StatusCode::REQUEST_TERMINATED, "the caller cancelled");
-                        self.end(now, id, EndedBy::Caller, status, reason);
-                    }
-                    None => {}
-                }
-            }
+            Event::Cancelled { dialog, .. } => self.cancelled(now, dialog),
             Event::Ack { dialog, request } => self.acknowledged(now, dialog, &request),
             Event::AckTimedOut { dialog } => self.lost(now, dialog, "no ACK came"),
             Event::Bye { dialog, .. } => self.bye(now, dialog),
@@ -81,6 +69,27 @@ impl Controller {
             | Event::ProvisionalTimedOut { .. }
             | Event::AnswerTimedOut { .. } => {}
             Event::GlareOver { dialog, .. } => self.glare_over(now, dialog),
+        }
+    }
+
+    /// The party took its INVITE back, and the stack answered that.
+    fn cancelled(&mut self, now: Now, dialog: DialogKey) {
+        let (status, reason) = (StatusCode::REQUEST_TERMINATED, "the caller cancelled");
+        match self.by_dialog.get(&dialog).copied() {
+            Some((id, Side::Newcomer)) => self.newcomer_gone(now, id, None),
+            Some((id, Side::Member)) => self.member_leaves(now, id, EndedBy::Caller, status, reason),
+            // A re-INVITE was cancelled: what stood before stands.
+            Some((id, side)) if self.forget_reoffer(now, id, side) => {}
+            Some((id, Side::Callee)) => {
+                // The phone that rang has stopped for it.
+                let (status, reason) = (
+                    StatusCode::TEMPORARILY_UNAVAILABLE,
+                    "who picked the call up cancelled",
+                );
+                self.end(now, id, EndedBy::Callee, status, reason);
+            }
+            Some((id, _)) => self.end(now, id, EndedBy::Caller, status, reason),
+            None => {}
         }
     }
 

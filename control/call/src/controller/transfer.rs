@@ -505,7 +505,7 @@ impl Controller {
     }
 
     /// Who is left by who transferred it goes back to the queue it came by.
-    fn abandoned(&mut self, now: Now, id: CallId, status: StatusCode) {
+    pub(super) fn abandoned(&mut self, now: Now, id: CallId, status: StatusCode) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };

@@ -96,6 +96,15 @@ pub enum Decline {
     Unreachable,
 }
 
+/// Why a caller leaves a queue without having been served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// It hung up.
+    GaveUp,
+    /// We ended its call: an operator did, its media host was lost, the process stops.
+    TurnedAway,
+}
+
 /// What became of a step that somebody else may have made first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Race<T> {
@@ -157,6 +166,8 @@ struct Entry {
 enum EntryState {
     Waiting,
     Offered(OfferId),
+    /// No agent could be connected to it just now.
+    Aside,
 }
 
 #[derive(Debug)]
@@ -315,13 +326,17 @@ impl Domain {
         Ok(id)
     }
 
-    /// The caller hung up or was sent elsewhere. Ringing for it stops. [`Race::Lost`] if an agent has it already, or it
+    /// The caller hung up, or was sent elsewhere. Ringing for it stops. [`Race::Lost`] if an agent has it already, or it
     /// was overdue.
-    pub fn leave(&mut self, now: Instant, entry: EntryId) -> Race<()> {
+    pub fn leave(&mut self, now: Instant, entry: EntryId, why: Leave) -> Race<()> {
         if !self.entries.contains_key(&entry) {
             return Race::Lost;
         }
-        self.queues_mut(entry).abandoned += 1;
+        let queue = self.queues_mut(entry);
+        match why {
+            Leave::GaveUp => queue.abandoned += 1,
+            Leave::TurnedAway => queue.turned_away += 1,
+        }
         self.remove_entry(now, entry);
         self.match_up(now);
         Race::Won(())
@@ -368,19 +383,26 @@ impl Domain {
         Race::Won(())
     }
 
-    /// Ringing stops and nobody is to blame: the caller keeps its place and may be offered to the same agent again.
-    /// [`Race::Lost`] if the offer was gone already.
-    pub fn take_back(&mut self, now: Instant, offer: OfferId) -> Race<()> {
-        let Some(OfferState::Ringing(entry)) = self.offers.get(&offer).map(|found| found.state) else {
-            return Race::Lost;
+    /// No agent could be connected to the caller just now: it keeps its place and is offered to nobody until
+    /// [`Domain::put_back`]. Ringing for it stops, for which nobody is to blame.
+    pub fn set_aside(&mut self, now: Instant, entry: EntryId) {
+        let Some(found) = self.entries.get_mut(&entry) else {
+            return;
         };
-        let gone = self.remove_offer(offer);
-        self.agent_mut(&gone.agent).unreserve(now, offer);
-        if let Some(entry) = self.entries.get_mut(&entry) {
-            entry.state = EntryState::Waiting;
+        if let EntryState::Offered(offer) = std::mem::replace(&mut found.state, EntryState::Aside) {
+            let gone = self.remove_offer(offer);
+            self.agent_mut(&gone.agent).unreserve(now, offer);
+            self.match_up(now);
         }
-        self.match_up(now);
-        Race::Won(())
+    }
+
+    /// A caller that was set aside is offered again, to whom it was offered before too.
+    pub fn put_back(&mut self, now: Instant, entry: EntryId) {
+        let found = self.entries.get_mut(&entry);
+        if let Some(found) = found.filter(|found| found.state == EntryState::Aside) {
+            found.state = EntryState::Waiting;
+            self.match_up(now);
+        }
     }
 
     /// An agent as a record has it. One that is not configured any more is passed over.
@@ -411,7 +433,7 @@ impl Domain {
         Some(offer)
     }
 
-    /// A caller who waits since then, from before this domain was made; call it in the order they came.
+    /// A caller who waits since then, from before this domain was made; call it in the order they came. It is set aside.
     ///
     /// # Errors
     /// No such queue.
@@ -428,14 +450,14 @@ impl Domain {
         let entry = self.entries.get_mut(&id).expect("it was put there just now");
         self.deadlines.remove(&(entry.deadline, Deadline::Entry(id)));
         entry.since = since;
+        entry.state = EntryState::Aside;
         entry.deadline = since + timeout;
         self.deadlines.insert((entry.deadline, Deadline::Entry(id)));
         Ok(id)
     }
 
-    /// Gives restored callers to restored agents: once, when all are there.
-    pub fn restored(&mut self, now: Instant) {
-        self.match_up(now);
+    /// Tells restored callers their places: once, when all are there.
+    pub fn restored(&mut self) {
         let queues: Vec<Name> = self.queues.keys().cloned().collect();
         for queue in queues {
             self.tell_positions(&queue);

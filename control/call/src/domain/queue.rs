@@ -40,6 +40,8 @@ pub struct QueueView {
     pub abandoned: u64,
     /// Waited too long.
     pub overdue: u64,
+    /// Were waiting when we ended their calls.
+    pub turned_away: u64,
     /// Sum of the waits of those who reached an agent.
     pub waited: Duration,
 }
@@ -54,6 +56,7 @@ pub(super) struct Queue {
     pub(super) answered: u64,
     pub(super) abandoned: u64,
     pub(super) overdue: u64,
+    pub(super) turned_away: u64,
     pub(super) waited: Duration,
 }
 
@@ -66,6 +69,7 @@ impl Queue {
             answered: 0,
             abandoned: 0,
             overdue: 0,
+            turned_away: 0,
             waited: Duration::ZERO,
         }
     }
@@ -103,6 +107,7 @@ impl Queue {
             answered: self.answered,
             abandoned: self.abandoned,
             overdue: self.overdue,
+            turned_away: self.turned_away,
             waited: self.waited,
         }
     }

@@ -110,6 +110,8 @@ pub(crate) struct MediaPlan {
     wanted: Graph,
     standing: Standing,
     flight: Option<Flight>,
+    /// The host refused this graph: it is not asked for it again and again.
+    refused: Option<Graph>,
     is_over: bool,
     /// Where the host receives, by endpoint: RTP, and RTCP when it is not the next port.
     local: BTreeMap<String, (SocketAddr, Option<u16>)>,
@@ -152,6 +154,7 @@ impl MediaPlan {
             wanted: Graph::default(),
             standing: Standing::Absent,
             flight: None,
+            refused: None,
             is_over: false,
             local: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -420,6 +423,21 @@ impl MediaPlan {
         }
     }
 
+    /// What the host refused may be asked for again.
+    pub(crate) fn forgive(&mut self) {
+        self.refused = None;
+    }
+
+    /// Wants no endpoints but those.
+    pub(crate) fn keep_endpoints(&mut self, stays: impl Fn(&str) -> bool) {
+        let nodes = self.wanted.nodes.iter();
+        let gone = nodes.filter(|(name, node)| node.is_endpoint() && !stays(name));
+        let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            self.remove(&name);
+        }
+    }
+
     /// Wants the session gone.
     pub(crate) fn end(&mut self) {
         self.is_over = true;
@@ -507,6 +525,7 @@ impl MediaPlan {
             // What is known of it is what it has, not how it is: all is said again, which changes nothing of what is so.
             Standing::Found(found) => (None, found.clone()),
             Standing::Applied(graph) if *graph == self.wanted => return None,
+            Standing::Applied(_) if self.refused.as_ref() == Some(&self.wanted) => return None,
             Standing::Applied(graph) => (Some(graph), Inventory::of_graph(graph)),
         };
         let request = self.difference(has, &found);
@@ -530,6 +549,7 @@ impl MediaPlan {
         match (self.flight.take(), result) {
             (Some(Flight::Apply(graph)), Some(Reply::Apply(reply))) => {
                 self.learn(&reply);
+                self.refused = None;
                 self.standing = Standing::Applied(graph);
                 if self.is_settled() {
                     Applied::Settled
@@ -557,10 +577,13 @@ impl MediaPlan {
                 self.wants_ports = false;
                 Applied::Behind
             }
-            (Some(Flight::Apply(_)), Some(Reply::Error(error))) => Applied::Refused {
-                subject: error.subject,
-                message: error.message,
-            },
+            (Some(Flight::Apply(graph)), Some(Reply::Error(error))) => {
+                self.refused = Some(graph);
+                Applied::Refused {
+                    subject: error.subject,
+                    message: error.message,
+                }
+            }
             (Some(Flight::Apply(_)) | None, _) => Applied::Refused {
                 subject: String::new(),
                 message: "the media host's reply makes no sense".to_owned(),

@@ -57,6 +57,8 @@ pub(crate) struct Registrar {
     bindings: BTreeMap<Name, Vec<Binding>>,
     /// The device behind each temporary address, by its user part (RFC 5627).
     temporary: BTreeMap<String, (Name, Bytes)>,
+    /// When this began: the age of nonces is told by the clock that nobody sets.
+    began: Now,
     /// Of the addresses that devices are given.
     domain: String,
     deadlines: BTreeSet<(Instant, Name, u64)>,
@@ -102,6 +104,7 @@ impl Registrar {
             bounds: config.registration,
             bindings: BTreeMap::new(),
             temporary: BTreeMap::new(),
+            began: now,
             domain: config.domains.first().cloned().unwrap_or_default(),
             deadlines: BTreeSet::new(),
             by_connection: BTreeSet::new(),
@@ -154,7 +157,8 @@ impl Registrar {
     /// Who sent a request, or the response that asks for proof or refuses it. The flag says that a wrong password was
     /// given.
     pub(crate) fn authenticate(&mut self, now: Now, request: &Request) -> Result<Name, (Response, bool)> {
-        let wall = unix_us(now.wall) / 1_000_000;
+        let passed = now.mono.saturating_duration_since(self.began.mono);
+        let wall = unix_us(self.began.wall + passed) / 1_000_000;
         let Ok(credentials) = request.headers.authorization() else {
             return Err((Response::new(StatusCode::BAD_REQUEST), false));
         };

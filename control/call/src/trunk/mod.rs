@@ -275,6 +275,14 @@ impl Trunks {
         }
     }
 
+    /// The opposite of [`Trunks::adopt`]: the call is over.
+    pub(crate) fn release(&mut self, from: Option<TrunkId>, to: Option<TargetId>) {
+        if let Some(from) = from {
+            self.trunks[from.0].gauge.give_back();
+        }
+        self.give_back_all(to);
+    }
+
     /// Calls are gone from these.
     pub(crate) fn give_back_all(&mut self, ways: impl IntoIterator<Item = TargetId>) {
         for way in ways {

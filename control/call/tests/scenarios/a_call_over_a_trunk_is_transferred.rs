@@ -237,3 +237,35 @@ fn by_who_asked_first() {
     assert!(world.phones[a].bye.as_ref().unwrap().headers.contains(header));
     world.assert_nothing_left();
 }
+
+/// With the rights of who asked, who is gone by then; and whom nobody takes goes back to the queue.
+#[test]
+fn after_a_restart_too() {
+    for is_taken in [true, false] {
+        let Town {
+            mut world, alice, a, ..
+        } = town();
+        let customer = world.phone("customer");
+        world.call(customer, "support");
+        world.run_ms(3_000);
+        assert_eq!(world.heard(), both("customer", "alice"), "{}", world.story());
+        world.behave(a, Behaviour::Ring);
+        refer(&mut world, alice, "sip:0049301234@example.com");
+        world.run_ms(2_000);
+        assert_eq!(world.phones[a].rung, 1, "{}", world.story());
+        world.restart();
+        let answer = if is_taken {
+            Behaviour::Answer(500)
+        } else {
+            Behaviour::Refuse(StatusCode::BUSY_HERE)
+        };
+        world.behave(a, answer);
+        world.phones[alice].register(world.now, "wonder", 300);
+        world.run_ms(4_000);
+        let with = if is_taken { "a" } else { "alice" };
+        assert_eq!(world.heard(), both("customer", with), "{}", world.story());
+        assert_eq!(calls(&world), [usize::from(is_taken), 0], "{}", world.story());
+        world.hang_up(customer);
+        world.assert_nothing_left();
+    }
+}

@@ -103,3 +103,24 @@ fn at_every_moment_of_the_answer() {
         "both orders happened: {outcomes:?}"
     );
 }
+
+/// Who did not hang up gave nothing up.
+#[test]
+fn and_one_whose_call_we_end_did_not_give_up() {
+    let mut world = World::new();
+    let phones = ["first", "second", "third"].map(|name| world.phone(name));
+    for phone in phones {
+        world.call(phone, "support");
+    }
+    world.run_ms(1_000);
+    cancel(&mut world, phones[0]);
+    let call = world.controller.live(world.clocks()).calls.pop().unwrap().call;
+    assert!(world.end(&call));
+    world.run_ms(100);
+    let at = world.clocks();
+    world.controller.stop(at, "the controller is stopping");
+    world.run_ms(100);
+    let queue = world.controller.live(world.clocks()).queues.remove(0);
+    assert_eq!((queue.abandoned, queue.turned_away), (1, 2), "{}", world.story());
+    world.assert_nothing_left();
+}

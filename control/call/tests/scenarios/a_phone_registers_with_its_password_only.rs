@@ -33,6 +33,48 @@ fn another_ones_address_is_forbidden() {
     );
 }
 
+/// By who keeps the clock of the machine right, or by a machine that slept: no phone has to prove itself twice for that,
+/// and a registration lasts as long as it says.
+#[test]
+fn a_wall_clock_that_is_set_changes_nothing() {
+    for hour in [3_600, -3_600] {
+        let mut world = World::new();
+        let alice = world.phone("alice");
+        let now = world.now;
+        world.phones[alice].register(now, "wonder", 300);
+        // It has the challenge, and its answer is on its way.
+        world.run_ms(11);
+        world.clock_set_s = hour;
+        world.run_ms(100);
+        assert_eq!(world.phones[alice].registered, Some(200), "{}", world.story());
+        let customer = world.phone("customer");
+        world.call(customer, "support");
+        world.run_ms(10_000);
+        world.clock_set_s = 0;
+        world.run_ms(10_000);
+        assert_eq!(world.heard().len(), 2, "{}", world.story());
+        world.hang_up(customer);
+        world.run_ms(1_000);
+        assert_eq!(world.agent("alice"), AgentState::WrapUp, "{}", world.story());
+        world.run_ms(1_500);
+        assert_eq!(world.agent("alice"), AgentState::Ready, "{}", world.story());
+        let detail = world.detail();
+        let times = (detail.wait_ms, detail.talk_ms);
+        assert!(
+            (900..1_200).contains(&times.0) && (18_500..19_500).contains(&times.1),
+            "{times:?}"
+        );
+        let ends = world.now + Duration::from_secs(270);
+        while world.now < ends {
+            assert_eq!(world.controller.counters().bindings, 1, "{}", world.story());
+            world.run_ms(10_000);
+        }
+        world.run_ms(20_000);
+        assert_eq!(world.controller.counters().bindings, 0, "{}", world.story());
+        world.assert_nothing_left();
+    }
+}
+
 #[test]
 fn a_registration_lasts_as_long_as_it_says() {
     let mut world = World::new();

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use call_control::journal::EndedBy;
 use sip::message::{HeaderName, StatusCode};
 
 use crate::{
@@ -93,6 +94,26 @@ fn or_not_when_somebody_is_faster() {
         assert_eq!(world.details().len(), 1, "{}", world.story());
         world.assert_nothing_left();
     }
+}
+
+/// The phone has stopped ringing for it, so that the call is over; but it was not the caller who ended it.
+#[test]
+fn and_is_ended_by_who_picked_it_up_and_cancels() {
+    let (mut world, alice, carol, customer) = ringing();
+    world.media.silent = true;
+    pick_up(&mut world, carol, alice, "");
+    world.run_ms(300);
+    let now = world.now;
+    world.phones[carol].cancel(now);
+    world.run_ms(300);
+    world.media.silent = false;
+    assert_eq!(world.phones[customer].statuses, [180, 480], "{}", world.story());
+    assert_eq!(world.phones[carol].statuses, [487], "{}", world.story());
+    world.run_ms(10_000);
+    let detail = world.detail();
+    assert_eq!((detail.ended_by, detail.status), (EndedBy::Callee, 480));
+    assert_eq!(detail.reason, "who picked the call up cancelled");
+    world.assert_nothing_left();
 }
 
 #[test]

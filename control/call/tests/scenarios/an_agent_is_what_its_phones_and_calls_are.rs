@@ -169,3 +169,46 @@ fn one_who_is_asked_by_a_colleague_is_offered_no_other() {
     }
     world.assert_nothing_left();
 }
+
+/// Nothing rings while a call has no media host: no agent misses that.
+#[test]
+fn one_whose_caller_has_no_media_host_is_left_alone_until_there_is_one() {
+    let mut config = crate::world::config();
+    config.media.replace_within_s = 40;
+    config.agents.misses_max = 1;
+    let mut world = World::with(config);
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.behave(alice, Behaviour::Ring);
+    world.call(customer, "support");
+    world.run_ms(2_000);
+    assert_eq!(world.agent("alice"), AgentState::Reserved, "{}", world.story());
+    world.lose_media_host();
+    world.run_ms(25_000);
+    assert_eq!(world.agent("alice"), AgentState::Ready, "{}", world.story());
+    world.behave(alice, Behaviour::Answer(1_000));
+    world.restart_media_host(true);
+    world.run_ms(3_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    let live = world.controller.live(world.clocks()).agents.remove(0);
+    assert_eq!((live.missed, live.declined), (0, 0), "{}", world.story());
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
+/// As when a disk does not answer: whoever talked all the time goes on.
+#[test]
+fn one_who_talked_while_this_process_stood_still_talks_on() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(2_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.now += std::time::Duration::from_secs(150);
+    world.run_ms(1_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    assert_eq!(world.agent("alice"), AgentState::Talking, "{}", world.story());
+    world.hang_up(alice);
+    world.assert_nothing_left();
+}

@@ -1,6 +1,8 @@
 use call_control::domain::AgentState;
+use sdp::Direction;
+use sip::message::Method;
 
-use crate::world::World;
+use crate::world::{World, config};
 
 /// Alice and a customer talk.
 fn talking() -> (World, usize, usize) {
@@ -225,4 +227,139 @@ fn killed_at_any_record_every_call_ends_with_one_detail() {
         world.run_ms(200_000);
         world.assert_each_call_has_one_detail(kept);
     }
+}
+
+/// Nobody would ever come to who waits in a queue that is not there any more.
+#[test]
+fn but_not_in_a_queue_that_is_not_configured_any_more() {
+    let mut config = config();
+    config.calls.answer_before_music = true;
+    let mut world = World::with(config.clone());
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(3_000);
+    assert!(world.phones[customer].talks(), "{}", world.story());
+    config.queues.clear();
+    world.restart_with(config);
+    world.run_ms(500);
+    assert!(world.phones[customer].dialog.is_none(), "{}", world.story());
+    let detail = world.detail();
+    assert!(detail.reason.contains("\"support\" does not exist"), "{detail:?}");
+    world.assert_nothing_left();
+}
+
+/// Nobody could tell where their audio is, so it is made anew elsewhere.
+#[test]
+fn and_a_media_host_that_is_not_configured_any_more() {
+    let (mut world, alice, customer) = talking();
+    let second = world.phone("second");
+    world.call(second, "support");
+    world.run_ms(1_000);
+    let mut config = config();
+    config.media.hosts[0].name = "m2".into();
+    world.restart_with(config);
+    world.add_media_host();
+    world.run_ms(3_000);
+    let both = [("alice", "customer"), ("customer", "alice")].into();
+    assert_eq!(world.heard(), both, "{}", world.story());
+    registered_again(&mut world, alice);
+    world.hang_up(customer);
+    world.run_ms(5_000);
+    assert!(world.heard().contains(&("alice", "second")), "{}", world.story());
+    world.hang_up(second);
+    world.media.sessions.clear();
+    world.assert_nothing_left();
+}
+
+/// Which tells nobody of itself, since it was not there before either.
+#[test]
+fn and_a_media_host_that_is_not_there_after_it() {
+    let mut config = config();
+    let other = call_control::config::MediaHost {
+        name: "m2".into(),
+        address: "http://10.0.0.3:7000".into(),
+    };
+    config.media.hosts.push(other);
+    for comes_back in [false, true] {
+        let mut world = World::with(config.clone());
+        let alice = world.registered("alice", "wonder");
+        let customer = world.phone("customer");
+        world.call(customer, "support");
+        world.run_ms(3_000);
+        let heard = world.heard();
+        assert_eq!(heard.len(), 2, "{}", world.story());
+        world.restart_alone();
+        world.run_ms(6_000);
+        if comes_back {
+            // It was only slow.
+            world.mend_link();
+        } else {
+            world.add_media_host();
+        }
+        world.run_ms(2_000);
+        assert_eq!(world.heard(), heard, "{}", world.story());
+        assert_eq!(
+            world.count("server>customer INVITE"),
+            usize::from(!comes_back),
+            "{}",
+            world.story()
+        );
+        registered_again(&mut world, alice);
+        world.hang_up(customer);
+        world.media.sessions.retain(|_, _| comes_back);
+        world.assert_nothing_left();
+    }
+}
+
+/// A peer that has our 100 repeats nothing.
+#[test]
+fn a_new_offer_that_was_not_answered_is_answered_after_it() {
+    for method in [Method::Invite, Method::Update] {
+        let (mut world, alice, customer) = talking();
+        world.media.silent = true;
+        let now = world.now;
+        world.phones[customer].try_offer(now, method.clone(), Direction::SendOnly);
+        world.run_ms(1_000);
+        assert_eq!(world.phones[customer].statuses, [0; 0], "{}", world.story());
+        world.media.silent = false;
+        world.restart();
+        world.run_ms(1_000);
+        assert_eq!(world.phones[customer].statuses, [200], "{}", world.story());
+        assert_eq!(world.heard().len(), 0, "on hold\n{}", world.story());
+        let now = world.now;
+        world.phones[customer].try_offer(now, method, Direction::SendRecv);
+        world.run_ms(1_000);
+        assert_eq!(world.phones[customer].statuses, [200], "{}", world.story());
+        assert_eq!(world.heard().len(), 2, "{}", world.story());
+        registered_again(&mut world, alice);
+        world.hang_up(customer);
+        world.assert_nothing_left();
+    }
+}
+
+/// No journal holds keys: it is asked to come again.
+#[test]
+fn and_one_with_keys_is_refused_and_what_stood_stands() {
+    let mut config = config();
+    config.media.srtp_keys_in_clear = true;
+    let mut world = World::with(config);
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.phones[customer].suites = vec![sdp::CryptoSuite::AeadAes128Gcm];
+    world.call(customer, "support");
+    world.run_ms(3_000);
+    let heard = world.heard();
+    assert_eq!(heard.len(), 2, "{}", world.story());
+    world.media.silent = true;
+    let now = world.now;
+    world.phones[customer].try_offer(now, Method::Invite, Direction::SendOnly);
+    world.run_ms(1_000);
+    world.media.silent = false;
+    world.restart();
+    world.run_ms(1_000);
+    assert_eq!(world.phones[customer].statuses, [500], "{}", world.story());
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    registered_again(&mut world, alice);
+    world.hang_up(customer);
+    world.assert_nothing_left();
 }

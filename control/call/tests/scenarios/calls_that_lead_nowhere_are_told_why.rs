@@ -105,3 +105,33 @@ fn more_calls_than_there_may_be() {
     world.phones[first].cancel(now);
     world.assert_nothing_left();
 }
+
+/// A call that began while all others are ended would be cut off without a word.
+#[test]
+fn while_the_controller_stops() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let (first, second) = (world.phone("first"), world.phone("second"));
+    world.call(first, "support");
+    world.run_ms(2_000);
+    let at = world.clocks();
+    world.swallow.push(("BYE sip:10.0.1.2", 1));
+    world.controller.stop(at, "the controller is stopping");
+    for destination in ["support", "room-7"] {
+        world.call(second, destination);
+        world.run_ms(100);
+        assert_eq!(world.phones[second].statuses, [503], "{}", world.story());
+    }
+    assert!(world.phones[alice].dialog.is_none(), "{}", world.story());
+    // Who was not told is told again, for as long as the process has.
+    assert!(
+        world.phones[first].dialog.is_some() && !world.controller.is_idle(),
+        "{}",
+        world.story()
+    );
+    world.run_ms(1_000);
+    assert!(world.phones[first].dialog.is_none(), "{}", world.story());
+    assert!(world.controller.is_idle(), "{}", world.story());
+    assert!(world.ask("alice", "carol", "", None).is_err());
+    world.assert_nothing_left();
+}

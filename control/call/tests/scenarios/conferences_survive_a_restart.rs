@@ -194,3 +194,55 @@ fn killed_at_any_record_each_call_ends_with_one_detail() {
         world.assert_each_call_has_one_detail(kept);
     }
 }
+
+/// What each of many members costs does not grow with what is known of it.
+#[test]
+fn of_a_member_only_what_changed_is_written() {
+    let (mut world, members) = meeting();
+    let call = world.controller.live(world.clocks()).conferences[0].members[1]
+        .call
+        .clone();
+    let before = world.records.len();
+    let at = world.clocks();
+    assert!(world.controller.mute_member(at, &call, true));
+    world.run_ms(500);
+    let [record] = &world.records[before..] else {
+        panic!("one record\n{}", world.story());
+    };
+    let text = serde_json::to_string(&record.kind).unwrap();
+    let expected = format!(r#"{{"kind":"member_change","call":"{call}","change":{{"is_muted":true}}}}"#);
+    assert_eq!(text, expected);
+    world.restart();
+    world.run_ms(500);
+    let live = world.controller.live(world.clocks());
+    let muted: Vec<bool> = live.conferences[0]
+        .members
+        .iter()
+        .map(|member| member.muted)
+        .collect();
+    assert_eq!(muted, [false, true, false], "{}", world.story());
+    for phone in members {
+        world.hang_up(phone);
+    }
+    world.assert_nothing_left();
+}
+
+/// A peer that has our 100 repeats nothing.
+#[test]
+fn a_new_offer_that_was_not_answered_is_answered_after_it() {
+    let (mut world, [dora, emil, fred]) = meeting();
+    world.media.silent = true;
+    let now = world.now;
+    world.phones[dora].reinvite(now, Direction::Inactive);
+    world.run_ms(1_000);
+    assert_eq!(world.phones[dora].statuses, [0; 0], "{}", world.story());
+    world.media.silent = false;
+    world.restart();
+    world.run_ms(1_000);
+    assert_eq!(world.phones[dora].statuses, [200], "{}", world.story());
+    assert_eq!(world.heard(), all(&["emil", "fred"]), "{}", world.story());
+    for phone in [dora, emil, fred] {
+        world.hang_up(phone);
+    }
+    world.assert_nothing_left();
+}

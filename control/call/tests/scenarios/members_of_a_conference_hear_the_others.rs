@@ -320,3 +320,31 @@ fn one_who_fell_silent_is_asked_whether_it_is_there() {
     world.hang_up(dora);
     world.assert_nothing_left();
 }
+
+/// It is asked now and then, not as fast as it answers; and whoever left is gone with the next thing that it takes.
+#[test]
+fn a_media_host_that_refuses_what_is_wanted_is_not_asked_without_end() {
+    let mut world = World::new();
+    let phones = ["dora", "emil", "fred"].map(|name| {
+        let phone = world.phone(name);
+        world.call(phone, "room-7");
+        world.run_ms(200);
+        phone
+    });
+    world.media.fail = Some("not now");
+    world.hang_up(phones[0]);
+    let before = world.controller.counters().media_commands;
+    world.run_ms(30_000);
+    let asked = world.controller.counters().media_commands - before;
+    assert!((1..5).contains(&asked), "{asked} commands");
+    world.media.fail = None;
+    world.run_ms(60_000);
+    let session = world.media.sessions.values().next().unwrap();
+    let endpoints = session.nodes.values();
+    let endpoints = endpoints.filter(|node| matches!(node, pb::node::Kind::Endpoint(_)));
+    assert_eq!(endpoints.count(), 2, "{}", world.story());
+    for phone in &phones[1..] {
+        world.hang_up(*phone);
+    }
+    world.assert_nothing_left();
+}

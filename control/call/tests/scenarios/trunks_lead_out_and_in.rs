@@ -556,3 +556,65 @@ fn registrations_end_with_the_process() {
         "it does not come back"
     );
 }
+
+/// Whatever those who come by it do here: they use its channels.
+#[test]
+fn one_counts_who_is_in_a_conference() {
+    let trunks = PLAIN
+        .replace(
+            "sources = [\"10.0.1.3\"]",
+            "sources = [\"10.0.1.3\", \"10.0.1.4\"]",
+        )
+        .replace("set = \"support\"", "set = \"room-7\"");
+    let Town { mut world, a, b, .. } = town(&trunks);
+    let calls = |world: &World| world.controller.trunks_live()[0].calls;
+    world.call(a, "+44207001");
+    world.run_ms(500);
+    assert_eq!(world.phones[a].statuses, [200], "{}", world.story());
+    world.call(b, "+44207001");
+    world.run_ms(500);
+    assert_eq!(world.phones[b].statuses, [503], "{}", world.story());
+    assert_eq!(calls(&world), 1);
+    world.restart();
+    world.run_ms(500);
+    assert_eq!(calls(&world), 1, "{}", world.story());
+    world.hang_up(a);
+    world.run_ms(500);
+    assert_eq!(calls(&world), 0, "{}", world.story());
+    let detail = world.details().remove(0);
+    assert_eq!(detail.caller_trunk.as_deref(), Some("a"), "{detail:?}");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_number_may_be_dialled_as_one() {
+    let Town {
+        mut world, alice, a, ..
+    } = town(PLAIN);
+    let now = world.now;
+    world.phones[a].call_address(now, "tel:+44-207-001");
+    world.run_ms(3_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.hang_up(a);
+    world.run_ms(3_000);
+    assert_eq!(world.detail().to, "tel:+44-207-001");
+    let now = world.now;
+    world.phones[alice].password = "wonder";
+    world.phones[alice].call_address(now, "tel:0049-301234;phone-context=example.com");
+    world.run_ms(3_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    let invite = world.phones[a].invited_by.clone().unwrap();
+    assert!(
+        invite.uri_text().starts_with(b"sip:01149301234@"),
+        "{:?}",
+        invite.uri_text()
+    );
+    // It is nobody's name.
+    world.hang_up(a);
+    world.run_ms(500);
+    let now = world.now;
+    world.phones[alice].call_address(now, "tel:999");
+    world.run_ms(500);
+    assert_eq!(world.phones[alice].statuses, [404], "{}", world.story());
+    world.assert_nothing_left();
+}

@@ -38,6 +38,8 @@ enum Packet {
 pub struct World {
     pub now: Instant,
     pub start: Instant,
+    /// Somebody set the wall clock by this much, in seconds.
+    pub clock_set_s: i64,
     pub controller: Controller,
     pub phones: Vec<Phone>,
     pub media: MediaHost,
@@ -112,6 +114,7 @@ impl World {
         let mut world = Self {
             now: start,
             start,
+            clock_set_s: 0,
             controller,
             phones: Vec::new(),
             media: MediaHost::new(),
@@ -145,7 +148,7 @@ impl World {
         let passed = self.now - self.start;
         Now {
             mono: self.now,
-            wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000) + passed,
+            wall: UNIX_EPOCH + Duration::from_secs((1_800_000_000 + self.clock_set_s) as u64) + passed,
         }
     }
 
@@ -457,6 +460,26 @@ impl World {
     /// As [`World::restart`], and only so many records reached the disk.
     pub fn restart_from(&mut self, records: usize) {
         let config = self.controller.config().clone();
+        self.restart_as(config, records);
+    }
+
+    /// As [`World::restart`], with another configuration.
+    pub fn restart_with(&mut self, config: Config) {
+        self.restart_as(config, self.records.len());
+    }
+
+    /// As [`World::restart`], and no media host is there.
+    pub fn restart_alone(&mut self) {
+        let config = self.controller.config().clone();
+        self.begin_anew(config, self.records.len());
+    }
+
+    fn restart_as(&mut self, config: Config, records: usize) {
+        self.begin_anew(config, records);
+        self.media_host_is_up("boot-1");
+    }
+
+    fn begin_anew(&mut self, config: Config, records: usize) {
         let at = self.clocks();
         self.trace.push("------- restart".to_owned());
         self.records.truncate(records);
@@ -469,7 +492,6 @@ impl World {
         self.wire
             .retain(|_, packet| !matches!(packet, Packet::FromMedia(..)));
         self.is_cut = false;
-        self.media_host_is_up("boot-1");
     }
 
     fn media_host_is_up(&mut self, boot_id: &str) {

@@ -164,6 +164,8 @@ pub struct Dialog {
     pub session: SessionTimer,
     /// Provisional responses received.
     pub received: ReliableReceiver,
+    /// Another process had it, which may have received the request with the highest number and not answered it.
+    pub is_adopted: bool,
 }
 
 impl Dialog {
@@ -211,6 +213,7 @@ impl Dialog {
             offers: Offers::default(),
             session: SessionTimer::default(),
             received: ReliableReceiver::default(),
+            is_adopted: false,
         })
     }
 
@@ -262,6 +265,7 @@ impl Dialog {
             offers: Offers::default(),
             session: SessionTimer::default(),
             received: ReliableReceiver::default(),
+            is_adopted: false,
         })
     }
 
@@ -337,9 +341,11 @@ impl Dialog {
     pub fn on_sequence(&mut self, number: u32) -> Sequence {
         match self.remote_cseq {
             Some(last) if number < last => Sequence::Stale,
-            Some(last) if number == last => Sequence::Repeated,
+            // Here it is none.
+            Some(last) if number == last && !self.is_adopted => Sequence::Repeated,
             Some(_) | None => {
                 self.remote_cseq = Some(number);
+                self.is_adopted = false;
                 Sequence::Next
             }
         }

@@ -103,6 +103,7 @@ impl DialogRecord {
             offers: Offers::default(),
             session: self.session,
             received: ReliableReceiver::default(),
+            is_adopted: true,
         })
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
+use super::client::Client;
 use super::event::{ClientTxn, DialogKey, EndReason, Event, StackError};
 use super::flow::{Flow, Target};
 use super::hop::{Hop, NameHop};
@@ -132,6 +133,15 @@ impl Stack {
             }
         }
         self.send_in_dialog(now, dialog, request, false)
+    }
+
+    /// A BYE or CANCEL of ours has no answer yet. Looks at every transaction: for who is about to end.
+    pub fn awaits_farewells(&self) -> bool {
+        let is_open = |client: &Client| client.living.is_some();
+        let ends = |client: &Client| matches!(client.method, Method::Bye | Method::Cancel);
+        self.clients
+            .values()
+            .any(|client| ends(client) && is_open(client))
     }
 
     /// Our Contact in this dialog says this of us too from now on, as `isfocus` (RFC 3840).

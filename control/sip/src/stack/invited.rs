@@ -1,4 +1,4 @@
-//! An INVITE that another process received and did not answer: taken over, so that its caller is still served.
+//! Requests that another process received and did not answer: taken over, so that who sent them is still served.
 
 use bytes::Bytes;
 use std::time::Instant;
@@ -6,9 +6,10 @@ use std::time::Instant;
 use super::Stack;
 use super::event::{DialogKey, ServerTxn, StackError};
 use super::flow::Flow;
-use crate::dialog::SessionTimer;
+use super::server::put_retry_after;
+use crate::dialog::{DialogId, SessionTimer};
 use crate::limits::Limits;
-use crate::message::{self, Message, Method, Request};
+use crate::message::{self, Message, Method, Request, Response, StatusCode};
 use crate::transaction::{MergeKey, ServerKey};
 
 /// An INVITE that was received and has no final response, as plain data for a journal.
@@ -24,6 +25,36 @@ pub struct InvitedRecord {
 }
 
 impl Stack {
+    /// A request within a dialog that was [adopted](Stack::adopt), and that the other process did not answer, is received
+    /// as if it came now. `request` and `flow`: as of an [`InvitedRecord`].
+    ///
+    /// # Errors
+    /// [`StackError::Malformed`]: it is none of ours; [`StackError::NoDialog`].
+    pub fn receive_left(&mut self, now: Instant, flow: Flow, request: Bytes) -> Result<(), StackError> {
+        let request = read_left(request)?;
+        let number = request.headers.cseq().map_err(|_| StackError::Malformed)?.number;
+        let id = DialogId::of_checked_request(&request.headers).ok_or(StackError::Malformed)?;
+        let key = self.dialog_known_as(&id).ok_or(StackError::NoDialog)?;
+        let entry = self.dialogs.get_mut(&key).ok_or(StackError::NoDialog)?;
+        // What came after it was answered.
+        entry.dialog.remote_cseq = Some(number);
+        entry.dialog.is_adopted = true;
+        self.handle_parsed(now, flow, Message::Request(request));
+        Ok(())
+    }
+
+    /// As [`Stack::receive_left`], of a request that cannot be carried out any more: 500, and it may be sent again.
+    ///
+    /// # Errors
+    /// [`StackError::Malformed`]: it is none of ours.
+    pub fn refuse_left(&mut self, flow: Flow, request: Bytes) -> Result<(), StackError> {
+        let request = read_left(request)?;
+        let mut response = Response::to_request(&request, StatusCode::SERVER_INTERNAL_ERROR);
+        put_retry_after(&mut response, LEFT_RETRY_AFTER_S);
+        self.answer_stateless(flow, response);
+        Ok(())
+    }
+
     /// Takes over an INVITE that another process received. No event comes of it: the request is given back.
     ///
     /// # Errors
@@ -34,10 +65,7 @@ impl Stack {
         now: Instant,
         record: &InvitedRecord,
     ) -> Result<(ServerTxn, DialogKey, Request), StackError> {
-        let parsed = message::parse_datagram(record.request.clone(), &Limits::DEFAULT);
-        let Ok(Message::Request(request)) = parsed else {
-            return Err(StackError::Malformed);
-        };
+        let request = read_left(record.request.clone())?;
         let via = request.headers.top_via().map_err(|_| StackError::Malformed)?;
         let key = ServerKey::of(&request, &via).map_err(|_| StackError::Malformed)?;
         let merge = MergeKey::of(&request.headers).map_err(|_| StackError::Malformed)?;
@@ -64,5 +92,15 @@ impl Stack {
         let dialog = self.servers.get(&id).and_then(|server| server.dialog);
         let dialog = dialog.ok_or(StackError::NoDialog)?;
         Ok((ServerTxn(id), DialogKey(dialog), request))
+    }
+}
+
+/// Our user is just beginning.
+const LEFT_RETRY_AFTER_S: u32 = 2;
+
+fn read_left(request: Bytes) -> Result<Request, StackError> {
+    match message::parse_datagram(request, &Limits::DEFAULT) {
+        Ok(Message::Request(request)) => Ok(request),
+        Ok(Message::Response(_)) | Err(_) => Err(StackError::Malformed),
     }
 }

@@ -894,7 +894,7 @@ pub(super) fn declines_subscription(request: &Request) -> bool {
             .is_ok_and(|tags| tags.contains("norefersub"))
 }
 
-fn put_retry_after(response: &mut Response, seconds: u32) {
+pub(super) fn put_retry_after(response: &mut Response, seconds: u32) {
     let value = RetryAfter {
         seconds,
         params: crate::header::Params::new(),
