@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    ops::Range,
     sync::LazyLock,
     time::{Duration, Instant},
 };
@@ -186,6 +187,8 @@ pub struct Phone {
     pub heard: Vec<Mark>,
     /// Frames sent since somebody began to listen closely.
     pub spoken: Vec<u32>,
+    /// The payload types it sent, each with the first of its frames.
+    pub types: Vec<(u32, u8)>,
 }
 
 /// A datagram a phone sends: source, destination, bytes.
@@ -211,7 +214,7 @@ impl Phone {
             ssrc: rng.next_u64() as u32,
             // Close to the wrap, more often than not.
             sequence: 65_500 + rng.below(36) as u16,
-            timestamp: rng.next_u64() as u32,
+            timestamp: any_timestamp(rng),
             frame: 0,
             next_at: now + Duration::from_micros(rng.below(20_000)),
             rtcp_at: now + Duration::from_millis(rng.below(3_000)),
@@ -227,6 +230,7 @@ impl Phone {
             host_digits: Vec::new(),
             heard: Vec::new(),
             spoken: Vec::new(),
+            types: Vec::new(),
         }
     }
 
@@ -293,7 +297,7 @@ impl Phone {
         if self.sealer.is_some() {
             self.ssrc = rng.next_u64() as u32;
         }
-        self.timestamp = rng.next_u64() as u32;
+        self.timestamp = any_timestamp(rng);
         self.disturbed_at = now;
         self.dialling = None;
         self.uncertain();
@@ -393,6 +397,10 @@ impl Phone {
                 mark.payload(self.sound)
             }
         };
+        let sent = header.payload_type.value();
+        if self.types.last().is_none_or(|(_, latest)| *latest != sent) {
+            self.types.push((self.frame, sent));
+        }
         self.frame += 1;
         self.sequence = self.sequence.wrapping_add(1);
         self.timestamp = self.timestamp.wrapping_add(160);
@@ -400,6 +408,17 @@ impl Phone {
         let mut bytes = header.to_bytes().to_vec();
         bytes.extend_from_slice(&payload);
         packets.push((self.rtp, server.rtp, bytes));
+    }
+
+    /// How many of `frames` it sent with a payload type that is none of `agreed`.
+    pub fn others(&self, frames: Range<u32>, agreed: &[u8]) -> u64 {
+        let ends = self.types.iter().skip(1).map(|(from, _)| *from);
+        let runs = self.types.iter().zip(ends.chain([u32::MAX]));
+        let others = runs.filter(|((_, sent), _)| !agreed.contains(sent));
+        let within = |((from, _), end): (&(u32, u8), u32)| {
+            end.min(frames.end).saturating_sub((*from).max(frames.start))
+        };
+        others.map(within).map(u64::from).sum()
     }
 
     fn send_report(&self, packets: &mut Vec<Datagram>) {
@@ -429,6 +448,14 @@ impl Phone {
     /// When [`Self::send`] wants to be called.
     pub fn due(&self) -> Instant {
         self.next_at.min(self.rtcp_at)
+    }
+}
+
+/// Where a stream begins: half of them go around within ten seconds.
+pub(crate) fn any_timestamp(rng: &mut Rng) -> u32 {
+    match rng.below(2) {
+        0 => u32::MAX - rng.below(80_000) as u32,
+        _ => rng.next_u64() as u32,
     }
 }
 

@@ -2,12 +2,12 @@
 
 use sim::sound::{Fault, Run, Summary, run};
 
-fn listen(seeds: impl Iterator<Item = u64>) -> Summary {
+fn listen(seeds: impl Iterator<Item = u64>, edits: u32) -> Summary {
     let mut sum = Summary::default();
     for seed in seeds {
         let done = run(Run {
             seed,
-            edits: 12,
+            edits,
             verbose: false,
             fault: None,
         })
@@ -22,7 +22,7 @@ fn listen(seeds: impl Iterator<Item = u64>) -> Summary {
 
 #[test]
 fn the_fixed_seeds() {
-    let sum = listen(0..10);
+    let sum = listen(0..10, 12);
     assert!(
         sum.tones > 3_000 && sum.exact > 50 && sum.sealed > 5_000 && sum.rollovers > 3,
         "worlds in which little is heard prove little: {sum:?}"
@@ -37,7 +37,14 @@ fn seeds_of_this_release() {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
         });
-    listen((0..4).map(|nth| hash.wrapping_add(nth)));
+    listen((0..4).map(|nth| hash.wrapping_add(nth)), 12);
+}
+
+/// As long as worlds from the command line are: more than two minutes in which nothing may run over, away or dry.
+#[test]
+fn worlds_go_on() {
+    let sum = listen(0..3, 200);
+    assert!(sum.tones > 20_000 && sum.exact > 500, "{sum:?}");
 }
 
 /// Runs worlds with the fault until one notices, and gives what was said.

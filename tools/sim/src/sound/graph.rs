@@ -226,6 +226,12 @@ impl Score {
         }
     }
 
+    /// Whether a recording of `heard` may have to pull a stream to its timeline by much: its delay changes when the session
+    /// behind the link mixes what it forwarded before.
+    pub(super) fn is_pulled(session: usize, heard: &Heard) -> bool {
+        heard.keys().any(|voice| session_of(voice) != session)
+    }
+
     /// What a node hears: the sum over all ways of their gains.
     pub(super) fn heard(&self, session: usize, listener: &str) -> Heard {
         self.sum(session, listener, |_| true)

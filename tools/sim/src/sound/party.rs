@@ -17,7 +17,7 @@ use rtp::{
 use super::{GAP_MS_MAX, GAP_MS_MAX_WIDE, format, graph::VOICES};
 use crate::{
     cipher::{Sdes, Sealer},
-    phone::PTIME,
+    phone::{PTIME, any_timestamp},
 };
 
 /// Amplitude of every tone: quiet enough that all at once are not turned down.
@@ -75,7 +75,7 @@ impl Voice {
                     0 => 65_536_u32.saturating_sub(1 + rng.below(400) as u32) as u16,
                     _ => rng.next_u64() as u16,
                 },
-                timestamp: RtpTimestamp(rng.next_u64() as u32),
+                timestamp: RtpTimestamp(any_timestamp(rng)),
                 ssrc: Ssrc(rng.next_u64() as u32),
             },
             sealer: None,
