@@ -137,9 +137,13 @@ impl Sabotage {
         self.fault == Fault::SkippedEvent && self.strikes()
     }
 
-    /// Whether nobody hears of this key of the host.
+    /// Whether nobody hears of this key of the host. A key is told with each reply: from some time on none is.
     pub fn keeps_key(&mut self) -> bool {
-        self.fault == Fault::UntoldKey && self.strikes()
+        if self.fault != Fault::UntoldKey {
+            return false;
+        }
+        self.countdown = self.countdown.saturating_sub(1);
+        self.countdown == 0
     }
 
     /// Whether the host does not hear of a session's end.
