@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::header::RtpHeader;
+use crate::receive::MAX_MISORDER;
 use crate::units::RtpTimestamp;
 
 /// Length of one event block, in bytes.
@@ -293,6 +295,14 @@ impl Current {
     }
 }
 
+/// What a header says of where its packet belongs, beside the timestamp.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Behind the newest.
+    late: bool,
+    marker: bool,
+}
+
 /// How a block relates to the event heard last.
 enum Relation {
     Update,
@@ -303,7 +313,8 @@ enum Relation {
 
 /// Turns packets into exactly one start and one end per event, in order.
 ///
-/// Tolerates lost starts, lost ends, duplicates, repeated ends, reordering and events of several segments.
+/// Tolerates lost starts, lost ends, duplicates, repeated ends, reordering, events of several segments and senders whose
+/// timestamp stands still from one key to the next.
 /// Packets must come from one source; call [`finish`](Self::finish) and start over when the SSRC changes.
 ///
 /// # Source
@@ -312,6 +323,8 @@ enum Relation {
 pub struct EventReceiver {
     timeout: Duration,
     current: Option<Current>,
+    /// Number of the newest packet.
+    newest: Option<u16>,
 }
 
 impl Default for EventReceiver {
@@ -330,26 +343,30 @@ impl EventReceiver {
         Self {
             timeout,
             current: None,
+            newest: None,
         }
     }
 
-    /// Take a telephone-event packet; `observe` is called for each observation, in order.
+    /// Take a telephone-event packet with this header; `observe` is called for each observation, in order.
     ///
     /// # Errors
     /// See [`EventError`]; nothing was observed.
     pub fn on_packet(
         &mut self,
         now: Instant,
-        timestamp: RtpTimestamp,
-        marker: bool,
+        header: &RtpHeader,
         payload: &[u8],
         mut observe: impl FnMut(Observation),
     ) -> Result<(), EventError> {
         let blocks = TelephoneEvent::blocks(payload)?;
         self.on_timeout(now, &mut observe);
-        let mut start = timestamp;
+        let place = Place {
+            late: self.is_late(header.sequence),
+            marker: header.marker,
+        };
+        let mut start = header.timestamp;
         for block in blocks {
-            self.on_block(now, start, marker, block, &mut observe);
+            self.on_block(now, start, place, block, &mut observe);
             // RFC 4733 §2.5.1.5: each further event begins where the one before it ended.
             start = start.wrapping_add(u32::from(block.duration));
         }
@@ -377,6 +394,7 @@ impl EventReceiver {
 
     /// End a running event because its source went away, and forget it.
     pub fn finish(&mut self, mut observe: impl FnMut(Observation)) {
+        self.newest = None;
         if let Some(current) = self.current.take()
             && !current.ended
         {
@@ -384,17 +402,27 @@ impl EventReceiver {
         }
     }
 
+    /// It was overtaken, or comes again.
+    fn is_late(&mut self, sequence: u16) -> bool {
+        let behind = |newest: u16| newest.wrapping_sub(sequence) <= MAX_MISORDER;
+        let late = self.newest.is_some_and(behind);
+        if !late {
+            self.newest = Some(sequence);
+        }
+        late
+    }
+
     fn on_block(
         &mut self,
         now: Instant,
         start: RtpTimestamp,
-        marker: bool,
+        place: Place,
         block: TelephoneEvent,
         observe: &mut impl FnMut(Observation),
     ) {
         let deadline = now + self.timeout;
         if let Some(current) = &mut self.current {
-            match Self::relation(current, start, marker, block) {
+            match Self::relation(current, start, place, block) {
                 Relation::Stale => return,
                 Relation::Update => {
                     // An update that was overtaken must not shorten the event.
@@ -431,24 +459,24 @@ impl EventReceiver {
         current.end_if(block.end, observe);
     }
 
-    fn relation(current: &Current, start: RtpTimestamp, marker: bool, block: TelephoneEvent) -> Relation {
+    fn relation(current: &Current, start: RtpTimestamp, place: Place, block: TelephoneEvent) -> Relation {
         let ahead = start.diff(current.segment);
-        if ahead == 0 && block.event == current.event {
-            return if current.ended {
-                Relation::Stale
-            } else {
-                Relation::Update
-            };
+        // Whose timestamp stands still, or goes back a little, from one key to the next shows the next one by its marker.
+        let is_begun = place.marker && !place.late && current.ended && !block.end;
+        let is_same = ahead == 0 && block.event == current.event;
+        if is_same && !current.ended {
+            return Relation::Update;
         }
-        // A late packet: of an earlier segment of this event, or of an event shortly before it.
-        if ahead < 0 && start.diff(current.began) >= -Self::STALE_TICKS_MAX {
+        // Of this event, of an earlier segment of it, or of an event before it.
+        let is_before = ahead < 0 && start.diff(current.began) >= -Self::STALE_TICKS_MAX;
+        if (is_same || is_before) && !is_begun || place.late {
             return Relation::Stale;
         }
         // RFC 4733 §2.5.1.3: the next segment starts where the last one ended, without the marker. The
         // packet that carried the full duration may be lost. Contiguous shorter segments come from senders
         // that advance the timestamp with every update; that is one key press as well.
         let contiguous = ahead == i32::from(SEGMENT_TICKS_MAX) || ahead == i32::from(current.segment_ticks);
-        if contiguous && ahead > 0 && !marker && !current.ended && block.event == current.event {
+        if contiguous && ahead > 0 && !place.marker && !current.ended && block.event == current.event {
             return Relation::NextSegment;
         }
         Relation::New
@@ -587,6 +615,7 @@ impl EventSender {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::{PayloadType, Ssrc};
     use Observation::{Ended, Started};
 
     const UPDATE: TelephoneEvent = TelephoneEvent {
@@ -634,16 +663,34 @@ mod tests {
         }
     }
 
-    /// Feeds packets 20 ms apart and returns what was observed.
+    fn header(sequence: u16, timestamp: RtpTimestamp, marker: bool) -> RtpHeader {
+        RtpHeader {
+            marker,
+            payload_type: PayloadType::from_low_bits(101),
+            sequence,
+            timestamp,
+            ssrc: Ssrc(1),
+        }
+    }
+
+    /// Feeds packets 20 ms apart, as they were sent, and returns what was observed.
     fn observe(packets: &[(RtpTimestamp, bool, TelephoneEvent)]) -> Vec<Observation> {
+        let order: Vec<usize> = (0..packets.len()).collect();
+        observe_in(&order, packets)
+    }
+
+    /// As [`observe`], in another order.
+    fn observe_in(order: &[usize], packets: &[(RtpTimestamp, bool, TelephoneEvent)]) -> Vec<Observation> {
         let mut receiver = EventReceiver::default();
         let mut seen = Vec::new();
         let mut now = epoch();
-        for (timestamp, marker, payload) in packets {
+        for at in order {
+            let (timestamp, marker, payload) = packets[*at];
             now += Duration::from_millis(20);
-            let payload = payload.to_bytes();
+            // Around the end of the numbers.
+            let header = header(65_533_u16.wrapping_add(*at as u16), timestamp, marker);
             receiver
-                .on_packet(now, *timestamp, *marker, &payload, |one| seen.push(one))
+                .on_packet(now, &header, &payload.to_bytes(), |one| seen.push(one))
                 .unwrap();
         }
         seen
@@ -687,8 +734,9 @@ mod tests {
             (36, EventError::TooManyBlocks),
             (1400, EventError::TooManyBlocks),
         ] {
-            let outcome =
-                receiver.on_packet(epoch(), T0, true, &[0; 1400][..length], |one| panic!("{one:?}"));
+            let outcome = receiver.on_packet(epoch(), &header(1, T0, true), &[0; 1400][..length], |one| {
+                panic!("{one:?}")
+            });
             assert_eq!(outcome, Err(error), "length {length}");
         }
         assert_eq!(receiver.poll_timeout(), None);
@@ -720,10 +768,16 @@ mod tests {
         let packets = [
             (T0, true, update(160)),
             (T0, true, update(160)),
-            (T0, false, end(480)),
             (T0, false, update(320)),
+            (T0, false, end(480)),
+            (T0, false, end(480)),
+        ];
+        assert_eq!(observe_in(&[0, 1, 3, 2, 0, 4], &packets), one_digit(480));
+        // And one that was sent late, without the marker.
+        let packets = [
             (T0, true, update(160)),
             (T0, false, end(480)),
+            (T0, false, update(320)),
         ];
         assert_eq!(observe(&packets), one_digit(480));
     }
@@ -788,6 +842,32 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_told_apart_although_the_timestamp_stands_still_or_goes_back() {
+        for t1 in [T0, T0.wrapping_sub(800)] {
+            for event in [5, 6] {
+                let key = |update: TelephoneEvent| TelephoneEvent { event, ..update };
+                let packets = [
+                    (T0, true, update(160)),
+                    (T0, false, end(480)),
+                    (T0, false, end(480)),
+                    (t1, true, key(update(160))),
+                    (t1, false, key(update(320))),
+                    (t1, false, key(end(480))),
+                ];
+                let second = [started(event, t1), ended(event, t1, 480, EndCause::EndPacket)];
+                let both = [&one_digit(480)[..], &second].concat();
+                assert_eq!(observe(&packets), both);
+                // What belongs to the first key and comes behind the second says nothing.
+                assert_eq!(
+                    observe_in(&[0, 1, 3, 2, 0, 4, 5, 1, 3], &packets),
+                    both,
+                    "{event} at {t1:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_long_event_in_segments_is_one_event() {
         let t1 = T0.wrapping_add(0xffff);
         let t2 = t1.wrapping_add(0xffff);
@@ -837,7 +917,7 @@ mod tests {
         let mut seen = Vec::new();
         for _ in 0..2 {
             receiver
-                .on_packet(epoch(), T0, true, &payload, |one| seen.push(one))
+                .on_packet(epoch(), &header(1, T0, true), &payload, |one| seen.push(one))
                 .unwrap();
         }
         let t1 = T0.wrapping_add(800);
@@ -859,11 +939,15 @@ mod tests {
         let mut seen = Vec::new();
         let start = epoch();
         receiver
-            .on_packet(start, T0, true, &update(160).to_bytes(), |one| seen.push(one))
+            .on_packet(start, &header(1, T0, true), &update(160).to_bytes(), |one| {
+                seen.push(one)
+            })
             .unwrap();
         let later = start + Duration::from_millis(60);
         receiver
-            .on_packet(later, T0, false, &update(640).to_bytes(), |one| seen.push(one))
+            .on_packet(later, &header(2, T0, false), &update(640).to_bytes(), |one| {
+                seen.push(one)
+            })
             .unwrap();
         let deadline = receiver.poll_timeout().unwrap();
         assert_eq!(deadline, later + Duration::from_millis(100));
@@ -875,7 +959,7 @@ mod tests {
         receiver.on_timeout(deadline, |one| panic!("twice: {one:?}"));
         // An end that comes after all says nothing new.
         receiver
-            .on_packet(deadline, T0, false, &end(800).to_bytes(), |one| {
+            .on_packet(deadline, &header(3, T0, false), &end(800).to_bytes(), |one| {
                 panic!("again: {one:?}")
             })
             .unwrap();
@@ -887,7 +971,9 @@ mod tests {
         let mut receiver = EventReceiver::default();
         let mut seen = Vec::new();
         receiver
-            .on_packet(epoch(), T0, true, &update(160).to_bytes(), |one| seen.push(one))
+            .on_packet(epoch(), &header(1, T0, true), &update(160).to_bytes(), |one| {
+                seen.push(one)
+            })
             .unwrap();
         receiver.finish(|one| seen.push(one));
         receiver.finish(|one| panic!("twice: {one:?}"));

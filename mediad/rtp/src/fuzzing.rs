@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::demux::{Kind, classify};
 use crate::event::{EventReceiver, Observation, TelephoneEvent};
-use crate::header::{FIXED_HEADER_BYTES, RtpReader, RtpView};
+use crate::header::{FIXED_HEADER_BYTES, RtpHeader, RtpReader, RtpView};
 use crate::rtcp::{Compound, Packet, RtcpError, RtcpWriter};
 use crate::units::{PayloadType, RtpTimestamp, Ssrc};
 
@@ -167,7 +167,7 @@ fn walk(packet: &Packet<'_>) {
 }
 
 /// Read `data` as one telephone-event payload, and as a script of packets for a receiver: nine bytes each
-/// (milliseconds since the last, marker, timestamp step, payload).
+/// (milliseconds since the last, marker and step of the number, timestamp step, payload).
 pub fn fuzz_event(data: &[u8]) {
     if let Ok(block) = TelephoneEvent::parse(data) {
         assert_eq!(block.to_bytes(), data[..4]);
@@ -176,7 +176,7 @@ pub fn fuzz_event(data: &[u8]) {
     let mut receiver = EventReceiver::default();
     // The receiver only compares moments with each other, so any origin will do.
     let mut now = fuzz_epoch();
-    let mut timestamp = RtpTimestamp(0);
+    let (mut sequence, mut timestamp) = (0_u16, RtpTimestamp(0));
     let mut running: Option<(u8, RtpTimestamp)> = None;
     let mut check = |observation| match observation {
         Observation::Started { event, timestamp, .. } => {
@@ -200,7 +200,16 @@ pub fn fuzz_event(data: &[u8]) {
         // Signed 24 bits, so that timestamps go back as well.
         let step = i32::from_be_bytes([s0, s1, s2, 0]) >> 8;
         timestamp = timestamp.wrapping_add(step as u32);
-        let outcome = receiver.on_packet(now, timestamp, marker & 1 != 0, &[*p0, *p1, *p2, *p3], &mut check);
+        // The next number, or one of a few before and after it.
+        sequence = sequence.wrapping_add_signed(1 + i16::from((*marker).cast_signed() >> 4));
+        let header = RtpHeader {
+            marker: marker & 1 != 0,
+            payload_type: PayloadType::from_low_bits(101),
+            sequence,
+            timestamp,
+            ssrc: Ssrc(0),
+        };
+        let outcome = receiver.on_packet(now, &header, &[*p0, *p1, *p2, *p3], &mut check);
         assert_eq!(outcome, Ok(()));
         if let Some(deadline) = receiver.poll_timeout() {
             assert!(deadline > now);

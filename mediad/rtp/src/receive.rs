@@ -12,6 +12,9 @@ pub const MAX_DROPOUT: u16 = 3000;
 pub const MAX_MISORDER: u16 = 100;
 /// In-sequence packets before a source counts as valid (RFC 3550 A.1).
 pub const MIN_SEQUENTIAL: u8 = 2;
+/// So many packets one behind the other that were all seen before, and none that is new: the sender restarted a little behind
+/// where it was. A network that repeats packets mixes them with new ones.
+pub const REPEATED_RESTART: u8 = 8;
 
 /// Transit-time jumps beyond this re-anchor the jitter estimate instead of entering it: the sender changed
 /// its clock or its source, and a single such sample would hide the true jitter for minutes.
@@ -87,6 +90,9 @@ pub struct ReceiveStats {
     max_gap: u16,
     /// Where a jump must continue to count as a restart.
     resume_at: Option<u16>,
+    /// Duplicates one behind the other since the newest packet, and where they go on.
+    repeated: u8,
+    repeats_at: u16,
     restarts: u8,
     probation: u8,
     probation_left: u8,
@@ -126,6 +132,8 @@ impl ReceiveStats {
             bad_sequence: 0,
             max_gap: 0,
             resume_at: None,
+            repeated: 0,
+            repeats_at: 0,
             restarts: 0,
             probation,
             probation_left: probation,
@@ -168,6 +176,7 @@ impl ReceiveStats {
         let ahead = seq.wrapping_sub(self.newest as u16);
         if ahead != 0 && ahead < MAX_DROPOUT {
             self.resume_at = None;
+            self.repeated = 0;
             self.max_gap = self.max_gap.max(ahead - 1);
             self.newest += u64::from(ahead);
             self.shift_seen(ahead);
@@ -178,7 +187,7 @@ impl ReceiveStats {
         }
         let behind = ahead.wrapping_neg();
         if behind <= MAX_MISORDER {
-            return self.on_late(behind);
+            return self.on_late(seq, behind);
         }
         // RFC 3550 A.1: two sequential packets after a large jump mean that the other side restarted.
         if self.resume_at == Some(seq) {
@@ -205,13 +214,21 @@ impl ReceiveStats {
         }
     }
 
-    fn on_late(&mut self, behind: u16) -> SeqVerdict {
+    fn on_late(&mut self, seq: u16, behind: u16) -> SeqVerdict {
+        let goes_on = self.repeated > 0 && seq == self.repeats_at;
+        self.repeats_at = seq.wrapping_add(1);
         let word = &mut self.seen[usize::from(behind / 64)];
         let bit = 1u64 << (behind % 64);
         if *word & bit != 0 {
+            self.repeated = if goes_on { self.repeated + 1 } else { 1 };
+            if self.repeated >= REPEATED_RESTART {
+                return self.restart(seq);
+            }
             self.duplicates = self.duplicates.saturating_add(1);
             return SeqVerdict::Duplicate;
         }
+        // One that had been lost may be among those of a restart.
+        self.repeated = if goes_on { self.repeated } else { 0 };
         *word |= bit;
         self.received = self.received.wrapping_add(1);
         self.late = self.late.saturating_add(1);
@@ -235,6 +252,7 @@ impl ReceiveStats {
         self.newest = first;
         self.base = first as u32;
         self.seen = [1, 0];
+        self.repeated = 0;
         self.received = 1;
         self.expected_prior = 0;
         self.received_prior = 0;
@@ -419,6 +437,66 @@ mod tests {
         SeqVerdict::Accepted {
             ext: ExtendedSeq(FIRST_CYCLE + above_first_cycle),
         }
+    }
+
+    /// A sender that restarts within what counts as late is not kept out until it is where it was.
+    #[test]
+    fn a_sender_that_restarts_a_little_behind_is_heard_again_after_some_repeats() {
+        for back in [20, MAX_MISORDER] {
+            let mut stats = valid(65_500);
+            for n in 1..=60 {
+                // One is lost, and comes with the restart.
+                if n != 58 {
+                    stats.on_untimed_packet(65_500_u16.wrapping_add(n));
+                }
+            }
+            let lost = stats.lost();
+            let first = 65_500_u16.wrapping_add(60 + 1).wrapping_sub(back);
+            let verdicts: Vec<SeqVerdict> = (0..100)
+                .map(|n| stats.on_untimed_packet(first.wrapping_add(n)))
+                .collect();
+            let restart = verdicts
+                .iter()
+                .position(|verdict| matches!(verdict, SeqVerdict::Restarted { .. }));
+            // Of a source that has not sent that much yet, the first ones were never seen.
+            let restart = restart.expect("it restarts");
+            assert!(restart <= usize::from(back), "{back}: {verdicts:?}");
+            if back <= 60 {
+                assert!(restart <= usize::from(REPEATED_RESTART), "{back}: {verdicts:?}");
+            }
+            let after = &verdicts[restart + 1..];
+            assert!(
+                after
+                    .iter()
+                    .all(|verdict| matches!(verdict, SeqVerdict::Accepted { .. }))
+            );
+            assert_eq!(stats.restarts(), 1);
+            assert!(stats.lost() <= lost, "{back}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_repeats_packets_among_new_ones_restarts_nothing() {
+        let mut stats = valid(100);
+        for n in 1..=40_u16 {
+            stats.on_untimed_packet(100 + n);
+        }
+        for n in 0..200_u16 {
+            assert!(matches!(
+                stats.on_untimed_packet(141 + n),
+                SeqVerdict::Accepted { .. }
+            ));
+            assert_eq!(stats.on_untimed_packet(120 + n), SeqVerdict::Duplicate);
+        }
+        // A burst that comes twice.
+        for n in 0..u16::from(REPEATED_RESTART) - 1 {
+            assert_eq!(stats.on_untimed_packet(300 + n), SeqVerdict::Duplicate);
+        }
+        assert!(matches!(
+            stats.on_untimed_packet(341),
+            SeqVerdict::Accepted { .. }
+        ));
+        assert_eq!(stats.restarts(), 0);
     }
 
     #[test]

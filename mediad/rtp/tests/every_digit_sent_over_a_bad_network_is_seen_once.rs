@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use rtp::event::{Digit, EventPacket, EventReceiver, EventSender, Observation};
-use rtp::units::RtpTimestamp;
+use rtp::header::RtpHeader;
+use rtp::units::{PayloadType, RtpTimestamp, Ssrc};
 
 const PTIME_TICKS: u32 = 160;
 const PTIME: Duration = Duration::from_millis(20);
@@ -34,21 +35,26 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
-/// Digits of `lengths` ticks one after the other, 40 ms apart, from a timestamp shortly before the wrap.
-fn send(digits: &[(u8, u32)]) -> Vec<(usize, EventPacket)> {
+/// A packet of the digit of an index, with its number.
+type Numbered = (usize, u16, EventPacket);
+
+/// Digits of `lengths` ticks one after the other, 40 ms apart, from a number and a timestamp shortly before the wrap.
+fn send(digits: &[(u8, u32)]) -> Vec<Numbered> {
     let mut packets = Vec::new();
+    let mut sequence = u16::MAX - 20;
     let mut timestamp = RtpTimestamp(u32::MAX - 1000);
     for (index, &(event, length)) in digits.iter().enumerate() {
         let mut sender = EventSender::new(event, 10, timestamp, length, PTIME_TICKS);
         while let Some(packet) = sender.poll_packet() {
-            packets.push((index, packet));
+            packets.push((index, sequence, packet));
+            sequence = sequence.wrapping_add(1);
         }
         timestamp = timestamp.wrapping_add(length.next_multiple_of(PTIME_TICKS) + 4 * PTIME_TICKS);
     }
     packets
 }
 
-fn deliver(packets: &[(usize, EventPacket)], fates: &[Fate]) -> Vec<(usize, EventPacket)> {
+fn deliver(packets: &[Numbered], fates: &[Fate]) -> Vec<Numbered> {
     let mut arrived = Vec::new();
     let mut held = None;
     for (&packet, fate) in packets.iter().zip(fates.iter().cycle()) {
@@ -67,18 +73,23 @@ fn deliver(packets: &[(usize, EventPacket)], fates: &[Fate]) -> Vec<(usize, Even
     arrived
 }
 
-fn observe(arrived: &[(usize, EventPacket)]) -> Vec<Observation> {
+fn observe(arrived: &[Numbered]) -> Vec<Observation> {
     let mut receiver = EventReceiver::default();
     let mut seen = Vec::new();
     let mut now = Instant::now();
-    for (_, packet) in arrived {
+    for (_, sequence, packet) in arrived {
         now += PTIME;
         receiver.on_timeout(now, |one| seen.push(one));
         let payload = packet.payload.to_bytes();
+        let header = RtpHeader {
+            marker: packet.marker,
+            payload_type: PayloadType::from_low_bits(101),
+            sequence: *sequence,
+            timestamp: packet.timestamp,
+            ssrc: Ssrc(1),
+        };
         receiver
-            .on_packet(now, packet.timestamp, packet.marker, &payload, |one| {
-                seen.push(one)
-            })
+            .on_packet(now, &header, &payload, |one| seen.push(one))
             .expect("the sender writes valid payloads");
     }
     if let Some(deadline) = receiver.poll_timeout() {
@@ -99,7 +110,7 @@ proptest! {
         // Digits in the order in which a first packet of each arrived; one overtaken entirely by the next
         // digit is late, and the receiver never goes back.
         let mut expected = Vec::new();
-        for (index, _) in arrived {
+        for (index, ..) in arrived {
             if expected.last().is_none_or(|last| *last < index) {
                 expected.push(index);
             }

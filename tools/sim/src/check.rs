@@ -192,7 +192,7 @@ impl Judge {
             .lines
             .entry((binding.life, name.clone(), header.ssrc.0))
             .or_insert_with(|| Line::new(&header));
-        line.take(&header, heard, life.in_force.len(), exact)
+        line.take(&header, heard, life.in_force.len(), exact, (graph, phones))
             .map_err(|what| format!("{place}: line to {name}: {what}"))
     }
 
@@ -342,6 +342,11 @@ impl Judge {
     }
 }
 
+/// What was not agreed on leaves no gap, unless it is lost on its way, or overtaken.
+fn fits(gap: u64, frames: u64, passed_over: u64) -> bool {
+    (frames.saturating_sub(passed_over)..=frames).contains(&gap)
+}
+
 impl Line {
     fn new(first: &RtpHeader) -> Self {
         Self {
@@ -355,7 +360,30 @@ impl Line {
         }
     }
 
-    fn take(&mut self, header: &RtpHeader, heard: Heard, edits: usize, exact: bool) -> Result<(), String> {
+    /// How many frames the speaker sent since the newest one in types that were not agreed on.
+    fn passed_over(&self, graph: &Graph, phones: &[Phone], heard: Heard) -> u64 {
+        let (Heard::Audio(mark), Some(last)) = (heard, &self.newest) else {
+            return 0;
+        };
+        let speaker = usize::from(mark.speaker);
+        let (Some(phone), Some((_, node))) = (phones.get(speaker), graph.node_of(speaker)) else {
+            return 0;
+        };
+        let sounds = node.sounds.iter().map(|sound| sound.payload_type());
+        let agreed: Vec<u8> = sounds.chain(node.digits).collect();
+        phone.others(last.mark.frame + 1..mark.frame, &agreed)
+    }
+
+    /// `exact`: nothing that was agreed on is withheld from the listener.
+    fn take(
+        &mut self,
+        header: &RtpHeader,
+        heard: Heard,
+        edits: usize,
+        exact: bool,
+        (graph, phones): (&Graph, &[Phone]),
+    ) -> Result<(), String> {
+        let passed_over = self.passed_over(graph, phones, heard);
         let ahead = header.sequence.wrapping_sub(self.top as u16) as i16;
         let sequence = self.top.wrapping_add_signed(i64::from(ahead));
         if let Some(before) = self.entries.insert(sequence, heard) {
@@ -368,7 +396,7 @@ impl Line {
             self.check_order(sequence, mark)?;
         }
         if ahead > 0 {
-            self.advance(sequence, header.timestamp.0, heard, edits, exact)?;
+            self.advance(sequence, header.timestamp.0, heard, edits, (exact, passed_over))?;
         }
         while self.entries.len() > LINE_MEMORY {
             self.entries.pop_first();
@@ -413,7 +441,7 @@ impl Line {
         timestamp: u32,
         heard: Heard,
         edits: usize,
-        exact: bool,
+        (exact, passed_over): (bool, u64),
     ) -> Result<(), String> {
         let step = sequence - self.top;
         self.top = sequence;
@@ -468,7 +496,7 @@ impl Line {
                 last.mark
             ));
         }
-        if exact && edits == last.edits && !digits && !own && gap != frames {
+        if exact && edits == last.edits && !digits && !own && !fits(gap, frames, passed_over) {
             return Err(format!("numbers moved {gap} from {:?} to {mark:?}", last.mark));
         }
         if !own && gap > frames {
@@ -612,16 +640,14 @@ fn take_heard(phone: &mut Phone, now: Instant, heard: Heard, packet: &RtpReader<
         Heard::Audio(mark) => phone.heard.push(mark),
         Heard::Digit(_) | Heard::Tone => {}
         Heard::Own => {
-            let header = packet.header();
             let digits = &mut phone.host_digits;
-            let taken =
-                phone
-                    .receiver
-                    .on_packet(now, header.timestamp, header.marker, packet.payload(), |seen| {
-                        if let Observation::Started { event, .. } = seen {
-                            digits.push(event);
-                        }
-                    });
+            let taken = phone
+                .receiver
+                .on_packet(now, &packet.header(), packet.payload(), |seen| {
+                    if let Observation::Started { event, .. } = seen {
+                        digits.push(event);
+                    }
+                });
             taken.map_err(|error| format!("the host sent a digit that is none: {error}"))?;
         }
     }

@@ -9,7 +9,7 @@ use rtp::{
     event::{Digit, EndCause, EventReceiver, Observation},
     header::RtpHeader,
     time::Now,
-    units::ClockRate,
+    units::{ClockRate, Ssrc},
 };
 
 use crate::{
@@ -27,6 +27,8 @@ const SAME_PRESS: Duration = Duration::from_millis(400);
 #[derive(Debug)]
 pub(crate) struct Hearing {
     receiver: EventReceiver,
+    /// Of the latest telephone-event.
+    ssrc: Option<Ssrc>,
     telling: Telling,
 }
 
@@ -71,6 +73,7 @@ impl Hearing {
     pub(crate) fn new() -> Self {
         Self {
             receiver: EventReceiver::default(),
+            ssrc: None,
             telling: Telling {
                 since: None,
                 used: 0,
@@ -108,24 +111,33 @@ impl Hearing {
         payload: &[u8],
         tell: &mut dyn FnMut(EventKind),
     ) {
+        if self
+            .ssrc
+            .replace(header.ssrc)
+            .is_some_and(|ssrc| ssrc != header.ssrc)
+        {
+            self.finish(now, tell);
+        }
         let telling = &mut self.telling;
         telling.clock = clock;
         let observe = |observation| telling.observe(now, observation, tell);
         // What cannot be read is still passed on as it came: a relay does not judge payloads.
-        let _ = self
-            .receiver
-            .on_packet(now.mono, header.timestamp, header.marker, payload, observe);
+        let _ = self.receiver.on_packet(now.mono, header, payload, observe);
     }
 
     /// End a digit whose packets ceased.
     pub(crate) fn on_timeout(&mut self, now: Now, tell: &mut dyn FnMut(EventKind)) {
-        let Self { receiver, telling } = self;
+        let Self {
+            receiver, telling, ..
+        } = self;
         receiver.on_timeout(now.mono, |observation| telling.observe(now, observation, tell));
     }
 
     /// End a digit whose source went away.
     pub(crate) fn finish(&mut self, now: Now, tell: &mut dyn FnMut(EventKind)) {
-        let Self { receiver, telling } = self;
+        let Self {
+            receiver, telling, ..
+        } = self;
         receiver.finish(|observation| telling.observe(now, observation, tell));
     }
 
