@@ -64,6 +64,10 @@ pub const ENGINE_REPLIES_MAX: usize = 4_096;
 pub const PROBATION_PACKETS: u8 = 4;
 /// Sources under probation at once, in all transports of a worker. The least proven is forgotten.
 pub const PROBATION_ENTRIES: usize = 8_192;
+/// What a peer that moves sent before that comes within this time. What comes from there later is where it still is.
+pub const MOVES_WITHIN: std::time::Duration = std::time::Duration::from_millis(500);
+/// A locked source that has a key and was silent this long may be replaced by who has it too.
+pub const AUTHENTIC_RELEARN_AFTER: std::time::Duration = std::time::Duration::from_millis(200);
 /// A locked source of RTCP that was silent this long may be replaced: three of its intervals.
 pub const RTCP_RELEARN_AFTER: std::time::Duration = std::time::Duration::from_secs(15);
 /// Links that a packet may pass, one after another. Those that would pass more are dropped; the host refuses such chains.

@@ -110,12 +110,21 @@ fn relay_rewrite_learning_digits_and_rtcp_do_not_allocate() {
 
     let mut sink = Sink([0; 2048], 0);
     let (mut a, mut b) = (Speaker::new(0xA), Speaker::new(0xB));
+    let mut beside = Speaker::new(0xD);
+    beside.payload_type = 101;
     let mut datagrams = Vec::new();
     for n in 0..500u32 {
         if n == 200 {
             a = Speaker::new(0xA2);
         }
-        a.payload_type = if n % 50 > 45 { 101 } else { 0 };
+        a.payload_type = match n % 50 {
+            46.. => 101,
+            30 => 77,
+            _ => 0,
+        };
+        if n % 50 == 20 {
+            datagrams.push((rtp_socket(0), peer(0), beside.packet(&[6, 10, 0, 160])));
+        }
         datagrams.push((rtp_socket(0), peer(0), a.packet(&[5, 10, 0, 160])));
         datagrams.push((rtp_socket(1), peer(1), b.packet(&[2; 160])));
         datagrams.push((rtp_socket(1), peer(n + 7), b.packet(&[2; 160])));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 /// SSRCs of one direction of one transport. When another one comes, the one that was silent longest is forgotten: a
-/// peer that takes a new SSRC with every change of its media is heard however often it does. Whoever holds the keys
-/// could have old packets of a forgotten SSRC taken again; nobody else gains anything.
+/// peer that takes a new SSRC with every change of its media is heard however often it does. Whoever recorded packets of a
+/// forgotten SSRC could have them taken again: the peer's own sound of minutes ago.
 pub const SSRCS_MAX: usize = 8;
 /// Packets behind the newest that are still taken, once each. RFC 3711 §3.3.2 asks for 64 at least. Older ones are
 /// refused as replays.

@@ -104,7 +104,7 @@ impl Engine {
         let transports: Box<[Key]> = spec
             .transports
             .iter()
-            .map(|new| self.put_transport(key, &before, new, &spec, &sockets, &links))
+            .map(|new| self.put_transport(now.mono, key, &before, new, &spec, (&sockets, &links)))
             .collect();
         let endpoints: Box<[Key]> = spec
             .nodes
@@ -172,12 +172,12 @@ impl Engine {
 
     fn put_transport(
         &mut self,
+        now: Instant,
         session: Key,
         before: &Before,
         new: &Arc<TransportSpec>,
         spec: &SessionSpec,
-        sockets: &[TransportSockets],
-        links: &[TransportLink],
+        (sockets, links): (&[TransportSockets], &[TransportLink]),
     ) -> Key {
         let link = links.binary_search_by(|link| link.transport.cmp(&new.id));
         let link = link.ok().and_then(|at| links.get(at));
@@ -192,7 +192,7 @@ impl Engine {
             if (!unchanged(old, new) || before.spec.options != spec.options)
                 && let Some(transport) = self.transports.get_mut(key)
             {
-                transport.update(new.clone(), &spec.options);
+                transport.update(now, new.clone(), &spec.options);
             }
             return key;
         }
@@ -484,7 +484,8 @@ impl Engine {
                     listener.note_begun(source, digit);
                 }
             }
-            if listener.egress.source != speaker {
+            let joins = listener.egress.source != speaker;
+            if joins {
                 // Whoever speaks next continues the line, also the one who was muted meanwhile.
                 listener.egress.line.detach();
                 listener.egress.source = speaker;
@@ -493,16 +494,23 @@ impl Engine {
                 self.hand_over(now, speaker, *key, mappings, tx);
             }
             if let Some(speaker) = speaker {
+                if joins && !(decoded || was_decoded) {
+                    self.tell_silence(now, speaker, *key, mappings, tx);
+                }
                 self.expect_tones(speaker, *key, mappings);
             }
         }
+        self.put_hops(endpoints, hops);
+        (farewells, relayed)
+    }
+
+    fn put_hops(&mut self, endpoints: &[Key], hops: Vec<(Vec<Key>, Vec<Mapping>)>) {
         for ((keys, mappings), key) in hops.into_iter().zip(endpoints) {
             if let Some(source) = self.endpoints.get_mut(*key) {
                 source.ingress.hops = keys.into();
                 source.ingress.mappings = mappings.into();
             }
         }
-        (farewells, relayed)
     }
 
     /// Compiles `spec`, with what is gathered from its endpoints now.

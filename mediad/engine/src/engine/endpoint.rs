@@ -10,7 +10,7 @@ use rtp::{
     header::{FIXED_HEADER_BYTES, RtpHeader},
     receive::{ReceiveStats, SeqVerdict},
     time::Now,
-    units::{ClockRate, PayloadType, Ssrc},
+    units::{ClockRate, ExtendedSeq, PayloadType, Ssrc},
 };
 use srtp::Outbound;
 
@@ -187,6 +187,17 @@ impl Ingress {
         self.stream = stream;
     }
 
+    /// Packets of this format under another SSRC are telephone-events beside the audio, and no change of SSRC; but for those
+    /// of the SSRC before, overtaken by the change.
+    pub(crate) fn is_beside(&self, ssrc: Ssrc, format: usize, now: Instant) -> bool {
+        self.ssrc.is_some()
+            && !self.is_overtaken(ssrc, now)
+            && self
+                .formats
+                .get(format)
+                .is_some_and(|format| format.codec == Codec::TelephoneEvent)
+    }
+
     /// A packet of the SSRC before, overtaken by the change.
     #[inline]
     pub(crate) fn is_overtaken(&self, ssrc: Ssrc, now: Instant) -> bool {
@@ -196,13 +207,45 @@ impl Ingress {
     }
 
     /// A packet that nobody is to hear, of a peer on hold or in a format that was not agreed on: it came all the same,
-    /// and is not to be told as lost once others of its stream are taken.
-    pub(crate) fn pass_over(&mut self, header: &RtpHeader, last_stream: &mut u64) {
-        if self.ssrc == Some(header.ssrc)
-            && let SeqVerdict::Restarted { .. } = self.stats.on_untimed_packet(header.sequence)
-        {
-            *last_stream += 1;
-            self.stream = StreamId(*last_stream);
+    /// and is not to be told as lost once others of its stream are taken. Gives its number, if it is the newest.
+    pub(crate) fn pass_over(&mut self, header: &RtpHeader, last_stream: &mut u64) -> Option<ExtendedSeq> {
+        if self.ssrc != Some(header.ssrc) {
+            return None;
+        }
+        match self.stats.on_untimed_packet(header.sequence) {
+            SeqVerdict::Accepted { ext } => Some(ext),
+            SeqVerdict::Restarted { ext } => {
+                *last_stream += 1;
+                self.stream = StreamId(*last_stream);
+                Some(ext)
+            }
+            SeqVerdict::Late { .. }
+            | SeqVerdict::Duplicate
+            | SeqVerdict::BadSequence
+            | SeqVerdict::Probation => None,
+        }
+    }
+
+    /// A telephone-event that the peer sends under another SSRC than its audio, whose stream it is no part of.
+    pub(crate) fn take_aside(
+        &mut self,
+        now: Instant,
+        header: &RtpHeader,
+        clock: ClockRate,
+        payload_bytes: usize,
+    ) -> Arrival {
+        self.packets += 1;
+        self.bytes += payload_bytes as u64;
+        self.last_rx = Some(now);
+        Arrival {
+            stream: StreamId::ASIDE,
+            ext: ExtendedSeq(header.sequence.into()),
+            timestamp: header.timestamp,
+            clock,
+            marker: header.marker,
+            late: false,
+            event: true,
+            silence: false,
         }
     }
 

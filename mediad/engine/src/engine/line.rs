@@ -22,6 +22,8 @@ impl StreamId {
     pub(crate) const NONE: Self = Self(0);
     /// What we encode ourselves.
     const OWN: Self = Self(u64::MAX);
+    /// Telephone-events beside a stream, whose numbers say nothing.
+    pub(crate) const ASIDE: Self = Self(u64::MAX - 1);
 }
 
 /// A packet of a source, as a line needs to know it.
@@ -191,6 +193,9 @@ impl Line {
     pub(crate) fn place(&mut self, now: Instant, packet: &Arrival) -> Option<Stamp> {
         let ext = packet.ext.0;
         if packet.stream != self.stream {
+            if packet.stream == StreamId::ASIDE {
+                return Some(self.place_aside(now, packet));
+            }
             if packet.late {
                 // From before the switch: a source that comes back begins with its newest.
                 return None;
@@ -229,17 +234,35 @@ impl Line {
         })
     }
 
+    /// A telephone-event beside the stream takes the next number, as one of our own would, and the timestamp of where it began.
+    #[cold]
+    fn place_aside(&mut self, now: Instant, packet: &Arrival) -> Stamp {
+        let timestamp = self.foreign_event(now, packet);
+        Stamp {
+            sequence: self.own(now, timestamp),
+            timestamp,
+            marker: packet.marker,
+        }
+    }
+
     /// A packet of the source that the listener is not to get: the line closes the gap, so that it does not look
     /// like a loss. What is late from before it can then no longer be told apart and is dropped.
     #[inline]
     pub(crate) fn withhold(&mut self, packet: &Arrival) {
-        let ext = packet.ext.0;
-        if packet.stream == self.stream && ext > self.top {
-            self.sequence_offset = self.sequence_offset.wrapping_sub(1);
-            self.top = ext;
-            self.floor = ext + 1;
+        if self.pass_over(packet.stream, packet.ext) {
             self.marker_due |= packet.silence;
         }
+    }
+
+    /// As [`withhold`](Self::withhold), for a packet of which only the number counts. True if there was a gap to close.
+    pub(crate) fn pass_over(&mut self, stream: StreamId, ext: ExtendedSeq) -> bool {
+        let closes = stream == self.stream && ext.0 > self.top;
+        if closes {
+            self.sequence_offset = self.sequence_offset.wrapping_sub(1);
+            self.top = ext.0;
+            self.floor = ext.0 + 1;
+        }
+        closes
     }
 
     /// The number for a packet of our own, such as a digit. The source's numbers move up by one.

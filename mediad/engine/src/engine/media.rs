@@ -135,14 +135,18 @@ impl Engine {
         let index = match format {
             Some(index) if ingress.receives => index,
             Some(_) | None => {
-                ingress.pass_over(header, &mut self.last_stream);
-                return Err(match ingress.receives {
+                let reason = match ingress.receives {
                     true => DropReason::PayloadType,
                     false => DropReason::Direction,
-                });
+                };
+                self.pass_over(key, header);
+                return Err(reason);
             }
         };
         if ingress.ssrc != Some(header.ssrc) {
+            if ingress.is_beside(header.ssrc, index, now.mono) {
+                return self.on_event_aside(now, key, from, (header, index, payload), tx);
+            }
             self.on_other_ssrc(now, key, header.ssrc)?;
         }
         let ingress = &mut self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?.ingress;
@@ -174,6 +178,49 @@ impl Engine {
         Ok(())
     }
 
+    /// Nobody is to hear a packet: listeners who are sent its stream see no gap where it was.
+    #[cold]
+    fn pass_over(&mut self, key: Key, header: &RtpHeader) {
+        let Some(source) = self.endpoints.get_mut(key) else {
+            return;
+        };
+        let Some(ext) = source.ingress.pass_over(header, &mut self.last_stream) else {
+            return;
+        };
+        let stream = source.ingress.stream;
+        // Taken out while the listeners, who live beside it, are told.
+        let hops = std::mem::take(&mut source.ingress.hops);
+        for listener in &hops {
+            if let Some(listener) = self.endpoints.get_mut(*listener) {
+                listener.egress.line.pass_over(stream, ext);
+            }
+        }
+        if let Some(source) = self.endpoints.get_mut(key) {
+            source.ingress.hops = hops;
+        }
+    }
+
+    /// The peer sends digits under an SSRC of their own: audio goes on beside them.
+    #[cold]
+    fn on_event_aside(
+        &mut self,
+        now: Now,
+        key: Key,
+        from: Option<SocketAddr>,
+        (header, index, payload): (&RtpHeader, usize, &[u8]),
+        tx: &mut impl Egress,
+    ) -> Result<(), DropReason> {
+        let ingress = &mut self.endpoints.get_mut(key).ok_or(DropReason::NoEndpoint)?.ingress;
+        let format = *ingress.formats.get(index).ok_or(DropReason::PayloadType)?;
+        let arrival = ingress.take_aside(now.mono, header, format.clock, payload.len());
+        if !ingress.running {
+            self.on_media_started(now, key, from, header, format.codec);
+        }
+        self.on_event_packet(now, key, header, format.clock, payload);
+        self.fan_out(now, key, index, &arrival, payload, tx);
+        Ok(())
+    }
+
     /// The peer changed its SSRC: a new stream, unless it is a packet of the one before that was overtaken.
     #[cold]
     fn on_other_ssrc(&mut self, now: Now, key: Key, ssrc: Ssrc) -> Result<(), DropReason> {
@@ -182,8 +229,8 @@ impl Engine {
         if ingress.is_overtaken(ssrc, now.mono) {
             return Err(DropReason::Replay);
         }
+        // A digit that is being sent may go on beside the new stream; else it ends by time, or with the next one.
         ingress.change_ssrc(ssrc, stream, now.mono);
-        self.end_digit(now, key);
         Ok(())
     }
 
@@ -238,6 +285,7 @@ impl Engine {
         let Some(learned) = self.transports.get_mut(transport) else {
             return;
         };
+        let endpoint = learned.endpoint;
         if !rtcp {
             learned.rtcp_source.forget();
             if let Some(endpoint) = learned.endpoint.and_then(|key| self.endpoints.get_mut(key)) {
@@ -254,6 +302,10 @@ impl Engine {
         };
         self.outbox
             .event(session.handle, Some(&learned.spec.id), now.wall, kind);
+        // Whether it stays there may have to be looked at.
+        if let Some(endpoint) = endpoint {
+            self.arm(now.mono, endpoint);
+        }
     }
 
     #[cold]

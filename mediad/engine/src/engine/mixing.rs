@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     command::{DropReason, EventKind},
+    limits,
     spec::{NodeKind, SessionSpec},
 };
 
@@ -358,6 +359,34 @@ impl Engine {
                     Box::new(new)
                 }
             });
+        }
+    }
+
+    /// `listener` comes to be sent what `source` says, who said that it is silent and may say nothing else for long.
+    pub(super) fn tell_silence(
+        &mut self,
+        now: Now,
+        source: Key,
+        listener: Key,
+        mappings: &[Mapping],
+        tx: &mut impl Egress,
+    ) {
+        let ingress = self.endpoints.get_mut(source).map(|source| &mut source.ingress);
+        let Some(ingress) = ingress.filter(|ingress| ingress.silent) else {
+            return;
+        };
+        let Some(description) = ingress.description.take() else {
+            return;
+        };
+        let (arrival, payload, gone_ms) = description.again(now.mono);
+        let mapping = mappings.get(description.format());
+        if let (Some(listener), Some(mapping)) = (self.endpoints.get_mut(listener), mapping)
+            && gone_ms < limits::COMFORT_NOISE_MS_MAX
+        {
+            forward(now, listener, *mapping, &arrival, payload, tx, &mut self.totals);
+        }
+        if let Some(source) = self.endpoints.get_mut(source) {
+            source.ingress.description = Some(description);
         }
     }
 

@@ -339,11 +339,15 @@ impl Engine {
 
     /// Arm the timer of `endpoint` for its next deadline.
     fn arm(&mut self, now: Instant, endpoint: Key) {
-        let due = self.endpoints.get(endpoint).and_then(Endpoint::next_due);
+        let of = self.endpoints.get(endpoint);
+        let transport = of.and_then(|endpoint| self.transports.get(endpoint.transport));
+        let source = transport.and_then(|transport| transport.source.due());
         let collecting = self.collections.get(&endpoint).and_then(Collecting::due);
-        let due = due
+        let due = of
+            .and_then(Endpoint::next_due)
             .into_iter()
             .chain(collecting.map(|at| (at, Wake::Digit)))
+            .chain(source.map(|at| (at, Wake::Media)))
             .min();
         match due {
             Some((at, wake)) => self.wheel.arm(endpoint_timer(endpoint), at, now, wake),

@@ -102,6 +102,28 @@ impl Description {
         (self.stream, self.ext, self.timestamp.wrapping_add(ticks))
     }
 
+    /// Its format.
+    pub(crate) fn format(&self) -> usize {
+        self.format
+    }
+
+    /// As if it came once more `now`, and for how many ms it has gone on.
+    pub(crate) fn again(&self, now: Instant) -> (Arrival, &[u8], u32) {
+        let (stream, ext, timestamp) = self.place(now);
+        let (_, payload, gone_ms) = self.get(now);
+        let arrival = Arrival {
+            stream,
+            ext,
+            timestamp,
+            clock: self.clock,
+            marker: false,
+            late: false,
+            event: false,
+            silence: true,
+        };
+        (arrival, payload, gone_ms)
+    }
+
     /// The format and the description, and for how many ms it has gone on.
     pub(crate) fn get(&self, now: Instant) -> (usize, &[u8], u32) {
         let gone = now.saturating_duration_since(self.at).as_millis();

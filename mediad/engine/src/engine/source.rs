@@ -50,15 +50,18 @@ pub(crate) struct SourceLock {
     /// Also one that was given up: see [`Self::held`].
     locked: Option<SocketAddr>,
     hold: Hold,
-    /// When the locked source was last heard.
+    /// When the locked source was last heard; of one that was given up: when it was.
     heard: Option<Instant>,
     policy: SourcePolicy,
     /// What is judged is known to come from the peer: one packet is enough to learn its address.
     pub(crate) authentic: bool,
     /// Somebody not trusted yet is sending.
     probing: bool,
-    relearn_after: Duration,
-    signalled: Option<SocketAddr>,
+    /// Small, for every transport has it: see [`Self::relearn_after`].
+    relearn_after_ms: u32,
+    /// What was named last, also when it was taken away since: see [`Self::signalled`].
+    named: Option<SocketAddr>,
+    taken_away: bool,
     learned_at: Option<SystemTime>,
     relearned: u32,
 }
@@ -72,49 +75,86 @@ impl SourceLock {
             policy,
             authentic: false,
             probing: false,
-            relearn_after,
-            signalled,
+            relearn_after_ms: millis(relearn_after),
+            named: signalled,
+            taken_away: false,
             learned_at: None,
             relearned: 0,
         }
     }
 
     /// The signalling said something new. A lock to another address than a new one is given up: the caller asked for
-    /// that address, and a peer behind NAT is learned again within four packets. An address that is only taken away
-    /// leaves a live lock alone.
+    /// that address, and a peer behind NAT is learned within four packets, or learned again once what was on its way has
+    /// come. An address that is only taken away, as for a hold, and given again leaves a live lock alone.
     pub(crate) fn update(
         &mut self,
+        now: Instant,
         policy: SourcePolicy,
         signalled: Option<SocketAddr>,
         relearn_after: Duration,
     ) {
-        self.relearn_after = relearn_after;
-        let moved = signalled != self.signalled;
-        if (moved || policy != self.policy)
-            && let Some(locked) = self.held()
-            && !signalled.is_some_and(|signalled| same(signalled, locked))
-            && (moved && signalled.is_some() || policy == SourcePolicy::Signalled)
-        {
-            self.hold = Hold::GivenUp;
-            self.heard = None;
+        self.relearn_after_ms = millis(relearn_after);
+        let moved = signalled.is_some() && signalled != self.named;
+        let restricted =
+            policy == SourcePolicy::Signalled && (policy, signalled) != (self.policy, self.signalled());
+        if let Some(locked) = self.held() {
+            if signalled.is_some_and(|signalled| same(signalled, locked)) {
+                self.hold = Hold::Held;
+            } else if moved || restricted {
+                self.give_up(now);
+            }
         }
         self.policy = policy;
-        self.signalled = signalled;
+        self.taken_away = signalled.is_none();
+        self.named = signalled.or(self.named);
+    }
+
+    /// A locked source that was silent this long may be replaced.
+    fn relearn_after(&self) -> Duration {
+        Duration::from_millis(self.relearn_after_ms.into())
+    }
+
+    fn give_up(&mut self, now: Instant) {
+        self.hold = Hold::GivenUp;
+        self.heard = Some(now);
+    }
+
+    fn signalled(&self) -> Option<SocketAddr> {
+        self.named.filter(|_| !self.taken_away)
     }
 
     fn held(&self) -> Option<SocketAddr> {
         self.locked.filter(|_| self.hold != Hold::GivenUp)
     }
 
+    /// When to look whether a source that was learned again still sends.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let heard = self
+            .heard
+            .filter(|_| self.hold == Hold::Again && self.signalled().is_some())?;
+        Some(heard + self.relearn_after())
+    }
+
+    /// A peer that moved may have nothing to say where it is now, and its last packets from where it was taught that again:
+    /// once those have ceased, what the signalling named holds. Gives where packets go then, and where they went.
+    pub(crate) fn on_timeout(&mut self, now: Instant) -> Option<(SocketAddr, SocketAddr)> {
+        let (signalled, locked) = (self.signalled()?, self.locked?);
+        if self.due().is_none_or(|due| due > now) {
+            return None;
+        }
+        self.give_up(now);
+        Some((signalled, locked))
+    }
+
     /// Where RTP is sent.
     pub(crate) fn destination(&self) -> Option<SocketAddr> {
-        self.held().or(self.signalled)
+        self.held().or(self.signalled())
     }
 
     /// The source is locked and not where the signalling said.
     pub(crate) fn is_learned(&self) -> bool {
         self.held()
-            .is_some_and(|locked| !self.signalled.is_some_and(|signalled| same(signalled, locked)))
+            .is_some_and(|locked| !self.signalled().is_some_and(|signalled| same(signalled, locked)))
     }
 
     pub(crate) fn state(&self) -> SourceState {
@@ -151,7 +191,7 @@ impl SourceLock {
     }
 
     fn is_signalled(&self, from: SocketAddr) -> bool {
-        self.signalled.is_some_and(|signalled| same(signalled, from))
+        self.signalled().is_some_and(|signalled| same(signalled, from))
     }
 
     /// Judge a datagram from the locked source without its content; `None` if it needs [`judge`](Self::judge).
@@ -177,6 +217,9 @@ impl SourceLock {
         probation: &mut Probation,
     ) -> Verdict {
         let is_signalled = self.is_signalled(from);
+        if self.policy != SourcePolicy::Signalled && self.is_on_its_way(now.mono, from) {
+            return Verdict::Accept;
+        }
         let trusted = match self.policy {
             SourcePolicy::Signalled if !is_signalled => return Verdict::Refuse(DropReason::WrongSource),
             SourcePolicy::Signalled | SourcePolicy::Immediate => true,
@@ -192,10 +235,21 @@ impl SourceLock {
         self.lock(now, from)
     }
 
+    /// The peer has just moved away from there, as the signalling said: what was sent before is heard, and says nothing of
+    /// where the peer is.
+    fn is_on_its_way(&self, now: Instant, from: SocketAddr) -> bool {
+        let given_up = self.heard.filter(|_| self.hold == Hold::GivenUp);
+        self.locked == Some(from)
+            && !self.is_signalled(from)
+            && given_up.is_some_and(|at| now.saturating_duration_since(at) < limits::MOVES_WITHIN)
+    }
+
     fn lock(&mut self, now: Now, from: SocketAddr) -> Verdict {
         let previous = self.destination();
         self.hold = match self.hold {
-            Hold::GivenUp | Hold::Again if self.locked == Some(from) => Hold::Again,
+            Hold::GivenUp | Hold::Again if self.locked == Some(from) && !self.is_signalled(from) => {
+                Hold::Again
+            }
             Hold::Held | Hold::GivenUp | Hold::Again => Hold::Held,
         };
         self.locked = Some(from);
@@ -211,10 +265,20 @@ impl SourceLock {
         Verdict::Learned { previous }
     }
 
+    /// Nobody else is listened to. Who has to prove with its key who it is may do so from elsewhere once it is silent for
+    /// a moment: a NAT that forgot its binding.
     fn is_alive(&self, now: Instant) -> bool {
+        let patience = match self.authentic {
+            true => self.relearn_after().min(limits::AUTHENTIC_RELEARN_AFTER),
+            false => self.relearn_after(),
+        };
         let silent = self.heard.map(|heard| now.saturating_duration_since(heard));
-        self.held().is_some() && silent.is_some_and(|silent| silent < self.relearn_after)
+        self.held().is_some() && silent.is_some_and(|silent| silent < patience)
     }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// The source of RTCP of a transport with a port of its own for it.

@@ -34,6 +34,7 @@ impl Engine {
         self.check_received_digit(now, key);
         self.check_collection(now, key);
         self.check_media(now, key);
+        self.check_source(now, key);
         let Some(endpoint) = self.endpoints.get(key) else {
             return;
         };
@@ -50,6 +51,20 @@ impl Engine {
             self.send_report(now, key, tx);
         }
         self.arm(now.mono, key);
+    }
+
+    /// Where the peer was before it moved nothing comes from any more.
+    fn check_source(&mut self, now: Now, key: Key) {
+        let Some(transport) = self.endpoints.get(key).map(|endpoint| endpoint.transport) else {
+            return;
+        };
+        let source = self
+            .transports
+            .get_mut(transport)
+            .map(|transport| &mut transport.source);
+        if let Some((to, from)) = source.and_then(|source| source.on_timeout(now.mono)) {
+            self.on_learned(now, transport, to, Some(from), false);
+        }
     }
 
     fn check_media(&mut self, now: Now, key: Key) {

@@ -83,10 +83,10 @@ impl Transport {
     }
 
     /// Take a changed spec; sockets and counters stay.
-    pub(crate) fn update(&mut self, spec: Arc<TransportSpec>, options: &SessionOptions) {
+    pub(crate) fn update(&mut self, now: Instant, spec: Arc<TransportSpec>, options: &SessionOptions) {
         let before = self.source.destination();
         let (policy, remote) = signalled(&spec);
-        self.source.update(policy, remote, options.relearn_after);
+        self.source.update(now, policy, remote, options.relearn_after);
         let remote_rtcp = self.remote_rtcp();
         self.spec = spec;
         if before != self.source.destination() || remote_rtcp != self.remote_rtcp() {

@@ -1,5 +1,8 @@
 use crate::world::{Graph, SESSION, Speaker, World, peer, rtcp_socket, rtp_socket, ssrc};
-use media_engine::command::{DropReason, EventKind, PlanKind};
+use media_engine::{
+    command::{DropReason, EventKind, PlanKind},
+    spec::Direction,
+};
 
 #[test]
 fn both_parties_hear_each_other_on_one_line_each() {
@@ -130,4 +133,44 @@ fn what_is_not_rtp_is_counted_by_reason() {
     assert_eq!(world.engine.totals().drops[DropReason::NoEndpoint as usize], 1);
     assert_eq!(world.transport("t-a").rx_packets, 6);
     assert!(world.sent().is_empty());
+}
+
+/// What was not agreed on, or came while the peer was on hold, is no loss to those who hear the rest.
+#[test]
+fn packets_that_nobody_is_to_hear_leave_no_gap() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    world.commit(SESSION, &graph);
+    let mut a = Speaker::new(0xA);
+    let mut say = |world: &mut World, payload_type: u8, packets: u8| {
+        a.payload_type = payload_type;
+        for n in 0..packets {
+            world.receive(rtp_socket(0), peer(0), &a.packet(&[n; 160]));
+            world.pass_ms(20);
+        }
+    };
+    for _ in 0..5 {
+        say(&mut world, 0, 10);
+        say(&mut world, 77, 3);
+    }
+    say(&mut world, 0, 10);
+    graph.party("a").direction = Direction::SendOnly;
+    world.commit(SESSION, &graph);
+    say(&mut world, 0, 10);
+    graph.party("a").direction = Direction::SendRecv;
+    world.commit(SESSION, &graph);
+    say(&mut world, 0, 10);
+    assert_eq!(world.drops("t-a", DropReason::PayloadType), 15);
+    assert_eq!(world.drops("t-a", DropReason::Direction), 10);
+    let sent = world.sent_rtp();
+    assert_eq!(sent.len(), 70);
+    for pair in sent.windows(2) {
+        let (before, after) = (pair[0].header(), pair[1].header());
+        assert_eq!(after.sequence, before.sequence.wrapping_add(1));
+        assert!(
+            after.timestamp.diff(before.timestamp) >= 160,
+            "time passed all the same"
+        );
+    }
+    assert_eq!(world.endpoint("a").ingress.lost, 0);
 }

@@ -236,15 +236,15 @@ fn the_newly_signalled_source_takes_the_place_of_the_one_before() {
     world.receive(rtp_socket(0), peer(0), &before.packet(&[1]));
     graph.party("a").remote = Some(peer(50));
     world.commit(SESSION, &graph);
-    for _ in 0..10 {
+    for n in 0..40 {
         world.receive(rtp_socket(0), peer(0), &before.packet(&[1]));
+        let remote = world.transport("t-a").remote;
+        // For half a second it may be what was on its way, then it is probed like any other.
+        let back = n >= 25 + 3;
+        assert_eq!(remote, Some(if back { peer(0) } else { peer(50) }), "packet {n}");
         world.pass_ms(20);
     }
-    assert_eq!(
-        world.transport("t-a").remote,
-        Some(peer(0)),
-        "it was learned again"
-    );
+    assert_eq!(world.sent_rtp().len(), 1 + 25 + 12, "and heard meanwhile");
     world.sent();
     for n in 0..50 {
         world.receive(rtp_socket(0), peer(50), &a.packet(&[2]));
@@ -261,4 +261,65 @@ fn the_newly_signalled_source_takes_the_place_of_the_one_before() {
     }
     assert_eq!(world.drops("t-a", DropReason::WrongSource), 100);
     assert_eq!(world.transport("t-a").remote, Some(peer(50)));
+}
+
+/// Who moves to where it only listens, or has nothing to say yet, is not taken to be where its last packets came from.
+#[test]
+fn who_moved_and_is_silent_there_is_sent_to_where_it_is() {
+    for late_ms in [100, 700, 5_000] {
+        let mut world = World::new();
+        let mut graph = Graph::call();
+        world.commit(SESSION, &graph);
+        let (mut before, mut b) = (Speaker::new(0xA), Speaker::new(0xB));
+        world.receive(rtp_socket(0), peer(0), &before.packet(&[1]));
+        graph.party("a").remote = Some(peer(50));
+        world.commit(SESSION, &graph);
+        // What was on its way, or a phone that is slow to fall silent.
+        for _ in 0..late_ms / 20 {
+            world.receive(rtp_socket(0), peer(0), &before.packet(&[1]));
+            world.pass_ms(20);
+        }
+        world.event_kinds();
+        let fell_back = late_ms > 500;
+        world.sent();
+        for n in 0..200 {
+            world.receive(rtp_socket(1), peer(1), &b.packet(&[3]));
+            let to = world.sent_rtp()[0].to;
+            // Three seconds without a packet from there, and a turn of the timer.
+            match (fell_back, n) {
+                (true, 0..148) => assert_eq!(to, peer(0), "{late_ms} ms, packet {n}"),
+                (true, 148..152) => {}
+                (true, _) | (false, _) => assert_eq!(to, peer(50), "{late_ms} ms, packet {n}"),
+            }
+            world.pass_ms(20);
+        }
+        let moved = EventKind::SourceLearned {
+            address: peer(50),
+            previous: Some(peer(0)),
+            rtcp: false,
+        };
+        assert_eq!(world.event_kinds().contains(&moved), fell_back);
+        assert_eq!(world.transport("t-a").source, SourceState::Signalled);
+    }
+}
+
+/// A hold that takes the address away and gives it again: the peer behind NAT is where it was.
+#[test]
+fn an_address_that_is_given_again_after_a_hold_is_no_move() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    world.commit(SESSION, &graph);
+    let (mut a, mut b) = (Speaker::new(0xA), Speaker::new(0xB));
+    let nat = stranger(3);
+    for _ in 0..5 {
+        world.receive(rtp_socket(0), nat, &a.packet(&[1]));
+        world.pass_ms(20);
+    }
+    for remote in [None, Some(peer(0))] {
+        graph.party("a").remote = remote;
+        world.commit(SESSION, &graph);
+        world.sent();
+        world.receive(rtp_socket(1), peer(1), &b.packet(&[3]));
+        assert_eq!(world.sent_rtp()[0].to, nat);
+    }
 }

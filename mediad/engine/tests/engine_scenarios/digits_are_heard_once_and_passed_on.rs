@@ -347,3 +347,64 @@ fn a_key_that_is_held_over_an_edit_is_passed_on_once() {
     assert_eq!(begun, [5, 6], "{digits:?}");
     assert_eq!(digits.iter().filter(|(event, _)| *event == 5).count(), 3);
 }
+
+/// A gateway that sends its digits under an SSRC of their own, in the place of audio or beside it: nothing of the audio is
+/// lost for them, and each is told and passed on once.
+#[test]
+fn digits_under_an_ssrc_of_their_own_leave_the_audio_alone() {
+    for beside in [false, true] {
+        let mut world = World::new();
+        world.commit(SESSION, &Graph::call());
+        let (mut a, mut keys) = (Speaker::new(0xA), Speaker::new(0xD));
+        let (mut spoken, mut expected) = (0, Vec::new());
+        let mut talk = |world: &mut World, packets: u8, spoken: &mut u8| {
+            for _ in 0..packets {
+                *spoken += 1;
+                world.receive(rtp_socket(0), peer(0), &a.packet(&[*spoken; 160]));
+                if packets > 1 {
+                    world.pass_ms(20);
+                }
+            }
+        };
+        talk(&mut world, 10, &mut spoken);
+        for event in [4, 4, 2] {
+            for packet in press(&mut keys, event) {
+                world.receive(rtp_socket(0), peer(0), &packet);
+                if beside {
+                    talk(&mut world, 1, &mut spoken);
+                }
+                world.pass_ms(20);
+            }
+            expected.extend(whole(event));
+            talk(&mut world, 3, &mut spoken);
+            keys.timestamp = keys.timestamp.wrapping_add(480);
+        }
+        assert_eq!(digits(&mut world), expected);
+        let ingress = world.endpoint("a").ingress;
+        assert_eq!((ingress.ssrc_changes, ingress.lost), (0, 0));
+        let sent = world.sent_rtp();
+        let is_event = |sent: &&Sent| sent.header().payload_type.value() == 101;
+        let audio: Vec<u8> = sent
+            .iter()
+            .filter(|sent| !is_event(sent))
+            .map(|sent| sent.payload()[0])
+            .collect();
+        assert_eq!(audio, (1..=spoken).collect::<Vec<_>>());
+        for pair in sent.windows(2) {
+            let (before, after) = (pair[0].header(), pair[1].header());
+            assert_eq!(after.sequence, before.sequence.wrapping_add(1));
+            assert_eq!(after.ssrc, before.ssrc);
+        }
+        let events: Vec<&Sent> = sent.iter().filter(is_event).collect();
+        let starts: Vec<u32> = events.iter().map(|sent| sent.header().timestamp.0).collect();
+        let mut different = starts.clone();
+        different.dedup();
+        assert_eq!((starts.len(), different.len()), (21, 3), "{starts:?}");
+        assert!(
+            different
+                .windows(2)
+                .all(|pair| pair[1].wrapping_sub(pair[0]) < 8_000)
+        );
+        assert!(events.chunks(7).all(|press| press[0].header().marker));
+    }
+}

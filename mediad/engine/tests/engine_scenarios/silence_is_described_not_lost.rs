@@ -123,6 +123,37 @@ fn a_relay_passes_it_on_to_those_who_take_it_and_leaves_no_gap_for_the_others() 
     assert_eq!(listener.egress.codec, Some(Codec::Pcma));
 }
 
+/// A new listener does not wait in dead silence until the peer speaks, or tells its silence again.
+#[test]
+fn who_comes_to_hear_a_peer_that_is_silent_is_told_so() {
+    let mut world = World::new();
+    let parties = vec![
+        party("a", 0, &[pcmu(), cn(13)]),
+        party("b", 1, &[pcma(), cn(99)]),
+        party("c", 2, &[pcmu()]),
+    ];
+    let mut graph = Graph::of(parties, &[]);
+    world.commit(SESSION, &graph);
+    let mut a = Voice::pcmu(0, HZ);
+    talk(&mut world, &mut [&mut a], 60);
+    a.describe(&mut world, 13, &[60, 127]);
+    quiet(&mut world, &mut a, 400);
+    assert_eq!(world.sent_rtp(), []);
+    graph.hear(&[("a", "b"), ("a", "c")]);
+    world.commit(SESSION, &graph);
+    // Another edit says nothing new.
+    graph.hear(&[("a", "b"), ("a", "c"), ("b", "a")]);
+    world.commit(SESSION, &graph);
+    quiet(&mut world, &mut a, 1_000);
+    talk(&mut world, &mut [&mut a], 40);
+    let sent = world.sent_rtp();
+    let told = [(99, 0, 0, false), (8, 1, 8_000, true), (8, 2, 8_160, false)];
+    assert_eq!(line(&sent, 1), told);
+    assert_eq!(line(&sent, 2), [(0, 0, 0, true), (0, 1, 160, false)]);
+    let description = sent.iter().find(|sent| sent.header().payload_type.value() == 99);
+    assert_eq!(description.map(Sent::payload), Some(&[60, 127][..]));
+}
+
 #[test]
 fn while_it_lasts_the_codec_that_is_told_is_that_of_speech() {
     let mut world = World::new();

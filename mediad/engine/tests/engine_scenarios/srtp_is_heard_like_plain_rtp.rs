@@ -351,3 +351,43 @@ fn keys_change_without_a_gap() {
     assert_eq!(world.drops("t-b", DropReason::Authentication), 0);
     assert_eq!(world.drops("t-b", DropReason::Replay), 0);
 }
+
+/// A NAT forgot its binding: the peer is heard, and hears, from its new address as soon as it is silent at the old one.
+#[test]
+fn who_has_the_key_is_followed_to_another_address_at_once() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    let mut b = Cipher::new(graph.party("b"), Suite::AesCm128HmacSha1_80);
+    world.commit(SESSION, &graph);
+    let (mut from_a, mut from_b) = (Speaker::new(0xA), Speaker::new(0xB));
+    for _ in 0..10 {
+        b.speak(&mut world, &from_b.packet(&[2; 160]));
+        world.pass_ms(20);
+    }
+    world.sent();
+    let mut heard = Vec::new();
+    for _ in 0..20 {
+        let packet = b.rtp(&from_b.packet(&[2; 160]));
+        world.receive(rtp_socket(1), peer(70), &packet);
+        world.receive(rtp_socket(0), peer(0), &from_a.packet(&[1; 160]));
+        // Who copies what it saw, or makes something up, changes nothing.
+        world.receive(rtp_socket(1), peer(66), &packet);
+        world.receive(rtp_socket(1), peer(66), &from_b.clone().packet(&[9; 160]));
+        heard.extend(world.sent_rtp());
+        world.pass_ms(20);
+    }
+    let to_a = heard.iter().filter(|sent| sent.socket == rtp_socket(0)).count();
+    assert!((11..=12).contains(&to_a), "after 200 ms: {to_a}");
+    let to_b: Vec<_> = heard.iter().filter(|sent| sent.socket == rtp_socket(1)).collect();
+    assert_eq!(to_b.len(), 20);
+    assert!(to_b[10..].iter().all(|sent| sent.to == peer(70)));
+    assert_eq!(
+        world.transport("t-b").relearned,
+        0,
+        "it was signalled and then learned"
+    );
+
+    // While it sends, nobody takes its place, whatever he has.
+    world.receive(rtp_socket(1), peer(71), &b.rtp(&from_b.packet(&[2; 160])));
+    assert_eq!(world.transport("t-b").remote, Some(peer(70)));
+}
