@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -226,9 +226,11 @@ impl Hosting {
             }
             while let Some(socket) = shared.released.pop() {
                 worked = true;
-                self.team.socket_closed(worker);
+                self.team.sockets_closed(worker, 1);
                 drop(socket);
             }
+            let refused = shared.refused_sockets.swap(0, Ordering::Relaxed);
+            self.team.sockets_closed(worker, refused);
             for (token, reply) in std::iter::from_fn(|| shared.replies.pop()).take(answered) {
                 worked = true;
                 self.take_reply(now, token, reply);

@@ -124,9 +124,9 @@ impl Team {
         member.unwoken = true;
     }
 
-    pub(crate) fn socket_closed(&mut self, worker: usize) {
+    pub(crate) fn sockets_closed(&mut self, worker: usize, count: usize) {
         let member = &mut self.members[worker];
-        member.sockets = member.sockets.saturating_sub(1);
+        member.sockets = member.sockets.saturating_sub(count);
     }
 
     /// Wakes those who have mail or are asked.

@@ -6,7 +6,11 @@
 use std::{
     collections::VecDeque,
     net::{SocketAddr, UdpSocket},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
@@ -63,10 +67,26 @@ pub(crate) struct Shared {
     pub(crate) events: ArrayQueue<EngineEvent>,
     /// Sockets out, to be closed where closing disturbs nobody.
     pub(crate) released: ArrayQueue<UdpSocket>,
+    /// Sockets that came and could not be taken in, and are closed.
+    pub(crate) refused_sockets: AtomicUsize,
     /// Published figures.
     pub(crate) counters: Counters,
     /// Whether it makes progress.
     pub(crate) pulse: Pulse,
+}
+
+impl Shared {
+    fn new(mailbox: usize) -> Self {
+        Self {
+            mailbox: ArrayQueue::new(mailbox),
+            replies: ArrayQueue::new(limits::REPLIES_PER_WORKER),
+            events: ArrayQueue::new(limits::EVENTS_PER_WORKER),
+            released: ArrayQueue::new(limits::RELEASES_PER_WORKER),
+            refused_sockets: AtomicUsize::new(0),
+            counters: Counters::default(),
+            pulse: Pulse::default(),
+        }
+    }
 }
 
 /// The host's side of a running worker.
@@ -102,14 +122,7 @@ pub(crate) fn start(
     doorbell: Arc<Doorbell>,
     exchange: Arc<Exchange>,
 ) -> Result<Handle, String> {
-    let shared = Arc::new(Shared {
-        mailbox: ArrayQueue::new(start.mailbox),
-        replies: ArrayQueue::new(limits::REPLIES_PER_WORKER),
-        events: ArrayQueue::new(limits::EVENTS_PER_WORKER),
-        released: ArrayQueue::new(limits::RELEASES_PER_WORKER),
-        counters: Counters::default(),
-        pulse: Pulse::default(),
-    });
+    let shared = Arc::new(Shared::new(start.mailbox));
     let (opened, when_opened) = mpsc::sync_channel(1);
     let (cpu, index, theirs) = (start.cpu, start.index, Arc::clone(&shared));
     let thread = thread::Builder::new()
@@ -303,7 +316,11 @@ impl Worker {
     }
 
     fn register(&mut self, bound: Bound) -> Option<TransportSockets> {
-        let rtp = self.register_one(bound.rtp)?;
+        let Some(rtp) = self.register_one(bound.rtp) else {
+            // Without RTP there is nothing to report on.
+            self.refuse(usize::from(bound.rtcp.is_some()));
+            return None;
+        };
         let rtcp = bound.rtcp.and_then(|socket| self.register_one(socket));
         Some(TransportSockets {
             transport: bound.transport,
@@ -318,10 +335,16 @@ impl Worker {
             Ok(id) => Some(SocketId(id.0)),
             Err(error) => {
                 self.register_failures += 1;
+                self.refuse(1);
                 tracing::error!(%error, "a media socket could not be registered; its transport is deaf");
                 None
             }
         }
+    }
+
+    /// The host has counted sockets that are not here: they leave room for others.
+    fn refuse(&self, sockets: usize) {
+        self.shared.refused_sockets.fetch_add(sockets, Ordering::Relaxed);
     }
 
     /// Gives other workers the packets that go to their sessions.
@@ -487,5 +510,56 @@ fn now() -> Now {
     Now {
         mono: Instant::now(),
         wall: SystemTime::now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(transport: &str) -> Bound {
+        let socket = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        Bound {
+            transport: transport.into(),
+            rtp: socket(),
+            rtcp: Some(socket()),
+        }
+    }
+
+    #[test]
+    fn sockets_that_are_refused_are_told_each() {
+        let net = media_net::Config {
+            max_sockets: 3,
+            ..media_net::Config::default()
+        };
+        let start = Start {
+            index: 0,
+            cpu: None,
+            realtime_priority: 0,
+            io: IoChoice::Mmsg,
+            net: net.clone(),
+            mailbox: 4,
+            opus_complexity: 5,
+            seed: 1,
+        };
+        let (backend, _) = media_net::open(start.io, &net).unwrap();
+        let shared = Arc::new(Shared::new(start.mailbox));
+        let exchange = Arc::new(Exchange::new(1));
+        let mut worker = Worker::new(
+            backend,
+            &start,
+            Arc::clone(&shared),
+            Arc::new(Doorbell::default()),
+            exchange,
+        );
+        let refused = || shared.refused_sockets.load(Ordering::Relaxed);
+        assert!(worker.register(bound("a")).is_some_and(|got| got.rtcp.is_some()));
+        assert_eq!(refused(), 0);
+        let half = worker.register(bound("b"));
+        assert!(half.is_some_and(|got| got.rtcp.is_none()), "one more fits");
+        assert_eq!(refused(), 1);
+        assert!(worker.register(bound("c")).is_none());
+        assert_eq!(refused(), 3, "RTCP goes with RTP");
+        assert_eq!(worker.register_failures, 2);
     }
 }
