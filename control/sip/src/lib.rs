@@ -25,6 +25,7 @@ pub mod dialog;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod header;
+mod id_map;
 pub mod limits;
 pub mod message;
 pub mod stack;

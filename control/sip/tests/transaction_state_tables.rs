@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by stopping")]
 
 use sip::transaction::{
-    Actions, InviteClient, InviteServer, NonInviteClient, NonInviteServer, Path, Timer, TimerQueue, Timing,
+    Actions, InviteClient, InviteServer, NonInviteClient, NonInviteServer, Path, Timer, TimerKey, TimerQueue,
+    Timing,
 };
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -242,6 +243,16 @@ fn non_invite_server_meets_every_event() {
     insta::assert_snapshot!("non_invite_server_reliable", non_invite_server(true));
 }
 
+/// Four timers each have one owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u64);
+
+impl TimerKey for Key {
+    fn owner(&self) -> u64 {
+        self.0 / 4
+    }
+}
+
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a starting point for virtual time")]
 fn a_timer_queue_gives_timers_in_order_and_forgets_stopped_ones() {
@@ -249,22 +260,22 @@ fn a_timer_queue_gives_timers_in_order_and_forgets_stopped_ones() {
     let at = |ms| start + Duration::from_millis(ms);
     let mut queue = TimerQueue::default();
     for (key, ms) in [(3, 30), (1, 10), (2, 10), (4, 5)] {
-        queue.start(key, at(ms));
+        queue.start(Key(key), at(ms));
     }
-    queue.start(4, at(20));
-    assert!(queue.stop(3) && !queue.stop(3));
+    queue.start(Key(4), at(20));
+    assert!(queue.stop(Key(3)) && !queue.stop(Key(3)));
     assert_eq!(
-        (queue.len(), queue.next_due(), queue.due(4)),
+        (queue.len(), queue.next_due(), queue.due(Key(4))),
         (3, Some(at(10)), Some(at(20)))
     );
     assert_eq!(queue.pop_due(at(9)), None);
     let order: Vec<_> = std::iter::from_fn(|| queue.pop_due(at(25))).collect();
-    assert_eq!(order, [1, 2, 4]);
+    assert_eq!(order, [1, 2, 4].map(Key));
     for key in 0..10 {
-        queue.start(key, at(key));
+        queue.start(Key(key), at(key));
     }
-    queue.stop_range(2..=8);
+    queue.stop_all(1);
     let left: Vec<_> = std::iter::from_fn(|| queue.pop_due(at(100))).collect();
-    assert_eq!(left, [0, 1, 9]);
+    assert_eq!(left, [0, 1, 2, 3, 8, 9].map(Key));
     assert!(queue.is_empty());
 }

@@ -603,9 +603,7 @@ impl Stack {
             return;
         };
         self.clients_by_branch.remove(&(&client.branch, false), id);
-        let first = Due::Client(id, ClientTimer::Machine(Timer::A));
-        self.timers
-            .stop_range(first..=Due::Client(id, ClientTimer::CancelWait));
+        self.timers.stop_all(id);
         if let (ClientMachine::Invite(_), Some((actions, response))) = (&client.machine, refused) {
             let left = Client {
                 silent: true,
@@ -656,9 +654,7 @@ impl Stack {
         };
         self.clients_by_branch
             .remove(&(&client.branch, client.is_cancel()), id);
-        let first = Due::Client(id, ClientTimer::Machine(Timer::A));
-        self.timers
-            .stop_range(first..=Due::Client(id, ClientTimer::CancelWait));
+        self.timers.stop_all(id);
     }
 
     /// Keeps the ACK of a 2xx for its repetitions.

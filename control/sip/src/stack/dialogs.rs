@@ -374,9 +374,7 @@ impl Stack {
             return;
         };
         self.dialogs_by_id.remove(&entry.dialog.id, key);
-        self.timers.stop_range(
-            Due::Dialog(key, DialogTimer::Repeat2xx)..=Due::Dialog(key, DialogTimer::Subscription),
-        );
+        self.timers.stop_all(key);
         self.events.push_back(Event::DialogEnded {
             dialog: DialogKey(key),
             reason,

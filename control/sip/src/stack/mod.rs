@@ -55,8 +55,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::dialog::{Dialog, DialogId};
+use crate::id_map::IdMap;
 use crate::message::{self, Message, Request, Response};
-use crate::transaction::{MergeKey, ServerKey, Timer, TimerQueue};
+use crate::transaction::{MergeKey, ServerKey, Timer, TimerKey, TimerQueue};
 use client::Client;
 use dialogs::DialogEntry;
 use hop::Parked;
@@ -77,15 +78,15 @@ pub struct Stack {
 
     random: Random,
     timers: TimerQueue<Due>,
-    clients: BTreeMap<u64, Box<Client>>,
+    clients: IdMap<Box<Client>>,
     /// By branch; a CANCEL has the branch of its INVITE.
     clients_by_branch: Index,
     /// Requests whose next hop is being looked up.
     parked: BTreeMap<u64, Parked>,
-    servers: BTreeMap<u64, Box<Server>>,
+    servers: IdMap<Box<Server>>,
     servers_by_key: Index,
     servers_by_merge: Index,
-    dialogs: BTreeMap<u64, Box<DialogEntry>>,
+    dialogs: IdMap<Box<DialogEntry>>,
     dialogs_by_id: Index,
     next_id: u64,
     overload: Overload,
@@ -103,6 +104,14 @@ enum Due {
     Client(u64, ClientTimer),
     Server(u64, ServerTimer),
     Dialog(u64, DialogTimer),
+}
+
+impl TimerKey for Due {
+    fn owner(&self) -> u64 {
+        match self {
+            Self::Client(id, _) | Self::Server(id, _) | Self::Dialog(id, _) => *id,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,13 +176,13 @@ impl Stack {
             config,
             random,
             timers: TimerQueue::default(),
-            clients: BTreeMap::new(),
+            clients: IdMap::default(),
             clients_by_branch: Index::new(secret),
             parked: BTreeMap::new(),
-            servers: BTreeMap::new(),
+            servers: IdMap::default(),
             servers_by_key: Index::new(secret),
             servers_by_merge: Index::new(secret),
-            dialogs: BTreeMap::new(),
+            dialogs: IdMap::default(),
             dialogs_by_id: Index::new(secret),
             next_id: 0,
             overload: Overload::default(),
@@ -237,12 +246,10 @@ impl Stack {
     /// their next target, or fail. Looks at every open client transaction.
     pub fn handle_transport_error(&mut self, now: Instant, target: &Target) {
         let waits = |client: &Client| client.target == *target;
-        let failed: Vec<u64> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| waits(client))
-            .map(|(&id, _)| id)
-            .collect();
+        let clients = self.clients.iter();
+        let failed = clients.filter(|(_, client)| waits(client)).map(|(&id, _)| id);
+        let mut failed: Vec<u64> = failed.collect();
+        failed.sort_unstable();
         for id in failed {
             self.client_transport_error(now, id);
         }

@@ -877,9 +877,7 @@ impl Stack {
         if let Some(merge) = &server.merge {
             self.servers_by_merge.remove(merge, id);
         }
-        let first = Due::Server(id, ServerTimer::Machine(Timer::A));
-        self.timers
-            .stop_range(first..=Due::Server(id, ServerTimer::Refresh));
+        self.timers.stop_all(id);
     }
 }
 

@@ -16,7 +16,7 @@ pub use invite_server::{InviteServer, InviteServerState};
 pub use matching::{MergeKey, ServerKey};
 pub use non_invite_client::{NonInviteClient, NonInviteClientState};
 pub use non_invite_server::{NonInviteServer, NonInviteServerState};
-pub use timer_queue::TimerQueue;
+pub use timer_queue::{TimerKey, TimerQueue};
 
 use std::time::Duration;
 
