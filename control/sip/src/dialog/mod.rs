@@ -47,19 +47,6 @@ impl DialogId {
         }))
     }
 
-    /// The dialog a received response belongs to or makes. A 2xx of an RFC 2543 peer may lack the To tag.
-    ///
-    /// # Errors
-    /// A field is missing or cannot be read.
-    pub fn of_response(headers: &Headers) -> Result<Self, HeaderError> {
-        let (from, to) = (headers.from()?, headers.to()?);
-        Ok(Self {
-            local_tag: Bytes::copy_from_slice(from.tag().unwrap_or_default()),
-            remote_tag: Bytes::copy_from_slice(to.tag().unwrap_or_default()),
-            call_id: headers.call_id()?,
-        })
-    }
-
     /// [`DialogId::of_request`] for a request that was checked.
     pub(crate) fn of_checked_request(headers: &Headers) -> Option<Self> {
         let local = headers.tag(HeaderName::To)?;
@@ -70,7 +57,8 @@ impl DialogId {
         })
     }
 
-    /// [`DialogId::of_response`] for a response that was checked by it.
+    /// The dialog a received response belongs to or makes; its From and To were read before. A 2xx of an RFC 2543 peer may
+    /// lack the To tag.
     pub(crate) fn of_checked_response(headers: &Headers) -> Option<Self> {
         let tag = |header| Bytes::copy_from_slice(headers.tag(header).unwrap_or_default());
         Some(Self {
@@ -169,7 +157,7 @@ pub struct Dialog {
 }
 
 impl Dialog {
-    /// The dialog a received request makes, once answered with `local_tag` in To (RFC 3261 §12.1.1).
+    /// The dialog a received request makes, once answered with `local_tag` in To (RFC 3261 §12.1.1). Its From was read before.
     ///
     /// # Errors
     /// A field the dialog needs is missing or cannot be read.
@@ -184,17 +172,18 @@ impl Dialog {
             header,
             problem: "missing",
         };
-        let from = headers.from()?;
         let contact_of_peer = headers.contact()?.ok_or(missing(HeaderName::Contact))?;
         let to = headers.field(HeaderName::To).ok_or(missing(HeaderName::To))?;
         let remote = headers.field(HeaderName::From).ok_or(missing(HeaderName::From))?;
-        let mut local = to.value().to_vec();
+        let remote_tag = headers.tag(HeaderName::From).unwrap_or_default();
+        let mut local = Vec::with_capacity(to.value().len() + 5 + local_tag.len());
+        local.extend_from_slice(to.value());
         local.extend_from_slice(b";tag=");
         local.extend_from_slice(local_tag.as_bytes());
         Ok(Self {
             id: DialogId {
                 local_tag: Bytes::copy_from_slice(local_tag.as_bytes()),
-                remote_tag: Bytes::copy_from_slice(from.tag().unwrap_or_default()),
+                remote_tag: Bytes::copy_from_slice(remote_tag),
                 call_id: headers.call_id()?,
             },
             side: Side::Uas,
@@ -217,7 +206,7 @@ impl Dialog {
         })
     }
 
-    /// The dialog a response with To tag makes (RFC 3261 §12.1.2).
+    /// The dialog a response with To tag makes (RFC 3261 §12.1.2). Its From and To were read before.
     ///
     /// # Errors
     /// A field the dialog needs is missing or cannot be read. A provisional response may lack Contact: then requests
@@ -233,7 +222,7 @@ impl Dialog {
             problem: "missing",
         };
         let headers = &response.headers;
-        let id = DialogId::of_response(headers)?;
+        let id = DialogId::of_checked_response(headers).ok_or(missing(HeaderName::CallId))?;
         let local = request
             .headers
             .field(HeaderName::From)

@@ -25,6 +25,11 @@ impl OptionTags {
 
     /// Appends the tokens of one line; empty elements are stepped over, as `Supported:` may be empty.
     pub(super) fn extend(&mut self, value: &Bytes) -> Result<(), Problem> {
+        if self.tags.is_empty() {
+            let commas = value.iter().filter(|byte| **byte == b',').count();
+            self.tags
+                .reserve_exact(commas.min(LIST_ELEMENT_COUNT_MAX - 1) + 1);
+        }
         for tag in scan::Elements::new(value).filter(|tag| !tag.is_empty()) {
             if !scan::is_token(&tag) {
                 return Err("not a list of tokens");

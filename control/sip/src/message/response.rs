@@ -10,6 +10,8 @@ impl Response {
     /// The To tag is the caller's to add: [`Response::set_to_tag`].
     pub fn to_request(request: &Request, status: StatusCode) -> Self {
         let mut response = Self::new(status);
+        // With room for what most responses get besides.
+        response.headers = super::Headers::with_capacity(12);
         for field in &request.headers {
             let copied = [
                 HeaderName::Via,

@@ -123,8 +123,9 @@ impl Stack {
             self.stats.malformed += 1;
             return;
         };
+        let is_sound = headers.from().is_ok() && headers.to().is_ok() && headers.call_id().is_ok();
         // RFC 3261 §8.1.3.3: more than one Via means that it is not ours.
-        let ([via], true) = (&vias[..], DialogId::of_response(headers).is_ok()) else {
+        let ([via], true) = (&vias[..], is_sound) else {
             self.stats.strays += 1;
             return;
         };
