@@ -24,6 +24,8 @@ pub(crate) struct Table<T, D> {
     /// Large, so that a tree of them would do nothing but move them about.
     calls: BTreeMap<CallId, Box<T>>,
     touched: BTreeSet<CallId>,
+    /// The same, for who looks after each input.
+    stirred: BTreeSet<CallId>,
     /// Digests of each call's state as last recorded.
     recorded: BTreeMap<CallId, Box<D>>,
 }
@@ -33,6 +35,7 @@ impl<T, D> Default for Table<T, D> {
         Self {
             calls: BTreeMap::new(),
             touched: BTreeSet::new(),
+            stirred: BTreeSet::new(),
             recorded: BTreeMap::new(),
         }
     }
@@ -46,18 +49,24 @@ impl<T, D> Table<T, D> {
     pub(crate) fn get_mut(&mut self, id: &CallId) -> Option<&mut T> {
         let call = self.calls.get_mut(id)?;
         self.touched.insert(*id);
+        self.stirred.insert(*id);
         Some(call)
     }
 
     pub(crate) fn insert(&mut self, id: CallId, call: Box<T>) {
-        self.touched.insert(id);
+        self.touch(id);
         self.calls.insert(id, call);
+    }
+
+    fn touch(&mut self, id: CallId) {
+        self.touched.insert(id);
+        self.stirred.insert(id);
     }
 
     pub(crate) fn remove(&mut self, id: &CallId) -> Option<Box<T>> {
         self.recorded.remove(id);
         let call = self.calls.remove(id)?;
-        self.touched.insert(*id);
+        self.touch(*id);
         Some(call)
     }
 
@@ -73,9 +82,9 @@ impl<T, D> Table<T, D> {
         self.calls.values().map(|call| &**call)
     }
 
-    /// Those that may have changed, or are gone.
-    pub(crate) fn touched(&self) -> impl Iterator<Item = CallId> {
-        self.touched.iter().copied()
+    /// The next call that may have changed, or is gone, since it was given the last time.
+    pub(crate) fn pop_stirred(&mut self) -> Option<CallId> {
+        self.stirred.pop_first()
     }
 
     /// Digests of the call's state as last recorded; `None`: it was not, or that record is not to be built upon.

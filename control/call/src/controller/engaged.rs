@@ -12,9 +12,8 @@ use crate::{
 impl Controller {
     /// Tells the domain who is engaged since the last time, and who no more. False when there is nothing to tell.
     pub(super) fn note_engaged(&mut self, now: Now) -> bool {
-        let changed: Vec<CallId> = self.calls.touched().chain(self.members.touched()).collect();
         let (mut begun, mut over) = (Vec::new(), Vec::new());
-        for id in changed {
+        while let Some(id) = self.calls.pop_stirred().or_else(|| self.members.pop_stirred()) {
             let engaged = self.engaged_in(id);
             let before = match engaged.is_empty() {
                 true => self.engaged.remove(&id),
