@@ -3,10 +3,11 @@
 //! A segment that has grown large is followed by a new one, which begins with everything that still stands; so a start
 //! reads one segment, and old ones may go. What is reported about calls is projected from here.
 
+mod details;
 pub(crate) mod segment;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -27,6 +28,7 @@ use call_control::{
 };
 
 use crate::{config, limits};
+use details::Details;
 
 /// The open journal. The core thread writes; a thread of its own calls fsync.
 #[derive(Debug)]
@@ -43,8 +45,7 @@ pub(crate) struct Journal {
     /// And the disk takes records again.
     can_mend: bool,
     shared: Arc<Shared>,
-    /// Newest last.
-    details: VecDeque<CallDetail>,
+    details: Details,
     /// Held as long as the journal is open.
     _lock: File,
 }
@@ -123,15 +124,15 @@ impl Journal {
             // Behind half a line that was written before the disk was full.
             self.buffer.push(b'\n');
         }
-        if segment::write_line(&mut self.buffer, record) {
-            self.shared.records.fetch_add(1, Relaxed);
-        } else {
+        let Some(text) = segment::write_line(&mut self.buffer, record) else {
             // Our records hold nothing that JSON cannot; count it rather than end calls over it.
             self.shared.failures.fetch_add(1, Relaxed);
-        }
+            return;
+        };
+        self.shared.records.fetch_add(1, Relaxed);
         match &record.kind {
-            RecordKind::CallDetail(detail) => keep(&mut self.details, (**detail).clone()),
-            RecordKind::Recorded { call, file } => complete(&mut self.details, call, file),
+            RecordKind::CallDetail(detail) => self.details.keep(&detail.call, text),
+            RecordKind::Recorded { call, file } => self.details.complete(call, file),
             _ => {}
         }
     }
@@ -241,16 +242,12 @@ impl Journal {
 
     /// The detail of a call, if it is among the newest.
     pub(crate) fn detail(&self, call: &str) -> Option<CallDetail> {
-        self.details
-            .iter()
-            .rev()
-            .find(|detail| detail.call == call)
-            .cloned()
+        self.details.find(call)
     }
 
     /// The newest call details, newest first.
     pub(crate) fn details(&self, count: usize) -> Vec<CallDetail> {
-        self.details.iter().rev().take(count).cloned().collect()
+        self.details.newest(count)
     }
 }
 
@@ -261,21 +258,6 @@ impl Drop for Journal {
         if let Err(error) = self.file.sync_data() {
             tracing::error!(%error, "the journal cannot be synced");
         }
-    }
-}
-
-fn keep(details: &mut VecDeque<CallDetail>, detail: CallDetail) {
-    if details.len() == limits::CDRS_KEPT {
-        details.pop_front();
-    }
-    details.push_back(detail);
-}
-
-/// A recording that was finished after its call was told of.
-fn complete(details: &mut VecDeque<CallDetail>, call: &str, file: &RecordingDetail) {
-    let detail = details.iter_mut().rev().find(|detail| detail.call == call);
-    if let Some(detail) = detail {
-        detail.take_recording(file.clone());
     }
 }
 
@@ -313,13 +295,13 @@ fn lock(directory: &Path) -> Result<File, String> {
 
 struct Past {
     last: Option<PathBuf>,
-    details: VecDeque<CallDetail>,
+    details: Details,
 }
 
 /// Repairs the tail, replays from the newest segment whose beginning is whole, and collects the newest call details.
 fn read_past(directory: &Path, mut replay: impl FnMut(Record)) -> io::Result<Past> {
     let segments = segment::list(directory)?;
-    let mut details: VecDeque<CallDetail> = VecDeque::new();
+    let mut details: Vec<CallDetail> = Vec::new();
     let mut recordings: Vec<(String, RecordingDetail)> = Vec::new();
     let (mut whole, mut damaged) = (0, 0);
     let mut is_known = false;
@@ -327,7 +309,7 @@ fn read_past(directory: &Path, mut replay: impl FnMut(Record)) -> io::Result<Pas
         let (mut newer, mut newer_recordings) =
             (std::mem::take(&mut details), std::mem::take(&mut recordings));
         let scan = segment::scan(path, |record| match record.kind {
-            RecordKind::CallDetail(detail) => details.push_back(*detail),
+            RecordKind::CallDetail(detail) => details.push(*detail),
             RecordKind::Recorded { call, file } => recordings.push((call, file)),
             _ => {}
         })?;
@@ -367,7 +349,7 @@ fn read_past(directory: &Path, mut replay: impl FnMut(Record)) -> io::Result<Pas
     }
     Ok(Past {
         last: segments.last().cloned(),
-        details,
+        details: details.into_iter().collect(),
     })
 }
 
@@ -528,7 +510,7 @@ mod tests {
             let mut detail = record(7);
             detail.repeated = repeated;
             let mut line = Vec::new();
-            assert!(segment::write_line(&mut line, &detail));
+            assert!(segment::write_line(&mut line, &detail).is_some());
             assert_eq!(segment::read_line(&line), Some(detail.clone()));
             let plainly: Record = serde_json::from_slice(segment::text_of(&line).unwrap()).unwrap();
             assert_eq!(plainly, detail);

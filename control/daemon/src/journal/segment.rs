@@ -59,20 +59,20 @@ pub(crate) fn number_of(path: &Path) -> Option<u64> {
     path.file_stem()?.to_str()?.parse().ok()
 }
 
-/// Adds a record's line. False when it cannot be written as JSON; nothing is added then.
-pub(crate) fn write_line(buffer: &mut Vec<u8>, record: &Record) -> bool {
+/// Adds a record's line; gives its text. `None` when it cannot be written as JSON; nothing is added then.
+pub(crate) fn write_line<'a>(buffer: &'a mut Vec<u8>, record: &Record) -> Option<&'a [u8]> {
     let start = buffer.len();
     buffer.extend_from_slice(&[b' '; PREFIX_BYTES]);
     if serde_json::to_writer(&mut *buffer, record).is_err() {
         buffer.truncate(start);
-        return false;
+        return None;
     }
     let sum = crc32fast::hash(&buffer[start + PREFIX_BYTES..]);
     let mut prefix = &mut buffer[start..start + PREFIX_BYTES];
     // Eight digits fit.
     let _fits = write!(prefix, "{sum:08x}");
     buffer.push(b'\n');
-    true
+    buffer[start + PREFIX_BYTES..].strip_suffix(b"\n")
 }
 
 /// The record of a line with its line end; `None` when it is damaged.
@@ -199,7 +199,7 @@ mod tests {
             head_of(text).map(|head| (head.sequence, head.kind))
         }
         let mut line = Vec::new();
-        assert!(write_line(&mut line, &record(7)));
+        assert!(write_line(&mut line, &record(7)).is_some());
         assert_eq!(read_line(&line), Some(record(7)));
         for cut in 0..line.len() {
             assert_eq!(read_line(&line[..cut]), None, "cut at {cut}");
