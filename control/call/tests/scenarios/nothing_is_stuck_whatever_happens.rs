@@ -210,10 +210,11 @@ fn assert_sane(world: &World, were_moved: bool) {
         let calls = calls + members;
         let spoken_to = pairs.iter().filter(|(speaker, _)| *speaker == phone).count();
         let heard = pairs.iter().filter(|(_, listener)| *listener == phone).count();
-        // A media host that refuses even that somebody is gone lets it hear on.
-        let refuses = world.media.fail.is_some();
+        // A media host that refuses even that somebody is gone lets it hear on, and one that was cut off goes on until the
+        // phone is told.
+        let hears_on = world.media.fail.is_some() || world.is_being_hung_up(phone);
         assert!(
-            refuses || spoken_to.max(heard) <= calls,
+            hears_on || spoken_to.max(heard) <= calls,
             "{name} is in {calls} calls\n{}",
             world.story()
         );

@@ -540,6 +540,16 @@ impl World {
         pairs
     }
 
+    /// That its call is over is on its way to the phone.
+    pub fn is_being_hung_up(&self, phone: usize) -> bool {
+        let address = self.phones[phone].address;
+        let is_bye = |packet: &Packet| match packet {
+            Packet::ToPhone(target, bytes) => target.remote() == address && bytes.starts_with(b"BYE "),
+            Packet::ToServer(..) | Packet::ToMedia(..) | Packet::FromMedia(..) => false,
+        };
+        self.wire.values().any(is_bye)
+    }
+
     /// What players play to a phone.
     pub fn played_to(&self, phone: usize) -> Vec<String> {
         let phone = &self.phones[phone];
