@@ -605,6 +605,41 @@ fn gains_and_rates_are_those_asked_for() {
 }
 
 #[test]
+fn nothing_is_cut_wherever_the_file_thread_has_its_turns() {
+    for (hz, rate_hz) in [(8_000, 8_000), (16_000, 8_000), (8_000, 16_000), (48_000, 16_000)] {
+        for (late_ms, lost) in (0..20).flat_map(|ms| [(ms, false), (ms, true)]) {
+            let mut desk = Desk::new(Settings::new(RecordingFormat::WavMono, rate_hz));
+            let kind = CodecKind::L16 { sample_rate_hz: hz };
+            let mut tone = Oscillator::new(1_000.0, hz);
+            for count in 0..100_u64 {
+                let pcm: Vec<i16> = (0..hz / 50)
+                    .map(|_| (tone.next_value() * 8_000.0) as i16)
+                    .collect();
+                let mut payload = vec![0; 2 * pcm.len()];
+                codecs::l16::encode(&pcm, &mut payload);
+                let at = FRAME * count as u32 + Duration::from_millis(late_ms);
+                let place = (1, count, count as u32 * hz / 50);
+                if !(lost && count % 9 == 8) {
+                    desk.packet(LEFT, at, place, kind, &payload);
+                }
+            }
+            let (pcm, _, report) = desk.finish(Duration::from_secs(2));
+            let heard = &pcm[rate_hz as usize / 10..rate_hz as usize / 10 * 19];
+            let least = heard
+                .chunks(rate_hz as usize / 200)
+                .map(|piece| goertzel::amplitude(piece, 1_000.0, rate_hz))
+                .fold(f64::INFINITY, f64::min);
+            let enough = if lost { 5_000.0 } else { 7_800.0 };
+            assert!(
+                least > enough,
+                "{hz} Hz at {rate_hz} Hz, {late_ms} ms late: {least}, lost: {:?}",
+                report.legs[0].concealed_samples
+            );
+        }
+    }
+}
+
+#[test]
 fn a_click_is_in_its_place_at_every_rate() {
     for (kind, rate_hz) in [
         (CodecKind::Pcmu, 8_000),

@@ -257,7 +257,7 @@ impl Leg {
                 Some(_) | None => 0,
             };
             let wanted = run.position.round() as i64;
-            if wanted >= horizon {
+            if self.sounds_from(wanted, between, packet.content) >= horizon {
                 break;
             }
             self.fill(wanted, track, bench);
@@ -284,6 +284,16 @@ impl Leg {
         // Those behind which nothing came.
         self.pass_events(|_, event| event.arrival < horizon as f64);
         self.fill(horizon, track, bench);
+    }
+
+    /// Where something of a packet at `wanted` is heard first: what is `missing` before it is made up for, and what is resampled
+    /// trails and is put back.
+    fn sounds_from(&self, wanted: i64, missing: u64, content: Content) -> i64 {
+        let chain = self.chain.as_ref().filter(|chain| chain.content == content);
+        let most = i64::from(self.rate_hz) * CONCEAL_MS / 1_000;
+        let made_up = missing > 0 && (0..=most).contains(&(wanted - self.cursor));
+        let from = if made_up { self.cursor } else { wanted };
+        from - chain.map_or(0, |chain| chain.lag)
     }
 
     /// The next packet with anything to place.
