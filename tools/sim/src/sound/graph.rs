@@ -226,8 +226,8 @@ impl Score {
         }
     }
 
-    /// Whether a recording of `heard` may have to pull a stream to its timeline by much: its delay changes when the session
-    /// behind the link mixes what it forwarded before.
+    /// Whether a stream of `heard` may be pulled to its place: its delay changes when the session behind the link mixes what it
+    /// forwarded before. A buffer does that by up to 0.5 % of its pace, a recording by up to 1.5 %.
     pub(super) fn is_pulled(session: usize, heard: &Heard) -> bool {
         heard.keys().any(|voice| session_of(voice) != session)
     }

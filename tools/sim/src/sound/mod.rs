@@ -10,6 +10,7 @@ mod party;
 
 use std::{
     collections::VecDeque,
+    f64::consts::TAU,
     panic::AssertUnwindSafe,
     time::{Duration, Instant, SystemTime},
 };
@@ -41,6 +42,8 @@ const ROUND_MS: u64 = 800;
 /// Levels are measured over so much at the end of a round, in which all tones have a whole number of periods between them. A
 /// decoder of Opus that comes upon a stream in its middle may be wrong about pure tones for the first 400 ms.
 const MEASURED_MS: u64 = 400;
+/// By how much of its frequency a tone may be sharp or flat while a stream is pulled to its place.
+const PULL_MAX: f64 = 0.015;
 /// Nobody who hears something in packets of 20 ms has to wait longer for one; in wide worlds some are of 40 ms.
 const GAP_MS_MAX: u64 = 60;
 const GAP_MS_MAX_WIDE: u64 = GAP_MS_MAX + 20;
@@ -459,7 +462,8 @@ impl World {
             }
             let place = PARTIES[party];
             let ear = &mut self.ears[party];
-            let measure = Measure::steady(self.score.clarity(graph::session_of(place), place, &wanted));
+            let session = graph::session_of(place);
+            let measure = Measure::of(self.score.clarity(session, place, &wanted), session, &wanted);
             self.summary.tones += check_levels(place, ear.latest(MEASURED_MS), 8_000, &wanted, measure)?;
             if self.exact {
                 let stays = |voice: &&String| {
@@ -479,16 +483,13 @@ impl World {
                 .saturating_sub((robot.rate_hz as u64 * MEASURED_MS / 1_000) as usize);
             let (heard, place) = (&robot.heard[from..], format!("the tap of {name}"));
             let wanted = self.score.heard(session, "tap");
-            let measure = Measure::steady(self.score.clarity(session, "tap", &wanted));
+            let measure = Measure::of(self.score.clarity(session, "tap", &wanted), session, &wanted);
             self.summary.tones += check_levels(&place, heard, robot.rate_hz, &wanted, measure)?;
             self.robots[session].heard.clear();
             let recorded = self.score.recorded(session);
             let sides = recorded.map(|heard| {
-                let measure = Measure {
-                    clarity: self.score.clarity(session, "rec", &heard),
-                    pulled: Score::is_pulled(session, &heard),
-                };
-                (measure, heard)
+                let clarity = self.score.clarity(session, "rec", &heard);
+                (Measure::of(clarity, session, &heard), heard)
             });
             if let Some(tape) = &mut self.tapes[session] {
                 let end = (self.now.mono - tape.began).as_millis() as u64;
@@ -574,23 +575,43 @@ impl Robot {
 }
 
 impl Measure {
-    fn steady(clarity: Clarity) -> Self {
-        Self {
-            clarity,
-            pulled: false,
-        }
+    fn of(clarity: Clarity, session: usize, heard: &Heard) -> Self {
+        let pulled = Score::is_pulled(session, heard);
+        Self { clarity, pulled }
     }
 
-    /// How loud a tone is, as a share of what it was spoken with. In 50 ms tones 100 Hz apart do not disturb each other.
-    fn level(self, pcm: &[i16], hz: f64, rate_hz: u32) -> f64 {
+    /// How loud a tone is, as a share of what it was spoken with. What is on its way to its place is looked for in short
+    /// pieces; tones of players, which are close to each other, in all of it.
+    fn level(self, pcm: &[i16], voice: &str, hz: f64, rate_hz: u32) -> f64 {
         if !self.pulled {
             return goertzel::amplitude(pcm, hz, rate_hz) / LOUD;
         }
-        let pieces = pcm.chunks_exact((rate_hz / 20) as usize);
+        let piece = match voice.starts_with("player") {
+            true => pcm.len(),
+            false => (rate_hz / 10) as usize,
+        };
+        let pieces = pcm.chunks_exact(piece);
         let count = pieces.len() as f64;
-        let levels = pieces.map(|piece| goertzel::amplitude(piece, hz, rate_hz) / LOUD);
+        let levels = pieces.map(|piece| loudest_near(piece, hz, rate_hz) / LOUD);
         levels.sum::<f64>() / count
     }
+}
+
+/// The amplitude of the loudest tone that may be the one at `hz`, a little sharp or flat. Those 80 Hz away, in 100 ms, do not
+/// disturb it.
+fn loudest_near(pcm: &[i16], hz: f64, rate_hz: u32) -> f64 {
+    let turn = TAU / pcm.len() as f64;
+    let window = |at: usize| 0.5 - 0.5 * (turn * at as f64).cos();
+    let shaped: Vec<i16> = (pcm.iter().enumerate())
+        .map(|(at, sample)| (f64::from(*sample) * window(at)).round() as i16)
+        .collect();
+    // A quarter of what frequencies are told apart by.
+    let step = f64::from(rate_hz) / pcm.len() as f64 / 4.0;
+    let most = (hz * PULL_MAX / step).ceil() as i32;
+    let near = (-most..=most).map(|steps| hz + step * f64::from(steps));
+    // The window takes half of it.
+    let levels = near.map(|hz| 2.0 * goertzel::amplitude(&shaped, hz, rate_hz));
+    levels.fold(0.0, f64::max)
 }
 
 /// Exactly the tones of `wanted` are in `pcm`, at their levels; gives how many were looked at.
@@ -614,11 +635,7 @@ fn check_levels(
         Clarity::Starved => (0.0, 1.5, 0.3),
     };
     for (voice, hz) in VOICES {
-        // Some tones of players are nearer to each other than that.
-        if measure.pulled && voice.starts_with("player") {
-            continue;
-        }
-        let level = measure.level(pcm, hz, rate_hz);
+        let level = measure.level(pcm, voice, hz, rate_hz);
         let gain = wanted.get(voice).copied().unwrap_or(0.0);
         // The player's level is the tone's own.
         let right = match (gain > 0.0, voice.starts_with("player")) {
