@@ -325,18 +325,24 @@ mod tests {
         (now, ticks)
     }
 
-    #[test]
-    fn ticks_get_longer_while_the_worker_is_busy_and_shorter_when_it_has_time() {
-        let us = Duration::from_micros;
+    /// One that ticks, and may do so for 2 ms when it is busy; and the time.
+    fn ticking() -> (Pace, Instant) {
         let config = Config {
             latency_budget: BUDGET,
-            latency_budget_busy: us(2_000),
+            latency_budget_busy: Duration::from_millis(2),
             ..Config::default()
         };
         let start = Instant::now();
         let mut pace = Pace::new(&config, start);
-        let second = Duration::from_secs(1);
-        let now = run(&mut pace, start, second, us(20), &mut NetStats::default());
+        let (second, every) = (Duration::from_secs(1), Duration::from_micros(20));
+        let now = run(&mut pace, start, second, every, &mut NetStats::default());
+        (pace, now)
+    }
+
+    #[test]
+    fn ticks_get_longer_while_the_worker_is_busy_and_shorter_when_it_has_time() {
+        let (us, second) = (Duration::from_micros, Duration::from_secs(1));
+        let (mut pace, now) = ticking();
         assert_eq!((pace.mode(), pace.tick), (Mode::Tick, BUDGET), "it has time");
         // A wake-up costs 80 us, a datagram 20 us: at 20 a millisecond 72 % of the time with ticks of 250 us, 56 % with 500 us.
         let (now, ticks) = work(&mut pace, now, second, (us(80), us(20), 20), 80);
@@ -355,16 +361,8 @@ mod tests {
 
     #[test]
     fn who_relays_keeps_its_ticks() {
-        let us = Duration::from_micros;
-        let config = Config {
-            latency_budget: BUDGET,
-            latency_budget_busy: us(2_000),
-            ..Config::default()
-        };
-        let start = Instant::now();
-        let mut pace = Pace::new(&config, start);
-        let second = Duration::from_secs(1);
-        let now = run(&mut pace, start, second, us(20), &mut NetStats::default());
+        let (us, second) = (Duration::from_micros, Duration::from_secs(1));
+        let (mut pace, now) = ticking();
         let (now, ticks) = work(&mut pace, now, second, (us(80), us(20), 35), 10);
         assert_eq!(ticks, [BUDGET], "busy with datagrams");
         let (now, ticks) = work(&mut pace, now, second, (us(80), us(20), 35), 80);
