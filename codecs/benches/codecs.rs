@@ -3,7 +3,10 @@
 //! `cargo bench -p codecs`; figures are for comparison on one machine, never asserted.
 #![allow(missing_docs, reason = "criterion's macros")]
 
+use codecs::comfort_noise::{NoiseGenerator, REFRESH_MS, Sid, SilenceSuppressor};
 use codecs::dtmf::{Detector, Digit, DtmfGenerator};
+use codecs::gain_control::{GainControl, GainSettings};
+use codecs::noise::NoiseSuppressor;
 use codecs::resample::{DriftResampler, Resampler};
 use codecs::tone::{CallProgress, Country, ToneGenerator};
 use codecs::{CodecKind, Decoder, Encoder, g711, level, mix, opus, plc::Plc, vad::Vad};
@@ -150,6 +153,45 @@ fn converters(c: &mut Criterion) {
     });
 }
 
+/// What an endpoint may ask to be done to its sound, and silence in both directions.
+fn treatments(c: &mut Criterion) {
+    for rate in [8_000, 16_000, 48_000] {
+        let pcm = signal(rate);
+        let frame = rate as usize / 50;
+        let mut frames = pcm.chunks_exact(frame).cycle();
+        let (mut suppressor, mut out) = (NoiseSuppressor::new(rate).expect("a known rate"), vec![0; frame]);
+        c.bench_function(&format!("noise_suppression/{rate}"), |b| {
+            b.iter(|| {
+                out.copy_from_slice(frames.next().expect("a cycle"));
+                suppressor.process(black_box(&mut out));
+            });
+        });
+    }
+    let pcm = signal(8_000);
+    let mut frames = pcm.chunks_exact(160).cycle();
+    let settings = GainSettings {
+        target_dbov: -26.0,
+        gain_db_max: 12.0,
+    };
+    let (mut control, mut out) = (GainControl::new(settings, 8_000), [0; 160]);
+    c.bench_function("gain_control", |b| {
+        b.iter(|| {
+            out.copy_from_slice(frames.next().expect("a cycle"));
+            control.process(black_box(&mut out));
+        });
+    });
+    let mut silence = SilenceSuppressor::new(8_000, true, REFRESH_MS);
+    let quiet = [3; 160];
+    c.bench_function("silence/describe", |b| {
+        b.iter(|| silence.process(black_box(&quiet)))
+    });
+    let mut background = NoiseGenerator::new(1);
+    background.begin(&Sid::white(50));
+    c.bench_function("silence/generate", |b| {
+        b.iter(|| background.generate(black_box(&mut out)))
+    });
+}
+
 fn digits(c: &mut Criterion) {
     let pcm = signal(8_000);
     let mut detector = Detector::new();
@@ -178,5 +220,5 @@ fn quick() -> Criterion {
         .sample_size(20)
 }
 
-criterion_group! { name = benches; config = quick(); targets = coders, kernels, converters, digits }
+criterion_group! { name = benches; config = quick(); targets = coders, kernels, converters, treatments, digits }
 criterion_main!(benches);
