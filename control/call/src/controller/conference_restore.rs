@@ -14,7 +14,7 @@ use sip::{
 
 use super::{
     CHECK_EVERY, Controller, Due, Now, Purpose,
-    restore::{CSEQ_MARGIN, HOST_UNKNOWN, leg_of, then},
+    restore::{HOST_UNKNOWN, leg_of, then},
 };
 use crate::{
     call::{CallId, End, Side},
@@ -23,7 +23,7 @@ use crate::{
     journal::{EndedBy, RecordKind},
     media::MediaPlan,
     pool::HostId,
-    saved::{Octets, Part as _, SavedConference, SavedDialog, SavedEnd, SavedMember, written},
+    saved::{Octets, Part as _, SavedConference, SavedEnd, SavedMember, written},
 };
 
 /// A member as the journal left it, and its end if that was written.
@@ -182,12 +182,12 @@ impl Controller {
         let from = NameAddr::parse(&saved.from.0).ok()?;
         let mut leg = leg_of(&saved.leg, saved.local.map(|(rtp, _)| rtp.ip()))?;
         let endpoint = self.endpoint_of(&leg);
-        let record = saved.leg.dialog.as_ref().and_then(SavedDialog::restore);
         let rx_trunk = saved.rx_trunk.as_deref();
         let rx_trunk = rx_trunk.and_then(|name| self.trunks.by_name(name));
         let way = saved.way.as_ref();
         let way = way.and_then(|(name, target)| self.way_named(name, *target));
-        leg.dialog = record.and_then(|record| self.stack.adopt(now.mono, &record, CSEQ_MARGIN).ok());
+        let dialog = saved.leg.dialog.as_ref();
+        leg.dialog = dialog.and_then(|record| self.adopt_dialog(now, record));
         if let Some(dialog) = leg.dialog {
             self.by_dialog.insert(dialog, (id, Side::Member));
             if let Some(trunk) = rx_trunk.or(way.map(|way| way.trunk)) {

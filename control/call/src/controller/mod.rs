@@ -48,6 +48,7 @@ use proto::mediad::v1 as pb;
 use sip::{
     message::{Method, ParseError},
     stack::{ClientTxn, DialogKey, Flow, Identity, Lookup, Stack, StackConfig, Target, Transmit, Waiting},
+    uri::Host,
 };
 
 use crate::{
@@ -892,6 +893,10 @@ fn stack_config(config: &Config) -> StackConfig {
         "gruu",
     ];
     stack.resolves_names = true;
+    let domains = config.domains.iter();
+    stack.gruu_domains = domains
+        .filter_map(|domain| Host::parse(domain.clone().into()))
+        .collect();
     stack.tel = true;
     // An INVITE may wait for as long as its queue lets it.
     let longest = config

@@ -3,7 +3,7 @@
 use sip::{
     header::NameAddr,
     message::{HeaderName, Method, Request, Response, StatusCode},
-    stack::{ClientTxn, DialogKey, DialogRequest, Flow, LookupId, Target, Transport},
+    stack::{ClientTxn, DialogKey, DialogRequest, Flow, Hop, LookupId, Target, Transport},
     uri::{Host, Uri},
 };
 
@@ -51,12 +51,9 @@ impl Controller {
         self.stack.poll_lookup().map(Output::Lookup)
     }
 
-    /// A user's phone registered over another connection than before: its calls go on over that one. To one behind a NAT, and
-    /// to a browser, no other way leads.
-    pub(super) fn follow_connection(&mut self, user: &Name, flow: Flow) {
-        if flow.transport == Transport::Udp {
-            return;
-        }
+    /// A user's phone registered from elsewhere, or over another connection, than before: its calls go on there. To one behind
+    /// a NAT, and to a browser, no other way leads; and one whose Contact is an address of ours is where it says now.
+    pub(super) fn follow_phone(&mut self, user: &Name, flow: Flow) {
         let sides = [Side::Caller, Side::Callee, Side::Transferor, Side::Newcomer];
         let of_calls = self
             .calls
@@ -66,10 +63,34 @@ impl Controller {
         let dialogs = legs
             .filter(|leg| leg.user.as_ref() == Some(user))
             .filter_map(|leg| leg.dialog);
-        let lost = dialogs.filter(|dialog| self.has_lost_its_way(*dialog, user, flow));
-        for dialog in lost.collect::<Vec<_>>() {
-            self.stack.move_dialog(dialog, flow);
+        for dialog in dialogs.collect::<Vec<_>>() {
+            if !self.follow_device(dialog) && self.has_lost_its_way(dialog, user, flow) {
+                self.stack.move_dialog(dialog, flow);
+            }
         }
+    }
+
+    /// RFC 5627 §3.1: a device gave the address that we gave it as its Contact. Where that leads only its registration says:
+    /// from outside it would be back here. True when it did and is registered.
+    pub(super) fn follow_device(&mut self, dialog: DialogKey) -> bool {
+        let peer = self.stack.dialog(dialog).map(|dialog| &dialog.remote_target);
+        let device = peer
+            .filter(|uri| self.routing.is_ours(uri))
+            .and_then(|uri| self.registrar.gruu(uri));
+        let Some(Ok((user, instance))) = device else {
+            return false;
+        };
+        // Of several flows of a device the newest.
+        let mut bindings = self.registrar.bindings(&user).iter().rev();
+        let Some(binding) = bindings.find(|binding| binding.is_instance(&instance)) else {
+            return false;
+        };
+        let target = binding.hops().into_iter().find_map(|hop| match hop {
+            Hop::Target(target) => Some(target),
+            Hop::Name(_) => None,
+        });
+        self.stack.set_registered(dialog, binding.uri.clone(), target);
+        true
     }
 
     /// Asks a party whether it is there: it ended its call while nobody could be told, or sends no audio any more.
@@ -105,7 +126,8 @@ impl Controller {
         let of_phone = bindings.iter().filter(|binding| binding.flow == flow);
         let is_same = |binding: &Binding| binding.uri.matches(&dialog.remote_target);
         let is_of_phone = old.remote.ip() == flow.remote.ip() || of_phone.into_iter().any(is_same);
-        old.transport == flow.transport && is_of_phone && !self.registrar.is_reached_over(user, old)
+        let is_connection = flow.transport != Transport::Udp && old.transport == flow.transport;
+        is_connection && is_of_phone && !self.registrar.is_reached_over(user, old)
     }
 
     /// Somebody gave a wrong password.

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Added to our sequence numbers: requests that were sent after a dialog was recorded.
-pub(super) const CSEQ_MARGIN: u32 = 100;
+const CSEQ_MARGIN: u32 = 100;
 /// Media hosts that were there before a restart are back by then, or lost.
 const HOSTS_WITHIN: Duration = Duration::from_secs(5);
 /// Of a session from before the restart.
@@ -711,8 +711,8 @@ impl Controller {
                 let _late = self.stack.cancel(now.mono, txn, Some(&reason));
             }
         }
-        for other in saved.others.iter().filter_map(SavedDialog::restore) {
-            if let Ok(dialog) = self.stack.adopt(now.mono, &other, CSEQ_MARGIN) {
+        for other in &saved.others {
+            if let Some(dialog) = self.adopt_dialog(now, other) {
                 let _gone = self
                     .stack
                     .dialog_request(now.mono, dialog, DialogRequest::new(Method::Bye));
@@ -743,6 +743,14 @@ impl Controller {
         }
     }
 
+    /// A dialog of the process before this one.
+    pub(super) fn adopt_dialog(&mut self, now: Now, saved: &SavedDialog) -> Option<DialogKey> {
+        let record = saved.restore()?;
+        let dialog = self.stack.adopt(now.mono, &record, CSEQ_MARGIN).ok()?;
+        self.follow_device(dialog);
+        Some(dialog)
+    }
+
     fn adopt_party(&mut self, now: Now, id: CallId, side: Side, saved: &SavedLeg) -> bool {
         let conversation = saved
             .user
@@ -752,14 +760,9 @@ impl Controller {
         if let Some(offer) = conversation {
             self.by_offer.insert(offer, id);
         }
-        let confirmed = saved.dialog.as_ref().and_then(SavedDialog::restore);
         let invited = saved.invited.as_ref().and_then(SavedInvited::restore);
-        let adopted = match (confirmed, invited) {
-            (Some(record), _) => self
-                .stack
-                .adopt(now.mono, &record, CSEQ_MARGIN)
-                .ok()
-                .map(|key| (key, None)),
+        let adopted = match (&saved.dialog, invited) {
+            (Some(record), _) => self.adopt_dialog(now, record).map(|key| (key, None)),
             (None, Some(record)) => self
                 .stack
                 .adopt_invited(now.mono, &record)

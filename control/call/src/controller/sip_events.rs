@@ -14,6 +14,16 @@ use crate::{
 
 impl Controller {
     pub(super) fn sip_event(&mut self, now: Now, event: Event) {
+        if let Event::Request {
+            dialog: Some(dialog), ..
+        }
+        | Event::Response {
+            dialog: Some(dialog), ..
+        } = &event
+        {
+            // It may hold a Contact.
+            self.follow_device(*dialog);
+        }
         match event {
             Event::Request {
                 txn,
@@ -127,7 +137,7 @@ impl Controller {
             .registrar
             .register(now, &user, request, flow, (&self.routing, random));
         if is_new_way && done.response.status.is_success() {
-            self.follow_connection(&user, flow);
+            self.follow_phone(&user, flow);
         }
         self.record_all(now, done.records);
         self.counters.registrations_accepted += u64::from(done.response.status.is_success());

@@ -225,6 +225,69 @@ fn or_says_why_it_leads_nowhere() {
     world.assert_nothing_left();
 }
 
+/// RFC 5627 §4.3: a phone gives it as its Contact. Only we know where that leads.
+#[test]
+fn which_may_be_its_contact_in_a_call() {
+    for kind in [0, 1] {
+        let mut house = house();
+        let world = &mut house.world;
+        let registered = format!("sip:alice@{}", world.phones[house.desk].address);
+        world.phones[house.desk].contact = Some(house.of_desk[kind].clone());
+        assert_eq!(dial(world, house.customer, &house.of_desk[0]), [180, 200]);
+        // Longer than a phone waits for its ACK.
+        world.run_ms(40_000);
+        assert!(world.phones[house.desk].talks(), "{}", world.story());
+        world.hang_up(house.customer);
+        world.run_ms(1_000);
+        let bye = world.phones[house.desk].bye.as_ref().expect("it is told");
+        assert_eq!(bye.uri_text(), registered.as_bytes());
+        // And as the one who calls.
+        let bob = world.registered("bob", "builder");
+        world.call(house.desk, "bob");
+        world.run_ms(2_000);
+        world.phones[house.desk].bye = None;
+        world.hang_up(bob);
+        world.run_ms(1_000);
+        let bye = world.phones[house.desk].bye.as_ref().expect("it is told");
+        assert_eq!(bye.uri_text(), registered.as_bytes());
+        assert!(world.lookups.is_empty(), "nobody else is asked");
+        world.assert_nothing_left();
+    }
+}
+
+/// RFC 5627 §1: and stays good when the phone moves.
+#[test]
+fn by_which_its_call_follows_it_elsewhere() {
+    let mut house = house();
+    let world = &mut house.world;
+    world.phones[house.desk].contact = Some(house.of_desk[0].clone());
+    assert_eq!(dial(world, house.customer, &house.of_desk[0]), [180, 200]);
+    world.phones[house.desk].address = "10.0.1.77:5062".parse().unwrap();
+    register(world, house.desk, DESK);
+    world.hang_up(house.customer);
+    world.run_ms(1_000);
+    let bye = world.phones[house.desk].bye.as_ref().expect("it is told");
+    assert_eq!(**bye.uri_text(), *b"sip:alice@10.0.1.77:5062");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn and_is_its_contact_after_a_restart_too() {
+    let mut house = house();
+    let world = &mut house.world;
+    world.phones[house.desk].contact = Some(house.of_desk[0].clone());
+    assert_eq!(dial(world, house.customer, &house.of_desk[0]), [180, 200]);
+    world.restart();
+    world.run_ms(1_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.hang_up(house.customer);
+    world.run_ms(1_000);
+    let bye = world.phones[house.desk].bye.as_ref().expect("it is told");
+    let registered = format!("sip:alice@{}", world.phones[house.desk].address);
+    assert_eq!(bye.uri_text(), registered.as_bytes());
+    world.run_ms(5_000);
+}
+
 /// RFC 5627 §5.1 and §5.2.
 #[test]
 fn and_is_given_to_who_knows_it_and_is_no_contact() {

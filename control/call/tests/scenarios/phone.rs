@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use sdp::{
     Answer, Capabilities, Codec, Crypto, CryptoSuite, Description, Direction, LocalSession, LocalTransport,
     MediaKind, OfferedMedia, Selection, assign_payload_types,
@@ -99,6 +100,8 @@ pub struct Phone {
     pub path: Option<&'static str>,
     /// It asks for addresses of its own (RFC 5627).
     pub knows_gruu: bool,
+    /// The address that it gives as its Contact in calls, if not the one it is at.
+    pub contact: Option<String>,
     /// How often it began anew: its registrations are then other ones.
     pub starts: u32,
     register_cseq: u32,
@@ -155,6 +158,7 @@ impl Phone {
             bye: None,
             path: None,
             knows_gruu: false,
+            contact: None,
             starts: 1,
             register_cseq: 0,
             balks: VecDeque::new(),
@@ -177,6 +181,19 @@ impl Phone {
             .headers
             .push_value(HeaderName::To, &NameAddr::new(uri(address_of_record)));
         request
+    }
+
+    /// A message of its stack as it sends it.
+    pub fn written(&self, message: &[u8]) -> Bytes {
+        let text = std::str::from_utf8(message).expect("phones write text");
+        let line = text.lines().find(|line| line.starts_with("Contact: "));
+        let is_registration = text.starts_with("REGISTER ");
+        match (&self.contact, line) {
+            (Some(contact), Some(line)) if !is_registration => {
+                text.replacen(line, &format!("Contact: <{contact}>"), 1).into()
+            }
+            _ => Bytes::copy_from_slice(message),
+        }
     }
 
     fn own(&self) -> String {

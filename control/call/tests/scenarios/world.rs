@@ -263,8 +263,9 @@ impl World {
             self.phones[index].work(now);
             while let Some(transmit) = self.phones[index].stack.poll_transmit() {
                 let (from, name) = (self.phones[index].address, self.phones[index].name);
-                if self.note(name, "server", &transmit.bytes) {
-                    self.put(5, Packet::ToServer(from, transmit.bytes));
+                let bytes = self.phones[index].written(&transmit.bytes);
+                if self.note(name, "server", &bytes) {
+                    self.put(5, Packet::ToServer(from, bytes));
                 }
             }
         }

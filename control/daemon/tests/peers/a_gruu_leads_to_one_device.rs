@@ -39,9 +39,11 @@ fn call(name: &str, kind: &str) {
         .run(&site);
     register(&site, "alice", other_port, false);
     assert_eq!(site.registrations("alice"), 2);
-    let mut voice = Voice::new(Law::Mu, 700.0);
-    let mut alice = Sipp::new("agent").at(port).with_audio(&voice).play(&site);
     let gruu = gruu(&registered.messages(), kind);
+    let mut voice = Voice::new(Law::Mu, 700.0);
+    // Which it also gives as its Contact: ACK and BYE come all the same.
+    let alice = Sipp::new("agent").at(port).with("CONTACT", &gruu);
+    let mut alice = alice.with_audio(&voice).play(&site);
     // Nobody is at the port that a domain without one stands for.
     let at = gruu.replace("@127.0.0.1", &format!("@{}", site.udp));
     bob.order("dial", &at);

@@ -173,6 +173,7 @@ impl Sipp {
         for (word, value) in &self.words {
             text = text.replace(&format!("@{word}@"), value);
         }
+        text = text.replace("@CONTACT@", "sip:[local_ip]:[local_port];transport=[transport]");
         if self.waits {
             text = text.replace("<pause/>", "<recv request=\"INFO\"/>");
         }

@@ -138,6 +138,9 @@ pub struct Dialog {
     pub route_set: Vec<Bytes>,
     /// The peer's Contact.
     pub remote_target: Uri,
+    /// What the peer's device registered, where `remote_target` is an address that we gave it (RFC 5627): the Request-URI
+    /// of what is sent to it.
+    pub registered: Option<Uri>,
     /// Our Contact.
     pub contact: Bytes,
     /// Where our requests go.
@@ -195,6 +198,7 @@ impl Dialog {
             // RFC 3261 §12.1.1: Record-Route in order.
             route_set: route_values(headers.record_routes()?, false),
             remote_target: contact_of_peer.uri,
+            registered: None,
             contact,
             target,
             remote_allow: headers.allow().unwrap_or_default(),
@@ -247,6 +251,7 @@ impl Dialog {
             // RFC 3261 §12.1.2: Record-Route in reverse order.
             route_set: route_values(headers.record_routes()?, true),
             remote_target,
+            registered: None,
             contact,
             target,
             remote_allow: headers.allow().unwrap_or_default(),
@@ -267,7 +272,7 @@ impl Dialog {
         self.note_capabilities(&response.headers);
         self.route_set = route_values(response.headers.record_routes()?, true);
         if let Some(contact) = response.headers.contact()? {
-            self.remote_target = contact.uri;
+            self.set_remote_target(contact.uri);
         }
         Ok(())
     }
@@ -276,8 +281,19 @@ impl Dialog {
     pub fn refresh_target(&mut self, headers: &Headers) {
         self.note_capabilities(headers);
         if let Ok(Some(contact)) = headers.contact() {
-            self.remote_target = contact.uri;
+            self.set_remote_target(contact.uri);
         }
+    }
+
+    fn set_remote_target(&mut self, uri: Uri) {
+        if uri.as_bytes() != self.remote_target.as_bytes() {
+            (self.remote_target, self.registered) = (uri, None);
+        }
+    }
+
+    /// The Request-URI of our requests, unless a strict router comes first.
+    pub fn request_uri(&self) -> &Uri {
+        self.registered.as_ref().unwrap_or(&self.remote_target)
     }
 
     /// Where requests should go by route set and Contact; `None`: where they went so far.
@@ -355,7 +371,7 @@ impl Dialog {
         let strict = first_route.filter(|route| !route.uri.is_loose_router());
         let mut request = Request::new(
             method,
-            strict.as_ref().map_or(&self.remote_target, |route| &route.uri),
+            strict.as_ref().map_or(self.request_uri(), |route| &route.uri),
         );
         let headers = &mut request.headers;
         match &strict {
@@ -369,7 +385,7 @@ impl Dialog {
                 for route in &self.route_set[1..] {
                     headers.push_field(Header::from_typed(HeaderName::Route, route.to_vec()));
                 }
-                headers.push_value(HeaderName::Route, &NameAddr::new(self.remote_target.clone()));
+                headers.push_value(HeaderName::Route, &NameAddr::new(self.request_uri().clone()));
             }
         }
         headers.push_field(Header::from_typed(HeaderName::MaxForwards, b"70".to_vec()));
@@ -383,13 +399,13 @@ impl Dialog {
         request
     }
 
-    /// The URI whose host a request goes to first: the first Route, else the remote target.
+    /// The URI whose host a request goes to first: the first Route, else the Request-URI.
     pub fn next_hop(&self) -> Uri {
         let route = self
             .route_set
             .first()
             .and_then(|route| NameAddr::parse(route).ok());
-        route.map_or_else(|| self.remote_target.clone(), |route| route.uri)
+        route.map_or_else(|| self.request_uri().clone(), |route| route.uri)
     }
 
     /// A Replaces value that names this dialog to a third party (RFC 3891 §6.1: tags as the peer sees them).

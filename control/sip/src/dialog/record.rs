@@ -96,6 +96,7 @@ impl DialogRecord {
             remote_cseq: self.remote_cseq,
             route_set: self.route_set.clone(),
             remote_target,
+            registered: None,
             contact: self.contact.clone(),
             target: self.target.clone(),
             remote_allow,

@@ -422,6 +422,10 @@ impl Stack {
             return None;
         };
         dialog.offers.invite_sent = true;
+        if self.is_gruu_of_ours(&dialog.remote_target) {
+            // The device was reached as it registered.
+            dialog.registered = request.uri().ok();
+        }
         let key = self.insert_dialog(DialogEntry::new(dialog));
         self.follow_next_hop(key);
         if let Some(client) = self.clients.get_mut(&id) {

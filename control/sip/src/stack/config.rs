@@ -106,6 +106,9 @@ pub struct StackConfig {
     /// Names of next hops are looked up through [`Stack::poll_lookup`](super::Stack::poll_lookup). Off, a request to
     /// a name fails, and a dialog whose route names a host keeps the target it has.
     pub resolves_names: bool,
+    /// Domains in which the user gives devices addresses of their own (RFC 5627). Where these lead it says with
+    /// [`Stack::set_registered`](super::Stack::set_registered).
+    pub gruu_domains: Vec<Host>,
     /// Requests larger than this go to an address over TCP, and over UDP only if there is no connection to be had
     /// (RFC 3261 §18.1.1).
     pub udp_request_bytes_max: usize,
@@ -154,6 +157,7 @@ impl StackConfig {
             answer_max: Duration::from_secs(300),
             overload_retry_after: 5,
             resolves_names: false,
+            gruu_domains: Vec::new(),
             udp_request_bytes_max: 1_300,
             unknown_dialogs: UnknownDialogs::Refuse,
             message_limits: Limits::DEFAULT,

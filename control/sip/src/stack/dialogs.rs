@@ -13,6 +13,7 @@ use super::{DialogTimer, Due, Stack};
 use crate::dialog::{Dialog, DialogRecord, DialogState, SessionTimerRole, Side};
 use crate::header::RAck;
 use crate::message::{Header, HeaderName, Headers, Method, Request, StatusCode};
+use crate::uri::{Host, Uri};
 
 /// How long a subscription made by REFER may outlive its session.
 const SUBSCRIPTION_LINGER: Duration = Duration::from_secs(180);
@@ -24,7 +25,7 @@ pub(super) struct DialogEntry {
     /// Other targets of the same next hop, in order.
     pub(super) alternates: Vec<Target>,
     /// The name of the next hop that was asked for last.
-    looked_up: Option<NameHop>,
+    pub(super) looked_up: Option<NameHop>,
     /// A 2xx of ours without ACK.
     pub(super) unacknowledged: Option<Unacknowledged>,
     /// The INVITE of ours whose 2xx our user has to ACK: transaction and CSeq.
@@ -322,22 +323,37 @@ impl Stack {
         known
     }
 
-    /// Sends a dialog's requests somewhere else from now on: after a resolver has followed
-    /// [`Dialog::next_hop`], or a connection was replaced.
-    pub fn set_dialog_target(&mut self, dialog: DialogKey, target: Target) -> Result<(), StackError> {
-        let entry = self.dialogs.get_mut(&dialog.0).ok_or(StackError::NoDialog)?;
-        entry.dialog.target = target;
-        entry.alternates.clear();
-        Ok(())
+    /// The peer's Contact is an address that we gave its device: `contact` is what it registered, and `target` leads there.
+    /// A route set leads elsewhere first.
+    pub fn set_registered(&mut self, dialog: DialogKey, contact: Uri, target: Option<Target>) {
+        let Some(entry) = self.dialogs.get_mut(&dialog.0) else {
+            return;
+        };
+        entry.dialog.registered = Some(contact);
+        if let Some(target) = target.filter(|_| entry.dialog.route_set.is_empty()) {
+            entry.dialog.target = target;
+            entry.alternates.clear();
+            entry.looked_up = None;
+        }
+    }
+
+    /// It leads to one device, and only our user knows where (RFC 5627 §3.1).
+    pub(super) fn is_gruu_of_ours(&self, uri: &Uri) -> bool {
+        let is_of = |host: &Host| self.config.gruu_domains.iter().any(|own| own.matches(host));
+        uri.params().contains("gr") && uri.host().is_some_and(is_of)
     }
 
     /// Sends a dialog's requests where its route set leads, if we have a socket for that. While a name is looked up
     /// they go where they went so far.
     pub(super) fn follow_next_hop(&mut self, key: u64) {
-        let hop = self
-            .dialogs
-            .get(&key)
-            .and_then(|entry| entry.dialog.new_next_hop());
+        let Some(entry) = self.dialogs.get(&key) else {
+            return;
+        };
+        let next = entry.dialog.next_hop();
+        let hop = entry
+            .dialog
+            .new_next_hop()
+            .filter(|_| !self.is_gruu_of_ours(&next));
         match hop {
             Some(Hop::Target(target)) if self.identity_for(&target).is_some() => {
                 if let Some(entry) = self.dialogs.get_mut(&key) {

@@ -121,7 +121,9 @@ impl Stack {
                 parked.outgoing.hops.push_front(Hop::Target(target));
             }
             self.start_or_fail(now, id.0, parked.request, parked.outgoing);
-        } else if let (Some(entry), false) = (self.dialogs.get_mut(&id.0), usable.is_empty()) {
+        } else if let (Some(entry), false) = (self.dialogs.get_mut(&id.0), usable.is_empty())
+            && entry.looked_up.is_some()
+        {
             entry.dialog.target = usable.remove(0);
             entry.alternates = usable;
         }
