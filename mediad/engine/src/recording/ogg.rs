@@ -71,17 +71,16 @@ impl OggWriter {
         writer
     }
 
-    /// Adds a packet of 20 ms; a page goes out when it is full.
+    /// Adds a packet of 20 ms; a page that is full goes out before it, so that the last one has a packet, which is what it may
+    /// cut short (RFC 7845 §4.4).
     pub(super) fn packet(&mut self, payload: &[u8], out: &mut Vec<u8>) {
-        if self.segments.len() + payload.len() / 255 + 1 > PAGE_SEGMENTS_MAX {
+        let needed = payload.len() / 255 + 1;
+        if self.frames >= PAGE_FRAMES || self.segments.len() + needed > PAGE_SEGMENTS_MAX {
             self.page(0, out);
         }
         self.add(payload);
         self.granule += CLOCK_HZ * u64::from(FRAME_MS) / 1_000;
         self.frames += 1;
-        if self.frames >= PAGE_FRAMES {
-            self.page(0, out);
-        }
     }
 
     /// Whether the packets so far are enough for `samples` of 48 kHz to be heard. RFC 7845 §4.4: none more than that.
@@ -235,6 +234,22 @@ mod tests {
     fn the_checksum_is_the_one_of_the_format() {
         // The check value of CRC-32/CKSUM, which has the same polynomial and order, before its last inversion.
         assert_eq!(checksum(b"123456789"), 0x89a1_897f);
+    }
+
+    #[test]
+    fn the_last_page_cuts_short_a_packet_of_its_own() {
+        for frames in 1..=2 * PAGE_FRAMES as usize + 1 {
+            let file = stream(frames);
+            let (mut at, mut granule, mut last) = (0, 0, &file[..]);
+            while let Some(len) = page_bytes(&file[at..]) {
+                last = &file[at..at + len];
+                let ends = u64::from_le_bytes(*last[6..].first_chunk().expect("a head"));
+                assert!(ends >= granule, "{frames} frames: back from {granule} to {ends}");
+                (at, granule) = (at + len, ends);
+            }
+            assert_eq!((at, granule), (file.len(), (frames as u64 - 1) * 960 + 312));
+            assert!(last[5] == FLAG_LAST && last[26] > 0, "{frames} frames");
+        }
     }
 
     #[test]
