@@ -237,6 +237,36 @@ fn a_key_that_was_in_use_is_never_used_again() {
     assert!(!used.contains(&sending(&committed).unwrap()));
 }
 
+/// Nor is one of the generation before, which has no other of its suite.
+#[test]
+fn a_key_of_the_generation_before_is_not_used_again_either() {
+    let mut host = host();
+    let settled = |suite, tag| pb::SdesSecurity {
+        remote: remote(suite, 1, tag),
+        ..sdes(&[CM_80, GCM])
+    };
+    let offering = |suite, tag| pb::SdesSecurity {
+        key_generation: 1,
+        send_generation: Some(0),
+        ..settled(suite, tag)
+    };
+    let first = apply(&mut host, settled(CM_80, 1)).unwrap();
+    assert_eq!(sending(&first), Some(0x81));
+    assert_eq!(
+        sending(&apply(&mut host, offering(CM_80, 1)).unwrap()),
+        Some(0x81)
+    );
+    assert_eq!(sending(&apply(&mut host, offering(GCM, 2)).unwrap()), Some(0x82));
+    let error = apply(&mut host, offering(CM_80, 1)).unwrap_err();
+    assert_eq!((error.code, &*error.subject), (9, "transport:t"));
+    // The new generation serves.
+    let answered = pb::SdesSecurity {
+        key_generation: 1,
+        ..settled(CM_80, 1)
+    };
+    assert_eq!(sending(&apply(&mut host, answered).unwrap()), Some(0x83));
+}
+
 #[test]
 fn keys_are_not_shown() {
     let mut host = host();

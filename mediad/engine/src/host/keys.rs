@@ -103,7 +103,7 @@ impl Host {
             };
             current.keys.push(key);
         }
-        let before = before.filter(|before| before.number == sdes.send_generation);
+        let mut before = before.filter(|before| before.number == sdes.send_generation);
         let in_use = old.and_then(|old| old.sending.as_ref());
         let Some(remote) = &sdes.remote else {
             // Nothing is sent; who goes on does so with the key that was in use.
@@ -131,6 +131,10 @@ impl Host {
         if let Some(used) = in_use.filter(|used| **used != sending) {
             for key in current.keys.iter_mut().filter(|key| *key == used) {
                 *key = Arc::new(self.fresh_key(transport, used.suite())?);
+            }
+            // What was offered before cannot be offered anew.
+            if let Some(before) = &mut before {
+                before.keys.retain(|key| key != used);
             }
         }
         Ok(TransportKeys {
