@@ -40,6 +40,15 @@ fn seeds_of_this_release() {
     listen((0..4).map(|nth| hash.wrapping_add(nth)), 12);
 }
 
+/// Each by what the judge once took for a fault: streams that were pulled to their place while it looked for their phase, a
+/// decoder of Opus that came upon a tone in its middle, and noise and levels of Opus beside, or behind, much else.
+#[test]
+fn seeds_that_were_judged_wrongly() {
+    for (seed, edits) in [(2004, 34), (3000, 95), (2007, 8), (3003, 16), (3067, 129)] {
+        listen(std::iter::once(seed), edits);
+    }
+}
+
 /// As long as worlds from the command line are: more than two minutes in which nothing may run over, away or dry.
 #[test]
 fn worlds_go_on() {

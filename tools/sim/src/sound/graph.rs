@@ -43,8 +43,12 @@ pub(super) enum Clarity {
     Plain,
     /// Streams of several rates are on one timeline, and pulled to it.
     Wide,
-    /// Opus is on the way, which is made for speech: of tones at once it takes some off the quieter ones, and adds noise.
-    Speech,
+    /// Opus is on the way, or so many times, which is made for speech: of tones at once it takes some off the quieter ones, and
+    /// adds noise.
+    Speech(u32),
+    /// The same, and a decoder of it may just have come upon a stream in its middle: at 8 kHz what repeats itself is told by the
+    /// period before, of which that knows nothing, so that the level of a tone swings by half for a second.
+    Begun,
     /// Opus in packets of two frames: above 16 kHz libopus gives pure tones too few bits for the first half second.
     Starved,
 }
@@ -202,8 +206,8 @@ impl Score {
         self.heard(session_of(id), id)
     }
 
-    /// How clear `listener` may expect what it hears.
-    pub(super) fn clarity(&self, session: usize, listener: &str, heard: &Heard) -> Clarity {
+    /// How clear `listener` may expect what it hears, when a session was just `edited`.
+    pub(super) fn clarity(&self, session: usize, listener: &str, heard: &Heard, edited: usize) -> Clarity {
         let codec_of = |id: &str| {
             PARTIES
                 .iter()
@@ -212,17 +216,18 @@ impl Score {
         };
         let is_opus = |id: &str| codec_of(id) == Some(CodecKind::Opus);
         let through_link = heard.keys().any(|voice| session_of(voice) != session);
-        if is_opus(listener) && !self.exact && listener == LONG {
-            Clarity::Starved
-        } else if is_opus(listener)
-            || heard.keys().any(|voice| is_opus(voice))
-            || through_link && self.link == CodecKind::Opus
-        {
-            Clarity::Speech
-        } else if !self.exact {
-            Clarity::Wide
-        } else {
-            Clarity::Plain
+        let ways = [
+            is_opus(listener),
+            heard.keys().any(|voice| is_opus(voice)),
+            through_link && self.link == CodecKind::Opus,
+        ];
+        let opus = ways.into_iter().map(u32::from).sum();
+        match opus {
+            0 if self.exact => Clarity::Plain,
+            0 => Clarity::Wide,
+            _ if is_opus(listener) && listener == LONG => Clarity::Starved,
+            _ if session == edited || through_link => Clarity::Begun,
+            _ => Clarity::Speech(opus),
         }
     }
 

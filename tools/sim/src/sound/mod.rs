@@ -167,6 +167,8 @@ struct World {
     server: Server,
     workers: usize,
     exact: bool,
+    /// The session that was edited last.
+    edited: usize,
     score: Score,
     voices: Vec<Voice>,
     /// What the host encrypts with.
@@ -212,6 +214,7 @@ impl World {
             server,
             workers,
             exact,
+            edited: 0,
             voices,
             host_keys: HostKeys::default(),
             ears: (0..PARTIES.len()).map(|_| Ear::new(exact)).collect(),
@@ -255,6 +258,7 @@ impl World {
     /// One edit of one session, and what is heard after it.
     fn round(&mut self, edit: u32) -> Result<(), String> {
         let session = self.rng.below(2) as usize;
+        self.edited = session;
         let before: Vec<Heard> = (0..PARTIES.len())
             .map(|party| self.score.heard_by(party))
             .collect();
@@ -461,9 +465,8 @@ impl World {
                 continue;
             }
             let place = PARTIES[party];
+            let measure = self.measure(graph::session_of(place), place, &wanted);
             let ear = &mut self.ears[party];
-            let session = graph::session_of(place);
-            let measure = Measure::of(self.score.clarity(session, place, &wanted), session, &wanted);
             self.summary.tones += check_levels(place, ear.latest(MEASURED_MS), 8_000, &wanted, measure)?;
             if self.exact {
                 let stays = |voice: &&String| {
@@ -483,20 +486,23 @@ impl World {
                 .saturating_sub((robot.rate_hz as u64 * MEASURED_MS / 1_000) as usize);
             let (heard, place) = (&robot.heard[from..], format!("the tap of {name}"));
             let wanted = self.score.heard(session, "tap");
-            let measure = Measure::of(self.score.clarity(session, "tap", &wanted), session, &wanted);
+            let measure = self.measure(session, "tap", &wanted);
             self.summary.tones += check_levels(&place, heard, robot.rate_hz, &wanted, measure)?;
             self.robots[session].heard.clear();
             let recorded = self.score.recorded(session);
-            let sides = recorded.map(|heard| {
-                let clarity = self.score.clarity(session, "rec", &heard);
-                (Measure::of(clarity, session, &heard), heard)
-            });
+            let sides = recorded.map(|heard| (self.measure(session, "rec", &heard), heard));
             if let Some(tape) = &mut self.tapes[session] {
                 let end = (self.now.mono - tape.began).as_millis() as u64;
                 tape.rounds.push((end - 50 - MEASURED_MS, end - 50, sides));
             }
         }
         Ok(())
+    }
+
+    fn measure(&self, session: usize, listener: &str, heard: &Heard) -> Measure {
+        let clarity = self.score.clarity(session, listener, heard, self.edited);
+        let pulled = Score::is_pulled(session, heard);
+        Measure { clarity, pulled }
     }
 
     /// All recordings end and are listened to.
@@ -575,11 +581,6 @@ impl Robot {
 }
 
 impl Measure {
-    fn of(clarity: Clarity, session: usize, heard: &Heard) -> Self {
-        let pulled = Score::is_pulled(session, heard);
-        Self { clarity, pulled }
-    }
-
     /// How loud a tone is, as a share of what it was spoken with. What is on its way to its place is looked for in short
     /// pieces; tones of players, which are close to each other, in all of it.
     fn level(self, pcm: &[i16], voice: &str, hz: f64, rate_hz: u32) -> f64 {
@@ -628,11 +629,16 @@ fn check_levels(
             false => Err(format!("{place} heard only {} samples", pcm.len())),
         };
     }
+    // The noise of codecs is as loud as what they carry is: four voices, and more where there are more.
+    let power: f64 = wanted.values().map(|gain| gain * gain).sum();
+    let loud = (power.sqrt() / 2.0).max(1.0);
     let (low, high, noise) = match measure.clarity {
         Clarity::Plain if !measure.pulled => (0.85, 1.15, 0.03),
         Clarity::Plain | Clarity::Wide => (0.8, 1.2, 0.15),
-        Clarity::Speech => (0.55, 1.35, 0.2),
-        Clarity::Starved => (0.0, 1.5, 0.3),
+        Clarity::Speech(1) => (0.55, 1.35, 0.2 * loud),
+        Clarity::Speech(_) => (0.4, 1.35, 0.2 * loud),
+        Clarity::Begun => (0.4, 1.8, 0.2 * loud),
+        Clarity::Starved => (0.0, 1.8, 0.3 * loud),
     };
     for (voice, hz) in VOICES {
         let level = measure.level(pcm, voice, hz, rate_hz);

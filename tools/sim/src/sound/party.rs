@@ -26,10 +26,10 @@ pub(super) const LOUD: f64 = 2_000.0;
 const EAR_HZ: u32 = 8_000;
 /// A phase is measured over so many samples, so that tones 100 Hz apart do not disturb each other …
 const PHASE_SAMPLES: usize = 480;
-/// … just before an edit, and so many samples after it, when what fades has faded.
+/// … twice just before an edit, and twice so many samples after it, when what fades has faded: a stream whose delay is being
+/// corrected is faster or slower by up to 0.5 %, which is half a period in the time between.
 const PHASE_AFTER: usize = 640;
-/// As a share of a period. A frame twice, or left out, is four or two tenths; a stream whose delay is being corrected moves by
-/// less than a tenth meanwhile.
+/// As a share of a period, at the edit. A frame twice, or left out, is four or two tenths.
 const PHASE_OFF_MAX: f64 = 0.14;
 
 /// Where a party sends from and receives.
@@ -155,7 +155,7 @@ pub(super) struct Ear {
     round: usize,
     /// Samples that were forgotten: phases count from the first of all.
     forgotten: u64,
-    /// Where each tone was before the edit, as a share of its period.
+    /// Where each tone was to be at the edit, as a share of its period.
     phases: BTreeMap<&'static str, f64>,
 }
 
@@ -182,9 +182,9 @@ impl Ear {
         let heard = self.pcm.len().saturating_sub(self.round);
         self.round = self.pcm.len();
         self.phases.clear();
-        if goes_on && heard > PHASE_SAMPLES {
-            let from = self.pcm.len() - PHASE_SAMPLES;
-            let phase = |(voice, hz)| (voice, self.phase(hz, from));
+        if goes_on && heard > 2 * PHASE_SAMPLES {
+            let from = self.pcm.len() - 2 * PHASE_SAMPLES;
+            let phase = |(voice, hz)| (voice, self.phase_at(self.round, hz, from));
             self.phases = VOICES.into_iter().map(phase).collect();
         }
         if !goes_on {
@@ -318,7 +318,7 @@ impl Ear {
     /// The tones of `staying` go on where they were. Gives how many were followed.
     pub(super) fn follow(&self, staying: &[&String]) -> Result<u64, String> {
         let from = self.round + PHASE_AFTER;
-        if self.phases.is_empty() || self.pcm.len() < from + PHASE_SAMPLES {
+        if self.phases.is_empty() || self.pcm.len() < from + 2 * PHASE_SAMPLES {
             return Ok(0);
         }
         for voice in staying {
@@ -328,8 +328,7 @@ impl Ear {
             ) else {
                 continue;
             };
-            let off = self.phase(*hz, from) - before;
-            let off = off - off.round();
+            let off = nearest(self.phase_at(self.round, *hz, from) - before);
             if off.abs() > PHASE_OFF_MAX {
                 return Err(format!(
                     "{voice} is {off:.2} of a period from where it was: something is heard twice, or not at all"
@@ -337,6 +336,14 @@ impl Ear {
             }
         }
         Ok(staying.len() as u64)
+    }
+
+    /// Where a tone is to be at a sample, or was, if it goes on as it does in two pieces from another one on.
+    fn phase_at(&self, sample: usize, hz: f64, from: usize) -> f64 {
+        let [first, second] = [from, from + PHASE_SAMPLES].map(|from| self.phase(hz, from));
+        let pace = nearest(second - first) / PHASE_SAMPLES as f64;
+        let middle = (from + PHASE_SAMPLES / 2) as f64;
+        first + pace * (sample as f64 - middle)
     }
 
     /// Where a tone is from a sample on, as a share of its period, against one that began with the first sample of all.
@@ -352,4 +359,9 @@ impl Ear {
         }
         imaginary.atan2(real) / TAU
     }
+}
+
+/// A difference of phases, as the nearest share of a period.
+fn nearest(off: f64) -> f64 {
+    off - off.round()
 }
