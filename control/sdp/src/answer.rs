@@ -8,6 +8,9 @@ use crate::negotiated::{
     NegotiationError, attribute, format_attributes, has_way, media_line,
 };
 
+/// The clock rate of telephone-events that is taken beside any audio.
+pub(crate) const EVENTS_HZ: u32 = 8_000;
+
 /// Whose order of codecs counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodecOrder {
@@ -20,7 +23,8 @@ pub enum CodecOrder {
 /// What our side can do.
 #[derive(Debug, Clone)]
 pub struct Capabilities {
-    /// Audio codecs, preferred first, with telephone-event, and comfort noise, once per clock rate. Their fmtp is written in answers.
+    /// Audio codecs, preferred first, with telephone-event, and comfort noise, once per clock rate; telephone-event at 8 kHz is
+    /// taken beside any of them. Their fmtp is written in answers.
     pub codecs: Vec<Codec>,
     /// Whose order counts.
     pub order: CodecOrder,
@@ -187,7 +191,7 @@ pub(crate) fn ptime(media: &Media) -> u16 {
     wanted.min(media.max_ptime_ms.unwrap_or(wanted)).max(1)
 }
 
-/// One audio codec, and telephone-event and comfort noise at its clock rate: with a single codec in the answer, neither side switches
+/// One audio codec, with telephone-event and comfort noise beside it: with a single codec in the answer, neither side switches
 /// in the middle of a call.
 pub(crate) fn select_formats(
     offered: &[Format],
@@ -211,14 +215,27 @@ pub(crate) fn select_formats(
         CodecOrder::Ours => ours(),
     };
     let Some(audio) = chosen else { return Vec::new() };
-    // RFC 4733 §2.1, RFC 3389 §4: both share the audio's timestamps, so their clock rates must agree.
-    let beside = |is_it: fn(&Codec) -> bool| {
-        let fits = |codec: &Codec| is_it(codec) && codec.clock_hz == audio.codec.clock_hz && has(codec);
+    let beside = |is_it: fn(&Codec) -> bool, clock_hz: u32| {
+        let fits = |codec: &Codec| is_it(codec) && codec.clock_hz == clock_hz && has(codec);
         offered.iter().find(|format| fits(&format.codec))
     };
-    let events = beside(Codec::is_telephone_event);
-    let noise = beside(Codec::is_comfort_noise);
-    let negotiated = |format: &Format| NegotiatedFormat {
+    let clock_hz = audio.codec.clock_hz;
+    // RFC 4733 §2.5.1.1: on the clock of the audio. Many who have Opus know events at 8 kHz alone.
+    let events = [clock_hz, EVENTS_HZ]
+        .into_iter()
+        .find_map(|hz| beside(Codec::is_telephone_event, hz));
+    // RFC 3389 §4: on the clock of the audio.
+    let noise = beside(Codec::is_comfort_noise, clock_hz);
+    std::iter::once(audio)
+        .chain(events)
+        .chain(noise)
+        .map(|format| negotiated(format, codecs))
+        .collect()
+}
+
+/// A format that was offered, or answered, and that `codecs` has, with the same number both ways.
+pub(crate) fn negotiated(format: &Format, codecs: &[Codec]) -> NegotiatedFormat {
+    NegotiatedFormat {
         tx_payload_type: format.payload_type,
         rx_payload_type: format.payload_type,
         codec: format.codec.clone(),
@@ -226,12 +243,7 @@ pub(crate) fn select_formats(
             .iter()
             .find(|own| own.matches(&format.codec))
             .and_then(|own| own.fmtp.clone()),
-    };
-    std::iter::once(audio)
-        .chain(events)
-        .chain(noise)
-        .map(negotiated)
-        .collect()
+    }
 }
 
 fn select_dtls(media: &Media) -> Option<NegotiatedDtls> {

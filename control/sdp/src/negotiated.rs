@@ -81,7 +81,8 @@ pub struct NegotiatedMedia {
     pub remote_rtcp: Option<SocketAddr>,
     /// RTP and RTCP share a port.
     pub rtcp_mux: bool,
-    /// The audio codec first, then telephone-event, then comfort noise, at its clock rate if both have them.
+    /// The audio codec first, then telephone-event at its clock rate, or else at 8 kHz, then comfort noise at its clock rate,
+    /// if both have them. Of an answer to ours telephone-event at both rates.
     pub formats: Vec<NegotiatedFormat>,
     /// Milliseconds per packet the peer wants; 20 when it says nothing.
     pub ptime_ms: u16,

@@ -1,6 +1,6 @@
 //! Making an offer and reading its answer (RFC 3264 §5, §7, §8).
 
-use crate::answer::{CodecOrder, our_direction, ptime, rejected_line, select_formats};
+use crate::answer::{CodecOrder, EVENTS_HZ, negotiated, our_direction, ptime, rejected_line, select_formats};
 use crate::attribute::Setup;
 use crate::codec::{Codec, Format};
 use crate::description::{Description, Media, MediaKind, Profile};
@@ -176,11 +176,21 @@ fn agree(index: usize, ours: &Media, theirs: &Media) -> Option<NegotiatedMedia> 
     })
 }
 
-/// The answer's first audio codec that we offered. RFC 3264 §7: we send with the answer's number and receive with
-/// ours.
+/// The answer's first audio codec that we offered, and what it has beside it. RFC 3264 §7: we send with the answer's number and
+/// receive with ours.
 fn agree_formats(ours: &Media, theirs: &Media) -> Vec<NegotiatedFormat> {
     let codecs: Vec<Codec> = ours.formats.iter().map(|format| format.codec.clone()).collect();
     let mut formats = select_formats(&theirs.formats, &codecs, CodecOrder::Theirs);
+    // Who answers with telephone-events on two clocks may send either.
+    let more = |format: &&Format| {
+        let codec = &format.codec;
+        codec.is_telephone_event()
+            && codec.clock_hz == EVENTS_HZ
+            && codecs.iter().any(|own| own.matches(codec))
+            && !formats.iter().any(|agreed| agreed.codec.matches(codec))
+    };
+    let more = theirs.formats.iter().find(more).filter(|_| !formats.is_empty());
+    formats.extend(more.map(|format| negotiated(format, &codecs)));
     for format in &mut formats {
         let own = ours.formats.iter().find(|own| own.codec.matches(&format.codec));
         format.rx_payload_type = own.map_or(format.tx_payload_type, |own| own.payload_type);

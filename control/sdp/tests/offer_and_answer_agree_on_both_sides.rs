@@ -74,6 +74,77 @@ fn codec_events_ports_and_keys() {
 }
 
 #[test]
+fn telephone_events_are_agreed_at_the_clock_of_the_audio_or_else_at_8_khz() {
+    let events = Codec::telephone_event;
+    let both = || vec![Codec::opus(None), Codec::pcmu(), events(8_000), events(48_000)];
+    // Offered, understood, and at which clocks they are agreed on.
+    for (offered, understood, agreed) in [
+        (both(), both(), &[48_000][..]),
+        // As baresip offers it, and as older phones answer.
+        (vec![Codec::opus(None), events(8_000)], both(), &[8_000]),
+        (both(), vec![Codec::opus(None), events(8_000)], &[8_000]),
+        (vec![Codec::pcmu(), events(48_000)], both(), &[]),
+        (vec![Codec::opus(None)], both(), &[]),
+        (
+            vec![Codec::new("L16", 16_000), events(48_000), events(8_000)],
+            {
+                let l16 = Codec::new("L16", 16_000);
+                [vec![l16], both()].concat()
+            },
+            &[8_000],
+        ),
+    ] {
+        let offer = [audio(formats(&offered), LocalTransport::plain(OFFERER, 4000))];
+        let offer = reread(&write_offer(&offer, &mut LocalSession::new(10, OFFERER)));
+        let selections = select(&offer, &Capabilities::new(understood)).unwrap();
+        let local = LocalTransport::plain(ANSWERER, 5000);
+        let mut session = LocalSession::new(11, ANSWERER);
+        let answer = write_answer(&offer, &selections, &[Answer::Audio(&local)], &mut session).unwrap();
+        let applied = apply_answer(&offer, &reread(&answer)).unwrap();
+        assert_eq!(clocks_of_events(first(&selections)), agreed, "{offered:?}");
+        assert_eq!(
+            clocks_of_events(applied[0].as_ref().unwrap()),
+            agreed,
+            "{offered:?}"
+        );
+    }
+}
+
+/// Both payload types, since its sender may take either.
+#[test]
+fn an_answer_with_telephone_events_at_two_clocks_agrees_on_both() {
+    let codecs = [
+        Codec::opus(None),
+        Codec::telephone_event(8_000),
+        Codec::telephone_event(48_000),
+    ];
+    let offered = [audio(formats(&codecs), LocalTransport::plain(OFFERER, 4000))];
+    let offer = reread(&write_offer(&offered, &mut LocalSession::new(10, OFFERER)));
+    let applied = apply_answer(&offer, &offer).unwrap();
+    let agreed = applied[0].as_ref().unwrap();
+    assert_eq!(clocks_of_events(agreed), [48_000, 8_000]);
+    let numbers = |clock_hz| {
+        let formats = offer.media()[0].formats.iter();
+        let mut own = formats.filter(|format| format.codec.clock_hz == clock_hz);
+        own.rfind(|format| format.codec.is_telephone_event())
+            .unwrap()
+            .payload_type
+    };
+    for format in &agreed.formats[1..] {
+        let number = numbers(format.codec.clock_hz);
+        assert_eq!((format.rx_payload_type, format.tx_payload_type), (number, number));
+    }
+}
+
+fn clocks_of_events(media: &NegotiatedMedia) -> Vec<u32> {
+    let events = media
+        .formats
+        .iter()
+        .filter(|format| format.codec.is_telephone_event());
+    events.map(|format| format.codec.clock_hz).collect()
+}
+
+#[test]
 fn comfort_noise_is_agreed_where_both_name_it_at_the_clock_of_the_audio() {
     let noise = Codec::comfort_noise;
     let events = || Codec::telephone_event(8_000);

@@ -7,6 +7,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::units::ClockRate;
+
 pub use self::{
     receive::{DEFAULT_EVENT_TIMEOUT, EndCause, EventReceiver, Observation},
     send::{END_PACKETS, EventPacket, EventSender},
@@ -18,6 +20,15 @@ pub const EVENT_BYTES: usize = 4;
 pub const BLOCKS_PER_PACKET_MAX: usize = 8;
 /// Longest duration one segment can express, in ticks (RFC 4733 §2.5.1.3).
 pub const SEGMENT_TICKS_MAX: u16 = u16::MAX;
+
+/// Ticks of the clock of the audio while that of the events beside it makes one: 6 for telephone-event/8000 beside opus/48000; 1
+/// where that is no whole number.
+pub const fn scale(events: ClockRate, audio: ClockRate) -> u32 {
+    match audio.hz() % events.hz() {
+        0 => audio.hz() / events.hz(),
+        _ => 1,
+    }
+}
 
 /// Why a payload is not a telephone-event. The peer's fault: count and drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]

@@ -8,7 +8,7 @@ use crate::demux::{Kind, classify};
 use crate::event::{EventReceiver, Observation, TelephoneEvent};
 use crate::header::{FIXED_HEADER_BYTES, RtpHeader, RtpReader, RtpView};
 use crate::rtcp::{Compound, Packet, RtcpError, RtcpWriter};
-use crate::units::{PayloadType, RtpTimestamp, Ssrc};
+use crate::units::{ClockRate, PayloadType, RtpTimestamp, Ssrc};
 
 /// Longest input looked at: a UDP datagram.
 const INPUT_BYTES_MAX: usize = 65_535;
@@ -167,7 +167,7 @@ fn walk(packet: &Packet<'_>) {
 }
 
 /// Read `data` as one telephone-event payload, and as a script of packets for a receiver: nine bytes each
-/// (milliseconds since the last, marker and step of the number, timestamp step, payload).
+/// (milliseconds since the last; marker, clock of the audio and step of the number; timestamp step; payload).
 pub fn fuzz_event(data: &[u8]) {
     if let Ok(block) = TelephoneEvent::parse(data) {
         assert_eq!(block.to_bytes(), data[..4]);
@@ -209,8 +209,14 @@ pub fn fuzz_event(data: &[u8]) {
             timestamp,
             ssrc: Ssrc(0),
         };
+        let audio = match marker & 2 {
+            0 => ClockRate::HZ_8000,
+            _ => ClockRate::HZ_48000,
+        };
+        receiver.set_clocks(ClockRate::HZ_8000, audio);
         let outcome = receiver.on_packet(now, &header, &[*p0, *p1, *p2, *p3], &mut check);
         assert_eq!(outcome, Ok(()));
+        receiver.place_of(timestamp, u16::from_be_bytes([*p2, *p3]));
         if let Some(deadline) = receiver.poll_timeout() {
             assert!(deadline > now);
         }

@@ -54,7 +54,7 @@ impl CodecPolicy {
     }
 
     /// What is accepted of a party that offers, preferred first, with telephone-events and comfort noise at each clock
-    /// rate.
+    /// rate, and telephone-events at 8 kHz always.
     pub(crate) fn of(&self, user: Option<&Name>) -> Vec<Codec> {
         self.beside(user, None)
     }
@@ -91,7 +91,10 @@ impl CodecPolicy {
 
     fn with_companions(mut codecs: Vec<Codec>, noise: bool) -> Vec<Codec> {
         let clocks: BTreeSet<u32> = codecs.iter().map(|codec| codec.clock_hz).collect();
-        codecs.extend(clocks.iter().copied().map(Codec::telephone_event));
+        // Many who have Opus know telephone-events at 8 kHz alone.
+        let mut events = clocks.clone();
+        events.insert(8_000);
+        codecs.extend(events.into_iter().map(Codec::telephone_event));
         if noise {
             // Opus describes its silence itself.
             let described = clocks.into_iter().filter(|hz| *hz <= 16_000);

@@ -33,6 +33,7 @@ mod an_encrypted_call_is_heard;
 mod calls_end_in_every_way_they_can;
 mod calls_go_out_and_in_over_trunks;
 mod calls_go_through_kamailio;
+mod digits_of_phones_with_opus_are_events;
 mod members_of_a_conference_hear_each_other;
 mod parties_are_brought_into_a_room;
 mod phones_register_with_digest_over_udp_and_tcp;

@@ -265,7 +265,8 @@ impl Dialling {
                     line.timestamp_at(now),
                     ticks(length),
                     ticks(wish.interval),
-                );
+                )
+                .beside(wish.clock, line.clock());
                 let first = sender.poll_packet();
                 self.sending = Some(Sending::Event(sender));
                 self.due = Some(now + wish.interval);

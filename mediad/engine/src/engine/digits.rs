@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     command::{CollectEnd, CollectWish, DigitSource, DropReason, EventKind, SendDigit, SessionKey},
-    spec::{Codec, DigitPolicy, EndpointSpec, Name, SessionSpec},
+    spec::{DigitPolicy, EndpointSpec, Name, SessionSpec},
 };
 
 /// Level, in -dBm0, of a digit of which none is known: what is usual.
@@ -121,8 +121,11 @@ impl Engine {
         clock: ClockRate,
         payload: &[u8],
     ) {
+        let endpoint = self.endpoints.get(key);
+        let audio = endpoint.and_then(|endpoint| endpoint.ingress.current_format());
+        let clocks = (clock, audio.map_or(clock, |audio| audio.clock));
         self.hear(now, key, |hearing, now, tell| {
-            hearing.on_packet(now, header, clock, payload, tell);
+            hearing.on_packet(now, header, clocks, payload, tell);
         });
         // Later packets move the deadline away; the timer finds that out when it fires.
         let due = self
@@ -501,18 +504,9 @@ pub(super) fn manner(spec: &EndpointSpec, payload_type: Option<u8>) -> Option<Ma
     }))
 }
 
-/// How the peer of `spec` takes telephone-events, if it does. RFC 4733 §2.5.1.1: on the clock of the audio, where it
-/// takes that.
+/// How the peer of `spec` takes telephone-events, if it does.
 fn wish(spec: &EndpointSpec) -> Option<Wish> {
-    let clock = spec.send_audio().map(|audio| audio.clock);
-    let events = || {
-        spec.send
-            .iter()
-            .filter(|format| format.codec == Codec::TelephoneEvent)
-    };
-    let format = events()
-        .find(|format| Some(format.clock) == clock)
-        .or_else(|| events().next())?;
+    let format = plan::events(spec)?;
     Some(Wish {
         payload_type: format.payload_type.value(),
         clock: format.clock,

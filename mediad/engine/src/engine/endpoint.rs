@@ -245,6 +245,7 @@ impl Ingress {
             marker: header.marker,
             late: false,
             event: true,
+            segment: 0,
             silence: false,
         }
     }
@@ -302,6 +303,7 @@ impl Ingress {
             marker,
             late,
             event,
+            segment: 0,
             silence,
         })
     }

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use codecs::dtmf::{self, DtmfEvent};
 use rtp::{
-    event::{Digit, EndCause, EventReceiver, Observation},
+    event::{Digit, EndCause, EventReceiver, Observation, TelephoneEvent},
     header::RtpHeader,
     time::Now,
-    units::{ClockRate, Ssrc},
+    units::{ClockRate, RtpTimestamp, Ssrc},
 };
 
+use super::retelling::Place;
 use crate::{
     command::{DigitSource, EventKind},
     limits,
@@ -102,12 +103,13 @@ impl Hearing {
         self.receiver.poll_timeout()
     }
 
-    /// Take in a telephone-event packet. One that is malformed shows nothing.
+    /// Take in a telephone-event packet on `clock`, beside audio on another one or the same. One that is malformed shows
+    /// nothing.
     pub(crate) fn on_packet(
         &mut self,
         now: Now,
         header: &RtpHeader,
-        clock: ClockRate,
+        (clock, audio): (ClockRate, ClockRate),
         payload: &[u8],
         tell: &mut dyn FnMut(EventKind),
     ) {
@@ -120,9 +122,16 @@ impl Hearing {
         }
         let telling = &mut self.telling;
         telling.clock = clock;
+        self.receiver.set_clocks(clock, audio);
         let observe = |observation| telling.observe(now, observation, tell);
         // What cannot be read is still passed on as it came: a relay does not judge payloads.
         let _ = self.receiver.on_packet(now.mono, header, payload, observe);
+    }
+
+    /// Where a packet that was just taken stands in its event; see [`EventReceiver::place_of`].
+    pub(crate) fn place_of(&self, timestamp: RtpTimestamp, payload: &[u8]) -> Option<Place> {
+        let block = TelephoneEvent::parse(payload).ok()?;
+        self.receiver.place_of(timestamp, block.duration)
     }
 
     /// End a digit whose packets ceased.

@@ -98,6 +98,7 @@ impl Jitter {
                 marker: false,
                 late: false,
                 event: false,
+                segment: 0,
                 silence: false,
             },
             ticks: 0,
@@ -439,6 +440,7 @@ mod tests {
             marker: false,
             late: false,
             event: false,
+            segment: 0,
             silence: false,
         }
     }

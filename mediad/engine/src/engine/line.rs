@@ -38,6 +38,8 @@ pub(crate) struct Arrival {
     pub(crate) late: bool,
     /// A telephone-event: its timestamp is the start of the event, in every packet of it.
     pub(crate) event: bool,
+    /// How far behind that its segment begins, on the clock of the line; for an event that is told again on another clock.
+    pub(crate) segment: u32,
     /// Comfort noise: a silence begins, or goes on.
     pub(crate) silence: bool,
 }
@@ -237,7 +239,7 @@ impl Line {
     /// A telephone-event beside the stream takes the next number, as one of our own would, and the timestamp of where it began.
     #[cold]
     fn place_aside(&mut self, now: Instant, packet: &Arrival) -> Stamp {
-        let timestamp = self.foreign_event(now, packet);
+        let timestamp = self.foreign_event(now, packet).wrapping_add(packet.segment);
         Stamp {
             sequence: self.own(now, timestamp),
             timestamp,
@@ -349,6 +351,7 @@ impl Line {
         let ext = packet.ext.0;
         self.sequence_offset = (self.last_sequence + 1).wrapping_sub(ext);
         self.stream = packet.stream;
+        self.foreign_event = None;
         self.top = ext;
         // Before anything was sent, what overtook the first packet cannot collide with anything.
         self.floor = if self.is_started() || self.resumed {
@@ -379,27 +382,30 @@ impl Line {
     }
 
     fn anchor_timestamp(&mut self, now: Instant, packet: &Arrival) {
+        // An event says nothing of the clock of the audio beside it.
+        let clock = if packet.event { self.clock } else { packet.clock };
         let start = if self.is_started() {
-            let frame = ticks(packet.clock, self.frame).max(1);
+            let frame = ticks(clock, self.frame).max(1);
             self.last_timestamp
-                .wrapping_add(self.elapsed(now, packet.clock).max(frame))
+                .wrapping_add(self.elapsed(now, clock).max(frame))
         } else {
             self.last_timestamp
         };
-        self.clock = packet.clock;
+        self.clock = clock;
         self.timestamp_offset = start.0.wrapping_sub(packet.timestamp.0);
         self.last_timestamp = start;
         self.last_at = Some(now);
-        self.foreign_event = None;
         self.marker_due = true;
     }
 
     #[inline]
     fn timestamp_of(&mut self, now: Instant, packet: &Arrival) -> RtpTimestamp {
-        if packet.event && packet.clock != self.clock {
-            return self.foreign_event(now, packet);
+        let own = packet.timestamp.wrapping_add(self.timestamp_offset);
+        match packet.event {
+            false => own,
+            true if packet.clock == self.clock => own.wrapping_add(packet.segment),
+            true => self.foreign_event(now, packet).wrapping_add(packet.segment),
         }
-        packet.timestamp.wrapping_add(self.timestamp_offset)
     }
 
     /// RFC 4733 §2.1: the timestamp is where the event began, on the clock of the stream. Peers that send
@@ -449,6 +455,7 @@ mod tests {
             marker: false,
             late: false,
             event: false,
+            segment: 0,
             silence: false,
         }
     }

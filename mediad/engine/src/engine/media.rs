@@ -15,6 +15,7 @@ use super::{
     endpoint::Endpoint,
     line::Arrival,
     plan::{Mapping, Op},
+    retelling::{self, Place},
     slab::Key,
     source::Verdict,
     transport::Flow,
@@ -248,6 +249,10 @@ impl Engine {
         let Some(source) = self.endpoints.get_mut(key) else {
             return;
         };
+        let place = match arrival.event {
+            true => source.hearing.place_of(arrival.timestamp, payload),
+            false => None,
+        };
         // Taken out while the listeners, who live beside it, are written to.
         let hops = std::mem::take(&mut source.ingress.hops);
         let mappings = std::mem::take(&mut source.ingress.mappings);
@@ -259,7 +264,12 @@ impl Engine {
             ) else {
                 continue;
             };
-            if !forward(now, listener, mapping, arrival, payload, tx, &mut self.totals) {
+            let totals = &mut self.totals;
+            let sent = match arrival.event {
+                false => forward(now, listener, mapping, arrival, payload, tx, totals),
+                true => forward_event(now, listener, mapping, (arrival, payload, place), tx, totals),
+            };
+            if !sent {
                 self.totals.drops[DropReason::EgressFull as usize] += 1;
                 if let Some(transport) = self.transports.get_mut(listener.transport) {
                     transport.count(DropReason::EgressFull);
@@ -377,7 +387,7 @@ pub(super) fn forward(
     let (head, body) = slot[..len].split_at_mut(FIXED_HEADER_BYTES);
     head.copy_from_slice(&header.to_bytes());
     match mapping.op {
-        Op::Forward | Op::Withhold => body.copy_from_slice(payload),
+        Op::Forward | Op::Withhold | Op::Rescale => body.copy_from_slice(payload),
         Op::UlawToAlaw => translate(payload, body, &g711::ULAW_TO_ALAW),
         Op::AlawToUlaw => translate(payload, body, &g711::ALAW_TO_ULAW),
     }
@@ -388,6 +398,35 @@ pub(super) fn forward(
     let says = (!arrival.silence).then_some(mapping.payload_type);
     egress.count(says, payload.len(), totals);
     true
+}
+
+/// Sends one packet of a telephone-event to one listener; false if there was no room.
+#[cold]
+fn forward_event(
+    now: Now,
+    listener: &mut Endpoint,
+    mapping: Mapping,
+    (arrival, payload, place): (&Arrival, &[u8], Option<Place>),
+    tx: &mut impl Egress,
+    totals: &mut Totals,
+) -> bool {
+    let line = &mut listener.egress.line;
+    if !retelling::is_needed(mapping, arrival, line) {
+        return forward(now, listener, mapping, arrival, payload, tx, totals);
+    }
+    let mut formats = listener.node.endpoint().send.iter();
+    let format = formats.find(|format| format.payload_type.value() == mapping.payload_type);
+    let clocks = (format.map_or(arrival.clock, |format| format.clock), line.clock());
+    match retelling::retell(arrival, payload, place, clocks) {
+        Some(retold) => {
+            let payload = retold.payload();
+            forward(now, listener, mapping, &retold.arrival, payload, tx, totals)
+        }
+        None => {
+            line.withhold(arrival);
+            true
+        }
+    }
 }
 
 /// Copies and translates in one pass.

@@ -44,6 +44,7 @@ mod polish;
 mod random;
 mod recorders;
 mod report;
+mod retelling;
 mod rtcp;
 mod security;
 mod shared;

@@ -26,6 +26,8 @@ pub(crate) enum Op {
     UlawToAlaw,
     /// A-law becomes µ-law.
     AlawToUlaw,
+    /// Telephone-events become those of another clock.
+    Rescale,
     /// The listener is not to get it.
     Withhold,
 }
@@ -910,7 +912,7 @@ fn relay(source: u32, speaker: &EndpointSpec, listener: &EndpointSpec, digits: D
         .collect();
     let changes = |(from, to): (&PayloadFormat, &Mapping)| match to.op {
         Op::Withhold => false,
-        Op::UlawToAlaw | Op::AlawToUlaw => true,
+        Op::UlawToAlaw | Op::AlawToUlaw | Op::Rescale => true,
         Op::Forward => from.payload_type.value() != to.payload_type,
     };
     let rewrites = speaker.receive.iter().zip(&mappings).any(changes);
@@ -953,16 +955,24 @@ fn mapping(from: &PayloadFormat, listener: &EndpointSpec, digits: DigitPolicy) -
     let (op, to) = match from.codec {
         Codec::Pcmu => (Op::UlawToAlaw, other_law(Codec::Pcma)),
         Codec::Pcma => (Op::AlawToUlaw, other_law(Codec::Pcmu)),
-        Codec::G722
-        | Codec::Opus
-        | Codec::L16
-        | Codec::TelephoneEvent
-        | Codec::ComfortNoise
-        | Codec::Opaque => {
+        Codec::TelephoneEvent => (Op::Rescale, events(listener)),
+        Codec::G722 | Codec::Opus | Codec::L16 | Codec::ComfortNoise | Codec::Opaque => {
             return WITHHELD;
         }
     };
     to.map_or(WITHHELD, |to| Mapping { op, ..forward(to) })
+}
+
+/// How telephone-events are sent to `listener`, if it takes them. RFC 4733 §2.5.1.1: on the clock of the audio, where it takes
+/// that.
+pub(crate) fn events(listener: &EndpointSpec) -> Option<&PayloadFormat> {
+    let clock = listener.send_audio().map(|audio| audio.clock);
+    let mut events = listener
+        .send
+        .iter()
+        .filter(|format| format.codec == Codec::TelephoneEvent);
+    let beside = events.clone().find(|format| Some(format.clock) == clock);
+    beside.or_else(|| events.next())
 }
 
 fn is_same(a: &PayloadFormat, b: &PayloadFormat) -> bool {

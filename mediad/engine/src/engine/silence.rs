@@ -119,6 +119,7 @@ impl Description {
             marker: false,
             late: false,
             event: false,
+            segment: 0,
             silence: true,
         };
         (arrival, payload, gone_ms)

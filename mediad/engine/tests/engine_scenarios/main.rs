@@ -21,6 +21,7 @@ mod codecs_that_differ_are_transcoded;
 mod digits_are_converted;
 mod digits_are_gathered_as_asked;
 mod digits_are_heard_once_and_passed_on;
+mod digits_count_on_a_clock_of_their_own;
 mod digits_in_the_audio_are_told;
 mod edits_at_random_are_seamless;
 mod effort_falls_and_rises_without_a_seam;

@@ -2,12 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use super::{EventError, SEGMENT_TICKS_MAX, TelephoneEvent};
-use crate::{header::RtpHeader, receive::MAX_MISORDER, units::RtpTimestamp};
+use super::{EventError, SEGMENT_TICKS_MAX, TelephoneEvent, scale};
+use crate::{
+    header::RtpHeader,
+    receive::MAX_MISORDER,
+    units::{ClockRate, RtpTimestamp},
+};
 
 /// Silence after which an event counts as ended although no end packet came: four lost updates of a sender
 /// with 50 ms between updates, the longest interval in common use.
 pub const DEFAULT_EVENT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Time between two updates of most senders, and the longest of any: a tenth of a second, and some.
+const UPDATE_USUAL: Duration = Duration::from_millis(50);
+const UPDATE_MAX: Duration = Duration::from_millis(110);
 
 /// How the end of an event became known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,7 +46,7 @@ pub enum Observation {
         event: u8,
         /// The `timestamp` of its `Started`.
         timestamp: RtpTimestamp,
-        /// How long it lasted in ticks, over all segments, as far as packets told.
+        /// How long it lasted in ticks of the clock of events, over all segments, as far as packets told.
         duration: u32,
         /// How its end became known.
         cause: EndCause,
@@ -63,18 +71,18 @@ impl Current {
         self.earlier_ticks.saturating_add(u32::from(self.segment_ticks))
     }
 
-    fn end_if(&mut self, end: bool, observe: &mut impl FnMut(Observation)) {
+    fn end_if(&mut self, end: bool, unit: u32, observe: &mut impl FnMut(Observation)) {
         if end {
             self.ended = true;
-            observe(self.ended(EndCause::EndPacket));
+            observe(self.ended(EndCause::EndPacket, unit));
         }
     }
 
-    fn ended(&self, cause: EndCause) -> Observation {
+    fn ended(&self, cause: EndCause, unit: u32) -> Observation {
         Observation::Ended {
             event: self.event,
             timestamp: self.began,
-            duration: self.ticks(),
+            duration: self.ticks() / unit,
             cause,
         }
     }
@@ -91,7 +99,8 @@ struct Place {
 /// How a block relates to the event heard last.
 enum Relation {
     Update,
-    NextSegment,
+    /// The next segment, behind one of so many ticks.
+    NextSegment(u32),
     Stale,
     New,
 }
@@ -107,6 +116,11 @@ enum Relation {
 #[derive(Debug, Clone)]
 pub struct EventReceiver {
     timeout: Duration,
+    events: ClockRate,
+    /// Ticks of the clock of the audio in one of `events`.
+    scale: u32,
+    /// Durations turned out to count on the clock of the audio.
+    counts_audio: bool,
     current: Option<Current>,
     /// Number of the newest packet.
     newest: Option<u16>,
@@ -127,8 +141,23 @@ impl EventReceiver {
     pub const fn new(timeout: Duration) -> Self {
         Self {
             timeout,
+            events: ClockRate::HZ_8000,
+            scale: 1,
+            counts_audio: false,
             current: None,
             newest: None,
+        }
+    }
+
+    /// Packets are on the clock `events` from now on, beside audio on another one or the same; 8 kHz both before.
+    ///
+    /// What is named telephone-event/8000 beside opus/48000 counts its timestamps with the audio, or by itself, and its durations
+    /// at 8 kHz, or (baresip) with the audio too: which of them is found out from how much is told at once.
+    pub fn set_clocks(&mut self, events: ClockRate, audio: ClockRate) {
+        let scale = scale(events, audio);
+        if (self.events, self.scale) != (events, scale) {
+            (self.events, self.scale) = (events, scale);
+            self.counts_audio = false;
         }
     }
 
@@ -158,6 +187,20 @@ impl EventReceiver {
         Ok(())
     }
 
+    /// Where a packet with `timestamp`, whose only block has this `duration`, stands in the latest event: the timestamp with
+    /// which that began, and its length so far over all segments, in ticks of the clock of events. To be asked when the packet was
+    /// taken; `None` for one of an earlier event or segment.
+    pub fn place_of(&self, timestamp: RtpTimestamp, duration: u16) -> Option<(RtpTimestamp, u32)> {
+        let current = self.current.filter(|current| current.segment == timestamp)?;
+        let ticks = current.earlier_ticks.saturating_add(duration.into());
+        Some((current.began, ticks / self.unit()))
+    }
+
+    /// What durations count, in ticks of the clock of events.
+    const fn unit(&self) -> u32 {
+        if self.counts_audio { self.scale } else { 1 }
+    }
+
     /// When to call [`on_timeout`](Self::on_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.current
@@ -168,22 +211,39 @@ impl EventReceiver {
 
     /// End the event whose packets ceased, if its time has come.
     pub fn on_timeout(&mut self, now: Instant, mut observe: impl FnMut(Observation)) {
+        let unit = self.unit();
         if let Some(current) = &mut self.current
             && !current.ended
             && now >= current.deadline
         {
             current.ended = true;
-            observe(current.ended(EndCause::TimedOut));
+            observe(current.ended(EndCause::TimedOut, unit));
         }
     }
 
     /// End a running event because its source went away, and forget it.
     pub fn finish(&mut self, mut observe: impl FnMut(Observation)) {
+        let unit = self.unit();
         self.newest = None;
+        self.counts_audio = false;
         if let Some(current) = self.current.take()
             && !current.ended
         {
-            observe(current.ended(EndCause::Superseded));
+            observe(current.ended(EndCause::Superseded, unit));
+        }
+    }
+
+    /// Looks at how much the first packet of an event tells, or another one, `passed` after the one before it and beyond that.
+    /// More than anybody waits between updates, and far more than the time that passed, is told on the clock of the audio.
+    fn judge_unit(&mut self, passed: Option<Duration>, told: u16) {
+        let told = self.events.duration(told.into());
+        if self.scale < 3 || told.is_zero() {
+            return;
+        }
+        match passed {
+            None if told <= UPDATE_USUAL => self.counts_audio = false,
+            None => self.counts_audio |= told > UPDATE_MAX,
+            Some(passed) => self.counts_audio |= told > UPDATE_MAX && told > 3 * passed,
         }
     }
 
@@ -206,24 +266,37 @@ impl EventReceiver {
         observe: &mut impl FnMut(Observation),
     ) {
         let deadline = now + self.timeout;
-        if let Some(current) = &mut self.current {
-            match Self::relation(current, start, place, block) {
+        let relation = self
+            .current
+            .map(|current| Self::relation(&current, start, place, block, self.scale));
+        if !place.late && !block.end {
+            match (&self.current, &relation) {
+                (Some(current), Some(Relation::Update)) => {
+                    let passed = deadline.saturating_duration_since(current.deadline);
+                    self.judge_unit(Some(passed), block.duration.saturating_sub(current.segment_ticks));
+                }
+                _ if place.marker => self.judge_unit(None, block.duration),
+                _ => {}
+            }
+        }
+        let unit = self.unit();
+        if let (Some(current), Some(relation)) = (&mut self.current, relation) {
+            match relation {
                 Relation::Stale => return,
                 Relation::Update => {
                     // An update that was overtaken must not shorten the event.
                     current.segment_ticks = current.segment_ticks.max(block.duration);
                     current.deadline = deadline;
-                    return current.end_if(block.end, observe);
+                    return current.end_if(block.end, unit, observe);
                 }
-                Relation::NextSegment => {
-                    let ahead = start.diff(current.segment).unsigned_abs();
-                    current.earlier_ticks = current.earlier_ticks.saturating_add(ahead);
+                Relation::NextSegment(ticks) => {
+                    current.earlier_ticks = current.earlier_ticks.saturating_add(ticks);
                     current.segment = start;
                     current.segment_ticks = block.duration;
                     current.deadline = deadline;
-                    return current.end_if(block.end, observe);
+                    return current.end_if(block.end, unit, observe);
                 }
-                Relation::New if !current.ended => observe(current.ended(EndCause::Superseded)),
+                Relation::New if !current.ended => observe(current.ended(EndCause::Superseded, unit)),
                 Relation::New => {}
             }
         }
@@ -241,10 +314,16 @@ impl EventReceiver {
             volume: block.volume,
             timestamp: start,
         });
-        current.end_if(block.end, observe);
+        current.end_if(block.end, unit, observe);
     }
 
-    fn relation(current: &Current, start: RtpTimestamp, place: Place, block: TelephoneEvent) -> Relation {
+    fn relation(
+        current: &Current,
+        start: RtpTimestamp,
+        place: Place,
+        block: TelephoneEvent,
+        scale: u32,
+    ) -> Relation {
         let ahead = start.diff(current.segment);
         // Whose timestamp stands still, or goes back a little, from one key to the next shows the next one by its marker.
         let is_begun = place.marker && !place.late && current.ended && !block.end;
@@ -260,11 +339,19 @@ impl EventReceiver {
         // RFC 4733 §2.5.1.3: the next segment starts where the last one ended, without the marker. The
         // packet that carried the full duration may be lost. Contiguous shorter segments come from senders
         // that advance the timestamp with every update; that is one key press as well.
-        let contiguous = ahead == i32::from(SEGMENT_TICKS_MAX) || ahead == i32::from(current.segment_ticks);
-        if contiguous && ahead > 0 && !place.marker && !current.ended && block.event == current.event {
-            return Relation::NextSegment;
+        let is_behind = |ticks: &u16| {
+            let ticks = i64::from(*ticks);
+            [ticks, ticks * i64::from(scale)].contains(&i64::from(ahead))
+        };
+        let segment = [SEGMENT_TICKS_MAX, current.segment_ticks]
+            .into_iter()
+            .find(is_behind);
+        match segment {
+            Some(ticks) if ahead > 0 && !place.marker && !current.ended && block.event == current.event => {
+                Relation::NextSegment(ticks.into())
+            }
+            Some(_) | None => Relation::New,
         }
-        Relation::New
     }
 }
 
@@ -514,6 +601,83 @@ mod tests {
             (t2, false, end(480)),
         ];
         assert_eq!(observe(&packets), one_digit(2 * 0xffff + 480));
+    }
+
+    #[test]
+    fn beside_a_faster_clock_segments_follow_by_either_count() {
+        // telephone-event/8000 beside opus/48000: timestamps that count with the audio, or with the events.
+        for scale in [1, 6] {
+            let mut receiver = EventReceiver::default();
+            receiver.set_clocks(ClockRate::HZ_8000, ClockRate::HZ_48000);
+            let (mut seen, mut now) = (Vec::new(), epoch());
+            let at = |segment: u32| T0.wrapping_add(segment * 0xffff * scale);
+            let packets = [
+                (at(0), update(160), Some((T0, 160))),
+                (at(0), update(320), Some((T0, 320))),
+                // The full update is lost.
+                (at(1), update(160), Some((T0, 0xffff + 160))),
+                (at(0), update(400), None),
+                (at(1), end(480), Some((T0, 0xffff + 480))),
+                (at(1), end(480), Some((T0, 0xffff + 480))),
+            ];
+            for (number, (timestamp, payload, place)) in (1..).zip(packets) {
+                now += Duration::from_millis(20);
+                let header = header(number, timestamp, number == 1);
+                receiver
+                    .on_packet(now, &header, &payload.to_bytes(), |one| seen.push(one))
+                    .unwrap();
+                assert_eq!(receiver.place_of(timestamp, payload.duration), place);
+            }
+            assert_eq!(seen, one_digit(0xffff + 480), "{scale}");
+        }
+    }
+
+    /// Updates with an interval, whose durations count so many ticks in a millisecond: the length of the key that is told.
+    fn length_beside_opus(interval: u32, per_ms: u32, lost: &[u32], delays: &[u64]) -> Vec<u32> {
+        let mut receiver = EventReceiver::default();
+        receiver.set_clocks(ClockRate::HZ_8000, ClockRate::HZ_48000);
+        let (mut lengths, start) = (Vec::new(), epoch());
+        for key in 0..2 {
+            for number in (1..=6).filter(|number| !lost.contains(number)) {
+                let duration = (interval * number * per_ms) as u16;
+                let payload = if number < 6 {
+                    update(duration)
+                } else {
+                    end(duration)
+                };
+                let timestamp = T0.wrapping_add(key * 48_000);
+                let header = header((10 * key + number) as u16, timestamp, number == 1);
+                let sent = u64::from(key * 1_000 + interval * number);
+                let delay = delays.get(number as usize - 1).copied().unwrap_or(0);
+                let now = start + Duration::from_millis(sent + delay);
+                let observe = |one| {
+                    if let Ended { duration, .. } = one {
+                        lengths.push(duration);
+                    }
+                };
+                receiver
+                    .on_packet(now, &header, &payload.to_bytes(), observe)
+                    .unwrap();
+            }
+        }
+        lengths
+    }
+
+    #[test]
+    fn beside_a_faster_clock_durations_are_understood_by_either_count() {
+        for interval in [20, 30, 40, 50] {
+            let length = 6 * interval * 8;
+            for per_ms in [8, 48] {
+                let told = |lost: &[u32], delays: &[u64]| length_beside_opus(interval, per_ms, lost, delays);
+                assert_eq!(told(&[], &[]), [length; 2], "{interval} ms, {per_ms} ticks");
+                assert_eq!(told(&[], &[15, 0, 10, 0, 12, 0]), [length; 2], "uneven");
+                assert_eq!(told(&[1], &[]), [length; 2], "the first is lost");
+                assert_eq!(told(&[2, 3], &[]), [length; 2], "two are lost");
+                // All that was sent during a stall comes at once.
+                let stall: Vec<u64> = (1..=6).map(|number| u64::from(interval * (6 - number))).collect();
+                assert_eq!(told(&[], &stall), [length; 2], "at once");
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Telephone-events that are sent: by the book, an update with each ptime and the end three times.
 
-use super::{SEGMENT_TICKS_MAX, TelephoneEvent};
-use crate::units::RtpTimestamp;
+use super::{SEGMENT_TICKS_MAX, TelephoneEvent, scale};
+use crate::units::{ClockRate, RtpTimestamp};
 
 /// Copies of the final packet (RFC 4733 §2.5.1.4: a total of three).
 pub const END_PACKETS: u8 = 3;
@@ -30,6 +30,8 @@ pub struct EventSender {
     first: bool,
     ends_left: u8,
     ptime_ticks: u32,
+    /// Ticks of timestamps in one of durations.
+    scale: u32,
     segment: RtpTimestamp,
     /// Ticks in the segments before this one.
     earlier_ticks: u32,
@@ -56,6 +58,7 @@ impl EventSender {
                 ticks if ticks > PTIME_TICKS_MAX => PTIME_TICKS_MAX,
                 ticks => ticks,
             },
+            scale: 1,
             segment: timestamp,
             earlier_ticks: 0,
             elapsed_ticks: 0,
@@ -69,6 +72,14 @@ impl EventSender {
             length: None,
             ..Self::new(event, volume, timestamp, 0, ptime_ticks)
         }
+    }
+
+    /// On the clock `events` beside audio on another one: timestamps stay on the clock of the audio, for they are those of one
+    /// stream (RFC 3550 §5.1); durations are told on that of the events.
+    #[must_use]
+    pub const fn beside(mut self, events: ClockRate, audio: ClockRate) -> Self {
+        self.scale = scale(events, audio);
+        self
     }
 
     /// End a held event with the next packet; without effect on one that has its length.
@@ -129,7 +140,8 @@ impl EventSender {
     fn advance(&mut self) {
         if self.segment_ticks() == SEGMENT_TICKS_MAX {
             // RFC 4733 §2.5.1.3: the full segment was told without E; the next one starts at its end.
-            self.segment = self.segment.wrapping_add(u32::from(SEGMENT_TICKS_MAX));
+            let ticks = u32::from(SEGMENT_TICKS_MAX).wrapping_mul(self.scale);
+            self.segment = self.segment.wrapping_add(ticks);
             self.earlier_ticks += u32::from(SEGMENT_TICKS_MAX);
         }
         let limit = self.length.unwrap_or(u32::MAX);
@@ -212,6 +224,18 @@ mod tests {
         assert_eq!(packets.last().unwrap().payload.duration, 1000);
         // Told in real time: one packet per ptime, and a full segment does not cost one.
         assert_eq!(packets.len(), (length as usize).div_ceil(160) + 2);
+    }
+
+    #[test]
+    fn beside_a_faster_clock_segments_are_as_far_apart_as_on_it() {
+        let sender = EventSender::new(5, 10, T0, 0xffff + 1_000, 160);
+        let packets = send_all(sender.beside(ClockRate::HZ_8000, ClockRate::HZ_48000));
+        let last = packets.last().unwrap();
+        assert_eq!(
+            (last.timestamp.diff(T0), last.payload.duration),
+            (6 * 0xffff, 1_000)
+        );
+        assert_eq!(packets[0].timestamp, T0);
     }
 
     #[test]
