@@ -12,7 +12,7 @@ use rtp::{
     units::{ClockRate, RtpTimestamp, Ssrc},
 };
 
-use super::retelling::Place;
+use super::{endpoint::SSRC_OVERLAP, retelling::Place};
 use crate::{
     command::{DigitSource, EventKind},
     limits,
@@ -30,6 +30,8 @@ pub(crate) struct Hearing {
     receiver: EventReceiver,
     /// Of the latest telephone-event.
     ssrc: Option<Ssrc>,
+    /// The one before, and when the last of its packets was taken.
+    left: Option<(Ssrc, Instant)>,
     telling: Telling,
 }
 
@@ -75,6 +77,7 @@ impl Hearing {
         Self {
             receiver: EventReceiver::default(),
             ssrc: None,
+            left: None,
             telling: Telling {
                 since: None,
                 used: 0,
@@ -113,12 +116,17 @@ impl Hearing {
         payload: &[u8],
         tell: &mut dyn FnMut(EventKind),
     ) {
-        if self
-            .ssrc
-            .replace(header.ssrc)
-            .is_some_and(|ssrc| ssrc != header.ssrc)
-        {
-            self.finish(now, tell);
+        if self.ssrc != Some(header.ssrc) {
+            let overtaken = |(ssrc, at): (Ssrc, Instant)| {
+                ssrc == header.ssrc && now.mono.saturating_duration_since(at) < SSRC_OVERLAP
+            };
+            if self.left.is_some_and(overtaken) {
+                return;
+            }
+            if let Some(ssrc) = self.ssrc.replace(header.ssrc) {
+                self.left = Some((ssrc, now.mono));
+                self.finish(now, tell);
+            }
         }
         let telling = &mut self.telling;
         telling.clock = clock;

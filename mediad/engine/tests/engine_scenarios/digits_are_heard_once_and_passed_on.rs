@@ -129,6 +129,31 @@ fn a_digit_whose_ends_are_lost_is_ended_by_time() {
     assert_eq!(digits(&mut world), [ended]);
 }
 
+/// It begins with another key, so that nothing of its audio says which of the two SSRCs is the old one.
+#[test]
+fn what_was_overtaken_by_a_restart_of_the_phone_is_not_told_again() {
+    let mut world = World::new();
+    world.commit(SESSION, &Graph::call());
+    let mut a = Speaker::new(0xA);
+    world.receive(rtp_socket(0), peer(0), &a.packet(&[0xFF; 160]));
+    let (before, after) = (press(&mut a, 2), press(&mut Speaker::new(0xB), 3));
+    let packets = [&before[..4], &after[..2], &before[4..6], &after[2..]].concat();
+    for packet in &packets {
+        world.receive(rtp_socket(0), peer(0), packet);
+        world.pass_ms(20);
+    }
+    let ended = EventKind::DigitEnded {
+        event: 2,
+        source: DigitSource::TelephoneEvent,
+        duration_ms: 80,
+        inferred: true,
+        volume: Some(10),
+    };
+    let [begun, _] = whole(2);
+    let [next, next_ended] = whole(3);
+    assert_eq!(digits(&mut world), [begun, ended, next, next_ended]);
+}
+
 #[test]
 fn blocked_digits_are_heard_and_not_passed_on() {
     let mut world = World::new();
