@@ -439,10 +439,12 @@ impl Mixer {
         }
     }
 
-    /// Everybody who hears something of it.
+    /// Everybody who hears something of it, and did not part with it.
     pub(crate) fn listeners(&self) -> impl Iterator<Item = Key> {
-        let groups = self.groups.iter();
-        groups.flat_map(|group| group.listeners.iter().map(|listener| listener.endpoint))
+        let listeners = self.groups.iter().flat_map(|group| &group.listeners);
+        listeners
+            .filter(|listener| !listener.parted)
+            .map(|listener| listener.endpoint)
     }
 
     /// Endpoints whose packets it decodes.

@@ -1,8 +1,10 @@
+use codecs::tone::{CallProgress, Country};
+
 use crate::world::{
-    Graph, Party, SESSION, Sent, Speaker, World, events, format, pcmu, peer, rtp, rtp_socket,
+    Graph, Party, SESSION, Sent, Speaker, World, events, format, pcmu, peer, player, rtp, rtp_socket,
 };
 use media_engine::command::{Command, DigitSource, DropReason, EventKind, SendDigit};
-use media_engine::spec::{Codec, DigitPolicy};
+use media_engine::spec::{Codec, DigitPolicy, PlaySource};
 use rtp::{event::TelephoneEvent, header::RtpHeader};
 
 /// The packets of one key press of 100 ms: five updates and three ends, all with the timestamp of the start.
@@ -432,4 +434,34 @@ fn digits_under_an_ssrc_of_their_own_leave_the_audio_alone() {
         );
         assert!(events.chunks(7).all(|press| press[0].header().marker));
     }
+}
+
+/// What ends with music, such as a hold, leaves its mix behind, which writes digits no more: also where no audio comes
+/// before them.
+#[test]
+fn digits_after_music_are_passed_on_once() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    world.commit(SESSION, &graph);
+    let mut a = Speaker::new(0xA);
+    world.receive(rtp_socket(0), peer(0), &a.packet(&[0xFF; 160]));
+    let music = PlaySource::Tone(Country::De, CallProgress::Dial);
+    graph.others.push(player("music", &[music]));
+    graph.hear(&[("music", "b"), ("b", "a")]);
+    world.commit(SESSION, &graph);
+    world.pass_ms(400);
+    graph.others.clear();
+    graph.hear(&[("a", "b"), ("b", "a")]);
+    world.commit(SESSION, &graph);
+    world.pass_ms(400);
+    world.sent_rtp();
+    for event in [1, 2] {
+        for packet in press(&mut a, event) {
+            world.receive(rtp_socket(0), peer(0), &packet);
+            world.pass_ms(20);
+        }
+    }
+    world.pass_ms(1_000);
+    let pressed: Vec<u8> = world.sent_rtp().iter().map(|sent| sent.payload()[0]).collect();
+    assert_eq!(pressed, [[1; 7], [2; 7]].concat());
 }
