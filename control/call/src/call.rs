@@ -25,6 +25,7 @@ use crate::{
     pool::HostId,
     registrar::Binding,
     routing::Destination,
+    services::RecordingFormat,
     trunk::{TargetId, TrunkId},
 };
 
@@ -293,6 +294,8 @@ fn rank(status: StatusCode) -> u16 {
 /// A call that is recorded.
 #[derive(Debug)]
 pub(crate) struct Recorded {
+    /// As configured when it was begun, or this process was.
+    pub(crate) format: RecordingFormat,
     /// The audio is masked: somebody says the number of a card.
     pub(crate) is_paused: bool,
     /// Of the session it has now: each media host writes a file of its own.
@@ -303,18 +306,17 @@ pub(crate) struct Recorded {
     pub(crate) counted: Option<Vec<EndpointStats>>,
 }
 
-impl Default for Recorded {
-    fn default() -> Self {
+impl Recorded {
+    pub(crate) fn new(format: RecordingFormat) -> Self {
         Self {
+            format,
             is_paused: false,
             segment: 1,
             files: Vec::new(),
             counted: None,
         }
     }
-}
 
-impl Recorded {
     /// The file of the session it has, or had last, is finished.
     pub(crate) fn is_finished(&self) -> bool {
         self.files.iter().any(|file| file.segment == self.segment)

@@ -87,6 +87,11 @@ impl<T, D> Table<T, D> {
         self.stirred.pop_first()
     }
 
+    /// Every call is looked after as if it may have changed, though its state did not.
+    pub(crate) fn stir_all(&mut self) {
+        self.stirred.extend(self.calls.keys());
+    }
+
     /// Digests of the call's state as last recorded; `None`: it was not, or that record is not to be built upon.
     pub(crate) fn recorded(&mut self, id: CallId) -> Option<&mut D> {
         self.recorded.get_mut(&id).map(|digests| &mut **digests)

@@ -111,6 +111,8 @@ impl Sound {
 pub(crate) struct Conference {
     pub(crate) room: Name,
     pub(crate) plan: MediaPlan,
+    /// As configured when it began, or this process did.
+    pub(crate) mix: pb::Room,
     pub(crate) members: BTreeSet<CallId>,
     /// It lost its session, and has no other yet.
     pub(crate) displaced: Option<Displacement>,
@@ -131,11 +133,12 @@ pub(crate) struct Conference {
 pub(crate) fn scene<'a>(
     members: impl Iterator<Item = &'a Member>,
     settings: &Conferences,
+    mix: pb::Room,
     has_prompt: bool,
     sounds: &[Sound],
 ) -> Scene {
     let mut scene = Scene::default();
-    scene.room("room", settings.node());
+    scene.room("room", mix);
     for sound in sounds {
         scene.play(&sound.node, Conferences::sound(sound.source()), "room");
     }

@@ -578,8 +578,9 @@ impl Config {
 
     fn check_queues(&self) -> Result<(), ConfigError> {
         let mut seen = BTreeSet::new();
+        let accounts: BTreeSet<&String> = self.accounts.iter().map(|account| &account.user).collect();
+        let is_account = |user: &String| accounts.contains(user);
         for queue in &self.queues {
-            let is_account = |user: &String| self.accounts.iter().any(|account| account.user == *user);
             if !seen.insert(&queue.name) || is_account(&queue.name) {
                 return Err(ConfigError::Twice {
                     key: "accounts and queues",

@@ -198,7 +198,8 @@ pub enum RecordKind {
         /// Which of the device's flows it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reg_id: Option<u32>,
-        /// True when nobody asked: it was not refreshed in time, its connection is gone, or it answers no more.
+        /// True when its phone did not ask: it was not refreshed in time, its connection or account is gone, or it answers
+        /// no more.
         expired: bool,
     },
     /// A registration of ours with a trunk changed.

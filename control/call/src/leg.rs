@@ -4,8 +4,8 @@ use std::{cell::OnceCell, net::IpAddr, ops::Deref};
 
 use bytes::Bytes;
 use sdp::{
-    CryptoSuite, Description, Format, LocalSession, LocalTransport, MediaKind, NegotiatedMedia, OfferedMedia,
-    Selection,
+    Codec, CryptoSuite, Description, Format, LocalSession, LocalTransport, MediaKind, NegotiatedMedia,
+    OfferedMedia, Selection,
 };
 use serde::{Deserialize, Serialize};
 use sip::{
@@ -285,6 +285,20 @@ impl Leg {
         Endpoint::agreed(media, self.peer, suites)
     }
 
+    /// What a new offer of it may be answered with: what the policy lets it speak, and what it speaks already, though the
+    /// policy may have become another one.
+    pub(crate) fn offerable(&self, mut policy: Vec<Codec>) -> Vec<Codec> {
+        for format in self.media.iter().flat_map(|media| &media.formats) {
+            if !policy.iter().any(|codec| codec.matches(&format.codec)) {
+                policy.push(Codec {
+                    fmtp: format.local_fmtp.clone(),
+                    ..format.codec.clone()
+                });
+            }
+        }
+        policy
+    }
+
     /// Takes a new offer of the party, which `txn` is to answer. Gives its endpoint.
     pub(crate) fn take_offer(
         &mut self,
@@ -321,7 +335,7 @@ impl Leg {
     pub(crate) fn audio_again(&self, mut transport: LocalTransport) -> Option<OfferedMedia> {
         let formats = self.media.as_ref()?.formats.iter().map(|format| Format {
             payload_type: format.rx_payload_type,
-            codec: sdp::Codec {
+            codec: Codec {
                 fmtp: format.local_fmtp.clone(),
                 ..format.codec.clone()
             },

@@ -25,3 +25,5 @@ pub const REQUEST_TEXT_BYTES_MAX: usize = 255;
 pub const INSISTENT_DEVICES_MAX: usize = 4_096;
 /// Sounds of who comes and goes in one conference at once; more are not made.
 pub const SOUNDS_PER_CONFERENCE_MAX: usize = 4;
+/// Trunks and targets that there were since the start. More: a configuration with others is refused until a restart.
+pub const TRUNK_PLACES_MAX: usize = 65_536;

@@ -1,7 +1,7 @@
 //! The media hosts: which are up, and which gets the next call.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::Arc,
 };
@@ -53,12 +53,16 @@ pub struct HostView {
     pub boot_id: Option<String>,
     /// Our sessions on it.
     pub sessions: usize,
+    /// It was taken out of the configuration and gets nothing new; it is gone with its last session.
+    pub is_draining: bool,
 }
 
 /// The hosts, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     hosts: BTreeMap<HostId, Host>,
+    /// Taken out, and nothing of ours is left there.
+    drained: VecDeque<HostId>,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +76,8 @@ struct Host {
     is_greeting: bool,
     /// The way to it broke, and it is not given up yet.
     is_away: bool,
+    /// It was taken out: what is there goes on.
+    is_draining: bool,
     sessions: usize,
 }
 
@@ -83,12 +89,44 @@ impl Host {
     fn is_present(&self) -> bool {
         self.is_up() && !self.is_away
     }
+
+    /// New sessions may come there.
+    fn is_open(&self) -> bool {
+        self.is_present() && !self.is_draining
+    }
 }
 
 impl Pool {
     pub(crate) fn new(hosts: impl IntoIterator<Item = HostId>) -> Self {
         let hosts = hosts.into_iter().map(|id| (id, Host::default())).collect();
-        Self { hosts }
+        Self {
+            hosts,
+            drained: VecDeque::new(),
+        }
+    }
+
+    /// These hosts from now on. What is on others goes on there, and nothing new comes.
+    pub(crate) fn reconfigure(&mut self, hosts: impl IntoIterator<Item = HostId>) {
+        let wanted: BTreeSet<HostId> = hosts.into_iter().collect();
+        for (id, host) in &mut self.hosts {
+            host.is_draining = !wanted.contains(id);
+        }
+        for id in wanted {
+            self.hosts.entry(id).or_default();
+        }
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        let drained = self
+            .hosts
+            .extract_if(.., |_, host| host.is_draining && host.sessions == 0);
+        self.drained.extend(drained.map(|(id, _)| id));
+    }
+
+    /// A host that was taken out, and on which nothing of ours is left.
+    pub(crate) fn pop_drained(&mut self) -> Option<HostId> {
+        self.drained.pop_front()
     }
 
     /// It answers. True when it is another start of it than before: sessions of the other one are gone.
@@ -141,12 +179,12 @@ impl Pool {
     /// Takes a place on the host with the fewest sessions: of those that can be spoken to, if there are such.
     pub(crate) fn take(&mut self) -> Option<HostId> {
         self.take_but(&BTreeSet::new())
-            .or_else(|| self.take_where(|_, host| host.is_up()))
+            .or_else(|| self.take_where(|_, host| host.is_up() && !host.is_draining))
     }
 
     /// Takes a place on a host that can be spoken to, and is none of these.
     pub(crate) fn take_but(&mut self, not: &BTreeSet<HostId>) -> Option<HostId> {
-        self.take_where(|id, host| host.is_present() && !not.contains(id))
+        self.take_where(|id, host| host.is_open() && !not.contains(id))
     }
 
     fn take_where(&mut self, usable: impl Fn(&HostId, &Host) -> bool) -> Option<HostId> {
@@ -158,7 +196,7 @@ impl Pool {
 
     /// As [`Pool::take`], and this one if it is up.
     pub(crate) fn take_preferring(&mut self, id: &HostId) -> Option<HostId> {
-        match self.hosts.get_mut(id).filter(|host| host.is_present()) {
+        match self.hosts.get_mut(id).filter(|host| host.is_open()) {
             Some(host) => {
                 host.sessions += 1;
                 Some(id.clone())
@@ -187,6 +225,9 @@ impl Pool {
     pub(crate) fn give_back(&mut self, id: &HostId) {
         if let Some(host) = self.hosts.get_mut(id) {
             host.sessions = host.sessions.saturating_sub(1);
+            if host.is_draining && host.sessions == 0 {
+                self.drain();
+            }
         }
     }
 
@@ -195,6 +236,7 @@ impl Pool {
             host: id.clone(),
             boot_id: host.boot_id.clone(),
             sessions: host.sessions,
+            is_draining: host.is_draining,
         };
         self.hosts.iter().map(view).collect()
     }

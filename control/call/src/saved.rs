@@ -26,6 +26,7 @@ use crate::{
     leg::LegState,
     routing::Destination,
     security::Security,
+    services::RecordingFormat,
 };
 pub(crate) use parts::Part;
 use parts::{impl_part, in_parts, told_as_a_whole, told_unless_absent};
@@ -158,12 +159,12 @@ impl SavedRecorded {
         }
     }
 
-    pub(crate) fn restore(&self) -> Recorded {
+    pub(crate) fn restore(&self, format: RecordingFormat) -> Recorded {
         Recorded {
             is_paused: self.paused,
             segment: self.segment,
             files: self.files.clone(),
-            counted: None,
+            ..Recorded::new(format)
         }
     }
 }

@@ -4,26 +4,28 @@ use proto::mediad::v1 as pb;
 
 use crate::{
     call::{Call, Stage},
-    config::Config,
+    config::{Config, Queue},
     leg::Leg,
     media::{Digits, Scene},
     routing::Destination,
 };
 
-/// What a call is to sound like now.
-pub(crate) fn scene(call: &Call, config: &Config) -> Scene {
+/// What a call is to sound like now. `queue`: the one it came by.
+pub(crate) fn scene(call: &Call, config: &Config, queue: Option<&Queue>) -> Scene {
     let mut scene = Scene::default();
     match call.stage {
         Stage::Preparing | Stage::Ended => {}
-        Stage::Waiting | Stage::Offering | Stage::Ringing => waiting(&mut scene, call, config),
-        Stage::Connecting | Stage::AwaitingAnswer | Stage::Talking => talking(&mut scene, call, config),
+        Stage::Waiting | Stage::Offering | Stage::Ringing => waiting(&mut scene, call, config, queue),
+        Stage::Connecting | Stage::AwaitingAnswer | Stage::Talking => {
+            talking(&mut scene, call, config, queue)
+        }
     }
-    record(&mut scene, call, config);
+    record(&mut scene, call);
     scene
 }
 
 /// The caller, or who is being transferred, waits for somebody.
-fn waiting(scene: &mut Scene, call: &Call, config: &Config) {
+fn waiting(scene: &mut Scene, call: &Call, config: &Config, queue: Option<&Queue>) {
     let who = &call.caller;
     if !who.is_described || who.media.is_none() {
         // Its own phone makes the ringback.
@@ -34,14 +36,14 @@ fn waiting(scene: &mut Scene, call: &Call, config: &Config) {
         return;
     }
     match call.destination {
-        Destination::Queue(_) => music(scene, call, config, who),
+        Destination::Queue(_) => music(scene, call, (config, queue), who),
         Destination::User(_) | Destination::Room(_) | Destination::Out(_) => {
             scene.play("ringback", config.music.ringback(), &who.endpoint)
         }
     }
 }
 
-fn talking(scene: &mut Scene, call: &Call, config: &Config) {
+fn talking(scene: &mut Scene, call: &Call, config: &Config, queue: Option<&Queue>) {
     let Some(callee) = &call.callee else { return };
     let caller = &call.caller;
     let both_agreed = caller.media.is_some() && callee.media.is_some();
@@ -51,15 +53,21 @@ fn talking(scene: &mut Scene, call: &Call, config: &Config) {
     match (caller.holds(), callee.holds()) {
         (false, false) => converse(scene, config, caller, callee),
         (true, true) => {}
-        (true, false) => held(scene, call, config, caller, callee),
-        (false, true) => held(scene, call, config, callee, caller),
+        (true, false) => held(scene, call, (config, queue), caller, callee),
+        (false, true) => held(scene, call, (config, queue), callee, caller),
     }
 }
 
 /// `holder` does not listen: `held` hears music, ours or the holder's own.
-fn held(scene: &mut Scene, call: &Call, config: &Config, holder: &Leg, held: &Leg) {
+fn held(
+    scene: &mut Scene,
+    call: &Call,
+    (config, queue): (&Config, Option<&Queue>),
+    holder: &Leg,
+    held: &Leg,
+) {
     if config.music.on_hold {
-        music(scene, call, config, held);
+        music(scene, call, (config, queue), held);
     } else {
         converse(scene, config, holder, held);
     }
@@ -79,21 +87,17 @@ fn converse(scene: &mut Scene, config: &Config, a: &Leg, b: &Leg) {
     }
 }
 
-fn music(scene: &mut Scene, call: &Call, config: &Config, to: &Leg) {
+fn music(scene: &mut Scene, call: &Call, (config, queue): (&Config, Option<&Queue>), to: &Leg) {
     let player = if call.lacks_prompt {
         config.music.built_in()
     } else {
-        let queue = config
-            .queues
-            .iter()
-            .find(|queue| Some(queue.name.as_str()) == call.queue.as_deref());
         config.music.player(queue.map_or("", |queue| &queue.music))
     };
     scene.play("music", player, &to.endpoint);
 }
 
 /// Once begun, a recording goes on to the end of the call, whoever is in it: who called left, who serves right.
-fn record(scene: &mut Scene, call: &Call, config: &Config) {
+fn record(scene: &mut Scene, call: &Call) {
     let recorded = call.recorded.as_ref().filter(|_| call.stage != Stage::Ended);
     // Finished before the end of the call: its disk is full, or the host cannot record.
     let Some(recorded) = recorded.filter(|recorded| !recorded.is_finished()) else {
@@ -103,7 +107,7 @@ fn record(scene: &mut Scene, call: &Call, config: &Config) {
         recording: call.name.clone(),
         call: call.name.clone(),
         segment: recorded.segment,
-        format: config.recording.format().into(),
+        format: recorded.format.to_wire().into(),
         paused: recorded.is_paused,
         ..pb::Recorder::default()
     };

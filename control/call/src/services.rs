@@ -254,6 +254,16 @@ pub enum RecordingFormat {
     OggOpus,
 }
 
+impl RecordingFormat {
+    pub(crate) fn to_wire(self) -> pb::RecordingFormat {
+        match self {
+            Self::WavStereo => pb::RecordingFormat::WavStereo,
+            Self::WavMono => pb::RecordingFormat::WavMono,
+            Self::OggOpus => pb::RecordingFormat::OggOpus,
+        }
+    }
+}
+
 /// Recordings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -276,14 +286,6 @@ impl Default for Recording {
 impl Recording {
     pub(crate) fn wait(&self) -> Duration {
         Duration::from_secs(self.wait_s)
-    }
-
-    pub(crate) fn format(&self) -> pb::RecordingFormat {
-        match self.format {
-            RecordingFormat::WavStereo => pb::RecordingFormat::WavStereo,
-            RecordingFormat::WavMono => pb::RecordingFormat::WavMono,
-            RecordingFormat::OggOpus => pb::RecordingFormat::OggOpus,
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! (`CONTROLD_MANAGEMENT__LISTEN=…`: section and key joined by two underscores), the file, the defaults below. A value
 //! that cannot be used is refused with its key and place; nothing is silently ignored.
 
+mod change;
 mod transport;
 
 use std::{
@@ -23,6 +24,7 @@ use thiserror::Error;
 
 use crate::{token::Token, transport::tls::Identities};
 
+pub(crate) use change::Fixed;
 pub(crate) use transport::{CertificateFiles, ClientCertificates, Dns, Signalling, Sources, Tls, Websocket};
 
 /// Prefix of the environment variables that override the file.
@@ -376,7 +378,11 @@ impl Config {
         literal.or_else(|| route_source(local)).unwrap_or(local)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Checks every value, and those that depend on each other.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the operator corrects what it names.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if !["error", "warn", "info", "debug", "trace"].contains(&self.log.level.as_str()) {
             let message = format!(
                 "\"{}\" is not one of error, warn, info, debug, trace",

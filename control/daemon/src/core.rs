@@ -50,8 +50,6 @@ pub(crate) enum Input {
     Resolved(LookupId, Vec<Target>),
     /// Something from a media host.
     Media(MediaInput),
-    /// Limits that are other ones from now on.
-    Limits(Box<call_control::Config>),
     /// A question from the management listener.
     Ask(Question),
     /// End all calls, then the thread.
@@ -79,6 +77,11 @@ pub(crate) enum Question {
     End(String, oneshot::Sender<bool>),
     /// A call, while it lasts and after.
     Call(String, oneshot::Sender<Option<CallFound>>),
+    /// Go over to another configuration.
+    Reconfigure(
+        Box<call_control::Config>,
+        oneshot::Sender<Result<(), call_control::ConfigError>>,
+    ),
     /// Make a call; a repetition is known by the key.
     Originate(Box<Originate>, Option<String>, oneshot::Sender<OriginateAnswer>),
 }
@@ -163,35 +166,67 @@ impl Inputs {
 
     /// Asks and waits for the answer, but not for ever.
     pub(crate) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+        self.ask_for(limits::QUERY_TIMEOUT, question).await
+    }
+
+    /// As [`Inputs::ask`], for so long.
+    pub(crate) async fn ask_for<T>(
+        &self,
+        patience: Duration,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             self.deliver(Input::Ask(question(answer))).await.ok()?;
             answered.await.ok()
         };
-        tokio::time::timeout(limits::QUERY_TIMEOUT, asked).await.ok()?
+        tokio::time::timeout(patience, asked).await.ok()?
     }
 }
 
 /// Everything the thread owns.
 pub(crate) struct Core {
-    pub(crate) controller: Controller,
+    controller: Controller,
     /// With when they came.
-    pub(crate) inputs: Receiver<(Instant, Input)>,
-    pub(crate) journal: Journal,
+    inputs: Receiver<(Instant, Input)>,
+    journal: Journal,
     /// The way in: its bell, and where answers of name servers come back to.
-    pub(crate) to_itself: Inputs,
-    pub(crate) transports: Transports,
-    pub(crate) resolver: Resolver,
-    pub(crate) hosts: Hosts,
+    to_itself: Inputs,
+    transports: Transports,
+    resolver: Resolver,
+    hosts: Hosts,
     /// Told to stop: the calls have until then to end.
-    pub(crate) stop_at: Option<Instant>,
+    stop_at: Option<Instant>,
     /// Given when the records they are about are written.
-    pub(crate) answers: Vec<(oneshot::Sender<OriginateAnswer>, OriginateAnswer)>,
+    answers: Vec<(oneshot::Sender<OriginateAnswer>, OriginateAnswer)>,
     /// Told to media hosts when what was written up to that mark is on the disk to stay.
-    pub(crate) acknowledgements: VecDeque<(u64, HostId, pb::AcknowledgeRequest)>,
+    acknowledgements: VecDeque<(u64, HostId, pb::AcknowledgeRequest)>,
 }
 
 impl Core {
+    pub(crate) fn new(
+        controller: Controller,
+        inputs: Receiver<(Instant, Input)>,
+        journal: Journal,
+        to_itself: &Inputs,
+        transports: Transports,
+        resolver: Resolver,
+        hosts: &Hosts,
+    ) -> Self {
+        Self {
+            controller,
+            inputs,
+            journal,
+            to_itself: to_itself.clone(),
+            transports,
+            resolver,
+            hosts: hosts.clone(),
+            stop_at: None,
+            answers: Vec::new(),
+            acknowledgements: VecDeque::new(),
+        }
+    }
+
     /// Runs until told to stop, and until the calls have ended or took too long for it.
     pub(crate) async fn run(mut self) {
         let mut inbox = Inbox::default();
@@ -264,7 +299,6 @@ impl Core {
             Input::TransportError(target) => self.controller.handle_transport_error(now, &target),
             Input::Resolved(id, targets) => self.controller.handle_lookup(now, id, targets),
             Input::Media(input) => self.controller.handle_media(now, input),
-            Input::Limits(config) => self.controller.set_limits(&config),
             Input::Ask(question) => self.answer(now, question),
             Input::Stop => self.end_calls(now),
         }
@@ -292,11 +326,25 @@ impl Core {
                 let _gone = to.send(self.controller.end_call(now, &call, "ended by an operator"));
             }
             Question::Call(call, to) => drop(to.send(self.find_call(now, &call))),
+            Question::Reconfigure(config, to) => drop(to.send(self.reconfigure(now, *config))),
             Question::Originate(request, key, to) => {
                 let answer = self.controller.originate(now, *request, key.as_deref());
                 self.answers.push((to, answer));
             }
         }
+    }
+
+    fn reconfigure(
+        &mut self,
+        now: Now,
+        config: call_control::Config,
+    ) -> Result<(), call_control::ConfigError> {
+        // A media host that is let go and put back at once is let go first.
+        self.carry_out();
+        let hosts = config.media.hosts.clone();
+        self.controller.reconfigure(now, config)?;
+        self.hosts.add(&hosts);
+        Ok(())
     }
 
     fn find_call(&self, now: Now, name: &str) -> Option<CallFound> {
@@ -331,6 +379,7 @@ impl Core {
                     Output::Media { host, command } => sends.push(Send::Command(host, command)),
                     Output::Lookup(lookup) => self.resolver.ask(lookup, &self.to_itself),
                     Output::Unreachable(target) => self.resolver.avoid(target),
+                    Output::HostDrained(host) => self.hosts.close(&host),
                     Output::WrongPassword(flow) => self.transports.wrong_password(flow.remote.ip()),
                     Output::Acknowledge { host, recording } => {
                         if self.acknowledgements.len() < limits::ACKNOWLEDGEMENTS {

@@ -52,6 +52,12 @@ pub(crate) const RECONNECT_MAX: Duration = Duration::from_secs(5);
 /// A media host whose connection broke is lost unless it is back with the same boot id within this time
 /// (refused connections count at once).
 pub(crate) const SUSPECT: Duration = Duration::from_secs(5);
+/// How long the connection to a media host that was taken out, and has nothing of ours any more, stays for last words.
+pub(crate) const HOST_FAREWELL: Duration = Duration::from_secs(5);
+/// Requests to read the configuration again that may wait. More are refused with 503.
+pub(crate) const RELOADS: usize = 4;
+/// How long the core thread may take to go over to another configuration.
+pub(crate) const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Call details kept for `/v1/cdrs`; older ones stand in the journal only.
 pub(crate) const CDRS_KEPT: usize = 10_000;
 /// Bytes of the journal that may wait for a disk that cannot be written. More: they are dropped, counted as failures.

@@ -1,5 +1,7 @@
 //! What is going on, as JSON.
 
+use std::time::UNIX_EPOCH;
+
 use call_control::{
     CallStage, Live, TrunkLive,
     domain::AgentState,
@@ -7,7 +9,10 @@ use call_control::{
 };
 use serde_json::{Value, json};
 
-use crate::core::CallFound;
+use crate::{
+    core::CallFound,
+    reload::{History, Reloaded},
+};
 
 pub(crate) fn agents(live: &Live) -> Value {
     let agent = |agent: &call_control::AgentLive| {
@@ -125,6 +130,7 @@ pub(crate) fn hosts(live: &Live) -> Value {
             "up": host.boot_id.is_some(),
             "boot_id": host.boot_id,
             "sessions": host.sessions,
+            "draining": host.is_draining,
         })
     };
     live.hosts.iter().map(host).collect()
@@ -158,6 +164,25 @@ pub(crate) fn trunks(trunks: &[TrunkLive]) -> Value {
         })
     };
     trunks.iter().map(trunk).collect()
+}
+
+/// What a reload did.
+pub(crate) fn reloaded(done: &Reloaded) -> Value {
+    json!({ "verdict": "applied", "changed": done.changed, "needs_restart": done.needs_restart })
+}
+
+/// The reloads there were, and the last of them.
+pub(crate) fn reloads(history: &History) -> Value {
+    let last = history.last.as_ref().map(|(at, done)| {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut last = match done {
+            Some(done) => reloaded(done),
+            None => json!({ "verdict": "refused" }),
+        };
+        last["at_unix_s"] = since.as_secs().into();
+        last
+    });
+    json!({ "applied": history.applied, "refused": history.refused, "last": last })
 }
 
 fn stage(stage: CallStage) -> &'static str {

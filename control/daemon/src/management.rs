@@ -28,6 +28,7 @@ use crate::{
     core::{Action, CallFound, Inputs, Question},
     journal, limits, live, metrics, openapi, origination,
     problem::Problem,
+    reload::Reloads,
     store::{DetailQuery, Sqlite, Store as _, StoreError, projector},
     token::{Token, Writer},
     transport::{self, guard::Guard},
@@ -37,6 +38,7 @@ use crate::{
 /// What the pages are made from.
 #[derive(Clone)]
 pub(crate) struct Pages {
+    pub(crate) reloads: Reloads,
     pub(crate) inputs: Inputs,
     pub(crate) transport: Arc<transport::Counters>,
     pub(crate) guard: Arc<Guard>,
@@ -157,6 +159,8 @@ pub(crate) fn routes() -> Vec<Route> {
         read("/v1/cdrs", details_page),
         read("/v1/statistics/queues", queue_hours_page),
         read("/v1/statistics/agents", agent_spells_page),
+        read("/v1/reload", last_reload),
+        create("/v1/reload", reload),
         read("/v1/sources", sources_page),
         remove("/v1/sources/{source}", forgive_source),
     ]
@@ -325,6 +329,20 @@ async fn agent_spells_page(State(pages): State<Pages>, uri: Uri) -> Result<Json<
     Ok(Json(json!(spells)))
 }
 
+/// When the configuration was read again last, and what that changed.
+async fn last_reload(State(pages): State<Pages>) -> Json<Value> {
+    Json(live::reloads(&pages.reloads.history()))
+}
+
+/// Reads the configuration again, as SIGHUP does. 422 with file, key, value and remedy when it cannot be used.
+async fn reload(_: Writer, State(pages): State<Pages>) -> Result<Json<Value>, Problem> {
+    match pages.reloads.ask().await {
+        Some(Ok(done)) => Ok(Json(live::reloaded(&done))),
+        Some(Err(error)) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error)),
+        None => Err(Problem::unavailable("no reload is taken at the moment")),
+    }
+}
+
 /// Sources that meet silence, and why.
 async fn sources_page(State(pages): State<Pages>) -> Json<Value> {
     let silenced = pages.guard.silenced(Instant::now());
@@ -371,6 +389,7 @@ async fn metrics_page(State(pages): State<Pages>) -> Response {
         inputs: pages.inputs.counters(),
         transport: &pages.transport,
         guard: &pages.guard,
+        reloads: &pages.reloads.history(),
         journal: &pages.journal,
         store: pages.store.counters.as_deref(),
     });

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use proto::mediad::v1::{self as pb, files_client::FilesClient, media_client::Med
 use tokio::{
     runtime::Handle,
     sync::mpsc,
+    task::AbortHandle,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -47,14 +48,33 @@ const ACTED_UPON: [pb::EventKind; 7] = [
 ];
 
 /// Where commands for each host go; shared between the core thread and the tasks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Hosts {
-    queues: Arc<BTreeMap<HostId, Queue<pb::Command>>>,
-    acknowledgements: Arc<BTreeMap<HostId, Queue<pb::AcknowledgeRequest>>>,
+    ways: Ways,
+    setup: Arc<Setup>,
 }
 
-/// `None` while there is no command stream.
-type Queue<T> = Mutex<Option<mpsc::Sender<T>>>;
+type Ways = Arc<Mutex<BTreeMap<HostId, Way>>>;
+
+/// The way to one host.
+struct Way {
+    configured: MediaHost,
+    task: AbortHandle,
+    /// It was taken out, and its task ends soon.
+    is_closing: bool,
+    /// `None` while there is no command stream.
+    commands: Option<mpsc::Sender<pb::Command>>,
+    acknowledgements: Option<mpsc::Sender<pb::AcknowledgeRequest>>,
+}
+
+/// What every task is told.
+struct Setup {
+    tls: Option<ClientTlsConfig>,
+    hello: pb::Hello,
+    core: Handle,
+    inputs: Inputs,
+    resolver: Resolver,
+}
 
 impl Hosts {
     /// Starts a task for each host on the core thread's runtime.
@@ -68,47 +88,99 @@ impl Hosts {
         inputs: &Inputs,
         resolver: &Resolver,
     ) -> Result<Self, String> {
-        let tls = client.tls.as_ref().map(tls_config).transpose()?;
+        let setup = Setup {
+            tls: client.tls.as_ref().map(tls_config).transpose()?,
+            hello: pb::Hello {
+                controller: client.controller.clone(),
+                lease_ms: client.lease_ms,
+            },
+            core: core.clone(),
+            inputs: inputs.clone(),
+            resolver: resolver.clone(),
+        };
+        let all = Self {
+            ways: Ways::default(),
+            setup: Arc::new(setup),
+        };
+        all.check(hosts)?;
+        all.add(hosts);
+        Ok(all)
+    }
+
+    /// Whether these could be connected to.
+    ///
+    /// # Errors
+    /// As [`Hosts::start`].
+    pub(crate) fn check(&self, hosts: &[MediaHost]) -> Result<(), String> {
+        hosts
+            .iter()
+            .try_for_each(|host| endpoint(host, &host.address, self.setup.tls.clone()).map(drop))
+    }
+
+    /// Starts a task for each that has none.
+    pub(crate) fn add(&self, hosts: &[MediaHost]) {
+        let mut ways = lock(&self.ways);
         for host in hosts {
-            endpoint(host, &host.address, tls.clone())?;
-        }
-        let queues = hosts.iter().map(|host| (host.name.clone(), Queue::default()));
-        let queues = Arc::new(queues.collect::<BTreeMap<_, _>>());
-        let acknowledgements = hosts.iter().map(|host| (host.name.clone(), Queue::default()));
-        let acknowledgements = Arc::new(acknowledgements.collect::<BTreeMap<_, _>>());
-        for host in hosts {
+            if ways.get(&host.name).is_some_and(|way| !way.is_closing) {
+                continue;
+            }
+            let setup = &self.setup;
             let mut link = Link {
                 host: host.name.clone(),
                 configured: host.clone(),
-                tls: tls.clone(),
-                resolver: resolver.clone(),
-                hello: pb::Hello {
-                    controller: client.controller.clone(),
-                    lease_ms: client.lease_ms,
-                },
-                inputs: inputs.clone(),
-                queues: Arc::clone(&queues),
-                acknowledgements: Arc::clone(&acknowledgements),
+                tls: setup.tls.clone(),
+                resolver: setup.resolver.clone(),
+                hello: setup.hello.clone(),
+                inputs: setup.inputs.clone(),
+                ways: Arc::clone(&self.ways),
                 is_up: false,
                 seen: None,
             };
-            core.spawn(async move { link.run().await });
+            let task = setup.core.spawn(async move { link.run().await });
+            let way = Way {
+                configured: host.clone(),
+                task: task.abort_handle(),
+                is_closing: false,
+                commands: None,
+                acknowledgements: None,
+            };
+            if let Some(before) = ways.insert(host.name.clone(), way) {
+                before.task.abort();
+            }
         }
-        Ok(Self {
-            queues,
-            acknowledgements,
-        })
+    }
+
+    /// Where a host that there is a task for is reached.
+    pub(crate) fn address(&self, host: &HostId) -> Option<String> {
+        let ways = lock(&self.ways);
+        let way = ways.get(host).filter(|way| !way.is_closing);
+        way.map(|way| way.configured.address.clone())
+    }
+
+    /// Nothing of ours is left on a host that was taken out: its task ends, once it has told what is on its way.
+    pub(crate) fn close(&self, host: &HostId) {
+        if let Some(way) = lock(&self.ways).get_mut(host) {
+            way.is_closing = true;
+        }
+        let (ways, host) = (Arc::clone(&self.ways), host.clone());
+        self.setup.core.spawn(async move {
+            sleep(limits::HOST_FAREWELL).await;
+            let mut ways = lock(&ways);
+            // It may have been put back, with another task.
+            if ways.get(&host).is_some_and(|way| way.is_closing)
+                && let Some(way) = ways.remove(&host)
+            {
+                way.task.abort();
+                tracing::info!(%host, "media host let go");
+            }
+        });
     }
 
     /// Tells a host that a recording is accounted for. One that is not told tells us of it again.
     pub(crate) fn acknowledge(&self, host: &HostId, recording: pb::AcknowledgeRequest) {
-        let Some(queue) = self.acknowledgements.get(host) else {
-            return;
-        };
-        let queue = queue.lock().expect("nobody panics while holding a queue");
-        let sent = queue
-            .as_ref()
-            .is_some_and(|queue| queue.try_send(recording).is_ok());
+        let ways = lock(&self.ways);
+        let queue = ways.get(host).and_then(|way| way.acknowledgements.as_ref());
+        let sent = queue.is_some_and(|queue| queue.try_send(recording).is_ok());
         if !sent {
             tracing::debug!(%host, "a recording is acknowledged when the media host is back");
         }
@@ -116,14 +188,14 @@ impl Hosts {
 
     /// Queues a command. False when there is no way to the host.
     pub(crate) fn send(&self, host: &HostId, command: pb::Command) -> bool {
-        let Some(queue) = self.queues.get(host) else {
-            return false;
-        };
-        let queue = queue.lock().expect("nobody panics while holding a queue");
-        queue
-            .as_ref()
-            .is_some_and(|queue| queue.try_send(command).is_ok())
+        let ways = lock(&self.ways);
+        let queue = ways.get(host).and_then(|way| way.commands.as_ref());
+        queue.is_some_and(|queue| queue.try_send(command).is_ok())
     }
+}
+
+fn lock(ways: &Ways) -> MutexGuard<'_, BTreeMap<HostId, Way>> {
+    ways.lock().expect("nobody panics while holding the ways")
 }
 
 fn tls_config(tls: &config::MediaTls) -> Result<ClientTlsConfig, String> {
@@ -162,8 +234,7 @@ struct Link {
     resolver: Resolver,
     hello: pb::Hello,
     inputs: Inputs,
-    queues: Arc<BTreeMap<HostId, Queue<pb::Command>>>,
-    acknowledgements: Arc<BTreeMap<HostId, Queue<pb::AcknowledgeRequest>>>,
+    ways: Ways,
     /// As the controller was told.
     is_up: bool,
     /// The boot id and the number of the last event seen: where to go on.
@@ -281,18 +352,16 @@ impl Link {
             return Err(ended("the host's first message is no hello"));
         };
         let events = self.watch(&mut client).await?;
-        let (queue, commands) = mpsc::channel(limits::COMMANDS_PER_HOST);
+        let (to_host, commands) = mpsc::channel(limits::COMMANDS_PER_HOST);
+        let (to_files, acknowledgements) = mpsc::channel(limits::ACKNOWLEDGEMENTS);
         // Who is told that the host is up has commands for it at once.
-        set_queue(&self.queues, &self.host, Some(queue));
-        let (queue, acknowledgements) = mpsc::channel(limits::ACKNOWLEDGEMENTS);
-        set_queue(&self.acknowledgements, &self.host, Some(queue));
+        self.lead(Some(to_host), Some(to_files));
         let acknowledging = tokio::spawn(acknowledge(files, acknowledgements));
         let (outcome, unanswered) = match self.greet(greeting).await {
             Ok(()) => self.carry(commands, requests, replies, events).await,
             Err(ended) => (Err(ended), Vec::new()),
         };
-        set_queue(&self.queues, &self.host, None);
-        set_queue(&self.acknowledgements, &self.host, None);
+        self.lead(None, None);
         acknowledging.abort();
         let host = self.host.clone();
         self.tell(MediaInput::LinkLost { host }).await?;
@@ -302,6 +371,17 @@ impl Link {
             self.tell(MediaInput::Unanswered { host, commands }).await?;
         }
         outcome
+    }
+
+    /// This is the way there; none: there is no connection.
+    fn lead(
+        &self,
+        commands: Option<mpsc::Sender<pb::Command>>,
+        acknowledgements: Option<mpsc::Sender<pb::AcknowledgeRequest>>,
+    ) {
+        if let Some(way) = lock(&self.ways).get_mut(&self.host) {
+            (way.commands, way.acknowledgements) = (commands, acknowledgements);
+        }
     }
 
     /// Commands out, replies and events in. The ids of commands never answered come back with the end.
@@ -435,12 +515,6 @@ impl Link {
             .deliver(Input::Media(input))
             .await
             .map_err(|_| ended("the core thread is gone"))
-    }
-}
-
-fn set_queue<T>(queues: &BTreeMap<HostId, Queue<T>>, host: &HostId, queue: Option<mpsc::Sender<T>>) {
-    if let Some(slot) = queues.get(host) {
-        *slot.lock().expect("nobody panics while holding a queue") = queue;
     }
 }
 

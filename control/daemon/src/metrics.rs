@@ -3,6 +3,7 @@
 use std::{
     fmt::{Display, Write as _},
     sync::atomic::Ordering::Relaxed,
+    time::UNIX_EPOCH,
 };
 
 use call_control::{Counters, Live};
@@ -11,6 +12,7 @@ use sip::stack::{METHOD_NAMES, PerMethod};
 use crate::{
     core::InputCounters,
     journal,
+    reload::History,
     store::projector,
     transport::{
         self,
@@ -25,6 +27,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) inputs: &'a InputCounters,
     pub(crate) transport: &'a transport::Counters,
     pub(crate) guard: &'a Guard,
+    pub(crate) reloads: &'a History,
     pub(crate) journal: &'a journal::Shared,
     pub(crate) store: Option<&'a projector::Counters>,
 }
@@ -38,6 +41,7 @@ pub(crate) fn page(sources: &Sources<'_>) -> String {
     queues(&mut page, sources.live);
     sip(&mut page, &sources.counters.sip);
     process(&mut page, sources);
+    reloads(&mut page, sources.reloads);
     if let Some(counters) = sources.store {
         store(&mut page, counters);
     }
@@ -394,6 +398,26 @@ fn silenced(page: &mut Page, guard: &Guard) {
     ] {
         page.sample(name, &[("offence", offence.name())], count.load(Relaxed));
     }
+}
+
+fn reloads(page: &mut Page, history: &History) {
+    let name = "controld_reloads_total";
+    page.family(name, "counter", "How often the configuration was read again.");
+    for (result, count) in [("ok", history.applied), ("failed", history.refused)] {
+        page.sample(name, &[("result", result)], count);
+    }
+    let Some((at, done)) = &history.last else { return };
+    page.gauge(
+        "controld_last_reload_successful",
+        "1 when the configuration could be used when it was read again last.",
+        u8::from(done.is_some()),
+    );
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    page.gauge(
+        "controld_last_reload_timestamp_seconds",
+        "When that was.",
+        since.as_secs(),
+    );
 }
 
 fn store(page: &mut Page, store: &projector::Counters) {

@@ -1,6 +1,6 @@
 //! Starting everything in order, waiting for a reason to end, and ending in bounded time.
 
-use std::{collections::VecDeque, io::Write as _, net::SocketAddr, sync::Arc, thread};
+use std::{io::Write as _, net::SocketAddr, sync::Arc, thread};
 
 use call_control::Controller;
 use rustix::{
@@ -10,7 +10,7 @@ use rustix::{
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -22,11 +22,11 @@ use crate::{
     limits,
     management::{self, Pages, StorePages},
     media::Hosts,
-    reload::Source,
+    reload::{self, Reloader, Reloads, Source},
     resolver::Resolver,
     store::{Sqlite, projector::Projector},
     token::Token,
-    transport::{Sockets, guard::Guard, tls::Identities},
+    transport::{Sockets, Terms, guard::Guard, tls::Identities},
 };
 
 /// Runs the controller until a signal or a failure.
@@ -48,7 +48,10 @@ fn runtime() -> Result<Runtime, String> {
 
 /// Every connection and everything else can be open at once: who connects often must not keep us from writing the journal
 /// or from reaching a media host.
-fn allow_files(config: &Config) -> Result<(), String> {
+///
+/// # Errors
+/// So many files may not be open: names the setting, and what to do.
+pub(crate) fn allow_files(config: &Config) -> Result<(), String> {
     let connections = config.signalling.tcp_connections;
     let need = (connections + limits::HTTP_CONNECTIONS + limits::SPARE_FILES) as u64;
     let limit = getrlimit(Resource::Nofile);
@@ -68,31 +71,26 @@ fn allow_files(config: &Config) -> Result<(), String> {
     })
 }
 
-async fn serve(mut config: Config, source: Source) -> Result<(), String> {
+async fn serve(config: Config, source: Source) -> Result<(), String> {
     let identities = Arc::new(Identities::read(&config.tls)?);
     let guard = Arc::new(Guard::new(config.sources.clone()));
+    let terms = Arc::new(Terms::new(&config));
     let token = Token::read(&config.management)?;
     // Listeners first: a taken port must not cost the time of everything else.
     let sockets = Sockets::bind(&config)?;
     let bound = sockets.bound();
     let (http, http_addr) = management::bind("management.listen", config.management.listen).await?;
-    for warning in config.controller(&bound).warnings() {
-        tracing::warn!("{warning}");
-    }
-    let mut controller = Controller::new(config.controller(&bound), seed()?, core::now())
-        .map_err(|error| error.to_string())?;
-    let journal = Journal::open(&config.journal, |record| controller.replay(record))?;
-    controller.resume(core::now());
+    let (controller, journal) = go_on(&config, &bound)?;
     let journal_shared = journal.shared();
     let projector = start_projector(&config, &journal_shared)?;
     let store = store_pages(&config, projector.as_ref());
 
-    let (inputs, from_all) = Inputs::new();
+    let (inputs, queue) = Inputs::new();
     let [(stop, stopping), (end, ending)] = [false; 2].map(watch::channel);
     let resolver = start_resolver(&config, &bound)?;
     let of_core = runtime()?;
     let transports = sockets
-        .start(&config, of_core.handle(), &inputs, &ending, &guard, &identities)
+        .start(of_core.handle(), &inputs, &ending, &guard, &identities, &terms)
         .map_err(|error| format!("signalling.udp: {error}"))?;
     let transport = transports.counters();
     let hosts = Hosts::start(
@@ -102,22 +100,11 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
         &inputs,
         &resolver,
     )?;
-    let core = start_core(
-        of_core,
-        Core {
-            controller,
-            inputs: from_all,
-            journal,
-            to_itself: inputs.clone(),
-            transports,
-            resolver,
-            hosts,
-            stop_at: None,
-            answers: Vec::new(),
-            acknowledgements: VecDeque::new(),
-        },
-    )?;
+    let core = Core::new(controller, queue, journal, &inputs, transports, resolver, &hosts);
+    let core = start_core(of_core, core)?;
+    let (reloads, requests) = Reloads::new();
     let pages = Pages {
+        reloads: reloads.clone(),
         inputs: inputs.clone(),
         transport,
         guard: Arc::clone(&guard),
@@ -130,13 +117,36 @@ async fn serve(mut config: Config, source: Source) -> Result<(), String> {
     let pages = tokio::spawn(management::serve(http, pages));
     tracing::info!(bound = ?bound, %http_addr, domains = ?config.signalling.domains, "ready");
     announce(&bound, http_addr);
-    let to_core = inputs.clone();
-    let reload = || source.reload(&mut config, &guard, &identities, &token, &to_core);
-    let ended = until_the_end(core, pages, &inputs, (stop, end), reload).await;
+    let reloader = Reloader {
+        source,
+        running: config,
+        bound,
+        guard,
+        identities,
+        terms,
+        token,
+        inputs: inputs.clone(),
+        hosts,
+        reloads,
+    };
+    let ended = until_the_end(core, pages, &inputs, (stop, end), (reloader, requests)).await;
     // Last: it carries what was written until now.
     drop(projector);
     tracing::info!("stopped");
     ended
+}
+
+/// The controller, with what its journal tells.
+fn go_on(config: &Config, bound: &Bound) -> Result<(Controller, Journal), String> {
+    let settings = config.controller(bound);
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let mut controller =
+        Controller::new(settings, seed()?, core::now()).map_err(|error| error.to_string())?;
+    let journal = Journal::open(&config.journal, |record| controller.replay(record))?;
+    controller.resume(core::now());
+    Ok((controller, journal))
 }
 
 fn start_resolver(config: &Config, bound: &Bound) -> Result<Resolver, String> {
@@ -188,7 +198,7 @@ async fn until_the_end(
     mut pages: JoinHandle<Result<(), String>>,
     inputs: &Inputs,
     (stop, end): (watch::Sender<bool>, watch::Sender<bool>),
-    mut reload: impl FnMut(),
+    (mut reloader, mut requests): (Reloader, mpsc::Receiver<reload::Request>),
 ) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signal handler: {error}"));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -197,11 +207,18 @@ async fn until_the_end(
         tokio::select! {
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
-            _ = hangup.recv() => reload(),
+            _ = hangup.recv() => drop(reloader.reload().await),
+            Some(request) = requests.recv() => {
+                let outcome = reloader.reload().await;
+                // Who asked may have gone away.
+                let _gone = request.send(outcome);
+            }
             _ = &mut core.ended => return Err("the core thread panicked".into()),
             served = &mut pages => return served.unwrap_or_else(|error| Err(error.to_string())),
         }
     };
+    // Nobody is kept waiting for another.
+    drop((reloader, requests));
     tracing::info!(reason, "ending all calls");
     let _ = stop.send(true);
     let patience = limits::SHUTDOWN_CALLS * 2;

@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq as _;
 use crate::{config::Management, limits, management::Pages, problem::Problem};
 
 /// The token, which can be another one after a reload. Without one nobody changes anything.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Token(Arc<RwLock<Option<Vec<u8>>>>);
 
 impl fmt::Debug for Token {
@@ -29,19 +29,14 @@ impl Token {
     /// # Errors
     /// Names the setting and what to do.
     pub(crate) fn read(settings: &Management) -> Result<Self, String> {
-        let token = Self::default();
-        token.reload(settings)?;
-        Ok(token)
+        let token = token_of(settings)?;
+        Ok(Self(Arc::new(RwLock::new(token))))
     }
 
-    /// Reads it again. A mistake changes nothing.
-    ///
-    /// # Errors
-    /// As [`Token::read`].
-    pub(crate) fn reload(&self, settings: &Management) -> Result<(), String> {
-        let new = token_of(settings)?;
+    /// The one that was read now instead.
+    pub(crate) fn exchange(&self, new: &Self) {
+        let new = new.0.read().expect("nobody panics while holding it").clone();
         *self.0.write().expect("nobody panics while holding it") = new;
-        Ok(())
     }
 
     /// Whoever shows this may change things. The time it takes does not tell how much of it is right.

@@ -65,7 +65,7 @@ impl Controller {
         }
     }
 
-    fn open_gate(&mut self, now: Now, id: CallId) {
+    pub(super) fn open_gate(&mut self, now: Now, id: CallId) {
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };

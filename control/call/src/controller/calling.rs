@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::{CHECK_EVERY, Controller, Due, Now, unix_us};
 use crate::{
     call::{Call, CallId, End, Side, Stage},
-    domain::{Leave, Name, Race},
+    domain::{DomainError, Leave, Name, Race},
     journal::{EndedBy, RecordKind},
     leg::{Exchange, Invite, Leg, Offer},
     media::{Endpoint, MediaPlan},
@@ -295,8 +295,14 @@ impl Controller {
             }
             Err(error) => {
                 let reason = error.to_string();
-                // As a full conference: 503 would say that this whole server takes no calls.
-                self.nobody_came(now, id, EndedBy::System, StatusCode::BUSY_HERE, &reason);
+                let status = match error {
+                    DomainError::UnknownQueue(_) | DomainError::UnknownAgent(_) => {
+                        StatusCode::TEMPORARILY_UNAVAILABLE
+                    }
+                    // As a full conference: 503 would say that this whole server takes no calls.
+                    DomainError::QueueFull { .. } => StatusCode::BUSY_HERE,
+                };
+                self.nobody_came(now, id, EndedBy::System, status, &reason);
                 false
             }
         }

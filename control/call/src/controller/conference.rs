@@ -161,6 +161,7 @@ impl Controller {
         let conference = Conference {
             room: room.clone(),
             plan: MediaPlan::new(&session, &self.config.controller, media, host),
+            mix: self.config.conferences.node(),
             members: [].into(),
             displaced: None,
             last: Vec::new(),
@@ -184,7 +185,13 @@ impl Controller {
         };
         let members = conference.members.iter().filter_map(|id| self.members.get(id));
         let has_prompt = !conference.lacks_prompt;
-        let scene = scene(members, &self.config.conferences, has_prompt, &conference.sounds);
+        let scene = scene(
+            members,
+            &self.config.conferences,
+            conference.mix,
+            has_prompt,
+            &conference.sounds,
+        );
         conference.plan.set_scene(scene);
         if let Some(kind) = conference.plan.next_command() {
             let host = conference.plan.host().clone();
@@ -439,7 +446,7 @@ impl Controller {
         if member.stage != MemberStage::Joined {
             return Err(refuse(StatusCode::REQUEST_PENDING));
         }
-        let codecs = self.policy.of(member.leg.user.as_ref());
+        let codecs = member.leg.offerable(self.policy.of(member.leg.user.as_ref()));
         let security = member.leg.security;
         let (offer, selections, media) = self.read_offer(&request.body, codecs, security)?;
         let member = self.members.get_mut(&id).ok_or_else(gone)?;

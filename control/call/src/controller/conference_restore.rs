@@ -140,6 +140,7 @@ impl Controller {
         let conference = Conference {
             room,
             plan,
+            mix: self.config.conferences.node(),
             members: BTreeSet::new(),
             displaced: None,
             last: Vec::new(),

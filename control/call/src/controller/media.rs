@@ -36,7 +36,10 @@ impl Controller {
                 leg.takes_info = takes_info;
             }
         }
-        let scene = scene(call, &self.config);
+        // As `queue_named`, which would take the call with it.
+        let mut queues = self.config.queues.iter().chain(&self.retired);
+        let queue = queues.find(|queue| Some(queue.name.as_str()) == call.queue.as_deref());
+        let scene = scene(call, &self.config, queue);
         call.plan.set_scene(scene);
         let Some(kind) = call.plan.next_command() else {
             if call.plan.is_gone() {

@@ -20,6 +20,7 @@ mod outbound;
 mod pickup;
 mod profile;
 mod reach;
+mod reconfigure;
 mod recording;
 mod redirection;
 mod relocate;
@@ -56,11 +57,8 @@ use crate::{
     calls::{Calls, Members},
     cdr::{CallOrigin, OriginKind},
     conference::Conference,
-    config::{Config, ConfigError},
-    domain::{
-        AgentConfig, AgentState, Domain, DomainError, EntryId, Name, OfferId, QueueConfig, Standing,
-        TALK_LEASE,
-    },
+    config::{self, Config, ConfigError},
+    domain::{AgentState, Domain, DomainError, EntryId, Name, OfferId, Standing, TALK_LEASE},
     journal::{EndedBy, Record, RecordKind},
     media::CodecPolicy,
     originate::Keys,
@@ -163,6 +161,8 @@ pub enum Output {
     Unreachable(Target),
     /// Somebody who came this way gave a wrong password.
     WrongPassword(Flow),
+    /// A media host that was taken out of the configuration has nothing of ours any more: let it go.
+    HostDrained(HostId),
     /// Tell a media host that a recording is accounted for, once the records before this are on the disk to stay.
     Acknowledge {
         /// Which.
@@ -387,6 +387,8 @@ enum Purpose {
     Plain(TrunkId),
     /// Our registration with a trunk.
     Registration(TrunkId),
+    /// The end of one.
+    Farewell(TrunkId),
     /// Whether a trunk's target is there.
     Probe(TargetId),
     /// Whether a party is still there; its dialog's end tells when it is not.
@@ -466,6 +468,8 @@ struct Pending {
 #[derive(Debug)]
 pub struct Controller {
     config: Config,
+    /// Queues that were taken out while callers waited there, as they were.
+    retired: Vec<config::Queue>,
     routing: Routing,
     policy: CodecPolicy,
     security: SecurityPolicy,
@@ -507,6 +511,8 @@ pub struct Controller {
     /// What the journal told, until it is gone on from.
     past: Past,
     wrong_passwords: VecDeque<Flow>,
+    /// Media hosts to be let go.
+    drained: VecDeque<HostId>,
     acknowledgements: VecDeque<(HostId, pb::AcknowledgeRequest)>,
     /// It is to end: no registration is begun.
     is_stopping: bool,
@@ -538,6 +544,7 @@ impl Controller {
         let unknown = stack.random_token();
         let hosts = config.media.hosts.iter().map(|host| host.name.clone());
         let mut controller = Self {
+            retired: Vec::new(),
             routing: Routing::new(&config),
             policy: CodecPolicy::new(&config),
             security: SecurityPolicy::new(&config),
@@ -567,6 +574,7 @@ impl Controller {
             agent_states: BTreeMap::new(),
             past: Past::default(),
             wrong_passwords: VecDeque::new(),
+            drained: VecDeque::new(),
             acknowledgements: VecDeque::new(),
             is_stopping: false,
             records: VecDeque::new(),
@@ -578,30 +586,9 @@ impl Controller {
             counters: Counters::default(),
             config,
         };
-        controller.set_up_domain(now);
+        controller.configure_domain(now);
         controller.start_trunks(now);
         Ok(controller)
-    }
-
-    fn set_up_domain(&mut self, now: Now) {
-        for queue in &self.config.queues {
-            let config = QueueConfig {
-                ring_timeout: queue.ring_timeout(),
-                timeout: queue.timeout(),
-                entries_max: queue.entries_max,
-            };
-            self.domain.put_queue(&queue.name, config);
-        }
-        let agents = self.config.agents;
-        for (agent, queues) in self.config.queues_by_agent() {
-            let config = AgentConfig {
-                queues: queues.into_iter().map(Name::from).collect(),
-                calls_max: agents.calls_max,
-                wrap_up: Duration::from_secs(agents.wrap_up_s),
-                misses_max: agents.misses_max,
-            };
-            self.domain.put_agent(now.mono, agent, config);
-        }
     }
 
     /// What it was told.
@@ -760,19 +747,6 @@ impl Controller {
         true
     }
 
-    /// Other limits from now on: of calls, of calls that are asked for, of conferences, and of trunks. Nothing else of
-    /// the configuration is looked at, and calls that are more than allowed go on.
-    pub fn set_limits(&mut self, config: &Config) {
-        self.config.calls.count_max = config.calls.count_max;
-        self.config.originate.calls_max = config.originate.calls_max;
-        self.config.originate.calls_per_s = config.originate.calls_per_s;
-        self.originate_rate = Rate::new(config.originate.calls_per_s);
-        self.config.conferences.count_max = config.conferences.count_max;
-        self.config.conferences.members_max = config.conferences.members_max;
-        self.config.dialplan.calls_per_s = config.dialplan.calls_per_s;
-        self.trunks.set_limits(&config.trunks, &config.dialplan);
-    }
-
     /// Ends everything: calls, and our registrations with trunks. [`Controller::is_idle`] tells when it is done.
     pub fn stop(&mut self, now: Now, reason: &str) {
         self.is_stopping = true;
@@ -788,7 +762,8 @@ impl Controller {
 
     /// No call is left, everybody knows, and no registration is under way.
     pub fn is_idle(&self) -> bool {
-        let registers = |purpose: &Purpose| matches!(purpose, Purpose::Registration(_));
+        let registers =
+            |purpose: &Purpose| matches!(purpose, Purpose::Registration(_) | Purpose::Farewell(_));
         let is_over = self.calls.len() + self.members.len() == 0;
         is_over && !self.by_client.values().any(registers) && !self.stack.awaits_farewells()
     }
@@ -805,6 +780,10 @@ impl Controller {
             }
         }
         while let Some((agent, view)) = self.domain.poll_agent() {
+            let Some(view) = view else {
+                self.agent_gone(now, &agent);
+                continue;
+            };
             // An offer missed and the next one made in one moment leave it as it was, but for its counts.
             let news = (view.state, view.standing);
             if self.agent_states.get(&agent) != Some(&news) {
@@ -816,6 +795,9 @@ impl Controller {
                 self.record(now, record);
                 self.agent_states.insert(agent, news);
             }
+        }
+        while let Some(host) = self.pool.pop_drained() {
+            self.host_drained(now, host);
         }
         self.advanced = Some(now);
     }
@@ -898,17 +880,16 @@ fn stack_config(config: &Config) -> StackConfig {
         .filter_map(|domain| Host::parse(domain.clone().into()))
         .collect();
     stack.tel = true;
-    // An INVITE may wait for as long as its queue lets it.
-    let longest = config
-        .queues
-        .iter()
-        .map(|queue| queue.timeout())
-        .max()
-        .unwrap_or_default();
-    let longest = longest.max(Duration::from_secs(config.calls.ring_timeout_s));
-    stack.answer_max = longest + Duration::from_secs(120);
+    stack.answer_max = patience(config);
     stack.ring_max = stack.answer_max;
     stack
+}
+
+/// How long an INVITE may have no answer: for as long as its queue lets it wait, or phones ring.
+fn patience(config: &Config) -> Duration {
+    let queues = config.queues.iter().map(|queue| queue.timeout());
+    let ringing = Duration::from_secs(config.calls.ring_timeout_s);
+    queues.fold(ringing, Duration::max) + Duration::from_secs(120)
 }
 
 /// Microseconds since the Unix epoch; 0 before it.

@@ -64,9 +64,9 @@ impl Controller {
             refused: trunk.gauge.refused,
             registration: trunk.registration.clone(),
             targets: trunk
-                .targets
-                .iter()
-                .map(|target| {
+                .open_targets()
+                .map(|index| {
+                    let target = &trunk.targets[index];
                     (
                         String::from_utf8_lossy(target.uri.as_bytes()).into_owned(),
                         target.health,

@@ -42,6 +42,9 @@ impl Controller {
         if let Some((host, recording)) = self.acknowledgements.pop_front() {
             return Some(Output::Acknowledge { host, recording });
         }
+        if let Some(host) = self.drained.pop_front() {
+            return Some(Output::HostDrained(host));
+        }
         if let Some(flow) = self.wrong_passwords.pop_front() {
             return Some(Output::WrongPassword(flow));
         }

@@ -4,7 +4,7 @@ use proto::mediad::v1 as pb;
 
 use super::{Controller, Due, Now};
 use crate::{
-    call::{Call, CallId, Stage},
+    call::{Call, CallId, Recorded, Stage},
     cdr::RecordingDetail,
     journal::RecordKind,
     pool::HostId,
@@ -13,24 +13,20 @@ use crate::{
 impl Controller {
     /// An agent answered a call of a queue whose calls are recorded.
     pub(super) fn record_if_wanted(&mut self, id: CallId) {
-        let Some(call) = self.calls.get_mut(&id) else {
+        let queue = self.calls.get(&id).and_then(|call| call.queue.as_ref());
+        let is_wanted = self.queue_named(queue).is_some_and(|queue| queue.record);
+        let format = self.config.recording.format;
+        let Some(call) = self.calls.get_mut(&id).filter(|_| is_wanted) else {
             return;
         };
-        let queue = call.queue.as_deref();
-        let queue = self
-            .config
-            .queues
-            .iter()
-            .find(|found| Some(found.name.as_str()) == queue);
-        if queue.is_some_and(|queue| queue.record) {
-            call.recorded.get_or_insert_default();
-        }
+        call.recorded.get_or_insert_with(|| Recorded::new(format));
     }
 
     /// Begins to record a call that is not yet. False when there is no such call, or nobody talks in it.
     pub fn record_call(&mut self, now: Now, call: &str) -> bool {
+        let format = self.config.recording.format;
         self.edit_recording(now, call, |call| {
-            let recorded = call.recorded.get_or_insert_default();
+            let recorded = call.recorded.get_or_insert_with(|| Recorded::new(format));
             if recorded.is_finished() {
                 recorded.segment += 1;
             }

@@ -644,6 +644,7 @@ impl Controller {
         for leg in caller_is_here.into_iter().chain(&callee) {
             plan.put(&leg.endpoint, self.endpoint_of(leg));
         }
+        let format = self.config.recording.format;
         let destination = saved.destination.restore();
         let times = (then(now, saved.started_unix_us), saved.started_unix_us);
         let mut call = Call::new(saved.call.clone(), destination, caller, plan, times);
@@ -657,7 +658,7 @@ impl Controller {
         call.callee = callee;
         call.past = saved.past.iter().filter_map(left_of).collect();
         call.is_turned = saved.is_turned;
-        call.recorded = saved.recorded.as_ref().map(SavedRecorded::restore);
+        call.recorded = saved.recorded.as_ref().map(|recorded| recorded.restore(format));
         call.behalf = saved.behalf.as_deref().map(Name::from);
         call.origin = saved.origin.clone();
         call.summons = summons;

@@ -82,7 +82,7 @@ impl Controller {
                 StatusCode::REQUEST_TERMINATED,
             ),
             WithdrawReason::AgentGone => (
-                Reason::new("SIP", 487, "Agent paused"),
+                Reason::new("SIP", 487, "Agent takes no calls"),
                 StatusCode::REQUEST_TERMINATED,
             ),
         };
@@ -109,11 +109,7 @@ impl Controller {
         };
         (call.entry, call.position) = (None, None);
         let name = call.queue.clone();
-        let queue = self
-            .config
-            .queues
-            .iter()
-            .find(|queue| Some(queue.name.as_str()) == name.as_deref());
+        let queue = self.queue_named(name.as_ref());
         let status = queue.and_then(|queue| StatusCode::new(queue.timeout_status));
         let status = status.unwrap_or(StatusCode::TEMPORARILY_UNAVAILABLE);
         self.nobody_came(now, id, EndedBy::System, status, "nobody answered in time");

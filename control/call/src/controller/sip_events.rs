@@ -255,6 +255,7 @@ impl Controller {
         match self.by_client.get(&txn).copied() {
             Some(Purpose::Plain(_)) if status.is_final() => drop(self.by_client.remove(&txn)),
             Some(Purpose::Registration(trunk)) => self.registration_answered(now, trunk, txn, response),
+            Some(Purpose::Farewell(trunk)) => self.farewell_answered(now, trunk, txn, response),
             Some(Purpose::Probe(target)) => self.probe_answered(now, target, txn, response),
             Some(Purpose::Branch(id)) => {
                 self.heard(now, id);
@@ -324,6 +325,10 @@ impl Controller {
             Some(Purpose::Registration(trunk)) => {
                 self.by_client.remove(&txn);
                 self.registration_failed(now, trunk, status);
+            }
+            Some(Purpose::Farewell(trunk)) => {
+                self.by_client.remove(&txn);
+                self.registration_ended(now, trunk);
             }
             Some(Purpose::Probe(target)) => {
                 self.by_client.remove(&txn);

@@ -137,7 +137,8 @@ impl Controller {
 
     pub(super) fn may_refer(&self, user: Option<&Name>) -> Result<(), StatusCode> {
         let may = match self.config.calls.transfers {
-            Transfers::Users => user.is_some(),
+            // One that was taken out has a call to finish, and no more.
+            Transfers::Users => user.is_some_and(|user| self.registrar.account(user).is_some()),
             Transfers::All => true,
             Transfers::None => false,
         };

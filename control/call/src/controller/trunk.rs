@@ -1,6 +1,9 @@
 //! Trunks over SIP: registrations that are kept, targets that are asked whether they are there, challenges answered.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use sip::{
     auth::{ClientSession, Ha1, choose_challenge},
@@ -26,25 +29,58 @@ const REGISTER_AGAIN_MAX: Duration = Duration::from_secs(300);
 impl Controller {
     /// Registers with every trunk that wants it, and asks every target whether it is there.
     pub(super) fn start_trunks(&mut self, now: Now) {
-        let mut due = Vec::new();
-        for (id, trunk) in self.trunks.iter() {
-            if trunk.config.register_s > 0 {
-                due.push(Due::Register(id));
-            }
-            if trunk.config.probe_s > 0 {
-                let targets = 0..trunk.targets.len();
-                due.extend(targets.map(|target| Due::Probe(TargetId { trunk: id, target })));
-            }
+        let all: Vec<TrunkId> = self.trunks.iter().map(|(id, _)| id).collect();
+        for id in all {
+            self.start_trunk(now, id);
         }
-        self.deadlines.extend(due.into_iter().map(|due| (now.mono, due)));
+    }
+
+    pub(super) fn start_trunk(&mut self, now: Now, id: TrunkId) {
+        if self.trunks.get(id).wants_registration() {
+            self.register_at(id, Some(now.mono));
+        }
+        self.probe_all(id, |_| Some(now.mono));
+    }
+
+    /// Registers with a trunk then, and not when it was meant to before.
+    pub(super) fn register_at(&mut self, id: TrunkId, at: Option<Instant>) {
+        let before = std::mem::replace(&mut self.trunks.get_mut(id).register_at, at);
+        if let Some(before) = before {
+            self.deadlines.remove(&(before, Due::Register(id)));
+        }
+        self.deadlines.extend(at.map(|at| (at, Due::Register(id))));
+    }
+
+    /// Asks each target then whether it is there: those that are to be asked, of which this says when they were to be.
+    pub(super) fn probe_all(&mut self, id: TrunkId, at: impl Fn(Option<Instant>) -> Option<Instant>) {
+        let trunk = self.trunks.get(id);
+        let asks = trunk.is_open && trunk.config.probe_s > 0;
+        let targets: Vec<(usize, Option<Instant>)> = trunk
+            .targets
+            .iter()
+            .map(|target| target.place.and_then(|_| at(target.probe_at)))
+            .enumerate()
+            .collect();
+        for (target, at) in targets {
+            self.probe_at(TargetId { trunk: id, target }, at.filter(|_| asks));
+        }
+    }
+
+    fn probe_at(&mut self, id: TargetId, at: Option<Instant>) {
+        let target = &mut self.trunks.get_mut(id.trunk).targets[id.target];
+        if let Some(before) = std::mem::replace(&mut target.probe_at, at) {
+            self.deadlines.remove(&(before, Due::Probe(id)));
+        }
+        self.deadlines.extend(at.map(|at| (at, Due::Probe(id))));
     }
 
     pub(super) fn register_with(&mut self, now: Now, id: TrunkId) {
-        if self.is_stopping {
-            return;
+        let trunk = self.trunks.get_mut(id);
+        trunk.register_at = None;
+        let seconds = trunk.register_s();
+        if !self.is_stopping && trunk.wants_registration() {
+            self.send_register(now, id, seconds);
         }
-        let seconds = self.trunks.get(id).config.register_s;
-        self.send_register(now, id, seconds);
     }
 
     /// Ends our registrations, so that nobody sends calls to who is gone.
@@ -53,8 +89,15 @@ impl Controller {
         let registered = trunks.filter(|(_, trunk)| trunk.registration == Registration::Registered);
         let registered: Vec<TrunkId> = registered.map(|(id, _)| id).collect();
         for id in registered {
-            self.send_register(now, id, 0);
+            self.end_registration(now, id);
         }
+    }
+
+    /// Ends our registration with a trunk, under the name that it was made with.
+    pub(super) fn end_registration(&mut self, now: Now, id: TrunkId) {
+        let trunk = self.trunks.get_mut(id);
+        trunk.former = (trunk.config.username.clone(), trunk.config.password.clone());
+        self.send_register(now, id, 0);
     }
 
     fn send_register(&mut self, now: Now, id: TrunkId, seconds: u32) {
@@ -84,8 +127,13 @@ impl Controller {
         }
         self.authenticate_ahead(id, &mut request);
         let sent = self.send_to(now, &target, request);
+        let purpose = match seconds {
+            0 => Purpose::Farewell(id),
+            _ => Purpose::Registration(id),
+        };
         match sent {
-            Some(Ok(txn)) => drop(self.by_client.insert(txn, Purpose::Registration(id))),
+            Some(Ok(txn)) => drop(self.by_client.insert(txn, purpose)),
+            Some(Err(_)) | None if seconds == 0 => self.registration_ended(now, id),
             Some(Err(_)) | None => self.registration_failed(now, id, StatusCode::SERVICE_UNAVAILABLE),
         }
     }
@@ -124,21 +172,22 @@ impl Controller {
         let least = least.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse::<u32>().ok());
         if let (StatusCode::INTERVAL_TOO_BRIEF, Some(least)) = (status, least) {
             let trunk = self.trunks.get_mut(id);
-            if least > trunk.config.register_s {
-                trunk.config.register_s = least;
-                self.deadlines.insert((now.mono, Due::Register(id)));
+            if least > trunk.register_s() {
+                trunk.register_min_s = least;
+                self.register_at(id, Some(now.mono));
                 return;
             }
-        }
-        if self.is_stopping {
-            self.note_registration(now, id, Registration::Off);
-            return;
         }
         if !status.is_success() {
             self.registration_failed(now, id, status);
             return;
         }
-        let asked = self.trunks.get(id).config.register_s;
+        if self.is_stopping || !self.trunks.get(id).wants_registration() {
+            // It came about when it was not wanted any more.
+            self.end_registration(now, id);
+            return;
+        }
+        let asked = self.trunks.get(id).register_s();
         let granted = granted(response).unwrap_or(asked).max(10);
         let trunk = self.trunks.get_mut(id);
         trunk.register_failures = 0;
@@ -150,21 +199,41 @@ impl Controller {
         self.target_answered(now, target);
         // Early enough for a second try.
         let again = Duration::from_secs(u64::from(granted) * 4 / 5);
-        self.deadlines.insert((now.mono + again, Due::Register(id)));
+        self.register_at(id, Some(now.mono + again));
+    }
+
+    /// A registration that was to end has, or nobody says whether it has: it lapses.
+    pub(super) fn farewell_answered(&mut self, now: Now, id: TrunkId, txn: ClientTxn, response: &Response) {
+        if !response.status.is_final() {
+            return;
+        }
+        let again = self.answer_challenge(now, id, txn, response);
+        self.by_client.remove(&txn);
+        match again {
+            Some(again) => drop(self.by_client.insert(again, Purpose::Farewell(id))),
+            None => self.registration_ended(now, id),
+        }
+    }
+
+    pub(super) fn registration_ended(&mut self, now: Now, id: TrunkId) {
+        if self.is_stopping || !self.trunks.get(id).wants_registration() {
+            self.note_registration(now, id, Registration::Off);
+        }
     }
 
     /// The next target is tried, after a pause that grows.
     pub(super) fn registration_failed(&mut self, now: Now, id: TrunkId, status: StatusCode) {
-        if self.is_stopping {
+        if self.is_stopping || !self.trunks.get(id).wants_registration() {
+            self.note_registration(now, id, Registration::Off);
             return;
         }
         let trunk = self.trunks.get_mut(id);
-        let (failed, count) = (trunk.registrar, trunk.targets.len());
-        trunk.registrar = (failed + 1) % count.max(1);
+        let (failed, count) = (trunk.registrar, trunk.open_targets().count());
+        let (next, is_round_over) = trunk.next_registrar();
+        trunk.registrar = next;
         trunk.session = None;
         trunk.register_failures += 1;
         let rounds = (trunk.register_failures - 1) / u32::try_from(count.max(1)).unwrap_or(1);
-        let is_round_over = trunk.registrar == 0;
         let pause = REGISTER_AGAIN_MIN * 2_u32.saturating_pow(rounds.min(10));
         let pause = pause.min(REGISTER_AGAIN_MAX);
         self.note_registration(now, id, Registration::Refused(status.code()));
@@ -177,10 +246,10 @@ impl Controller {
             self.target_missed(now, target);
         }
         let pause = if is_round_over { pause } else { Duration::ZERO };
-        self.deadlines.insert((now.mono + pause, Due::Register(id)));
+        self.register_at(id, Some(now.mono + pause));
     }
 
-    fn note_registration(&mut self, now: Now, id: TrunkId, next: Registration) {
+    pub(super) fn note_registration(&mut self, now: Now, id: TrunkId, next: Registration) {
         let trunk = self.trunks.get_mut(id);
         if trunk.registration == next {
             return;
@@ -202,7 +271,7 @@ impl Controller {
         let trunk = self.trunks.get(id.trunk);
         let again = now.mono + Duration::from_secs(trunk.config.probe_s);
         let uri = trunk.targets[id.target].uri.clone();
-        self.deadlines.insert((again, Due::Probe(id)));
+        self.probe_at(id, Some(again));
         let mut request = Request::new(Method::Options, &uri);
         let own = self.config.domains.first().cloned().unwrap_or_default();
         let own = Host::parse(own.into()).map(|host| Uri::sip(None, &host, None));
@@ -279,8 +348,12 @@ impl Controller {
         };
         let challenge = choose_challenge(&challenges.ok()?)?;
         let cnonce = self.stack.random_token();
-        let trunk = self.trunks.get_mut(id);
-        let (username, password) = (trunk.config.username.clone(), trunk.config.password.clone());
+        let is_farewell = self.by_client.get(&txn) == Some(&Purpose::Farewell(id));
+        let trunk = self.trunks.get(id);
+        let (username, password) = match is_farewell {
+            true => trunk.former.clone(),
+            false => (trunk.config.username.clone(), trunk.config.password.clone()),
+        };
         // Proved already, and refused.
         let has_tried = self.tried.contains(&txn);
         if username.is_empty() || (has_tried && !challenge.stale) {
@@ -297,7 +370,9 @@ impl Controller {
             .stack
             .retry_with_credentials(now.mono, txn, response, &mut session)
             .ok()?;
-        self.trunks.get_mut(id).session = Some(session);
+        if !is_farewell {
+            self.trunks.get_mut(id).session = Some(session);
+        }
         self.tried.insert(again);
         Some(again)
     }
@@ -315,7 +390,9 @@ impl Controller {
         let trunk = match purpose {
             Some(Purpose::Plain(trunk)) => Some(trunk),
             Some(Purpose::Refresh(..) | Purpose::Alive(_) | Purpose::Branch(_)) => of_dialog,
-            Some(Purpose::Registration(_) | Purpose::Probe(_) | Purpose::Ping(_)) => None,
+            Some(Purpose::Registration(_) | Purpose::Farewell(_) | Purpose::Probe(_) | Purpose::Ping(_)) => {
+                None
+            }
             // A PRACK, which the stack sends by itself.
             None => of_dialog,
         };

@@ -160,6 +160,7 @@ impl Controller {
         let codecs = self
             .policy
             .beside(leg.user.as_ref(), spoken.map(|format| &format.codec));
+        let codecs = leg.offerable(codecs);
         let security = leg.security;
         let (offer, selections, media) = self.read_offer(body, codecs, security)?;
         let call = self.calls.get_mut(&id).ok_or_else(gone)?;

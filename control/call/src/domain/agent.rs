@@ -88,6 +88,8 @@ pub struct AgentView {
 #[derive(Debug)]
 pub(super) struct Agent {
     config: AgentConfig,
+    /// It was taken out, or all its queues were: it goes when it has nothing to do.
+    pub(super) is_leaving: bool,
     presence: Presence,
     /// Offers that ring and conversations.
     ringing: Vec<OfferId>,
@@ -116,6 +118,7 @@ impl Agent {
     pub(super) fn new(now: Instant, config: AgentConfig) -> Self {
         Self {
             config,
+            is_leaving: false,
             presence: Presence::Away,
             ringing: Vec::new(),
             talking: Vec::new(),
@@ -132,6 +135,33 @@ impl Agent {
 
     pub(super) fn configure(&mut self, config: AgentConfig) {
         self.config = config;
+    }
+
+    /// It serves no queue any more.
+    pub(super) fn dismiss(&mut self) {
+        self.config.queues.clear();
+        self.is_leaving = true;
+    }
+
+    pub(super) fn queues(&self) -> &[Name] {
+        &self.config.queues
+    }
+
+    pub(super) fn serves(&self, queue: &Name) -> bool {
+        self.config.queues.contains(queue)
+    }
+
+    /// In no call, and rung for none.
+    pub(super) fn is_free(&self) -> bool {
+        self.busy() == 0
+    }
+
+    fn busy(&self) -> usize {
+        self.ringing.len() + self.talking.len() + self.engaged as usize
+    }
+
+    pub(super) fn wraps_up_until(&self) -> Option<Instant> {
+        self.wrap_up_until
     }
 
     /// Takes calls. Gives the end of the wrap-up that this ends.
@@ -152,11 +182,10 @@ impl Agent {
 
     /// May be offered a caller of `queue`.
     pub(super) fn can_take(&self, queue: &Name) -> bool {
-        let busy = self.ringing.len() + self.talking.len() + self.engaged as usize;
         self.presence == Presence::Ready
             && self.wrap_up_until.is_none()
-            && busy < self.config.calls_max.min(limits::AGENT_CALLS_MAX) as usize
-            && self.config.queues.contains(queue)
+            && self.busy() < self.config.calls_max.min(limits::AGENT_CALLS_MAX) as usize
+            && self.serves(queue)
     }
 
     pub(super) fn idle_since(&self) -> Instant {

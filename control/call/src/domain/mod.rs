@@ -11,6 +11,7 @@
 
 mod agent;
 mod queue;
+mod reconfigure;
 
 use std::{
     cmp::Reverse,
@@ -145,6 +146,8 @@ pub struct Domain {
     outputs: VecDeque<Output>,
     /// Agents something happened to since [`Domain::poll_agent`] told of them.
     touched: BTreeSet<Name>,
+    /// Queues or agents were taken out and are not gone yet.
+    is_shrinking: bool,
     last_id: u64,
 }
 
@@ -211,12 +214,16 @@ impl Domain {
 
     /// Adds an agent, away at first, or changes its settings.
     pub fn put_agent(&mut self, now: Instant, name: &str, config: AgentConfig) {
+        self.set_agent(now, name, config);
+        self.match_up(now);
+    }
+
+    fn set_agent(&mut self, now: Instant, name: &str, config: AgentConfig) {
         match self.agents.get_mut(name) {
             Some(agent) => agent.configure(config),
             None => drop(self.agents.insert(name.into(), Agent::new(now, config))),
         }
         self.touched.insert(name.into());
-        self.match_up(now);
     }
 
     /// The agent takes calls from now on. One in wrap-up ends it.
@@ -292,7 +299,8 @@ impl Domain {
         priority: u32,
         caller: Option<Name>,
     ) -> Result<EntryId, DomainError> {
-        let Some((name, found)) = self.queues.get_key_value(queue) else {
+        let found = self.queues.get_key_value(queue);
+        let Some((name, found)) = found.filter(|(_, queue)| !queue.is_retired) else {
             return Err(DomainError::UnknownQueue(queue.into()));
         };
         let max = found.config.entries_max.min(limits::QUEUE_ENTRIES_MAX);
@@ -365,6 +373,7 @@ impl Domain {
         queue.answered += 1;
         queue.waited += now.saturating_duration_since(waited);
         self.forget_entry(entry);
+        self.forget_retired();
         Race::Won(entry)
     }
 
@@ -545,10 +554,11 @@ impl Domain {
         self.match_up(now);
     }
 
-    /// An agent that something happened to since it was told of last, as it is now; its state may be the same again.
-    pub fn poll_agent(&mut self) -> Option<(Name, AgentView)> {
+    /// An agent that something happened to since it was told of last, as it is now; its state may be the same again. It has
+    /// none when it was taken out and is gone.
+    pub fn poll_agent(&mut self) -> Option<(Name, Option<AgentView>)> {
         let name = self.touched.pop_first()?;
-        let view = self.agents.get(&name)?.view();
+        let view = self.agents.get(&name).map(Agent::view);
         Some((name, view))
     }
 
@@ -613,6 +623,7 @@ impl Domain {
         while let Some((entry, agent)) = self.best_pair(now) {
             self.offer(now, entry, &agent);
         }
+        self.forget_retired();
         self.plan_retry(now);
     }
 
@@ -765,7 +776,7 @@ impl Domain {
         }
         self.agents
             .get_mut(name)
-            .expect("agents are never removed while the domain lives")
+            .expect("agents outlive their offers and deadlines")
     }
 
     fn queues_mut(&mut self, entry: EntryId) -> &mut Queue {

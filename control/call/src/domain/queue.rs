@@ -49,6 +49,8 @@ pub struct QueueView {
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) config: QueueConfig,
+    /// It was taken out: nobody comes any more.
+    pub(super) is_retired: bool,
     /// Highest priority first, then in the order they came: ids count up.
     order: BTreeSet<(Reverse<u32>, EntryId)>,
     /// Places last told.
@@ -64,6 +66,7 @@ impl Queue {
     pub(super) fn new(config: QueueConfig) -> Self {
         Self {
             config,
+            is_retired: false,
             order: BTreeSet::new(),
             told: BTreeMap::new(),
             answered: 0,

@@ -70,6 +70,17 @@ impl Registrar {
         self.plan_ping(now, user, &binding);
     }
 
+    /// Every device's turn, as the settings are now. One whose answer is awaited gets it with that.
+    pub(super) fn plan_pings(&mut self, now: Instant) {
+        self.pings.clear();
+        let all: Vec<(Name, Binding)> = self.all().map(|(user, it)| (user.clone(), it.clone())).collect();
+        for (user, binding) in all {
+            if !self.pinged.contains_key(&binding.id) {
+                self.plan_ping(now, &user, &binding);
+            }
+        }
+    }
+
     pub(super) fn plan_ping(&mut self, now: Instant, user: &Name, binding: &Binding) {
         let wanted = match self.bounds.keepalive {
             Keepalive::Off => false,

@@ -3,6 +3,7 @@
 mod binding;
 mod gruu;
 mod keepalive;
+mod reconfigure;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

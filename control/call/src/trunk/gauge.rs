@@ -16,6 +16,13 @@ impl Rate {
         Self { per_s, due: None }
     }
 
+    /// Another limit from now on; the same one goes on as it stands.
+    pub(crate) fn set(&mut self, per_s: u32) {
+        if self.per_s != per_s {
+            *self = Self::new(per_s);
+        }
+    }
+
     /// One more now, or how long to wait for it.
     pub(crate) fn take(&mut self, now: Instant) -> Result<(), Duration> {
         if self.per_s == 0 {
@@ -41,6 +48,8 @@ pub(crate) enum Full {
     Calls,
     /// Too many in this second.
     Rate,
+    /// There is no such way any more.
+    TakenOut,
 }
 
 /// Calls of one kind: at once, and each second.
@@ -67,7 +76,7 @@ impl Gauge {
     /// Other limits from now on; calls that are more than allowed go on.
     pub(crate) fn set(&mut self, calls_max: usize, per_s: u32) {
         self.calls_max = calls_max;
-        self.rate = Rate::new(per_s);
+        self.rate.set(per_s);
     }
 
     pub(crate) fn calls(&self) -> usize {

@@ -5,6 +5,7 @@
 pub(crate) mod config;
 mod gauge;
 pub mod numbers;
+mod reconfigure;
 
 use std::{net::IpAddr, time::Instant};
 
@@ -14,7 +15,7 @@ use crate::domain::Name;
 pub use config::{Destination, Dialplan, HeaderRules, Identity, Network, Route, Trunk};
 pub(crate) use gauge::{Full, Gauge, Rate};
 
-/// A trunk by its place in the configuration.
+/// A trunk. Its number is never another's, whatever the configuration becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TrunkId(pub(crate) usize);
 
@@ -52,11 +53,29 @@ pub enum Registration {
 #[derive(Debug)]
 pub(crate) struct TargetState {
     pub(crate) uri: Uri,
+    /// Its place in the configuration; `None`: it was taken out, and has calls perhaps.
+    pub(crate) place: Option<usize>,
     pub(crate) priority: u16,
     pub(crate) health: Health,
     /// Answers missed in a row.
     pub(crate) missed: u32,
+    /// When it is asked next whether it is there.
+    pub(crate) probe_at: Option<Instant>,
     pub(crate) calls: usize,
+}
+
+impl TargetState {
+    fn new(config: &Destination, place: usize) -> Self {
+        Self {
+            uri: config.uri.clone(),
+            place: Some(place),
+            priority: config.priority,
+            health: Health::Unknown,
+            missed: 0,
+            probe_at: None,
+            calls: 0,
+        }
+    }
 }
 
 /// A trunk as it is.
@@ -64,8 +83,17 @@ pub(crate) struct TargetState {
 pub(crate) struct TrunkState {
     pub(crate) config: Trunk,
     pub(crate) name: Name,
+    /// It is configured. Otherwise it was taken out, and its calls go on.
+    pub(crate) is_open: bool,
+    /// Those that were taken out among them: their numbers stand in calls.
     pub(crate) targets: Vec<TargetState>,
     pub(crate) registration: Registration,
+    /// When it is registered with next.
+    pub(crate) register_at: Option<Instant>,
+    /// It takes no registration for less, in seconds.
+    pub(crate) register_min_s: u32,
+    /// Name and password of the registration that was ended last.
+    pub(crate) former: (String, String),
     /// The target registered with.
     pub(crate) registrar: usize,
     /// The Call-ID and sequence of its registrations.
@@ -86,21 +114,21 @@ pub(crate) struct TrunkState {
 
 impl TrunkState {
     fn new(config: &Trunk) -> Self {
-        let target = |target: &Destination| TargetState {
-            uri: target.uri.clone(),
-            priority: target.priority,
-            health: Health::Unknown,
-            missed: 0,
-            calls: 0,
-        };
+        let targets = config.targets.iter().enumerate();
         Self {
             name: config.name.as_str().into(),
-            targets: config.targets.iter().map(target).collect(),
+            is_open: true,
+            targets: targets
+                .map(|(place, target)| TargetState::new(target, place))
+                .collect(),
             registration: if config.register_s > 0 {
                 Registration::Trying
             } else {
                 Registration::Off
             },
+            register_at: None,
+            register_min_s: 0,
+            former: Default::default(),
             registrar: 0,
             register_call_id: String::new(),
             register_cseq: 0,
@@ -118,29 +146,39 @@ impl TrunkState {
     /// Its targets in the order in which a call tries them: those that are up or unknown before those that are down,
     /// then by priority, then the one with fewer calls.
     fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.targets.len()).collect();
+        let mut order: Vec<usize> = self.open_targets().collect();
         order.sort_by_key(|index| {
             let target = &self.targets[*index];
             (
                 target.health == Health::Down,
                 target.priority,
                 target.calls,
-                *index,
+                target.place,
             )
         });
         order
     }
 
+    /// The numbers of those that are configured.
+    pub(crate) fn open_targets(&self) -> impl Iterator<Item = usize> {
+        let targets = self.targets.iter().enumerate();
+        targets.filter_map(|(index, target)| target.place.map(|_| index))
+    }
+
     /// Nothing of it answers.
     pub(crate) fn is_down(&self) -> bool {
-        self.targets.iter().all(|target| target.health == Health::Down)
+        self.open_targets()
+            .all(|index| self.targets[index].health == Health::Down)
     }
 }
 
 /// All trunks and the routes to them.
 #[derive(Debug)]
 pub(crate) struct Trunks {
+    /// Those that were taken out among them.
     trunks: Vec<TrunkState>,
+    /// Those that are configured, in their order.
+    order: Vec<TrunkId>,
     dialplan: Dialplan,
     /// Calls that begin, whoever calls.
     pub(crate) rate: Rate,
@@ -148,27 +186,11 @@ pub(crate) struct Trunks {
 
 impl Trunks {
     pub(crate) fn new(trunks: &[Trunk], dialplan: &Dialplan) -> Self {
-        let mut dialplan = dialplan.clone();
-        dialplan
-            .routes
-            .sort_by_key(|route| (route.priority, std::cmp::Reverse(route.pattern.weight())));
         Self {
             trunks: trunks.iter().map(TrunkState::new).collect(),
+            order: (0..trunks.len()).map(TrunkId).collect(),
             rate: Rate::new(dialplan.calls_per_s),
-            dialplan,
-        }
-    }
-
-    /// Other limits from now on; trunks are known by their names.
-    pub(crate) fn set_limits(&mut self, trunks: &[Trunk], dialplan: &Dialplan) {
-        self.rate = Rate::new(dialplan.calls_per_s);
-        for new in trunks {
-            let Some(id) = self.by_name(&new.name) else {
-                continue;
-            };
-            let trunk = self.get_mut(id);
-            trunk.gauge.set(new.calls_max, new.tx_calls_per_s);
-            trunk.rx_rate = Rate::new(new.rx_calls_per_s);
+            dialplan: sorted(dialplan),
         }
     }
 
@@ -180,11 +202,9 @@ impl Trunks {
         &mut self.trunks[id.0]
     }
 
+    /// Those that are configured.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TrunkId, &TrunkState)> {
-        self.trunks
-            .iter()
-            .enumerate()
-            .map(|(index, trunk)| (TrunkId(index), trunk))
+        self.order.iter().map(|id| (*id, self.get(*id)))
     }
 
     pub(crate) fn by_name(&self, name: &str) -> Option<TrunkId> {
@@ -257,6 +277,9 @@ impl Trunks {
     /// A call goes to a target from now on, or why not.
     pub(crate) fn take(&mut self, now: Instant, id: TargetId) -> Result<(), Full> {
         let trunk = &mut self.trunks[id.trunk.0];
+        if !trunk.is_open || trunk.targets[id.target].place.is_none() {
+            return Err(Full::TakenOut);
+        }
         trunk.gauge.take(now)?;
         trunk.tx_calls += 1;
         trunk.targets[id.target].calls += 1;
@@ -297,6 +320,15 @@ impl Trunks {
         let target = &mut trunk.targets[id.target];
         target.calls = target.calls.saturating_sub(1);
     }
+}
+
+/// The dialplan with its routes in the order in which they are tried.
+fn sorted(dialplan: &Dialplan) -> Dialplan {
+    let mut dialplan = dialplan.clone();
+    dialplan
+        .routes
+        .sort_by_key(|route| (route.priority, std::cmp::Reverse(route.pattern.weight())));
+    dialplan
 }
 
 /// Who wants to call out.

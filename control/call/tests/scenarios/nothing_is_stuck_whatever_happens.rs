@@ -1,11 +1,11 @@
-use call_control::{MediaInput, domain::AgentState};
+use call_control::{Config, MediaInput, config::Queue, domain::AgentState};
 use proptest::prelude::*;
 use sdp::Direction;
 use sip::message::{HeaderName, Method, StatusCode};
 
 use crate::{
     phone::{Behaviour, Phone},
-    world::World,
+    world::{World, config},
 };
 
 /// What may happen to a call centre, one thing at a time.
@@ -45,6 +45,8 @@ enum Happening {
     TakeOver(usize, usize),
     Mute(bool),
     Restart,
+    /// Another configuration: one of [`variant`].
+    Reconfigure(usize),
 }
 
 const AGENTS: [&str; 2] = ["alice", "bob"];
@@ -110,7 +112,55 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (phone(), phone()).prop_map(|(p, of)| TakeOver(p, of)),
         1 => any::<bool>().prop_map(Mute),
         1 => Just(Restart),
+        4 => (0..VARIANTS).prop_map(Reconfigure),
     ]
+}
+
+const VARIANTS: usize = 9;
+
+/// What an operator may make of the configuration, and take back.
+fn variant(number: usize) -> Config {
+    let mut config = config();
+    let support = config.queues[0].clone();
+    match number {
+        1 => config.queues[0].agents = vec!["alice".to_owned()],
+        2 => config.queues.clear(),
+        3 => {
+            let queue = &mut config.queues[0];
+            queue.agents.push("carol".to_owned());
+            (queue.ring_timeout_s, queue.timeout_s) = (3, 90);
+            config.calls.answer_before_music = true;
+        }
+        4 => {
+            // Bob is gone with his account.
+            config.accounts.remove(1);
+            config.queues[0].agents = vec!["alice".to_owned()];
+        }
+        5 => {
+            let name = "sales".to_owned();
+            let agents = vec!["bob".to_owned(), "carol".to_owned()];
+            config.queues = vec![Queue {
+                name,
+                agents,
+                ..support
+            }];
+            config.music.tone = "dial-us".to_owned();
+        }
+        6 => config.media.hosts[0].name = "m2".into(),
+        7 => {
+            config.media.codecs = vec!["PCMA".to_owned()];
+            config.agents.wrap_up_s = 0;
+            config.queues[0].timeout_s = 5;
+            config.conferences.prefix = String::new();
+        }
+        8 => {
+            config.accounts[0].password = Some("looking-glass".to_owned());
+            config.agents.ready_when_registered = false;
+            config.conferences.pins = [("room-7".to_owned(), "1".to_owned())].into();
+        }
+        _ => {}
+    }
+    config
 }
 
 fn happen(world: &mut World, happening: Happening) {
@@ -150,6 +200,7 @@ fn happen(world: &mut World, happening: Happening) {
         }
         Happening::Transfer(..) | Happening::Join(..) => {}
         Happening::Restart => world.restart(),
+        Happening::Reconfigure(number) => world.reconfigure(variant(number)),
         Happening::Mute(muted) => {
             let conferences = world.controller.live(at).conferences;
             if let Some(member) = conferences.first().and_then(|it| it.members.first()) {
@@ -173,8 +224,9 @@ fn happen(world: &mut World, happening: Happening) {
             }
         }
         Happening::HostBack => world.mend_link(),
-        Happening::Pause(agent) => world.controller.agent_pause(at, agent, "lunch").unwrap(),
-        Happening::Ready(agent) => world.controller.agent_ready(at, agent).unwrap(),
+        // It may be none just now.
+        Happening::Pause(agent) => drop(world.controller.agent_pause(at, agent, "lunch")),
+        Happening::Ready(agent) => drop(world.controller.agent_ready(at, agent)),
         Happening::EndSome => {
             let call = world
                 .controller
@@ -291,6 +343,7 @@ proptest! {
         world.media.fail = None;
         world.media.silent = false;
         world.run_ms(6_000);
+        world.reconfigure(config());
         world.mend_link();
         for phone in 0..PHONES {
             world.phones[phone].dead = false;

@@ -586,6 +586,36 @@ fn one_counts_who_is_in_a_conference() {
     world.assert_nothing_left();
 }
 
+/// Whatever a room sends a member that came by it: another place of the media, the question whether it is there, the end.
+#[test]
+fn one_that_asks_for_the_password_in_a_conference_gets_it() {
+    let trunks = PLAIN.replace("set = \"support\"", "set = \"room-7\"");
+    let Town { mut world, a, b, .. } = town(&trunks);
+    world.call(a, "+44207001");
+    world.run_ms(500);
+    assert_eq!(world.phones[a].statuses, [200], "{}", world.story());
+    world.guarded = Some(a);
+    let asked = |world: &World| world.count("a>server SIP/2.0 407");
+    world.restart_media_host(false);
+    world.run_ms(1_000);
+    assert_eq!(asked(&world), 1, "where the media is now\n{}", world.story());
+    world.restart();
+    world.run_ms(1_000);
+    assert_eq!(asked(&world), 2, "whether it is there\n{}", world.story());
+    assert!(world.phones[a].talks(), "{}", world.story());
+    let member = world.controller.live(world.clocks()).conferences[0].members[0].clone();
+    assert!(world.end(&member.call));
+    world.run_ms(1_000);
+    assert_eq!(world.count("server>a BYE"), 2, "{}", world.story());
+    assert!(world.phones[a].dialog.is_none(), "{}", world.story());
+    world.run_ms(60_000);
+    let counters = world.controller.counters();
+    let left = (counters.calls, counters.requests_pending, counters.sip.dialogs);
+    assert_eq!(left, (0, 0, 0), "{}", world.story());
+    // One without a password is asked by nobody.
+    assert_eq!(world.phones[b].rung, 0);
+}
+
 #[test]
 fn a_number_may_be_dialled_as_one() {
     let Town {

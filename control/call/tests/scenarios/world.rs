@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use call_control::{
-    CallStage, Config, Controller, HostId, MediaInput, Now, Output, Record, RecordKind,
+    CallStage, Config, ConfigError, Controller, HostId, MediaInput, Now, Output, Record, RecordKind,
     cdr::CallDetail,
     domain::{AgentState, Standing},
     originate::{OriginateError, Originated},
@@ -56,6 +56,8 @@ pub struct World {
     pub names: BTreeMap<&'static str, SocketAddr>,
     /// `ms from>to first line`
     pub trace: Vec<String>,
+    /// Media hosts that were let go.
+    pub drained: Vec<HostId>,
     /// Recordings that the media host was told to be accounted for.
     pub acknowledged: Vec<(String, u32)>,
     /// Names that were asked for.
@@ -125,6 +127,7 @@ impl World {
             shadow,
             names: BTreeMap::new(),
             trace: Vec::new(),
+            drained: Vec::new(),
             acknowledged: Vec::new(),
             lookups: Vec::new(),
             swallow: Vec::new(),
@@ -242,6 +245,10 @@ impl World {
                 }
                 Output::Acknowledge { recording, .. } => {
                     self.acknowledged.push((recording.recording, recording.segment));
+                }
+                Output::HostDrained(host) => {
+                    self.trace.push(format!("------- {host} is let go"));
+                    self.drained.push(host);
                 }
                 Output::Unreachable(_) | Output::WrongPassword(_) => {}
                 Output::Media { host, command } => {
@@ -506,6 +513,28 @@ impl World {
         let host = "m1".into();
         self.controller
             .handle_media(at, MediaInput::Sessions { host, sessions });
+    }
+
+    /// Another configuration while calls go on. A media host that was let go and is put back is connected to anew.
+    pub fn reconfigure(&mut self, config: Config) {
+        self.try_reconfigure(config).unwrap();
+    }
+
+    /// As [`World::reconfigure`], and whether it was taken.
+    pub fn try_reconfigure(&mut self, config: Config) -> Result<(), ConfigError> {
+        self.pump();
+        self.trace.push("------- another configuration".to_owned());
+        let at = self.clocks();
+        let hosts: Vec<HostId> = config.media.hosts.iter().map(|host| host.name.clone()).collect();
+        self.controller.reconfigure(at, config)?;
+        let is_back = |host: &HostId| hosts.contains(host);
+        if self.drained.iter().any(is_back) {
+            self.drained.retain(|host| !is_back(host));
+            if !self.is_cut {
+                self.media_host_is_up("boot-1");
+            }
+        }
+        Ok(())
     }
 
     pub fn hang_up(&mut self, phone: usize) {

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use sip::stack::{Flow, Target, Transmit, Transport};
 use tokio::{runtime::Handle, sync::watch, task::yield_now, time::timeout};
 
-pub(crate) use self::udp::Inbox;
+pub(crate) use self::{streams::Terms, udp::Inbox};
 use crate::{
     bell::Bell,
     config::Config,
@@ -126,20 +126,20 @@ impl Sockets {
     /// The process has no file descriptor left.
     pub(crate) fn start(
         self,
-        config: &Config,
         core: &Handle,
         inputs: &Inputs,
         ending: &watch::Receiver<bool>,
         guard: &Arc<Guard>,
         identities: &Arc<Identities>,
+        terms: &Arc<Terms>,
     ) -> io::Result<Transports> {
         let counters = Arc::new(Counters::default());
         let streams = streams::Streams::new(
-            config,
             inputs.clone(),
             Arc::clone(&counters),
             Arc::clone(guard),
             Arc::clone(identities),
+            Arc::clone(terms),
         );
         for listener in self.listeners {
             tokio::spawn(until(ending.clone(), listener.accept(streams.clone())));

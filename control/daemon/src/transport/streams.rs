@@ -5,7 +5,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -31,7 +31,7 @@ use super::{
     websocket,
 };
 use crate::{
-    config::{Config, Websocket},
+    config::{Config, Signalling, Websocket},
     core::{Input, Inputs},
     limits,
 };
@@ -54,12 +54,31 @@ pub(super) struct Shared {
     counters: Arc<Counters>,
     guard: Arc<Guard>,
     identities: Arc<Identities>,
-    websocket: Websocket,
-    message_timeout: Duration,
-    idle: Duration,
-    keepalive: Duration,
-    connections_max: usize,
-    per_source_max: usize,
+    terms: Arc<Terms>,
+}
+
+/// What holds for all connections. It can change while they live.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    current: RwLock<Arc<(Signalling, Websocket)>>,
+}
+
+impl Terms {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            current: RwLock::new(Arc::new((config.signalling.clone(), config.websocket.clone()))),
+        }
+    }
+
+    /// These from now on. Connections that are more than allowed stay.
+    pub(crate) fn reload(&self, config: &Config) {
+        let new = Arc::new((config.signalling.clone(), config.websocket.clone()));
+        *self.current.write().expect("nobody panics while holding it") = new;
+    }
+
+    fn now(&self) -> Arc<(Signalling, Websocket)> {
+        Arc::clone(&self.current.read().expect("nobody panics while holding it"))
+    }
 }
 
 #[derive(Default)]
@@ -92,13 +111,12 @@ struct Place {
 
 impl Streams {
     pub(super) fn new(
-        config: &Config,
         inputs: Inputs,
         counters: Arc<Counters>,
         guard: Arc<Guard>,
         identities: Arc<Identities>,
+        terms: Arc<Terms>,
     ) -> Self {
-        let signalling = &config.signalling;
         let shared = Shared {
             table: Mutex::default(),
             next_id: AtomicU64::new(FIRST_ID),
@@ -107,12 +125,7 @@ impl Streams {
             counters,
             guard,
             identities,
-            websocket: config.websocket.clone(),
-            message_timeout: signalling.message_timeout(),
-            idle: signalling.idle(),
-            keepalive: signalling.keepalive(),
-            connections_max: signalling.tcp_connections,
-            per_source_max: signalling.tcp_connections_per_source,
+            terms,
         };
         Self {
             shared: Arc::new(shared),
@@ -252,10 +265,12 @@ impl Table {
 impl Shared {
     /// Takes a place; `None` when there are too many connections.
     fn register(self: &Arc<Self>, peer: Peer) -> Option<Place> {
+        let terms = self.terms.now();
+        let (most, most_of_source) = (terms.0.tcp_connections, terms.0.tcp_connections_per_source);
         let mut table = self.table();
         let source = peer.remote.ip();
         let of_source = table.per_source.get(&source).copied().unwrap_or_default();
-        if table.by_id.len() >= self.connections_max || of_source >= self.per_source_max {
+        if table.by_id.len() >= most || of_source >= most_of_source {
             return None;
         }
         let id = self.next_id.fetch_add(1, Relaxed);
@@ -272,15 +287,15 @@ impl Shared {
     }
 
     pub(super) fn message_timeout(&self) -> Duration {
-        self.message_timeout
+        self.terms.now().0.message_timeout()
     }
 
     pub(super) fn idle(&self) -> Duration {
-        self.idle
+        self.terms.now().0.idle()
     }
 
     pub(super) fn keepalive(&self) -> Duration {
-        self.keepalive
+        self.terms.now().0.keepalive()
     }
 
     /// Gives a message to the core thread, at the pace its source may have.
@@ -361,8 +376,9 @@ impl Place {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let accepted =
-            tokio::time::timeout_at(deadline, websocket::accept(stream, &self.shared.websocket)).await;
+        let terms = self.shared.terms.now();
+        let accepted = tokio::time::timeout_at(deadline, websocket::accept(stream, &terms.1)).await;
+        drop(terms);
         let socket = match accepted {
             Ok(Ok(socket)) => socket,
             refused => {

@@ -53,17 +53,13 @@ impl Identities {
         })
     }
 
-    /// Reads every file again. Connections that stand go on as they are; on an error everything stays as it is.
-    ///
-    /// # Errors
-    /// As [`Identities::read`].
-    pub(crate) fn reload(&self, tls: &Tls) -> Result<(), String> {
-        let new = read(tls)?;
+    /// Those that were read now instead. Connections that stand go on as they are.
+    pub(crate) fn exchange(&self, new: &Self) {
+        let new = new.current();
         *self
             .current
             .write()
             .expect("nobody panics while holding the identities") = new;
-        Ok(())
     }
 
     pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {

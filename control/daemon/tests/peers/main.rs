@@ -27,6 +27,7 @@ mod a_party_is_heard_early_and_hears_music_on_hold;
 mod a_phone_is_called_over_its_own_connection;
 mod a_queued_caller_hears_its_echo;
 mod a_queues_recording_holds_both_voices;
+mod a_reload_ends_no_call;
 mod an_agent_transfers_a_call;
 mod an_agent_with_baresip_is_heard;
 mod an_encrypted_call_is_heard;

@@ -144,6 +144,18 @@ impl Site {
         self.wait_until_ready();
     }
 
+    /// Edits the controller's file and has it read again, which must go well: what was changed, and what needs a restart.
+    pub(crate) fn reconfigure(&self, edit: impl FnOnce(&str) -> String) -> Value {
+        let file = self.dir.join("controld.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let edited = edit(&text);
+        assert_ne!(text, edited, "nothing is edited");
+        fs::write(&file, edited).unwrap();
+        let answer = ask(self.http, "POST", "/v1/reload", "", "");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+
     /// A media host dies as by SIGKILL.
     pub(crate) fn kill_media_host(&mut self, name: &str) {
         self.hosts.retain_mut(|host| {

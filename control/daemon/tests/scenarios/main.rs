@@ -11,6 +11,7 @@ mod name_server;
 mod support;
 
 mod a_broken_stream_is_answered_and_closed;
+mod a_reload_changes_what_it_can_and_names_the_rest;
 mod a_scanner_meets_silence;
 mod a_taken_port_is_named;
 mod agents_register_over_udp_and_tcp;
@@ -22,5 +23,6 @@ mod phones_are_served_over_tls;
 mod registrations_survive_a_restart;
 mod the_api_is_strict_and_says_why;
 mod too_many_connections_of_one_source_are_closed;
+mod while_it_stops_it_is_not_ready;
 mod who_says_nothing_is_sent_away;
 mod without_a_media_host_it_is_not_ready;

@@ -115,9 +115,19 @@ impl Controld {
 
     /// SIGHUP.
     pub(crate) fn reload(&self) {
+        self.signal("-HUP");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-HUP", &pid]).status().unwrap();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Status and body of a page.
@@ -151,9 +161,40 @@ impl Controld {
 
     /// Adds to its configuration file; [`Controld::reload`] puts it into effect.
     pub(crate) fn configure(&self, more: &str) {
-        let path = self.place.with_extension("toml");
-        let text = std::fs::read_to_string(&path).unwrap() + more;
-        std::fs::write(path, text).unwrap();
+        let text = std::fs::read_to_string(self.file()).unwrap() + more;
+        self.write(&text);
+    }
+
+    /// Another configuration file; [`Controld::reload`] puts it into effect.
+    pub(crate) fn write(&self, text: &str) {
+        std::fs::write(self.file(), text).unwrap();
+    }
+
+    /// Its configuration file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.place.with_extension("toml")
+    }
+
+    /// Reads the configuration again: status and body of the answer.
+    pub(crate) fn ask_to_reload(&self) -> (u16, serde_json::Value) {
+        let (status, body) = self.ask("POST", "/v1/reload");
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    /// The answer to a phone of this user that registers with this password.
+    pub(crate) fn register_as(&self, user: &str, password: &str) -> String {
+        let phone = udp();
+        phone.connect(self.udp).unwrap();
+        let local = phone.local_addr().unwrap();
+        let contact = format!("Contact: <sip:{user}@{local}>\r\nExpires: 300\r\n");
+        let register = |number| {
+            request("REGISTER", "UDP", local, number, &contact).replace("sip:alice@", &format!("sip:{user}@"))
+        };
+        phone.send(register(1).as_bytes()).unwrap();
+        let challenge = receive(&phone);
+        let second = proved_as(&register(2), &challenge, user, password);
+        phone.send(second.as_bytes()).unwrap();
+        receive(&phone)
     }
 
     /// Registers Alice's phone at this socket.
@@ -205,10 +246,9 @@ impl Controld {
         }
     }
 
-    pub(crate) fn terminate(mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
-        self.child.wait().unwrap()
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.signal("-TERM");
+        self.ended()
     }
 }
 
@@ -284,6 +324,10 @@ pub(crate) fn authorised(text: &str, challenge: &str) -> String {
 
 /// The same with a password of one's own.
 pub(crate) fn proved(text: &str, challenge: &str, password: &str) -> String {
+    proved_as(text, challenge, "alice", password)
+}
+
+fn proved_as(text: &str, challenge: &str, user: &str, password: &str) -> String {
     let parse = |text: &str| parse_datagram(text.as_bytes().to_vec().into(), &Limits::DEFAULT).unwrap();
     let Message::Response(challenge) = parse(challenge) else {
         panic!()
@@ -292,8 +336,13 @@ pub(crate) fn proved(text: &str, challenge: &str, password: &str) -> String {
         panic!()
     };
     let challenge = choose_challenge(&challenge.headers.www_authenticate().unwrap()).unwrap();
-    let ha1 = Ha1::from_password(challenge.hash, b"alice", &challenge.realm, password.as_bytes());
-    let mut session = ClientSession::new(challenge, "alice", ha1, "0123456789abcdef").unwrap();
+    let ha1 = Ha1::from_password(
+        challenge.hash,
+        user.as_bytes(),
+        &challenge.realm,
+        password.as_bytes(),
+    );
+    let mut session = ClientSession::new(challenge, user, ha1, "0123456789abcdef").unwrap();
     let credentials = session.credentials(&again);
     again.headers.push_value(HeaderName::Authorization, &credentials);
     text_of(&again)

@@ -45,6 +45,10 @@ fn nothing_is_changed_without_the_token() {
             assert_eq!(problem(&body)["status"], 401);
         }
         let (status, _, body) = controld.send(&method, &path, &bearer(TOKEN), "");
+        if path == "/v1/reload" {
+            assert_eq!(status, 200, "nothing is wrong with that: {body}");
+            continue;
+        }
         assert!(
             (400..500).contains(&status) && ![401, 403, 405].contains(&status),
             "{method} {path}: {status} {body}"

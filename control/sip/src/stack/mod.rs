@@ -199,6 +199,11 @@ impl Stack {
         &self.config
     }
 
+    /// Other [`StackConfig::ring_max`] and [`StackConfig::answer_max`] for INVITEs from now on.
+    pub fn set_patience(&mut self, ring_max: Duration, answer_max: Duration) {
+        (self.config.ring_max, self.config.answer_max) = (ring_max, answer_max);
+    }
+
     /// A datagram, a WebSocket message, or one message cut from a stream by
     /// [`StreamFramer`](crate::message::StreamFramer). STUN and keepalives are not for here.
     pub fn handle_message(&mut self, now: Instant, flow: Flow, bytes: Bytes) {
