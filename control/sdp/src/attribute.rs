@@ -298,10 +298,15 @@ pub struct RtcpAddress {
 }
 
 impl RtcpAddress {
+    /// `None` for what is no place to send to, as port 0, or the 0.0.0.0 of browsers that do not know theirs yet.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_ascii_whitespace();
-        let port = words.next()?.parse().ok()?;
-        let address = words.nth(2).and_then(|address| address.parse().ok());
+        let port = words.next()?.parse().ok().filter(|port| *port != 0)?;
+        let is_place = |address: &IpAddr| !address.is_unspecified() && !address.is_multicast();
+        let address = match words.nth(2) {
+            Some(address) => Some(address.parse().ok().filter(is_place)?),
+            None => None,
+        };
         Some(Self { port, address })
     }
 }

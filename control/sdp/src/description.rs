@@ -144,13 +144,15 @@ impl Media {
         (self.port != 0).then(|| SocketAddr::new(address, self.port))
     }
 
-    /// Where RTCP goes without multiplexing: a=rtcp, else the next port (RFC 3550 §11).
+    /// Where RTCP goes without multiplexing: a=rtcp, else the next port (RFC 3550 §11). An address of the other family
+    /// than RTP's counts as none: what sends there is one socket.
     pub fn rtcp_address(&self) -> Option<SocketAddr> {
         let rtp = self.rtp_address()?;
-        match self.rtcp {
-            Some(rtcp) => Some(SocketAddr::new(rtcp.address.unwrap_or(rtp.ip()), rtcp.port)),
-            None => Some(SocketAddr::new(rtp.ip(), rtp.port().checked_add(1)?)),
-        }
+        let own = self
+            .rtcp
+            .map(|rtcp| SocketAddr::new(rtcp.address.unwrap_or(rtp.ip()), rtcp.port));
+        let own = own.filter(|own| own.is_ipv4() == rtp.is_ipv4());
+        own.or_else(|| Some(SocketAddr::new(rtp.ip(), rtp.port().checked_add(1)?)))
     }
 }
 

@@ -168,6 +168,32 @@ fn ipv6_and_its_own_rtcp_address() {
 }
 
 #[test]
+fn an_rtcp_address_that_leads_nowhere_is_the_next_port() {
+    let remote_rtcp = |rtcp: &str| {
+        let text = format!(
+            "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n\
+             a=rtcp:{rtcp}\r\n"
+        );
+        let description = Description::parse(text.as_bytes()).unwrap();
+        description.media()[0].rtcp_address()
+    };
+    let cases = [
+        ("4010", "192.0.2.1:4010"),
+        ("4010 IN IP4 192.0.2.9", "192.0.2.9:4010"),
+        // Browsers, before they know an address.
+        ("9 IN IP4 0.0.0.0", "192.0.2.1:4001"),
+        ("0", "192.0.2.1:4001"),
+        ("4010 IN IP4 224.0.0.1", "192.0.2.1:4001"),
+        // A gateway's other leg: nothing of ours that sends there receives from the other family.
+        ("4010 IN IP6 2001:db8::1", "192.0.2.1:4001"),
+        ("4010 IN IP4 rtcp.example.com", "192.0.2.1:4001"),
+    ];
+    for (rtcp, expected) in cases {
+        assert_eq!(remote_rtcp(rtcp), expected.parse().ok(), "{rtcp}");
+    }
+}
+
+#[test]
 fn static_numbers_need_no_rtpmap_and_dynamic_ones_do() {
     let description = read("10-static-types-without-rtpmap");
     let formats: Vec<u8> = description.media()[0]

@@ -48,8 +48,9 @@ pub struct Lookup {
 }
 
 impl Hop {
-    /// Where a request for this URI goes; `None` for other schemes, and for names under `.invalid`, by which browsers
-    /// say that only their connection leads to them (RFC 7118 §5).
+    /// Where a request for this URI goes; `None` for other schemes, for `sips:` over UDP, which cannot be (RFC 3261
+    /// §26.2.2), and for names under `.invalid`, by which browsers say that only their connection leads to them (RFC 7118
+    /// §5).
     pub fn of_uri(uri: &Uri) -> Option<Self> {
         if !uri.is_sip() {
             return None;
@@ -57,6 +58,7 @@ impl Hop {
         let secure = uri.scheme() == Scheme::Sips;
         let named = uri.transport().and_then(|name| Transport::from_bytes(&name));
         let transport = match named {
+            Some(Transport::Udp) if secure => return None,
             Some(Transport::Tcp) if secure => Some(Transport::Tls),
             Some(Transport::Ws) if secure => Some(Transport::Wss),
             None if secure && uri.port().is_some() => Some(Transport::Tls),
@@ -243,5 +245,15 @@ mod tests {
         assert_eq!(hop("sips:a@example.com;transport=tcp"), name(None, tls, true));
         assert_eq!(hop("sip:a@df7jal23ls0d.invalid;transport=ws"), None);
         assert_eq!(hop("tel:+1234"), None);
+    }
+
+    #[test]
+    fn nothing_secure_goes_in_clear() {
+        for uri in [
+            "sips:a@192.0.2.1;transport=udp",
+            "sips:a@example.com;transport=UDP",
+        ] {
+            assert_eq!(hop(uri), None, "{uri}");
+        }
     }
 }
