@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hickory_resolver::{
     TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts},
-    net::runtime::TokioRuntimeProvider,
+    net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::{RData, RecordType},
 };
 use sip::stack::{Lookup, NameHop, Target, Transport};
@@ -141,7 +141,9 @@ impl Resolver {
         let Ok(_permit) = self.shared.permits.acquire().await else {
             return Vec::new();
         };
-        let mut targets = self.locate(name).await.unwrap_or_default();
+        let mut targets = Vec::new();
+        // What was found before a name server fell silent stands.
+        let _silent = self.locate(name, &mut targets).await;
         targets.truncate(limits::TARGETS_PER_NAME);
         let now = Instant::now();
         let avoided = self.avoided();
@@ -162,7 +164,7 @@ impl Resolver {
         records.filter_map(|data| address_of(&data)).collect()
     }
 
-    async fn locate(&self, name: &NameHop) -> Result<Vec<Target>, Unavailable> {
+    async fn locate(&self, name: &NameHop, targets: &mut Vec<Target>) -> Result<(), Unavailable> {
         let host = String::from_utf8_lossy(&name.host).into_owned();
         let otherwise = if name.secure {
             Transport::Tls
@@ -172,32 +174,36 @@ impl Resolver {
         let transport = name.transport.unwrap_or(otherwise);
         // §4.2: with a port there is nothing to ask SRV for.
         if let Some(port) = name.port {
-            return self.hosts(name, transport, &host, port).await;
+            return self.hosts(name, transport, &host, port, targets).await;
         }
-        let mut targets = Vec::new();
-        if name.transport.is_some() {
-            self.service(name, transport, &service_name(transport, &host), &mut targets)
-                .await?;
-        } else {
-            let rules = self.rules(name, &host).await?;
-            for rule in &rules {
-                self.service(name, rule.transport, &rule.service, &mut targets)
-                    .await?;
-            }
-            if rules.is_empty() {
-                // §4.1: without NAPTR, SRV for each transport, in our order of preference.
-                for transport in self.usable(name) {
-                    self.service(name, transport, &service_name(transport, &host), &mut targets)
-                        .await?;
-                }
-            }
+        let services = match name.transport {
+            Some(_) => vec![(transport, service_name(transport, &host))],
+            None => self.services(name, &host).await?,
+        };
+        let mut has_servers = false;
+        for (transport, service) in &services {
+            has_servers |= self.service(name, *transport, service, targets).await?;
         }
-        if targets.is_empty() {
-            targets = self
-                .hosts(name, transport, &host, transport.default_port())
-                .await?;
+        // §4.2: the host itself only where no SRV records are.
+        if !has_servers {
+            let port = transport.default_port();
+            self.hosts(name, transport, &host, port, targets).await?;
         }
-        Ok(targets)
+        Ok(())
+    }
+
+    /// What to ask SRV records of for a URI without transport (§4.1): what NAPTR records say, else each transport, in our
+    /// order of preference.
+    async fn services(&self, name: &NameHop, host: &str) -> Result<Vec<(Transport, String)>, Unavailable> {
+        let rules = self.rules(name, host).await?;
+        if rules.is_empty() {
+            let usable = self.usable(name).into_iter();
+            return Ok(usable
+                .map(|transport| (transport, service_name(transport, host)))
+                .collect());
+        }
+        let rules = rules.into_iter();
+        Ok(rules.map(|rule| (rule.transport, rule.service)).collect())
     }
 
     /// The rules whose transport we have, in their order (§4.1).
@@ -220,14 +226,14 @@ impl Resolver {
         Ok(rules)
     }
 
-    /// Adds the targets of a service's servers.
+    /// Adds the targets of a service's servers. True when SRV records say which these are, and be it none.
     async fn service(
         &self,
         name: &NameHop,
         transport: Transport,
         service: &str,
         targets: &mut Vec<Target>,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<bool, Unavailable> {
         let records = self.records(service, RecordType::SRV).await?;
         let server = |data: &RData| match data {
             RData::SRV(srv) => Some(Server {
@@ -238,7 +244,9 @@ impl Resolver {
             }),
             _ => None,
         };
-        let servers = records.iter().filter_map(server);
+        let servers: Vec<Server> = records.iter().filter_map(server).collect();
+        let are_told = !servers.is_empty();
+        let servers = servers.into_iter();
         // RFC 2782: a lone "." says that the service is decidedly not here.
         let servers: Vec<Server> = servers.filter(|server| server.host != ".").collect();
         let ordered = {
@@ -249,12 +257,13 @@ impl Resolver {
             if targets.len() >= limits::TARGETS_PER_NAME {
                 break;
             }
-            targets.extend(self.hosts(name, transport, &server.host, server.port).await?);
+            self.hosts(name, transport, &server.host, server.port, targets)
+                .await?;
         }
-        Ok(())
+        Ok(are_told)
     }
 
-    /// The addresses of a host that we have sockets for. IPv4 first: where both exist it is the one more often cared
+    /// Adds the addresses of a host that we have sockets for. IPv4 first: where both exist it is the one more often cared
     /// for.
     async fn hosts(
         &self,
@@ -262,8 +271,8 @@ impl Resolver {
         transport: Transport,
         host: &str,
         port: u16,
-    ) -> Result<Vec<Target>, Unavailable> {
-        let mut targets = Vec::new();
+        targets: &mut Vec<Target>,
+    ) -> Result<(), Unavailable> {
         for (kind, is_ipv4) in [(RecordType::A, true), (RecordType::AAAA, false)] {
             if !self.shared.reachable.contains(&(transport, is_ipv4)) {
                 continue;
@@ -272,10 +281,11 @@ impl Resolver {
             let addresses = records.iter().filter_map(address_of);
             targets.extend(addresses.map(|ip| target(name, transport, SocketAddr::new(ip, port))));
         }
-        Ok(targets)
+        Ok(())
     }
 
-    /// The records of a name; none when there are none. An absolute name: no search list plays into SIP.
+    /// The records of a name; none when there are none, or when its servers do not answer for this kind: many know no
+    /// NAPTR, and some no AAAA (RFC 4074 §4). An absolute name: no search list plays into SIP.
     async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, Unavailable> {
         let absolute = format!("{}.", name.trim_end_matches('.'));
         match self.shared.dns.lookup(absolute.as_str(), kind).await {
@@ -286,7 +296,10 @@ impl Resolver {
                     .map(|record| record.data.clone())
                     .collect())
             }
-            Err(error) if error.is_no_records_found() || error.is_nx_domain() => Ok(Vec::new()),
+            Err(NetError::Dns(error)) => {
+                tracing::debug!(name, %kind, %error, "no records");
+                Ok(Vec::new())
+            }
             Err(error) => {
                 tracing::debug!(name, %kind, %error, "a name server does not answer");
                 Err(Unavailable)

@@ -89,6 +89,8 @@ fn zone() -> Zone {
         ("_sip._udp.few.test.", srv(1, 5070, "two.test.")),
         ("_sip._udp.none.test.", srv(0, 0, ".")),
         ("none.test.", one.clone()),
+        ("_sip._udp.half.test.", srv(1, 5070, "two.test.")),
+        ("half.test.", one.clone()),
         ("one.test.", one),
         (
             "one.test.",
@@ -181,6 +183,8 @@ async fn naptr_srv_and_addresses_are_followed_in_order() {
         ["tcp 192.0.2.2:5099"]
     );
     assert!(targets(&resolver, "nowhere.test", None, None).await.is_empty());
+    // RFC 2782: decidedly not here, whatever else stands there.
+    assert!(targets(&resolver, "none.test", None, None).await.is_empty());
     // Nobody connects to browsers.
     let wss = Some(Transport::Wss);
     assert!(targets(&resolver, "one.test", None, wss).await.is_empty());
@@ -227,6 +231,36 @@ async fn addresses_are_those_of_families_we_have_sockets_for() {
         ["tcp 192.0.2.1:5060"]
     );
     assert_eq!(resolver.addresses("one.test").await.len(), 2);
+}
+
+/// RFC 4074 §4: what name servers make of questions for kinds of records that they do not know.
+#[tokio::test]
+async fn what_a_name_server_refuses_to_say_takes_nothing_away() {
+    for refused in [RecordType::NAPTR, RecordType::AAAA] {
+        let servers = NameServer::refusing(zone(), refused);
+        let resolver = resolver(&servers, true);
+        assert_eq!(
+            targets(&resolver, "half.test", None, None).await,
+            ["udp 192.0.2.2:5070"],
+            "{refused}"
+        );
+        assert_eq!(
+            targets(&resolver, "two.test", None, None).await,
+            ["udp 192.0.2.2:5060"],
+            "{refused}"
+        );
+    }
+}
+
+/// Some are silent instead.
+#[tokio::test]
+async fn what_a_name_server_is_silent_about_takes_nothing_away() {
+    let servers = NameServer::silent_about(zone(), RecordType::AAAA);
+    let resolver = resolver(&servers, true);
+    assert_eq!(
+        targets(&resolver, "two.test", Some(5099), None).await,
+        ["udp 192.0.2.2:5099"]
+    );
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 
 use hickory_proto::{
     op::{Message, MessageType, ResponseCode},
-    rr::{RData, Record},
+    rr::{RData, Record, RecordType},
 };
 
 pub(crate) type Zone = Vec<(&'static str, RData)>;
@@ -21,8 +21,30 @@ pub(crate) struct NameServer {
     questions: Arc<AtomicUsize>,
 }
 
+/// What it makes of a question for a kind of records that it does not know.
+enum Manner {
+    Refuse(RecordType),
+    Ignore(RecordType),
+}
+
 impl NameServer {
     pub(crate) fn start(zone: Zone) -> Self {
+        Self::with(zone, None)
+    }
+
+    /// One that answers questions for this kind of records with SERVFAIL.
+    #[allow(dead_code, reason = "only the tests of the resolver meet such a one")]
+    pub(crate) fn refusing(zone: Zone, kind: RecordType) -> Self {
+        Self::with(zone, Some(Manner::Refuse(kind)))
+    }
+
+    /// One that does not answer questions for this kind of records.
+    #[allow(dead_code, reason = "only the tests of the resolver meet such a one")]
+    pub(crate) fn silent_about(zone: Zone, kind: RecordType) -> Self {
+        Self::with(zone, Some(Manner::Ignore(kind)))
+    }
+
+    fn with(zone: Zone, manner: Option<Manner>) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let questions = Arc::new(AtomicUsize::new(0));
@@ -34,7 +56,13 @@ impl NameServer {
                     continue;
                 };
                 asked.fetch_add(1, Relaxed);
-                let _ = socket.send_to(&answer(&question, &zone), from);
+                let kind = question.queries[0].query_type();
+                let reply = match manner {
+                    Some(Manner::Ignore(ignored)) if ignored == kind => continue,
+                    Some(Manner::Refuse(refused)) if refused == kind => refusal(&question),
+                    _ => answer(&question, &zone),
+                };
+                let _ = socket.send_to(&reply, from);
             }
         });
         Self { address, questions }
@@ -45,6 +73,13 @@ impl NameServer {
     pub(crate) fn questions(&self) -> usize {
         self.questions.load(Relaxed)
     }
+}
+
+fn refusal(question: &Message) -> Vec<u8> {
+    let mut answer = question.clone();
+    answer.metadata.message_type = MessageType::Response;
+    answer.metadata.response_code = ResponseCode::ServFail;
+    answer.to_vec().unwrap()
 }
 
 fn answer(question: &Message, zone: &Zone) -> Vec<u8> {
