@@ -1,5 +1,6 @@
 //! A description read into typed media.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -198,11 +199,12 @@ impl Description {
             return Err(SdpError::TooLarge("lines"));
         }
         let utf8 = match std::str::from_utf8(text) {
-            Ok(text) => std::borrow::Cow::Borrowed(text),
+            Ok(text) => Cow::Borrowed(text),
             Err(_) => text.iter().map(|&byte| char::from(byte)).collect(),
         };
+        let clean = without_blank_ends(&utf8);
         let session =
-            Session::parse(utf8.as_bytes()).map_err(|error| SdpError::Malformed(error.to_string()))?;
+            Session::parse(clean.as_bytes()).map_err(|error| SdpError::Malformed(error.to_string()))?;
         if session.medias.len() > MEDIA_COUNT_MAX {
             return Err(SdpError::TooLarge("media lines"));
         }
@@ -270,6 +272,24 @@ impl std::fmt::Display for Description {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text())
     }
+}
+
+/// The text without blanks at the ends of lines, which some endpoints write and no field has but `s=` and `i=`.
+fn without_blank_ends(text: &str) -> Cow<'_, str> {
+    let is_free = |line: &str| line.starts_with("s=") || line.starts_with("i=");
+    let has_blank_end = |line: &str| line.ends_with([' ', '\t']) && !is_free(line);
+    if !text.lines().any(has_blank_end) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    for line in text.lines() {
+        clean += match is_free(line) {
+            true => line,
+            false => line.trim_end_matches([' ', '\t']),
+        };
+        clean += "\r\n";
+    }
+    Cow::Owned(clean)
 }
 
 fn typed(session: &Session, media: &sdp_types::Media) -> Media {

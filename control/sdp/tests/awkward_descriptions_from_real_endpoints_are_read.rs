@@ -269,3 +269,18 @@ fn no_common_codec_is_an_error() {
         Err(NegotiationError::NoCommonMedia)
     );
 }
+
+#[test]
+fn blanks_at_the_ends_of_lines_mean_nothing() {
+    let text = "v=0\r\no=- 1 1 IN IP4 192.0.2.1 \r\ns= \r\nc=IN IP4 192.0.2.1\t\r\nb=AS:64 \r\nt=0 0 \r\n\
+        m=audio 4000 RTP/AVP 8 101 \r\na=rtpmap:101 telephone-event/8000 \r\na=sendonly \r\n";
+    let description = Description::parse(text.as_bytes()).unwrap();
+    let media = &description.media()[0];
+    assert_eq!(media.direction, Direction::SendOnly);
+    assert_eq!(media.address.unwrap().to_string(), "192.0.2.1");
+    let g711 = Capabilities::new(vec![Codec::pcma(), Codec::telephone_event(8_000)]);
+    let Selection::Audio(audio) = &select(&description, &g711).unwrap()[0] else {
+        panic!()
+    };
+    assert_eq!(numbers(audio), [8, 101]);
+}
