@@ -2,7 +2,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
     time::{Duration, Instant},
 };
@@ -36,6 +36,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long a phone rings before it answers by itself.
 const RING: Duration = Duration::from_millis(200);
+/// Where servers listen unless they say otherwise (RFC 3261 §19.1.2).
+const SIP_PORT: u16 = 5060;
 /// How often it looks whether it was told to stop.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -80,6 +82,29 @@ impl Settings {
             verbose: false,
         }
     }
+}
+
+/// Reads the address of a server, `IP` or `IP:PORT`; SIP's port is 5060.
+///
+/// # Errors
+/// It is none.
+pub fn server_address(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse::<SocketAddr>();
+    let without = || text.trim_matches(['[', ']']).parse::<IpAddr>();
+    with_port
+        .or_else(|_| without().map(|ip| SocketAddr::new(ip, SIP_PORT)))
+        .map_err(|_| format!("'{text}' is no address; give IP or IP:PORT, such as 127.0.0.1:{SIP_PORT}"))
+}
+
+/// The address of this machine that packets to `server` leave from. Nothing is sent.
+fn address_towards(server: SocketAddr) -> std::io::Result<IpAddr> {
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(server)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// An account.
@@ -164,11 +189,13 @@ impl Phone {
     /// The port is taken: named, with the remedy.
     pub fn new(settings: Settings, hz: f64) -> Result<Self> {
         let port = settings.port;
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| match error.kind() {
+        let ip = address_towards(settings.server)
+            .with_context(|| format!("no way leads to {}; is --server right?", settings.server))?;
+        let socket = UdpSocket::bind((ip, port)).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => anyhow!(
-                "port {port} (udp, 127.0.0.1) is in use; choose another with --port or stop the other process"
+                "port {port} (udp, {ip}) is in use; choose another with --port or stop the other process"
             ),
-            _ => anyhow!("port {port} (udp, 127.0.0.1): {error}"),
+            _ => anyhow!("port {port} (udp, {ip}): {error}"),
         })?;
         let local = socket.local_addr()?;
         let mut config = StackConfig::new(vec![stack::Identity::new(Transport::Udp, local, local)]);
@@ -500,7 +527,7 @@ impl Phone {
 
     fn new_call(&mut self, now: Instant, peer: String, call_id: String) -> Result<Active> {
         self.call_count += 1;
-        let socket = talk::bind(&self.settings.media_ports)?;
+        let socket = talk::bind(self.local.ip(), &self.settings.media_ports)?;
         Ok(Active {
             dialog: None,
             media_port: socket.local_addr()?.port(),
@@ -918,4 +945,35 @@ pub fn port_range(text: &str) -> Result<RangeInclusive<u16>> {
         (range.start() < range.end()).then_some(range)
     });
     ends.with_context(|| format!("--media-ports {text}: must be FIRST-LAST, such as 6071-6171"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_an_address_with_or_without_a_port() {
+        for (text, read) in [
+            ("127.0.0.1", "127.0.0.1:5060"),
+            ("192.0.2.1:5080", "192.0.2.1:5080"),
+            ("::1", "[::1]:5060"),
+            ("[::1]", "[::1]:5060"),
+            ("[::1]:5080", "[::1]:5080"),
+        ] {
+            assert_eq!(server_address(text), Ok(read.parse().unwrap()), "{text}");
+        }
+        let error = server_address("server").unwrap_err();
+        assert!(
+            error.contains("'server' is no address; give IP or IP:PORT"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_phone_stands_where_the_server_can_reach_it() {
+        for server in ["127.0.0.1:5060", "127.0.0.9:5060"] {
+            let towards = address_towards(server.parse().unwrap()).unwrap();
+            assert!(towards.is_loopback(), "{towards}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     f64::consts::TAU,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -119,18 +119,16 @@ pub struct Talk {
     thread: JoinHandle<Result<Heard>>,
 }
 
-/// A socket in a range of ports, at an even one.
+/// A socket in a range of ports of an own address, at an even one.
 ///
 /// # Errors
 /// All are taken.
-pub fn bind(ports: &RangeInclusive<u16>) -> Result<UdpSocket> {
+pub fn bind(ip: IpAddr, ports: &RangeInclusive<u16>) -> Result<UdpSocket> {
     let even = ports.clone().filter(|port| port % 2 == 0);
-    let socket = even
-        .into_iter()
-        .find_map(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    let socket = even.into_iter().find_map(|port| UdpSocket::bind((ip, port)).ok());
     socket.with_context(|| {
         format!(
-            "every even port from {} to {} (udp, 127.0.0.1) is in use; choose another range with --media-ports",
+            "every even port from {} to {} (udp, {ip}) is in use; choose another range with --media-ports",
             ports.start(),
             ports.end()
         )
@@ -337,9 +335,11 @@ pub fn level_db(pcm: &[i16], hz: f64, rate_hz: u32) -> f64 {
 mod tests {
     use super::*;
 
+    const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[test]
     fn a_tone_is_measured_at_its_level_and_others_are_absent() {
-        let socket = bind(&(6_900..=6_998)).unwrap();
+        let socket = bind(LOCAL, &(6_900..=6_998)).unwrap();
         for law in [Law::Ulaw, Law::Alaw] {
             let line = Line {
                 remote: "127.0.0.1:9".parse().unwrap(),
@@ -366,7 +366,7 @@ mod tests {
             (0..count).map(move |at| (AMPLITUDE * (TAU * hz * at as f64 / f64::from(RATE_HZ)).sin()) as i16)
         };
         let mut heard = Voice::new(
-            &bind(&(6_900..=6_998)).unwrap(),
+            &bind(LOCAL, &(6_900..=6_998)).unwrap(),
             Line {
                 remote: "127.0.0.1:9".parse().unwrap(),
                 law: Law::Ulaw,
@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn two_voices_hear_each_other() {
-        let sockets = [(); 2].map(|()| bind(&(6_900..=6_998)).unwrap());
+        let sockets = [(); 2].map(|()| bind(LOCAL, &(6_900..=6_998)).unwrap());
         let ports = [0, 1].map(|index: usize| sockets[index].local_addr().unwrap());
         let [a, b] = sockets;
         let line = |remote, hz| Line {

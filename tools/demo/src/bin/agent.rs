@@ -18,8 +18,8 @@ struct Args {
     /// Account, and name in the log.
     #[arg(long, default_value = "alice")]
     name: String,
-    /// The SIP server.
-    #[arg(long, default_value = "127.0.0.1:5060", value_name = "ADDR")]
+    /// The SIP server: IP, or IP:PORT.
+    #[arg(long, default_value = "127.0.0.1:5060", value_name = "ADDR", value_parser = demo::phone::server_address)]
     server: SocketAddr,
     /// Host part of addresses. Default: the server's address.
     #[arg(long)]

@@ -18,8 +18,8 @@ struct Args {
     /// User part of the caller's address, and name in the log.
     #[arg(long, default_value = "customer")]
     name: String,
-    /// The SIP server.
-    #[arg(long, default_value = "127.0.0.1:5060", value_name = "ADDR")]
+    /// The SIP server: IP, or IP:PORT.
+    #[arg(long, default_value = "127.0.0.1:5060", value_name = "ADDR", value_parser = demo::phone::server_address)]
     server: SocketAddr,
     /// Host part of addresses. Default: the server's address.
     #[arg(long)]
@@ -97,7 +97,7 @@ fn call(args: &Args, report: &mut PhoneReport) -> Result<()> {
     report.calls.push(call.report);
     ensure!(
         received > 0,
-        "no media: the call was answered, and not one RTP packet came to 127.0.0.1 ({}-{}); is the way there open? \
+        "no media: the call was answered, and not one RTP packet came to ports {} to {}; is the way there open? \
          `mctl explain` at the media host tells what it sends and why not",
         ports.start(),
         ports.end()
