@@ -28,10 +28,11 @@ const SAME_PRESS: Duration = Duration::from_millis(400);
 #[derive(Debug)]
 pub(crate) struct Hearing {
     receiver: EventReceiver,
-    /// Of the latest telephone-event.
-    ssrc: Option<Ssrc>,
+    /// Of the latest telephone-event; zero before any.
+    ssrc: Ssrc,
     /// The one before, and when the last of its packets was taken.
-    left: Option<(Ssrc, Instant)>,
+    left_ssrc: Ssrc,
+    left_at: Option<Instant>,
     telling: Telling,
 }
 
@@ -76,8 +77,9 @@ impl Hearing {
     pub(crate) fn new() -> Self {
         Self {
             receiver: EventReceiver::default(),
-            ssrc: None,
-            left: None,
+            ssrc: Ssrc(0),
+            left_ssrc: Ssrc(0),
+            left_at: None,
             telling: Telling {
                 since: None,
                 used: 0,
@@ -116,17 +118,14 @@ impl Hearing {
         payload: &[u8],
         tell: &mut dyn FnMut(EventKind),
     ) {
-        if self.ssrc != Some(header.ssrc) {
-            let overtaken = |(ssrc, at): (Ssrc, Instant)| {
-                ssrc == header.ssrc && now.mono.saturating_duration_since(at) < SSRC_OVERLAP
-            };
-            if self.left.is_some_and(overtaken) {
+        if self.ssrc != header.ssrc {
+            let just_left = |at: Instant| now.mono.saturating_duration_since(at) < SSRC_OVERLAP;
+            if self.left_ssrc == header.ssrc && self.left_at.is_some_and(just_left) {
                 return;
             }
-            if let Some(ssrc) = self.ssrc.replace(header.ssrc) {
-                self.left = Some((ssrc, now.mono));
-                self.finish(now, tell);
-            }
+            self.left_ssrc = std::mem::replace(&mut self.ssrc, header.ssrc);
+            self.left_at = Some(now.mono);
+            self.finish(now, tell);
         }
         let telling = &mut self.telling;
         telling.clock = clock;

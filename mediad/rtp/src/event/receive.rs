@@ -115,10 +115,11 @@ enum Relation {
 /// RFC 4733 §2.5.1.3 (segments), §2.5.1.5 (several events in a packet), §2.5.2 (reception).
 #[derive(Debug, Clone)]
 pub struct EventReceiver {
-    timeout: Duration,
+    /// In ms. Small, for every endpoint has one.
+    timeout_ms: u16,
     events: ClockRate,
     /// Ticks of the clock of the audio in one of `events`.
-    scale: u32,
+    scale: u16,
     /// Durations turned out to count on the clock of the audio.
     counts_audio: bool,
     current: Option<Current>,
@@ -137,10 +138,15 @@ impl EventReceiver {
     /// 48 kHz); further behind, the sender has jumped and the event is new.
     const STALE_TICKS_MAX: i32 = 32_000;
 
-    /// An event ends by itself after `timeout` without a packet.
+    /// An event ends by itself after `timeout` without a packet; whole milliseconds, 65 s at most.
     pub const fn new(timeout: Duration) -> Self {
+        let ms = timeout.as_millis();
         Self {
-            timeout,
+            timeout_ms: if ms < u16::MAX as u128 {
+                ms as u16
+            } else {
+                u16::MAX
+            },
             events: ClockRate::HZ_8000,
             scale: 1,
             counts_audio: false,
@@ -154,7 +160,7 @@ impl EventReceiver {
     /// What is named telephone-event/8000 beside opus/48000 counts its timestamps with the audio, or by itself, and its durations
     /// at 8 kHz, or (baresip) with the audio too: which of them is found out from how much is told at once.
     pub fn set_clocks(&mut self, events: ClockRate, audio: ClockRate) {
-        let scale = scale(events, audio);
+        let scale = u16::try_from(scale(events, audio)).unwrap_or(1);
         if (self.events, self.scale) != (events, scale) {
             (self.events, self.scale) = (events, scale);
             self.counts_audio = false;
@@ -198,7 +204,7 @@ impl EventReceiver {
 
     /// What durations count, in ticks of the clock of events.
     const fn unit(&self) -> u32 {
-        if self.counts_audio { self.scale } else { 1 }
+        if self.counts_audio { self.scale as u32 } else { 1 }
     }
 
     /// When to call [`on_timeout`](Self::on_timeout).
@@ -265,10 +271,10 @@ impl EventReceiver {
         block: TelephoneEvent,
         observe: &mut impl FnMut(Observation),
     ) {
-        let deadline = now + self.timeout;
+        let deadline = now + Duration::from_millis(self.timeout_ms.into());
         let relation = self
             .current
-            .map(|current| Self::relation(&current, start, place, block, self.scale));
+            .map(|current| Self::relation(&current, start, place, block, self.scale.into()));
         if !place.late && !block.end {
             match (&self.current, &relation) {
                 (Some(current), Some(Relation::Update)) => {
