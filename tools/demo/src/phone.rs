@@ -225,6 +225,11 @@ impl Phone {
         self
     }
 
+    /// Where it receives.
+    pub fn own_address(&self) -> IpAddr {
+        self.local.ip()
+    }
+
     /// Its log.
     pub fn log(&self) -> &Log {
         &self.log

@@ -97,8 +97,9 @@ fn call(args: &Args, report: &mut PhoneReport) -> Result<()> {
     report.calls.push(call.report);
     ensure!(
         received > 0,
-        "no media: the call was answered, and not one RTP packet came to ports {} to {}; is the way there open? \
+        "no media: the call was answered, and not one RTP packet came to {} ({}-{}); is the way there open? \
          `mctl explain` at the media host tells what it sends and why not",
+        phone.own_address(),
         ports.start(),
         ports.end()
     );
