@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::{
     limits,
     pool::HostId,
+    registrar,
     security::{self, Srtp},
     services::{Conferences, Music, Originating, Recording, Transfers},
     trunk::{self, Dialplan, Trunk},
@@ -563,6 +564,7 @@ impl Config {
                     "give password, or ha1_md5, ha1_sha256, ha1_sha512_256 for each algorithm in digest",
                 ));
             }
+            registrar::store(account, self.realm())?;
             if account.devices_max == 0 || account.devices_max > limits::BINDINGS_PER_USER_MAX {
                 let value = account.devices_max.to_string();
                 return Err(invalid(

@@ -31,7 +31,7 @@ use binding::{Identity, PREFERENCE_MAX};
 use gruu::TempGruus;
 
 #[derive(Debug)]
-struct StoredAccount {
+pub(crate) struct StoredAccount {
     md5: Ha1,
     sha256: Ha1,
     sha512_256: Ha1,
@@ -572,7 +572,11 @@ fn first_hop_keeps_flows(request: &Request) -> bool {
     is_direct || headers.paths().is_ok_and(|path| path.iter().any(keeps))
 }
 
-fn store(account: &Account, realm: &str) -> Result<StoredAccount, ConfigError> {
+/// What proves a user's password.
+///
+/// # Errors
+/// A hash in the configuration is none.
+pub(crate) fn store(account: &Account, realm: &str) -> Result<StoredAccount, ConfigError> {
     let hash = |kind, given: &Option<String>, key: &str| match (given, &account.password) {
         (Some(hex), _) => Ha1::from_hex(kind, hex).ok_or_else(|| ConfigError::Invalid {
             key: format!("accounts.{}.{key}", account.user),
