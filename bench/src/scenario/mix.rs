@@ -24,7 +24,9 @@ use crate::report::{Figure, Results};
 /// The port that all members share.
 const HALL_PORT: u16 = 21_000;
 /// Members of the rooms that are tried, in this order, until one is too many.
-const G711_MEMBERS: [usize; 6] = [1_000, 2_000, 3_000, 3_400, 3_800, 4_000];
+const G711_MEMBERS: [usize; 11] = [
+    1_000, 1_200, 1_400, 1_600, 1_800, 2_000, 2_500, 3_000, 3_400, 3_800, 4_000,
+];
 const OPUS_MEMBERS: [usize; 9] = [60, 80, 100, 120, 130, 140, 160, 180, 200];
 const OPUS_TOP3_MEMBERS: [usize; 5] = [500, 1_000, 1_500, 2_000, 3_000];
 const FANOUT_LISTENERS: usize = 1_000;

@@ -13,7 +13,7 @@ use crate::load::members::{Member, MembersReport};
 use crate::peer::mediad::Mediad;
 
 /// Calls that are recorded, in this order, until they are too many.
-const RECORDED_CALLS: [usize; 5] = [500, 1_000, 1_500, 2_000, 2_500];
+const RECORDED_CALLS: [usize; 9] = [500, 600, 700, 800, 900, 1_000, 1_500, 2_000, 2_500];
 const HELD_CALLERS: usize = 2_000;
 const RATE_HZ: u32 = 8_000;
 /// Before the samples of a recording.
