@@ -21,6 +21,11 @@ const BLOCK: usize = 256;
 const GLIDE: u32 = 10;
 /// One sample. Positions and ratios are whole numbers: cheaper than to round, and nothing adds up.
 const ONE: i64 = 1 << 48;
+/// From one tabulated position to the next, and that as a power of two.
+const STEP: i64 = 1 << STEP_BITS;
+const STEP_BITS: u32 = ONE.ilog2() - POSITIONS.ilog2();
+/// Outputs that are made side by side.
+const LANES: usize = 8;
 
 /// A filter and how it differs from the one at the next position.
 #[derive(Debug)]
@@ -162,7 +167,8 @@ impl DriftResampler {
 
     /// The same for [`BLOCK`] inputs at most, which lie behind those before them in one piece meanwhile.
     fn process_block(&mut self, input: &[i16], output: &mut [i16]) -> Progress {
-        let mut line = [0.0; TAPS + BLOCK];
+        // The last lanes may look beyond the input; what they make is not used.
+        let mut line = [0.0; TAPS + BLOCK + LANES];
         line[..TAPS].copy_from_slice(&self.past);
         for (sample, pcm) in line[TAPS..].iter_mut().zip(input) {
             *sample = f32::from(*pcm);
@@ -177,41 +183,59 @@ impl DriftResampler {
             }
             consumed += whole;
             self.position %= ONE;
-            output[produced] = self.interpolate(&line[consumed..]);
-            produced += 1;
-            self.ratio += (self.target - self.ratio) >> GLIDE;
-            self.position += self.ratio;
+            let most = (output.len() - produced).min(input.len() - consumed + 1);
+            let filter = &self.filters[(self.position >> STEP_BITS) as usize];
+            let (weights, lanes) = self.advance(most.min(LANES));
+            let window = line[consumed..].first_chunk().expect("a line holds all lanes");
+            let made = filter.interpolate(window, &weights);
+            output[produced..produced + lanes].copy_from_slice(&made[..lanes]);
+            produced += lanes;
+            consumed += lanes - 1;
         }
         self.past.copy_from_slice(&line[consumed..][..TAPS]);
         Progress { consumed, produced }
+    }
+
+    /// Goes on by up to `most` outputs, each one input after the other, that lie between the same two tabulated
+    /// positions: where between them, from 0 to 1, and how many there are. The position is then one beyond the last.
+    fn advance(&mut self, most: usize) -> ([f32; LANES], usize) {
+        let between = self.position >> STEP_BITS;
+        let mut weights = [0.0; LANES];
+        let mut lanes = 0;
+        loop {
+            weights[lanes] = (self.position % STEP) as f32 / STEP as f32;
+            lanes += 1;
+            self.ratio += (self.target - self.ratio) >> GLIDE;
+            self.position += self.ratio;
+            let next = self.position - ONE;
+            if lanes == most || next >> STEP_BITS != between {
+                return (weights, lanes);
+            }
+            self.position = next;
+        }
     }
 
     fn push(&mut self, sample: f32) {
         self.past.rotate_left(1);
         self.past[TAPS - 1] = sample;
     }
+}
 
-    /// The value at `position` in the window that `line` begins with.
-    fn interpolate(&self, line: &[f32]) -> i16 {
-        const STEP: i64 = ONE / POSITIONS as i64;
-        let Filter { taps, towards_next } = &self.filters[(self.position / STEP) as usize];
-        let weight = (self.position % STEP) as f32 / STEP as f32;
-        let samples = line.first_chunk::<TAPS>().expect("a line holds a window");
-        // Four sums side by side, so that the compiler may use vector instructions.
-        let (mut here, mut more) = ([0.0_f32; 4], [0.0_f32; 4]);
-        let lines = samples
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .zip(taps.as_chunks::<4>().0)
-            .zip(towards_next.as_chunks::<4>().0);
-        for ((sample, tap), step) in lines {
-            here = std::array::from_fn(|lane| here[lane] + sample[lane] * tap[lane]);
-            more = std::array::from_fn(|lane| more[lane] + sample[lane] * step[lane]);
+impl Filter {
+    /// The outputs of windows that begin one sample after the other, each at its place towards the next position.
+    fn interpolate(&self, line: &[f32; TAPS + LANES], weights: &[f32; LANES]) -> [i16; LANES] {
+        // Side by side, so that the compiler may use vector instructions.
+        let (mut here, mut more) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        for (k, (tap, step)) in self.taps.iter().zip(&self.towards_next).enumerate() {
+            let samples: &[f32; LANES] = line[k..].first_chunk().expect("a line holds all lanes");
+            here = std::array::from_fn(|lane| here[lane] + samples[lane] * tap);
+            more = std::array::from_fn(|lane| more[lane] + samples[lane] * step);
         }
-        let sum = here.iter().sum::<f32>() + more.iter().sum::<f32>() * weight;
-        // To the nearest, without a call of the mathematical library; `as` saturates.
-        (sum + 0.5_f32.copysign(sum)) as i16
+        std::array::from_fn(|lane| {
+            let sum = here[lane] + more[lane] * weights[lane];
+            // To the nearest, without a call of the mathematical library; `as` saturates.
+            (sum + 0.5_f32.copysign(sum)) as i16
+        })
     }
 }
 
