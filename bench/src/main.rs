@@ -320,6 +320,10 @@ fn conclude(results: &Results, run: &Run, scratch: &std::path::Path) -> anyhow::
         }
     }
     std::fs::remove_dir_all(scratch).with_context(|| scratch.display().to_string())?;
+    anyhow::ensure!(
+        !results.figures.is_empty() || !results.sweep.is_empty(),
+        "nothing was measured: either --only names no step, see --help, or no step held, see above"
+    );
     if run.quick {
         eprintln!("a quick run keeps no results");
         return Ok(());

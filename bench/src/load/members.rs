@@ -71,7 +71,8 @@ pub struct MembersReport {
     pub listeners: usize,
     /// Packets sent to the server in the window.
     pub sent: u64,
-    /// Packets that all listeners should have got in the window: one each 20 ms.
+    /// Packets that all listeners should have got: by the sequence numbers of those that came in the window, and one each
+    /// 20 ms less the one where the window cuts, at least.
     pub expected: u64,
     /// Those that came.
     pub arrived: u64,
@@ -153,6 +154,31 @@ impl Hall {
     }
 }
 
+/// What one listener got in the window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Arrived {
+    packets: u64,
+    /// Of the first packet, and the newest one.
+    sequences: (u16, u16),
+}
+
+impl Arrived {
+    fn take(&mut self, sequence: u16) {
+        if self.packets == 0 {
+            self.sequences = (sequence, sequence);
+        } else if (sequence.wrapping_sub(self.sequences.1) as i16) > 0 {
+            self.sequences.1 = sequence;
+        }
+        self.packets += 1;
+    }
+
+    /// Packets from the first to the newest, whether they came or not. A window is far shorter than a round of numbers.
+    fn span(&self) -> u64 {
+        let (first, newest) = self.sequences;
+        u64::from(newest.wrapping_sub(first)) + u64::from(self.packets > 0)
+    }
+}
+
 /// A run under way.
 struct Turn<'a> {
     spec: &'a MembersSpec,
@@ -162,7 +188,7 @@ struct Turn<'a> {
     /// Member by the server's port, plus one.
     by_port: Vec<u16>,
     last_ns: Vec<u64>,
-    arrived: Vec<u64>,
+    arrived: Vec<Arrived>,
     late: Histogram<u64>,
     counts: bool,
     report: MembersReport,
@@ -185,7 +211,7 @@ impl<'a> Turn<'a> {
             senders,
             by_port,
             last_ns: vec![0; members.len()],
-            arrived: vec![0; members.len()],
+            arrived: vec![Arrived::default(); members.len()],
             late: nanosecond_histogram(),
             counts: false,
             report: MembersReport::default(),
@@ -248,7 +274,7 @@ impl<'a> Turn<'a> {
         if !self.counts {
             return;
         }
-        self.arrived[number] += 1;
+        self.arrived[number].take(header.seq);
         if before > 0 {
             self.late
                 .saturating_record(at_ns.saturating_sub(before + PACKET_NS));
@@ -267,14 +293,11 @@ impl<'a> Turn<'a> {
             .iter()
             .enumerate()
             .filter(|(_, member)| member.hears);
-        // One packet more or less is where the window cuts.
-        let arrived: Vec<u64> = listeners
-            .map(|(number, _)| self.arrived[number].min(each))
-            .collect();
+        let arrived: Vec<Arrived> = listeners.map(|(number, _)| self.arrived[number]).collect();
         self.report.listeners = arrived.len();
-        self.report.expected = each * arrived.len() as u64;
-        self.report.arrived = arrived.iter().sum();
-        self.report.fewest = arrived.iter().copied().min().unwrap_or(0);
+        self.report.expected = arrived.iter().map(|it| it.span().max(each - 1)).sum();
+        self.report.arrived = arrived.iter().map(|it| it.packets).sum();
+        self.report.fewest = arrived.iter().map(|it| it.packets).min().unwrap_or(0);
         self.report.late_us = Quantiles::of(&self.late);
         self.report.core = core;
         self.report.forgiven_ms = self

@@ -72,7 +72,7 @@ impl MixLab {
                 kept: false,
             }));
         }
-        let window = self.window() * 3;
+        let window = self.window();
         let report = self.load_for(&format!("recordings {calls}"), &server, members, G711, window)?;
         for call in 0..calls {
             server.end(&format!("call-{call}"))?;
