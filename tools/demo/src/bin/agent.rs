@@ -104,6 +104,6 @@ fn serve(args: &Args, report: &mut PhoneReport) -> Result<()> {
         report.calls.push(call.report);
     }
     phone.unregister()?;
-    phone.log().info(format!("served {} calls", report.calls.len()));
+    phone.log().info(format!("served {} call(s)", report.calls.len()));
     Ok(())
 }
