@@ -46,6 +46,10 @@ impl Index {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
     fn hash<K: Hash + ?Sized>(&self, key: &K) -> u64 {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.secret);

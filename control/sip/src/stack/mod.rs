@@ -300,11 +300,18 @@ impl Stack {
 
     /// Counters and table sizes.
     pub fn stats(&self) -> Stats {
+        let indices = [
+            &self.clients_by_branch,
+            &self.servers_by_key,
+            &self.servers_by_merge,
+            &self.dialogs_by_id,
+        ];
         Stats {
             client_transactions: self.clients.len(),
             lookups: self.parked.len(),
             server_transactions: self.servers.len(),
             dialogs: self.dialogs.len(),
+            keys: indices.map(Index::len).iter().sum(),
             timers: self.timers.len(),
             ..self.stats
         }

@@ -83,6 +83,8 @@ pub struct Stats {
     pub server_transactions: usize,
     /// Dialogs now.
     pub dialogs: usize,
+    /// Branches, identities of dialogs and what else these are found by in messages of peers, now.
+    pub keys: usize,
     /// Timers now.
     pub timers: usize,
 }

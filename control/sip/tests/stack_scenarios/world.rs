@@ -301,9 +301,10 @@ impl World {
                 stats.client_transactions + stats.lookups,
                 stats.server_transactions,
                 stats.dialogs,
+                stats.keys,
                 stats.timers,
             );
-            assert_eq!(left, (0, 0, 0, 0), "end {index}\n{}", self.trace.join("\n"));
+            assert_eq!(left, (0, 0, 0, 0, 0), "end {index}\n{}", self.trace.join("\n"));
         }
     }
 
