@@ -157,9 +157,11 @@ fn verify_journal(config: &Config) -> ExitCode {
 
 /// Starts logging; gives what changes the level later.
 fn start_log(config: &Config) -> reload::Level {
+    // Whoever cannot write, for want of room, is not to say so there: that panics.
     let log = tracing_subscriber::fmt()
         .with_env_filter(reload::filter(&config.log.level))
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match config.log.format {
         LogFormat::Text => {
             let log = log.with_ansi(false).with_target(false).with_filter_reloading();

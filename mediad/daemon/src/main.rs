@@ -166,7 +166,10 @@ fn main() -> ExitCode {
 
 /// Starts the log; gives the way to another level.
 fn start_log(config: &Config) -> SetLog {
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    // Whoever cannot write, for want of room, is not to say so there: that panics.
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let log_filter = filter(config);
     match config.log.format {
         LogFormat::Text => {

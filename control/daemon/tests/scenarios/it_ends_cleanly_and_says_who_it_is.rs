@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::{fs::OpenOptions, time::Instant};
 
 use crate::support::{Controld, PATIENCE};
 
@@ -17,4 +17,17 @@ fn sigterm_ends_it_with_success_and_soon() {
     let since = Instant::now();
     assert!(controld.terminate().success());
     assert!(since.elapsed() < PATIENCE / 2);
+}
+
+/// On a full disk, say, where what the core has to say of its media host cannot be written either.
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    for format in ["log.format=text", "log.format=json"] {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let controld = Controld::start_logging_to(full.into(), &[format]);
+        controld.reload();
+        assert_eq!(controld.page("/v1/calls"), (200, "[]".to_owned()));
+        assert!(controld.page("/v1/hosts").1.contains("\"a\""));
+        assert!(controld.terminate().success());
+    }
 }

@@ -52,10 +52,14 @@ pub(crate) fn arguments(journal: &std::path::Path) -> Vec<String> {
 
 impl Controld {
     pub(crate) fn start(more: &[&str]) -> Self {
+        Self::start_logging_to(Stdio::null(), more)
+    }
+
+    pub(crate) fn start_logging_to(log: Stdio, more: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Relaxed);
         let place = std::env::temp_dir().join(format!("controld-test-{}-{number}", std::process::id()));
-        Self::launch(place, more)
+        Self::launch(place, log, more)
     }
 
     /// Ends it as a power failure would, and starts another one on the same journal.
@@ -63,10 +67,10 @@ impl Controld {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.leaves_files = true;
-        *self = Self::launch(self.place.clone(), more);
+        *self = Self::launch(self.place.clone(), Stdio::null(), more);
     }
 
-    fn launch(place: PathBuf, more: &[&str]) -> Self {
+    fn launch(place: PathBuf, log: Stdio, more: &[&str]) -> Self {
         let (config, journal) = (place.with_extension("toml"), place.with_extension("journal"));
         let text = "[[accounts]]\nuser = 'alice'\npassword = 'secret'\n[[queues]]\nname = 'support'\nagents = ['alice']\n";
         std::fs::write(&config, text).unwrap();
@@ -75,11 +79,7 @@ impl Controld {
         for set in more {
             command.args(["--set", set]);
         }
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)

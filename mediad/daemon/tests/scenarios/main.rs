@@ -20,6 +20,7 @@ mod a_draining_host_takes_no_new_sessions;
 mod a_full_disk_ends_recordings_and_nothing_else;
 mod a_full_mailbox_refuses_before_anything_happens;
 mod a_killed_host_repairs_its_recordings;
+mod a_log_that_cannot_be_written_ends_nothing;
 mod a_reload_changes_what_it_can_and_names_the_rest;
 mod a_watcher_resumes_or_gets_a_reset;
 mod beyond_loopback_only_known_controllers_get_in;
