@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use codecs::{CodecKind, Decoder, Encoder, goertzel, level, mix, mix::UNITY, opus, tone::Oscillator};
 use media_engine::{
+    limits::COMFORT_NOISE_MS_MAX,
     recording::{DELAY, Ended, Placing, Recording, RecordingFeed, Report, Settings, Workbench, ring},
     spec::RecordingFormat,
 };
@@ -353,6 +354,50 @@ fn a_silence_that_is_described_sounds_so_and_is_no_loss() {
             assert_in_place(&narrow, 0..3, 1.0, 0);
             assert_in_place(&narrow, 6..8, 1.0, 0);
         }
+    }
+}
+
+/// What the end of speech left in a resampler is not heard when speech begins again.
+#[test]
+fn nothing_of_the_speech_before_a_described_silence_is_heard_behind_it() {
+    let mut desk = Desk::new(Settings::new(RecordingFormat::WavStereo, 16_000));
+    for count in 0..150_u64 {
+        let at = FRAME * (count as u32 + 1) + WAY;
+        let place = (9, count.min(50) + count.saturating_sub(99), count as u32 * 160);
+        match count {
+            // Loud, whatever its law makes of it.
+            0..50 => desk.packet(LEFT, at, place, CodecKind::Pcmu, &[0x85; 160]),
+            50 => {
+                desk.reach(at);
+                desk.feed.noise(LEFT, desk.start + at, place, 8_000, &[80]);
+            }
+            51..100 => {}
+            _ => desk.packet(LEFT, at, place, CodecKind::Pcmu, &[0xFF; 160]),
+        }
+    }
+    let (left, ..) = desk.finish(Duration::from_secs(3));
+    let loudest = |pcm: &[i16]| pcm.iter().map(|sample| sample.unsigned_abs()).max();
+    assert!(loudest(&left[..16_000]) > Some(10_000));
+    assert!(
+        loudest(&left[24_000..]) < Some(100),
+        "{:?}",
+        loudest(&left[24_000..])
+    );
+}
+
+#[test]
+fn a_silence_that_is_described_once_sounds_so_for_as_long_as_it_does_live() {
+    for file_hz in [8_000, 16_000] {
+        let mut desk = Desk::new(Settings::new(RecordingFormat::WavStereo, file_hz));
+        let mut party = Party::new(LEFT, 0.0);
+        let (from, place, _) = party.next();
+        let at = from + FRAME + WAY;
+        desk.reach(at);
+        desk.feed.noise(LEFT, desk.start + at, place, 8_000, &[40, 127]);
+        let (left, ..) = desk.finish(Duration::from_secs(62));
+        let last = left.iter().rposition(|sample| *sample != 0).unwrap_or(0) * 1_000 / file_hz as usize;
+        let until = at.as_millis() as usize + COMFORT_NOISE_MS_MAX as usize;
+        assert!((until - 2..=until + 1).contains(&last), "{last} ms, not {until}");
     }
 }
 

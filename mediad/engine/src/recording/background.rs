@@ -16,8 +16,8 @@ pub(super) struct Background {
     /// To the file's rate.
     resampler: Option<Resampler>,
     placing: Placing,
-    /// Heard for so many ms more, unless it is told again.
-    left_ms: u32,
+    /// Heard for so many samples of the file more, unless it is told again.
+    left: usize,
 }
 
 /// It is made in pieces of this length.
@@ -33,11 +33,12 @@ impl Background {
         before: Option<Self>,
     ) -> Option<Self> {
         let sid = Sid::parse(payload).ok()?;
+        let left = (file_hz / 1_000) as usize * limits::COMFORT_NOISE_MS_MAX as usize;
         if let Some(mut before) = before.filter(|before| before.clock_hz == clock_hz) {
             before.generator.go_on(&sid);
             return Some(Self {
                 placing,
-                left_ms: limits::COMFORT_NOISE_MS_MAX,
+                left,
                 ..before
             });
         }
@@ -52,7 +53,7 @@ impl Background {
             clock_hz,
             resampler,
             placing,
-            left_ms: limits::COMFORT_NOISE_MS_MAX,
+            left,
         })
     }
 
@@ -62,10 +63,9 @@ impl Background {
 
     /// Makes some samples of the file in `out`, at most `most`; none when it has gone on for long enough.
     pub(super) fn make(&mut self, most: usize, own: &mut [i16], out: &mut [i16]) -> usize {
-        let Some(left_ms) = self.left_ms.checked_sub(PIECE_MS) else {
+        if self.left == 0 {
             return 0;
-        };
-        self.left_ms = left_ms;
+        }
         let own = &mut own[..(self.clock_hz / 1_000 * PIECE_MS) as usize];
         self.generator.generate(own);
         let made = match &mut self.resampler {
@@ -75,6 +75,8 @@ impl Background {
                 own.len()
             }
         };
-        made.min(most)
+        let made = made.min(most).min(self.left);
+        self.left -= made;
+        made
     }
 }

@@ -120,13 +120,15 @@ struct Packet {
     payload: Vec<u8>,
 }
 
+/// A stream, in a turn of packets or of frames.
+type Stream = (u32, u64);
 /// Stream and extended sequence number.
-type Place = (u64, u64);
+type Place = (Stream, u64);
 
 /// A stretch of packets whose timestamps count on.
 #[derive(Debug, Clone, Copy)]
 struct Run {
-    stream: u64,
+    stream: Stream,
     clock_hz: u32,
     /// Of the packet placed last.
     sequence: u64,
@@ -163,6 +165,10 @@ pub(super) struct Leg {
     waiting: VecDeque<(Place, Packet)>,
     /// Payloads to be filled again.
     spare: Vec<Vec<u8>>,
+    /// How often packets took the place of frames of a mix, or these of those, and which come now: the numbers of one say nothing
+    /// of the other.
+    turn: u32,
+    mixed: bool,
     /// What was placed last; nothing before it is taken any more.
     placed: Option<Place>,
     run: Option<Run>,
@@ -187,6 +193,8 @@ impl Leg {
             rate_hz,
             waiting: VecDeque::new(),
             spare: Vec::new(),
+            turn: 0,
+            mixed: false,
             placed: None,
             run: None,
             chain: None,
@@ -217,7 +225,9 @@ impl Leg {
         content: Content,
         payload: &[u8],
     ) {
-        let key = (position.stream, position.sequence);
+        let mixed = matches!(content, Content::Mixed(_));
+        self.turn += u32::from(std::mem::replace(&mut self.mixed, mixed) != mixed);
+        let key = ((self.turn, position.stream), position.sequence);
         if self.placed.is_some_and(|placed| key <= placed) {
             self.report.late += 1;
             return;
@@ -327,6 +337,11 @@ impl Leg {
     /// A silence begins at `wanted`, or goes on.
     fn hush(&mut self, wanted: i64, clock_hz: u32, packet: &Packet) {
         let before = self.background.take();
+        let resampler = self.chain.as_mut().and_then(|chain| chain.resampler.as_mut());
+        if let Some(resampler) = resampler.filter(|_| before.is_none()) {
+            // Nothing of the speech before it rings on into what comes after it.
+            resampler.reset();
+        }
         self.background = Background::new(&packet.payload, clock_hz, self.rate_hz, packet.placing, before);
         self.cursor = self.cursor.max(wanted);
         self.broken = false;
@@ -348,7 +363,7 @@ impl Leg {
     }
 
     /// The run that `packet` belongs to, moved on to it, and whether it begins: the one before, corrected if need be, or another one.
-    fn run_for(&self, stream: u64, sequence: u64, packet: &Packet) -> (Run, bool) {
+    fn run_for(&self, stream: Stream, sequence: u64, packet: &Packet) -> (Run, bool) {
         let ms = |ms: i64| (ms * i64::from(self.rate_hz) / 1_000) as f64;
         let clock_hz = packet.content.clock_hz();
         let goes_on = |run: &Run| run.stream == stream && run.clock_hz == clock_hz;
@@ -385,7 +400,7 @@ impl Leg {
     }
 
     /// A run that begins with `packet`.
-    fn begin(&self, stream: u64, sequence: u64, packet: &Packet) -> Run {
+    fn begin(&self, stream: Stream, sequence: u64, packet: &Packet) -> Run {
         let mut run = Run {
             stream,
             clock_hz: packet.content.clock_hz(),
@@ -405,7 +420,7 @@ impl Leg {
     }
 
     /// The least delay of what waits of a stream, against `run`: negative when something came before its place.
-    fn least_delay(&self, stream: u64, run: &Run) -> f64 {
+    fn least_delay(&self, stream: Stream, run: &Run) -> f64 {
         let scale = f64::from(self.rate_hz) / f64::from(run.clock_hz);
         let begin = self.waiting.partition_point(|((other, _), _)| *other < stream);
         let of_run = self.waiting.range(begin..);

@@ -206,6 +206,29 @@ fn a_key_between_words_is_silence_and_no_loss() {
     }
 }
 
+/// As while a customer types the number of a card: packets, then frames of what is decoded, then packets again.
+#[test]
+fn a_party_whose_digits_are_taken_out_for_a_while_is_heard_all_the_time() {
+    let mut world = World::new();
+    let intake = opened(&mut world, 256 << 10);
+    let mut graph = call_recorded(RecordingFormat::WavStereo);
+    let mut a = Voice::pcmu(0, A_HZ);
+    for digits in [DigitPolicy::Pass, DigitPolicy::Clamp].repeat(2) {
+        graph.edges[2].digits = digits;
+        world.commit(SESSION, &graph);
+        talk(&mut world, &mut [&mut a], 1_000);
+    }
+    graph.others.clear();
+    graph.edges.truncate(2);
+    world.commit(SESSION, &graph);
+    let (left, _, report) = recorded(intake, RecordingFormat::WavStereo, world.now.mono);
+    for second in left.chunks_exact(8_000) {
+        assert_tone(&second[1_600..7_200], A_HZ, LOUD);
+    }
+    let leg = &report.legs[0];
+    assert_eq!((leg.late, leg.concealed_samples), (0, 0));
+}
+
 #[test]
 fn a_room_and_a_player_are_mixed_for_it() {
     let mut world = World::new();
