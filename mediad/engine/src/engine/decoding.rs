@@ -328,7 +328,12 @@ impl Decoding {
                     self.jitter.pass(ms);
                 }
                 // The peer is silent, or a key of it is down: that is no loss either.
-                Next::Late if self.silence.is_some() || self.jitter.is_event_next(None) => {
+                Next::Late if self.silence.is_some() => {
+                    self.jitter.pause();
+                    return;
+                }
+                Next::Late if self.jitter.is_event_next(None) => {
+                    self.break_off();
                     self.jitter.pause();
                     return;
                 }
@@ -352,6 +357,9 @@ impl Decoding {
             let begins = self.silence.is_none_or(|silence| silence.of != of);
             // What says nothing is silence all the same.
             self.silence = noise.describe(payload, begins).then(|| Silence::told(of));
+            if begins {
+                self.break_off();
+            }
             return true;
         }
         let Some(Some(chain)) = self.chains.get_mut(format) else {
@@ -401,8 +409,21 @@ impl Decoding {
         }
     }
 
+    /// What is decoded next does not go on from here: what a resampler holds back of the past is not to be heard then.
+    fn break_off(&mut self) {
+        let chain = self.current.and_then(|current| self.chains.get_mut(current));
+        if let Some(Some(Chain {
+            resampler: Some(resampler),
+            ..
+        })) = chain
+        {
+            resampler.reset();
+        }
+    }
+
     /// For `ms` there is nothing to hear.
     fn be_still(&mut self, ms: u32) {
+        self.break_off();
         let silent = (self.rate_hz / 1_000 * ms) as usize;
         let end = (self.ready_samples + silent).min(self.ready.len());
         self.ready[self.ready_samples..end].fill(0);

@@ -166,6 +166,51 @@ fn while_it_lasts_the_codec_that_is_told_is_that_of_speech() {
     assert_eq!(world.endpoint("b").egress.codec, Some(Codec::Pcma));
 }
 
+/// What the end of speech left in a resampler is not heard when speech begins again, behind a silence that was described or
+/// a key. B and C have G.722.
+#[test]
+fn nothing_of_the_speech_before_is_heard_behind_it() {
+    for keys in [false, true] {
+        let mut world = World::new();
+        let wide = [format(9, Codec::G722, 8_000), events(101)];
+        let parties = vec![
+            party("a", 0, &[pcmu(), events(101), cn(13)]),
+            party("b", 1, &wide),
+            party("c", 2, &wide),
+        ];
+        world.commit(SESSION, &Graph::of(parties, &[("a", "b"), ("c", "b")]));
+        let (mut a, mut ear) = (Voice::pcmu(0, HZ), Ear::of_a_line_that_pauses(1_000));
+        let send = |world: &mut World, packet: &[u8]| {
+            world.receive(rtp_socket(0), peer(0), packet);
+            world.pass_ms(20);
+        };
+        for _ in 0..30 {
+            // A value of the law that is loud.
+            send(&mut world, &a.packet_of(&[0x85; 160]));
+        }
+        if keys {
+            for update in 1..=20_u16 {
+                let [high, low] = (160 * update).to_be_bytes();
+                let end = if update < 18 { 10 } else { 0x8a };
+                send(&mut world, &a.event(&[5, end, high, low]));
+            }
+            a.event_ended(20 * 160);
+        } else {
+            a.describe(&mut world, 13, &[80]);
+            quiet(&mut world, &mut a, 400);
+        }
+        world.sent_rtp();
+        for _ in 0..20 {
+            send(&mut world, &a.packet_of(&[0xFF; 160]));
+        }
+        let mut sent = world.sent_rtp();
+        sent.retain(|sent| sent.header().payload_type.value() == 9);
+        ear.hear(&sent, 1, KINDS);
+        let loudest = ear.pcm.iter().map(|sample| sample.unsigned_abs()).max();
+        assert!(loudest < Some(200), "keys: {keys}, {loudest:?}");
+    }
+}
+
 /// A speaks, describes, and speaks again; B hears G.722.
 #[test]
 fn what_is_decoded_is_heard_as_described_until_speech_goes_on() {
