@@ -28,9 +28,9 @@ const SAME_PRESS: Duration = Duration::from_millis(400);
 #[derive(Debug)]
 pub(crate) struct Hearing {
     receiver: EventReceiver,
-    /// Of the latest telephone-event; zero before any.
+    /// Of the latest telephone-event, if there was one.
     ssrc: Ssrc,
-    /// The one before, and when the last of its packets was taken.
+    /// The one before, and when it was left, if it was.
     left_ssrc: Ssrc,
     left_at: Option<Instant>,
     telling: Telling,
@@ -43,8 +43,8 @@ struct Telling {
     since: Option<Instant>,
     used: u16,
     count: u32,
-    /// Clock of the latest event.
-    clock: ClockRate,
+    /// Clock of the latest event; unset before any.
+    clock: Option<ClockRate>,
     latest: Option<Press>,
     /// The start of the running event was told, so its end will be.
     event: bool,
@@ -84,7 +84,7 @@ impl Hearing {
                 since: None,
                 used: 0,
                 count: 0,
-                clock: ClockRate::HZ_8000,
+                clock: None,
                 latest: None,
                 event: false,
                 volume: 0,
@@ -123,12 +123,14 @@ impl Hearing {
             if self.left_ssrc == header.ssrc && self.left_at.is_some_and(just_left) {
                 return;
             }
-            self.left_ssrc = std::mem::replace(&mut self.ssrc, header.ssrc);
-            self.left_at = Some(now.mono);
+            let before = std::mem::replace(&mut self.ssrc, header.ssrc);
+            if self.telling.clock.is_some() {
+                (self.left_ssrc, self.left_at) = (before, Some(now.mono));
+            }
             self.finish(now, tell);
         }
         let telling = &mut self.telling;
-        telling.clock = clock;
+        telling.clock = Some(clock);
         self.receiver.set_clocks(clock, audio);
         let observe = |observation| telling.observe(now, observation, tell);
         // What cannot be read is still passed on as it came: a relay does not judge payloads.
@@ -246,8 +248,9 @@ impl Telling {
             } if event <= DIGIT_EVENT_MAX => {
                 if std::mem::take(&mut self.event) {
                     self.ends(now, source);
-                    let length = self.clock.duration(u64::from(duration));
-                    let duration_ms = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
+                    let length = self.clock.map(|clock| clock.duration(duration.into()));
+                    let duration_ms =
+                        u32::try_from(length.unwrap_or_default().as_millis()).unwrap_or(u32::MAX);
                     tell(EventKind::DigitEnded {
                         event,
                         source,

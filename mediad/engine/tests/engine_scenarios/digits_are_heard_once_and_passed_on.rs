@@ -156,6 +156,24 @@ fn what_was_overtaken_by_a_restart_of_the_phone_is_not_told_again() {
     assert_eq!(digits(&mut world), [begun, ended, next, next_ended]);
 }
 
+/// Zero is an SSRC like any other, also as the second one.
+#[test]
+fn keys_under_any_two_ssrcs_are_told() {
+    for [first, second] in [[0xA, 0], [0, 0xA], [0xA, 0xB]] {
+        let mut world = World::new();
+        world.commit(SESSION, &Graph::call());
+        world.receive(rtp_socket(0), peer(0), &Speaker::new(0xC).packet(&[0xFF; 160]));
+        let before = press(&mut Speaker::new(first), 2);
+        for packet in before[..2].iter().chain(&press(&mut Speaker::new(second), 3)) {
+            world.receive(rtp_socket(0), peer(0), packet);
+            world.pass_ms(20);
+        }
+        let told = digits(&mut world);
+        assert_eq!(told[..1], whole(2)[..1], "{first} and {second}");
+        assert_eq!(told[2..], whole(3), "{first} and {second}");
+    }
+}
+
 #[test]
 fn blocked_digits_are_heard_and_not_passed_on() {
     let mut world = World::new();
