@@ -12,6 +12,8 @@ use rtp::units::{ClockRate, ExtendedSeq, RtpTimestamp};
 const JUMP_AHEAD_MAX: Duration = Duration::from_secs(5);
 /// A timestamp this far back in a newer packet is a jump; video legitimately steps back by less.
 const JUMP_BACK_MAX: Duration = Duration::from_secs(1);
+/// So many packets that were sent before the first one that came are taken behind it. One bit.
+const EARLIER_MAX: u64 = 0x100;
 
 /// One run of packets with one SSRC and one sequence: a new one begins when the peer changes its SSRC or restarts.
 /// Unique in the engine; 0 is never given.
@@ -109,8 +111,9 @@ impl Line {
             sequence_offset: 0,
             floor: 0,
             top: 0,
-            // In cycle 1, so that late packets from before the first have a number too.
-            last_sequence: 0x1_0000 | random & 0x7fff,
+            // In cycle 1, so that late packets from before the first have a number too, and so far into it that nobody who
+            // decrypts takes them for a rollover.
+            last_sequence: 0x1_0000 | random & 0x7fff | EARLIER_MAX,
             last_at: None,
             timestamp_offset: 0,
             last_timestamp: RtpTimestamp((random >> 32) as u32),
@@ -357,7 +360,7 @@ impl Line {
         self.floor = if self.is_started() || self.resumed {
             ext
         } else {
-            ext.saturating_sub(0x100)
+            ext.saturating_sub(EARLIER_MAX)
         };
         self.anchor_timestamp(now, packet);
     }
@@ -462,6 +465,22 @@ mod tests {
 
     fn line() -> Line {
         Line::new(0x1234_0000_0064, ClockRate::HZ_8000, Duration::from_millis(20))
+    }
+
+    #[test]
+    fn what_the_first_packet_overtook_is_no_rollover() {
+        for random in [0, 5, 0xff, 0x7fff, u64::MAX] {
+            let (start, mut line) = (base(), Line::new(random, ClockRate::HZ_8000, Duration::from_millis(20)));
+            let first = line.place(start, &arrival(1, 70_000, 80_000)).expect("the first");
+            for back in 1..=EARLIER_MAX {
+                let late = Arrival {
+                    late: true,
+                    ..arrival(1, 70_000 - back, 80_000 - 160 * back as u32)
+                };
+                let stamp = line.place(start, &late).expect("nothing was sent before");
+                assert_eq!(u64::from(stamp.sequence) + back, u64::from(first.sequence));
+            }
+        }
     }
 
     #[derive(Debug, Clone, Copy)]
