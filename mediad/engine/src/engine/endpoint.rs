@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use rtp::{
@@ -27,6 +27,7 @@ use super::{
     recorders::Branch,
     silence::Description,
     slab::Key,
+    unix::UnixMicros,
     wheel::Wake,
 };
 use crate::{
@@ -90,8 +91,8 @@ pub(crate) struct Ingress {
     /// The SSRC before, and when it changed. Apart, which takes less room.
     previous_ssrc: Ssrc,
     changed_at: Option<Instant>,
-    /// µs since 1970; 0 before anything came. See [`Ingress::first_rx`].
-    first_rx_unix_us: u64,
+    /// When the first packet came.
+    pub(crate) first_rx: UnixMicros,
     pub(crate) past: Past,
 }
 
@@ -113,18 +114,11 @@ pub(crate) struct IngressFormat {
 }
 
 impl Ingress {
-    /// When the first packet came, by the wall clock.
-    pub(crate) fn first_rx(&self) -> Option<SystemTime> {
-        let first = Duration::from_micros(self.first_rx_unix_us);
-        (!first.is_zero()).then(|| UNIX_EPOCH + first)
-    }
-
     /// Media begins; true when silence was told before.
     pub(crate) fn begins(&mut self, now: Now) -> bool {
         (self.running, self.timed_out) = (true, false);
-        if self.first_rx_unix_us == 0 {
-            let since = now.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.first_rx_unix_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        if self.first_rx.get().is_none() {
+            self.first_rx = UnixMicros::of(now.wall);
         }
         std::mem::take(&mut self.silence_told)
     }
@@ -153,7 +147,7 @@ impl Ingress {
             expected_since: now,
             previous_ssrc: Ssrc(0),
             changed_at: None,
-            first_rx_unix_us: 0,
+            first_rx: UnixMicros::default(),
             past: Past::default(),
         }
     }
@@ -436,7 +430,7 @@ impl Endpoint {
         let mut endpoint = Self {
             ingress: Ingress::new(spec, identity.stream, now),
             egress: Egress {
-                line: Line::new(identity.random, clock, frame(spec)),
+                line: Line::new(identity.random, clock, spec.ptime_ms),
                 ssrc: identity.ssrc,
                 socket: SocketId::NONE,
                 destination: None,
@@ -499,7 +493,7 @@ impl Endpoint {
             self.ingress.formats = formats;
             self.ingress.description = Description::room(&spec.receive, now);
         }
-        self.egress.line.set_frame(frame(spec));
+        self.egress.line.set_frame(spec.ptime_ms);
         match (&mut self.dialling, digits::manner(spec, None)) {
             (Some(dialling), Some(manner)) => dialling.retarget(manner),
             (Some(dialling), None) => {
@@ -528,8 +522,4 @@ impl Endpoint {
         .filter_map(|(at, wake)| Some((at?, wake)))
         .min()
     }
-}
-
-fn frame(spec: &EndpointSpec) -> Duration {
-    Duration::from_millis(u64::from(spec.ptime_ms))
 }

@@ -93,7 +93,7 @@ pub(crate) struct Line {
     last_timestamp: RtpTimestamp,
     clock: ClockRate,
     /// Least advance at a switch.
-    frame: Duration,
+    frame_ms: u8,
     foreign_event: Option<ForeignEvent>,
     /// Where sound that we sent in the place of a source ends, if that matters still.
     own_end: RtpTimestamp,
@@ -105,7 +105,7 @@ pub(crate) struct Line {
 
 impl Line {
     /// A line that begins with a random number and timestamp (RFC 3550 §5.1).
-    pub(crate) fn new(random: u64, clock: ClockRate, frame: Duration) -> Self {
+    pub(crate) fn new(random: u64, clock: ClockRate, frame_ms: u8) -> Self {
         Self {
             stream: StreamId::NONE,
             sequence_offset: 0,
@@ -118,7 +118,7 @@ impl Line {
             timestamp_offset: 0,
             last_timestamp: RtpTimestamp((random >> 32) as u32),
             clock,
-            frame,
+            frame_ms,
             foreign_event: None,
             own_end: RtpTimestamp(0),
             covers: false,
@@ -143,8 +143,13 @@ impl Line {
     }
 
     /// The frame length changed.
-    pub(crate) fn set_frame(&mut self, frame: Duration) {
-        self.frame = frame;
+    pub(crate) fn set_frame(&mut self, frame_ms: u8) {
+        self.frame_ms = frame_ms;
+    }
+
+    /// Its ticks on a clock.
+    fn frame(&self, clock: ClockRate) -> u32 {
+        ticks(clock, Duration::from_millis(self.frame_ms.into()))
     }
 
     /// Whoever speaks next is a new source, even if it is the one from before.
@@ -169,7 +174,7 @@ impl Line {
 
     /// Where sound begins that takes the place of what would be sent next.
     pub(crate) fn timestamp_after(&self, now: Instant) -> RtpTimestamp {
-        let frame = ticks(self.clock, self.frame);
+        let frame = self.frame(self.clock);
         let passed = if self.is_started() {
             self.elapsed(now, self.clock).max(frame)
         } else {
@@ -388,7 +393,7 @@ impl Line {
         // An event says nothing of the clock of the audio beside it.
         let clock = if packet.event { self.clock } else { packet.clock };
         let start = if self.is_started() {
-            let frame = ticks(clock, self.frame).max(1);
+            let frame = self.frame(clock).max(1);
             self.last_timestamp
                 .wrapping_add(self.elapsed(now, clock).max(frame))
         } else {
@@ -464,13 +469,13 @@ mod tests {
     }
 
     fn line() -> Line {
-        Line::new(0x1234_0000_0064, ClockRate::HZ_8000, Duration::from_millis(20))
+        Line::new(0x1234_0000_0064, ClockRate::HZ_8000, 20)
     }
 
     #[test]
     fn what_the_first_packet_overtook_is_no_rollover() {
         for random in [0, 5, 0xff, 0x7fff, u64::MAX] {
-            let (start, mut line) = (base(), Line::new(random, ClockRate::HZ_8000, Duration::from_millis(20)));
+            let (start, mut line) = (base(), Line::new(random, ClockRate::HZ_8000, 20));
             let first = line.place(start, &arrival(1, 70_000, 80_000)).expect("the first");
             for back in 1..=EARLIER_MAX {
                 let late = Arrival {
@@ -596,7 +601,7 @@ mod tests {
     fn events_on_a_clock_of_their_own_keep_one_timestamp_each() {
         let start = base();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut line = Line::new(1, ClockRate::HZ_48000, Duration::from_millis(20));
+        let mut line = Line::new(1, ClockRate::HZ_48000, 20);
         let audio = |ext: u64, ms: u32| Arrival {
             clock: ClockRate::HZ_48000,
             ..arrival(1, ext, ms * 48)

@@ -56,6 +56,7 @@ mod tapping;
 mod tick;
 mod timeout;
 mod transport;
+mod unix;
 mod wheel;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};

@@ -118,7 +118,7 @@ pub(super) fn endpoint_report(endpoint: &Endpoint, talk: Option<&Talk>, now: Now
         mos_ingress: participant.mos_ingress(),
         mos_egress: participant.mos_egress(),
         digits: u64::from(endpoint.hearing.count()),
-        first_rx: ingress.first_rx(),
+        first_rx: ingress.first_rx.get(),
         last_rx: ingress
             .last_rx
             .map(|last| now.wall - now.mono.saturating_duration_since(last)),

@@ -7,7 +7,7 @@ use std::{
 
 use rtp::{header::RtpHeader, time::Now};
 
-use super::{random::mix, slab::Key};
+use super::{random::mix, slab::Key, unix::UnixMicros};
 use crate::{
     command::{DropReason, SourceState},
     limits,
@@ -62,7 +62,7 @@ pub(crate) struct SourceLock {
     /// What was named last, also when it was taken away since: see [`Self::signalled`].
     named: Option<SocketAddr>,
     taken_away: bool,
-    learned_at: Option<SystemTime>,
+    learned_at: UnixMicros,
     relearned: u32,
 }
 
@@ -78,7 +78,7 @@ impl SourceLock {
             relearn_after_ms: millis(relearn_after),
             named: signalled,
             taken_away: false,
-            learned_at: None,
+            learned_at: UnixMicros::default(),
             relearned: 0,
         }
     }
@@ -166,7 +166,7 @@ impl SourceLock {
     }
 
     pub(crate) fn learned_at(&self) -> Option<SystemTime> {
-        self.learned_at
+        self.learned_at.get()
     }
 
     pub(crate) fn relearned(&self) -> u32 {
@@ -258,10 +258,10 @@ impl SourceLock {
         if previous.is_some_and(|previous| same(previous, from)) {
             return Verdict::Accept;
         }
-        if self.learned_at.is_some() {
+        if self.learned_at.get().is_some() {
             self.relearned = self.relearned.saturating_add(1);
         }
-        self.learned_at = Some(now.wall);
+        self.learned_at = UnixMicros::of(now.wall);
         Verdict::Learned { previous }
     }
 

@@ -30,10 +30,10 @@ pub(crate) struct Flow {
 pub(crate) struct Transport {
     pub(crate) source: SourceLock,
     pub(crate) endpoint: Option<Key>,
+    pub(crate) rtp_socket: SocketId,
     pub(crate) rx_packets: u64,
     pub(crate) rx_bytes: u64,
     pub(crate) session: Key,
-    pub(crate) rtp_socket: SocketId,
     pub(crate) rtcp_socket: Option<SocketId>,
     /// Sent by what is not counted at an endpoint: RTCP, and endpoints that are gone.
     pub(crate) tx_packets: u64,
