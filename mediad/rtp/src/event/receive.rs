@@ -16,6 +16,11 @@ pub const DEFAULT_EVENT_TIMEOUT: Duration = Duration::from_millis(200);
 /// Time between two updates of most senders, and the longest of any: a tenth of a second, and some.
 const UPDATE_USUAL: Duration = Duration::from_millis(50);
 const UPDATE_MAX: Duration = Duration::from_millis(110);
+/// What follows sooner was held up together with what was before it.
+const UPDATE_MIN: Duration = Duration::from_millis(5);
+/// Updates one behind the other that each tell far more than the time that passed: no network that catches up has as many of
+/// them that are not held up together.
+const UPDATES_AHEAD: u8 = 3;
 
 /// How the end of an event became known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,6 +127,8 @@ pub struct EventReceiver {
     scale: u16,
     /// Durations turned out to count on the clock of the audio.
     counts_audio: bool,
+    /// So many updates, the latest ones, told of more time than had passed.
+    ahead: u8,
     current: Option<Current>,
     /// Number of the newest packet.
     newest: Option<u16>,
@@ -150,6 +157,7 @@ impl EventReceiver {
             events: ClockRate::HZ_8000,
             scale: 1,
             counts_audio: false,
+            ahead: 0,
             current: None,
             newest: None,
         }
@@ -240,7 +248,8 @@ impl EventReceiver {
     }
 
     /// Looks at how much the first packet of an event tells, or another one, `passed` after the one before it and beyond that.
-    /// More than anybody waits between updates, and far more than the time that passed, is told on the clock of the audio.
+    /// More than anybody waits between updates, and far more than the time that passed, is told on the clock of the audio; and so is
+    /// more than most wait, if that goes on.
     fn judge_unit(&mut self, passed: Option<Duration>, told: u16) {
         let told = self.events.duration(told.into());
         if self.scale < 3 || told.is_zero() {
@@ -249,7 +258,12 @@ impl EventReceiver {
         match passed {
             None if told <= UPDATE_USUAL => self.counts_audio = false,
             None => self.counts_audio |= told > UPDATE_MAX,
-            Some(passed) => self.counts_audio |= told > UPDATE_MAX && told > 3 * passed,
+            Some(passed) => {
+                let is_ahead = told > 3 * passed;
+                let counts = is_ahead && told > UPDATE_USUAL && passed >= UPDATE_MIN;
+                self.ahead = if counts { self.ahead.saturating_add(1) } else { 0 };
+                self.counts_audio |= is_ahead && told > UPDATE_MAX || self.ahead >= UPDATES_AHEAD;
+            }
         }
     }
 
@@ -671,7 +685,7 @@ mod tests {
 
     #[test]
     fn beside_a_faster_clock_durations_are_understood_by_either_count() {
-        for interval in [20, 30, 40, 50] {
+        for interval in [20, 30, 40, 50, 60] {
             let length = 6 * interval * 8;
             for per_ms in [8, 48] {
                 let told = |lost: &[u32], delays: &[u64]| length_beside_opus(interval, per_ms, lost, delays);
@@ -682,7 +696,25 @@ mod tests {
                 // All that was sent during a stall comes at once.
                 let stall: Vec<u64> = (1..=6).map(|number| u64::from(interval * (6 - number))).collect();
                 assert_eq!(told(&[], &stall), [length; 2], "at once");
+                // Or one behind the other.
+                let catches_up: Vec<u64> = (1..=6).map(|number| 10 * number + (number - 1)).rev().collect();
+                assert_eq!(
+                    told(&[], &catches_up),
+                    [length; 2],
+                    "{interval} ms, {per_ms} ticks, slowly"
+                );
             }
+        }
+    }
+
+    #[test]
+    fn beside_a_faster_clock_durations_of_short_intervals_are_understood_too() {
+        for per_ms in [8, 48] {
+            let told = |lost: &[u32], delays: &[u64]| length_beside_opus(10, per_ms, lost, delays);
+            for lost in [&[][..], &[1], &[2], &[2, 3]] {
+                assert_eq!(told(lost, &[]), [480; 2], "{per_ms} ticks, lost: {lost:?}");
+            }
+            assert_eq!(told(&[], &[3, 0, 2, 0, 1, 3]), [480; 2], "{per_ms} ticks, uneven");
         }
     }
 
