@@ -264,10 +264,9 @@ impl Sound {
         share(&self.samples, hz, self.rate)
     }
 
-    /// Share of its energy in 50 Hz around `hz`: a tone that lost a frame now and then on a busy machine is still that
-    /// tone.
+    /// Share of its energy around `hz`; see [`around`].
     pub(crate) fn around(&self, hz: f64) -> f64 {
-        (-2..=2).map(|tens| self.share(hz + f64::from(tens) * 10.0)).sum()
+        around(&self.samples, hz, self.rate)
     }
 
     /// It is this tone, and none of the others is in it.
@@ -330,8 +329,18 @@ pub(crate) const MOSTLY: f64 = 0.75;
 pub(crate) fn holding(samples: &[i16], hz: f64, rate: f64) -> f64 {
     let stretches = samples.chunks_exact(stretch_len(rate));
     let count = stretches.len();
-    let holding = stretches.filter(|stretch| share(stretch, hz, rate) > 0.9).count();
+    let holding = stretches
+        .filter(|stretch| around(stretch, hz, rate) > 0.9)
+        .count();
     holding as f64 / count.max(1) as f64
+}
+
+/// Share of the energy of `samples` in 50 Hz around `hz`: a tone that lost a frame now and then on a busy machine, or that was
+/// held up there and is played half a percent faster until it is in time again, is still that tone.
+pub(crate) fn around(samples: &[i16], hz: f64, rate: f64) -> f64 {
+    (-2..=2)
+        .map(|tens| share(samples, hz + f64::from(tens) * 10.0, rate))
+        .sum()
 }
 
 /// Share of the energy of `samples` that is at `hz`, by Goertzel over stretches of 100 ms: near 1 when it is all there
@@ -354,4 +363,18 @@ pub(crate) fn share(samples: &[i16], hz: f64, rate: f64) -> f64 {
 
 fn stretch_len(rate: f64) -> usize {
     (rate / 10.0) as usize
+}
+
+#[test]
+fn a_tone_that_is_pulled_to_its_place_is_heard_and_another_one_is_not() {
+    let tone = |hz: f64| -> Vec<i16> {
+        let angle = |at: i32| std::f64::consts::TAU * hz * f64::from(at) / 8_000.0;
+        (0..16_000).map(|at| (8_000.0 * angle(at).sin()) as i16).collect()
+    };
+    for hz in [440.0, 700.0, 1_100.0] {
+        for pulled in [0.995, 1.0, 1.005] {
+            assert_eq!(holding(&tone(hz * pulled), hz, 8_000.0), 1.0, "{hz} Hz, {pulled}");
+        }
+        assert_eq!(holding(&tone(hz + 100.0), hz, 8_000.0), 0.0, "{hz} Hz");
+    }
 }

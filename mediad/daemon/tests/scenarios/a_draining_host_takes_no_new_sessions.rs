@@ -47,6 +47,11 @@ async fn until_told_otherwise() {
         2,
         "sessions in progress go on"
     );
+    // The reply comes as soon as the edit is on its way; what the worker describes, it does.
+    let ask = pb::DescribeRequest {
+        session: "old".into(),
+    };
+    media.describe(ask).await.unwrap();
     let at = ports(&reply);
     converse((&mut alice, at[0]), (&mut bob, at[1]), 20);
     assert_eq!(
