@@ -99,7 +99,8 @@ fn a_file_that_is_wrong_changes_nothing_and_is_explained() {
         // What stays as it is makes it wrong: with another algorithm it could be used.
         (
             format!(
-                "{ALICE}[[accounts]]\nuser = 'bob'\nha1_sha512_256 = '00'\n[signalling]\ndigest = ['SHA-512-256']\n"
+                "{ALICE}[[accounts]]\nuser = 'bob'\nha1_sha512_256 = '{}'\n[signalling]\ndigest = ['SHA-512-256']\n",
+                "0".repeat(64)
             ),
             vec!["accounts.bob", "no password", "ha1_md5"],
         ),
