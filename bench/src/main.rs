@@ -120,7 +120,7 @@ struct SipArgs {
     /// The controld program; default: the one built beside this program.
     #[arg(long)]
     controld: Option<PathBuf>,
-    /// Only these steps: register, plain, rate, memory.
+    /// Only these steps: register, plain, rate, memory, signalling.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Plan;
-use crate::machine::Facts;
+use crate::machine::{Facts, Observed};
 use crate::peer::Server as _;
 use crate::peer::controld::{self, Controld};
 use crate::peer::mediad::{self, Mediad};
@@ -32,8 +32,16 @@ const RATE_MAX: f64 = 1_600.0;
 const RATE_PLAIN: f64 = 100.0;
 /// A rate holds only when less of the audio is lost.
 const LOSS_MAX: f64 = 0.001;
-/// Calls placed for memory, and after how many it is read first.
-const MEMORY_CALLS: (u32, u32) = (50_000, 100_000);
+/// Calls per second for memory: few enough for the rate to be held. Of calls that are over controld keeps finished
+/// transactions, for 64 times T1 (RFC 3261 timer J, RFC 6026 timers L and M: 32 s), and the newest 10 000 details. At one
+/// rate there is as much of that at any moment, once the first of it has gone.
+const RATE_MEMORY: f64 = 600.0;
+/// Until then.
+const MEMORY_SETTLES: Duration = Duration::from_secs(40);
+/// Calls after that, and after how many of them memory is read each time.
+const MEMORY_CALLS: (u32, u32) = (100_000, 5_000);
+/// Calls for the highest rate of signalling.
+const SIGNALLING_CALLS: u32 = 30_000;
 /// For memory: the media host keeps its events for so short a time that their room is full long before it is read first.
 const SHORT_EVENTS: &str = "events.ring_seconds=5";
 
@@ -61,9 +69,10 @@ pub fn run(plan: Plan, controld: std::path::PathBuf, mut facts: Facts) -> anyhow
         LOSS_MAX * 100.0
     ));
     facts.conditions.push(format!(
-        "`controld_cpu_ms_per_call`: at {RATE_PLAIN} calls/s; `controld_cpu_ms_per_call_busy`: at the highest rate; memory: between \
-         {} and {} calls, mediad with {SHORT_EVENTS}",
-        MEMORY_CALLS.0, MEMORY_CALLS.1
+        "`controld_cpu_ms_per_call`: at {RATE_PLAIN} calls/s; `controld_cpu_ms_per_call_busy`: at the highest rate; memory: the \
+         slope over {} calls at {RATE_MEMORY} calls/s without audio after {} s of them, mediad with {SHORT_EVENTS}",
+        MEMORY_CALLS.0,
+        MEMORY_SETTLES.as_secs()
     ));
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
@@ -134,6 +143,9 @@ impl SipLab {
         }
         if with_memory && self.wants("memory") {
             self.memory()?;
+        }
+        if with_memory && self.wants("signalling") {
+            self.signalling_rate()?;
         }
         Ok(())
     }
@@ -234,39 +246,50 @@ impl SipLab {
         Ok(())
     }
 
-    /// Does a controller that has handled 100 000 calls need more memory than after the first ones?
+    /// Does memory grow with the calls there have been?
     fn memory(&mut self) -> anyhow::Result<()> {
         let site = self.start_with(&[SHORT_EVENTS.to_owned()])?;
         let mut phones = self.phones(&site)?;
-        let (half, all) = if self.plan.quick {
-            (500, 1_000)
+        let (rate, settles, all, step) = if self.plan.quick {
+            (RATE_PLAIN, Duration::from_secs(1), 400, 100)
         } else {
-            MEMORY_CALLS
+            (RATE_MEMORY, MEMORY_SETTLES, MEMORY_CALLS.0, MEMORY_CALLS.1)
         };
-        let load = |calls| CallLoad {
-            calls,
-            per_second: None,
-            open_max: 100,
-            hold: Duration::ZERO,
-            audio: false,
-            warm_calls: 0,
-        };
-        let first = self.calls("memory", &site, &mut phones, load(half))?;
-        let before = (site.controld.process().rss_kb()?, site.mediad.process().rss_kb()?);
-        let second = self.calls("memory", &site, &mut phones, load(all - half))?;
-        let after = (site.controld.process().rss_kb()?, site.mediad.process().rss_kb()?);
-        anyhow::ensure!(
-            first.failures() + second.failures() == 0,
-            "calls failed: {:?} {:?}",
-            first.failed,
-            second.failed
-        );
-        let grown = |(before, after): (u64, u64)| after as f64 - before as f64;
-        self.book("controld_grown_kb_100k_calls", "kB", grown((before.0, after.0)));
-        self.book("mediad_grown_kb_100k_calls", "kB", grown((before.1, after.1)));
-        self.book("signalling_calls_per_s", "1/s", second.per_second());
+        let at_rate = |calls| signalling(calls, Some(rate));
+        let first = at_rate((rate * settles.as_secs_f64()) as u32);
+        let warm = self.calls("memory, settling", &site, &mut phones, first)?;
+        anyhow::ensure!(warm.failures() == 0, "calls failed: {:?}", warm.failed);
+        let processes = [site.controld.process(), site.mediad.process()];
+        let mut readings = vec![rss_kb(&processes)?];
+        for _ in 0..all / step {
+            let report = self.calls("memory", &site, &mut phones, at_rate(step))?;
+            anyhow::ensure!(report.failures() == 0, "calls failed: {:?}", report.failed);
+            // Slower, there would be less and less of what is kept for a time.
+            let held = report.per_second();
+            anyhow::ensure!(
+                held > 0.95 * rate,
+                "only {held:.0} calls/s: memory cannot be told"
+            );
+            readings.push(rss_kb(&processes)?);
+        }
+        for (n, process) in ["controld", "mediad"].into_iter().enumerate() {
+            let of_one = readings.iter().map(|kb| kb[n]);
+            let name = format!("{process}_grown_kb_100k_calls");
+            self.book(&name, "kB", slope(of_one) * 100_000.0 / f64::from(step));
+        }
         self.raw
-            .push(json!({ "step": "memory", "rss_kb": { "before": before, "after": after } }));
+            .push(json!({ "step": "memory", "every_calls": step, "rss_kb": readings }));
+        Ok(())
+    }
+
+    /// As many calls without audio as can be.
+    fn signalling_rate(&mut self) -> anyhow::Result<()> {
+        let site = self.start()?;
+        let mut phones = self.phones(&site)?;
+        let calls = if self.plan.quick { 1_000 } else { SIGNALLING_CALLS };
+        let report = self.calls("signalling", &site, &mut phones, signalling(calls, None))?;
+        anyhow::ensure!(report.failures() == 0, "calls failed: {:?}", report.failed);
+        self.book("signalling_calls_per_s", "1/s", report.per_second());
         Ok(())
     }
 
@@ -280,6 +303,34 @@ impl SipLab {
     }
 }
 
+/// Calls without audio that are hung up at once: at a rate, or as many as can be.
+fn signalling(calls: u32, per_second: Option<f64>) -> CallLoad {
+    CallLoad {
+        calls,
+        per_second,
+        open_max: 100,
+        hold: Duration::ZERO,
+        audio: false,
+        warm_calls: 0,
+    }
+}
+
+/// Resident memory of each process, kB.
+fn rss_kb(processes: &[Observed]) -> anyhow::Result<Vec<f64>> {
+    let readings = processes.iter().map(|process| Ok(process.rss_kb()? as f64));
+    readings.collect()
+}
+
+/// By how much values that come at even distances rise from one to the next, by least squares.
+fn slope(values: impl ExactSizeIterator<Item = f64> + Clone) -> f64 {
+    let count = values.len() as f64;
+    let (middle, mean) = ((count - 1.0) / 2.0, values.clone().sum::<f64>() / count);
+    let off = |n: usize| n as f64 - middle;
+    let square: f64 = (0..values.len()).map(|n| off(n).powi(2)).sum();
+    let both: f64 = values.enumerate().map(|(n, value)| off(n) * (value - mean)).sum();
+    both / square
+}
+
 /// `seconds` of calls at `rate` beyond the time it takes until as many are open as ever will be.
 fn with_audio(rate: f64, seconds: f64) -> CallLoad {
     let warm_calls = (rate * (HOLD.as_secs_f64() + 0.5)) as u32;
@@ -290,5 +341,18 @@ fn with_audio(rate: f64, seconds: f64) -> CallLoad {
         hold: HOLD,
         audio: true,
         warm_calls,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slope_is_that_of_the_line_closest_to_all_values() {
+        let close = |one: f64, other: f64| (one - other).abs() < 1e-9;
+        assert!(close(slope([5.0, 5.0, 5.0].into_iter()), 0.0));
+        assert!(close(slope([1.0, 3.0, 5.0, 7.0].into_iter()), 2.0));
+        assert!(close(slope([0.0, 2.0, 1.0, 3.0].into_iter()), 0.8));
     }
 }
