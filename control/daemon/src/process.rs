@@ -9,7 +9,7 @@ use rustix::{
 };
 use tokio::{
     runtime::Runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
@@ -115,6 +115,8 @@ async fn serve(config: Config, source: Source) -> Result<(), String> {
         ending,
     };
     let pages = tokio::spawn(management::serve(http, pages));
+    // Whoever reads that it is ready may send one at once: a signal that nobody listens to would end it there and then.
+    let signals = Signals::listen()?;
     tracing::info!(bound = ?bound, %http_addr, domains = ?config.signalling.domains, "ready");
     announce(&bound, http_addr);
     let reloader = Reloader {
@@ -129,7 +131,7 @@ async fn serve(config: Config, source: Source) -> Result<(), String> {
         hosts,
         reloads,
     };
-    let ended = until_the_end(core, pages, &inputs, (stop, end), (reloader, requests)).await;
+    let ended = until_the_end(core, pages, &inputs, (stop, end), (reloader, requests, signals)).await;
     // Last: it carries what was written until now.
     drop(projector);
     tracing::info!("stopped");
@@ -198,16 +200,13 @@ async fn until_the_end(
     mut pages: JoinHandle<Result<(), String>>,
     inputs: &Inputs,
     (stop, end): (watch::Sender<bool>, watch::Sender<bool>),
-    (mut reloader, mut requests): (Reloader, mpsc::Receiver<reload::Request>),
+    (mut reloader, mut requests, mut signals): (Reloader, mpsc::Receiver<reload::Request>, Signals),
 ) -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signal handler: {error}"));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let mut hangup = listen(SignalKind::hangup())?;
     let reason = loop {
         tokio::select! {
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
-            _ = hangup.recv() => drop(reloader.reload().await),
+            _ = signals.terminate.recv() => break "SIGTERM",
+            _ = signals.interrupt.recv() => break "SIGINT",
+            _ = signals.hangup.recv() => drop(reloader.reload().await),
             Some(request) = requests.recv() => {
                 let outcome = reloader.reload().await;
                 // Who asked may have gone away.
@@ -236,6 +235,24 @@ async fn until_the_end(
         }
         Ok(Err(())) => Err("the core thread panicked".into()),
         Err(_) => Err("the core thread did not stop in time".into()),
+    }
+}
+
+/// What a supervisor tells.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("signal handler: {error}"));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
     }
 }
 

@@ -25,6 +25,7 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     for format in ["log.format=text", "log.format=json"] {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let controld = Controld::start_logging_to(full.into(), &[format]);
+        controld.reload();
         assert_eq!(controld.page("/v1/calls"), (200, "[]".to_owned()));
         assert!(controld.page("/v1/hosts").1.contains("\"a\""));
         assert!(controld.terminate().success());
