@@ -239,10 +239,34 @@ impl Registrar {
         if outbound && !first_hop_keeps_flows(request) {
             return refuse(StatusCode::FIRST_HOP_LACKS_OUTBOUND_SUPPORT);
         }
+        match self.change(now, user, request, (flow, random, outbound), wanted) {
+            Ok(records) => Registered {
+                response: self.accepted(now, user, request, outbound),
+                records,
+                user: Some(user.clone()),
+            },
+            Err(status) => refuse(status),
+        }
+    }
+
+    fn change(
+        &mut self,
+        now: Now,
+        user: &Name,
+        request: &Request,
+        (flow, random, outbound): (Flow, String, bool),
+        wanted: Wanted,
+    ) -> Result<Vec<RecordKind>, StatusCode> {
+        let overtaken = StatusCode::SERVER_INTERNAL_ERROR;
         let mut records = Vec::new();
         match wanted {
             Wanted::Nothing => {}
-            Wanted::RemoveAll => self.remove_where(user, &mut records, |_| true),
+            Wanted::RemoveAll => {
+                if self.is_out_of_order(user, request, |_| true) {
+                    return Err(overtaken);
+                }
+                self.remove_where(user, &mut records, |_| true);
+            }
             Wanted::Put(wanted) => {
                 let contact =
                     |(address, seconds): (NameAddr, u32)| (Identity::of(&address, outbound), seconds);
@@ -250,19 +274,17 @@ impl Registrar {
                 // RFC 5626 §6: a flow has one Contact.
                 let flows = wanted.iter().filter(|(contact, _)| contact.reg_id.is_some());
                 if flows.count() > 1 {
-                    return refuse(StatusCode::BAD_REQUEST);
+                    return Err(StatusCode::BAD_REQUEST);
                 }
-                if self.is_out_of_order(user, request, &wanted) {
-                    return refuse(StatusCode::SERVER_INTERNAL_ERROR);
+                let concerned =
+                    |binding: &Binding| wanted.iter().any(|(contact, _)| binding.is_same(contact));
+                if self.is_out_of_order(user, request, concerned) {
+                    return Err(overtaken);
                 }
                 self.put(now, user, request, (flow, random), wanted, &mut records);
             }
         }
-        Registered {
-            response: self.accepted(now, user, request, outbound),
-            records,
-            user: Some(user.clone()),
-        }
+        Ok(records)
     }
 
     fn read_contacts(
@@ -314,14 +336,14 @@ impl Registrar {
         }
     }
 
-    /// RFC 3261 §10.3 step 7: a request that was overtaken by a later one of the same device changes nothing.
-    fn is_out_of_order(&self, user: &str, request: &Request, wanted: &[(Identity, u32)]) -> bool {
+    /// RFC 3261 §10.3 steps 6 and 7: a request that was overtaken by a later one of the same device changes nothing.
+    fn is_out_of_order(&self, user: &str, request: &Request, concerned: impl Fn(&Binding) -> bool) -> bool {
         let (Ok(call_id), Ok(cseq)) = (request.headers.call_id(), request.headers.cseq()) else {
             return true;
         };
         let overtaken = |binding: &Binding| binding.call_id == call_id && binding.cseq >= cseq.number;
-        let concerned = |binding: &&Binding| wanted.iter().any(|(contact, _)| binding.is_same(contact));
-        self.bindings(user).iter().filter(concerned).any(overtaken)
+        let mut bindings = self.bindings(user).iter();
+        bindings.any(|binding| concerned(binding) && overtaken(binding))
     }
 
     fn put(

@@ -163,6 +163,32 @@ fn several_devices_register_and_all_are_removed_at_once() {
     );
 }
 
+/// RFC 3261 §10.3: datagrams overtake each other.
+#[test]
+fn a_request_that_was_overtaken_changes_nothing() {
+    let mut world = World::new();
+    let alice = world.phone("alice");
+    world.phones[alice].knows_gruu = true;
+    for _ in 0..2 {
+        let now = world.now;
+        world.phones[alice].register(now, "wonder", 300);
+        world.run_ms(100);
+        assert_eq!(world.phones[alice].registered, Some(200), "{}", world.story());
+    }
+    for contact in [
+        "*",
+        "<sip:alice@10.0.1.1:5060>;expires=0",
+        "<sip:alice@10.0.1.1:5060>",
+    ] {
+        let now = world.now;
+        world.phones[alice].register_cseq = 0;
+        world.phones[alice].register_as(now, "wonder", contact);
+        world.run_ms(100);
+        assert_eq!(world.phones[alice].registered, Some(500), "{}", world.story());
+        assert_eq!(world.controller.counters().bindings, 1, "{contact}");
+    }
+}
+
 #[test]
 fn more_devices_than_allowed_replace_the_one_heard_longest_ago() {
     let mut config = crate::world::config();

@@ -104,7 +104,8 @@ pub struct Phone {
     pub contact: Option<String>,
     /// How often it began anew: its registrations are then other ones.
     pub starts: u32,
-    register_cseq: u32,
+    /// Of its last REGISTER, when it knows GRUUs.
+    pub register_cseq: u32,
     /// What the next requests within its dialog are answered with, if not as they should be.
     pub balks: VecDeque<StatusCode>,
     register: Option<ClientTxn>,
