@@ -532,22 +532,22 @@ pub(crate) struct SavedDialog {
 }
 
 impl SavedDialog {
-    pub(crate) fn of(record: &DialogRecord) -> Self {
-        let all = |list: &[Bytes]| list.iter().cloned().map(Octets).collect();
+    pub(crate) fn of(record: DialogRecord) -> Self {
+        let all = |list: Vec<Bytes>| list.into_iter().map(Octets).collect();
         Self {
-            call_id: Octets(record.call_id.clone()),
-            local_tag: Octets(record.local_tag.clone()),
-            remote_tag: Octets(record.remote_tag.clone()),
+            call_id: Octets(record.call_id),
+            local_tag: Octets(record.local_tag),
+            remote_tag: Octets(record.remote_tag),
             is_uac: record.is_uac,
-            local: Octets(record.local.clone()),
-            remote: Octets(record.remote.clone()),
+            local: Octets(record.local),
+            remote: Octets(record.remote),
             local_cseq: record.local_cseq,
             remote_cseq: record.remote_cseq,
-            route_set: all(&record.route_set),
-            remote_target: Octets(record.remote_target.clone()),
-            contact: Octets(record.contact.clone()),
+            route_set: all(record.route_set),
+            remote_target: Octets(record.remote_target),
+            contact: Octets(record.contact),
             target: SavedTarget::of(&record.target),
-            remote_allow: all(&record.remote_allow),
+            remote_allow: all(record.remote_allow),
             session: record
                 .session
                 .agreed
@@ -556,7 +556,7 @@ impl SavedDialog {
         }
     }
 
-    pub(crate) fn restore(&self) -> Option<DialogRecord> {
+    pub(crate) fn restore(&self) -> DialogRecord {
         let all = |list: &[Octets]| list.iter().map(|octets| octets.0.clone()).collect();
         let role = |refreshes| {
             if refreshes {
@@ -565,7 +565,7 @@ impl SavedDialog {
                 SessionTimerRole::Watcher
             }
         };
-        Some(DialogRecord {
+        DialogRecord {
             call_id: self.call_id.0.clone(),
             local_tag: self.local_tag.0.clone(),
             remote_tag: self.remote_tag.0.clone(),
@@ -577,7 +577,7 @@ impl SavedDialog {
             route_set: all(&self.route_set),
             remote_target: self.remote_target.0.clone(),
             contact: self.contact.0.clone(),
-            target: self.target.restore()?,
+            target: self.target.restore(),
             remote_allow: all(&self.remote_allow),
             session: SessionTimer {
                 agreed: self
@@ -585,7 +585,7 @@ impl SavedDialog {
                     .map(|(seconds, refreshes)| (Duration::from_secs(seconds), role(refreshes))),
                 min_se: self.min_se_s.map(Duration::from_secs),
             },
-        })
+        }
     }
 }
 
@@ -604,11 +604,11 @@ impl SavedInvite {
         }
     }
 
-    pub(crate) fn restore(&self) -> Option<InviteRecord> {
-        Some(InviteRecord {
+    pub(crate) fn restore(&self) -> InviteRecord {
+        InviteRecord {
             request: self.request.0.clone(),
-            target: self.target.restore()?,
-        })
+            target: self.target.restore(),
+        }
     }
 }
 
@@ -657,7 +657,7 @@ impl SavedInvited {
     }
 
     pub(crate) fn restore(&self) -> Option<InvitedRecord> {
-        let Target::Flow(flow) = self.flow.restore()? else {
+        let Target::Flow(flow) = self.flow.restore() else {
             return None;
         };
         Some(InvitedRecord {
@@ -671,7 +671,7 @@ impl SavedInvited {
 /// See [`Target`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct SavedTarget {
-    transport: String,
+    transport: SavedTransport,
     remote: SocketAddr,
     /// Of a flow: our end, and which socket or connection.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -687,16 +687,16 @@ impl SavedTarget {
             Target::Address { server_name, .. } => (None, server_name.clone().map(Octets)),
         };
         Self {
-            transport: target.transport().uri_token().to_owned(),
+            transport: SavedTransport(target.transport()),
             remote: target.remote(),
             flow,
             server_name,
         }
     }
 
-    fn restore(&self) -> Option<Target> {
-        let transport = Transport::from_bytes(self.transport.as_bytes())?;
-        Some(match self.flow {
+    fn restore(&self) -> Target {
+        let SavedTransport(transport) = self.transport;
+        match self.flow {
             Some((local, id)) => Target::Flow(Flow {
                 transport,
                 local,
@@ -708,7 +708,27 @@ impl SavedTarget {
                 remote: self.remote,
                 server_name: self.server_name.as_ref().map(|name| name.0.clone()),
             },
-        })
+        }
+    }
+}
+
+/// As the `transport` parameter of a URI has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct SavedTransport(Transport);
+
+impl Serialize for SavedTransport {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.0.uri_token())
+    }
+}
+
+impl<'de> Deserialize<'de> for SavedTransport {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let token = String::deserialize(from)?;
+        let transport = Transport::from_bytes(token.as_bytes());
+        transport
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("an unknown transport"))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use sdp_types::Session;
 
@@ -162,7 +163,7 @@ impl Media {
 /// `Debug` shows what was read, without the lines themselves: they may hold keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Description {
-    pub(crate) session: Session,
+    session: Arc<Session>,
     media: Vec<Media>,
     bundle: Vec<String>,
 }
@@ -208,10 +209,10 @@ impl Description {
         if session.medias.len() > MEDIA_COUNT_MAX {
             return Err(SdpError::TooLarge("media lines"));
         }
-        Ok(Self::from_session(session))
+        Ok(Self::from_session(session.into()))
     }
 
-    pub(crate) fn from_session(session: Session) -> Self {
+    pub(crate) fn from_session(session: Arc<Session>) -> Self {
         let media = session
             .medias
             .iter()

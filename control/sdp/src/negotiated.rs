@@ -1,6 +1,7 @@
 //! What an offer/answer exchange comes to, and what our side brings to it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use sdp_types::{Attribute, Connection, Origin, Session, Time};
 
@@ -190,7 +191,7 @@ pub struct LocalSession {
     version: u64,
     address: IpAddr,
     /// What was written last, to know whether the version must change.
-    last: Option<Session>,
+    last: Option<Arc<Session>>,
 }
 
 impl LocalSession {
@@ -244,15 +245,13 @@ impl LocalSession {
             attributes,
             medias,
         };
-        let changed = self.last.as_ref() != Some(&session);
-        let session = if changed {
-            self.version += 1;
-            let origin = Origin::with_ip_addr(self.id, self.version, self.address);
-            Session { origin, ..session }
-        } else {
-            session
-        };
-        self.last = Some(session.clone());
+        if let Some(last) = self.last.as_ref().filter(|last| ***last == session) {
+            return Description::from_session(Arc::clone(last));
+        }
+        self.version += 1;
+        let origin = Origin::with_ip_addr(self.id, self.version, self.address);
+        let session = Arc::new(Session { origin, ..session });
+        self.last = Some(Arc::clone(&session));
         Description::from_session(session)
     }
 }

@@ -672,7 +672,7 @@ impl Controller {
 
     /// A number for the origin line of a description.
     pub(super) fn new_session_id(&mut self) -> u64 {
-        u64::from_str_radix(&self.stack.random_token(), 16).unwrap_or(1)
+        self.stack.random_number()
     }
 }
 

@@ -411,7 +411,7 @@ impl Controller {
         });
         let others = [Side::Transferor, Side::Newcomer].into_iter().filter_map(|side| {
             let leg = call.leg(side).filter(|leg| leg.state.is_confirmed())?;
-            Some(SavedDialog::of(&self.stack.export(leg.dialog?)?))
+            Some(SavedDialog::of(self.stack.export(leg.dialog?)?))
         });
         let past = call.past.iter().map(|left| SavedPast {
             was_caller: left.side == Side::Caller,
@@ -509,7 +509,7 @@ impl Controller {
                 .dialog
                 .filter(|_| is_confirmed)
                 .and_then(|dialog| self.stack.export(dialog))
-                .map(|record| SavedDialog::of(&record)),
+                .map(SavedDialog::of),
             invited: invited.map(|((request, flow), dialog)| {
                 SavedInvited::of(request.clone(), *flow, dialog.id.local_tag.clone())
             }),
@@ -706,7 +706,7 @@ impl Controller {
 
     /// Its dialogs, its agent and its place in the queue; phones that rang stop, and are rung again.
     fn adopt_parties(&mut self, now: Now, id: CallId, saved: &SavedCall) {
-        for invite in saved.ringing.iter().filter_map(SavedInvite::restore) {
+        for invite in saved.ringing.iter().map(SavedInvite::restore) {
             if let Ok(txn) = self.stack.adopt_invite(now.mono, &invite) {
                 let reason = Reason::new("SIP", 487, "Controller restarted");
                 let _late = self.stack.cancel(now.mono, txn, Some(&reason));
@@ -746,7 +746,7 @@ impl Controller {
 
     /// A dialog of the process before this one.
     pub(super) fn adopt_dialog(&mut self, now: Now, saved: &SavedDialog) -> Option<DialogKey> {
-        let record = saved.restore()?;
+        let record = saved.restore();
         let dialog = self.stack.adopt(now.mono, &record, CSEQ_MARGIN).ok()?;
         self.follow_device(dialog);
         Some(dialog)

@@ -377,21 +377,21 @@ impl Dialog {
         match &strict {
             None => {
                 for route in &self.route_set {
-                    headers.push_field(Header::from_typed(HeaderName::Route, route.to_vec()));
+                    headers.push_field(Header::from_typed(HeaderName::Route, route));
                 }
             }
             // A strict router takes its own address as Request-URI and puts the last Route there.
             Some(_) => {
                 for route in &self.route_set[1..] {
-                    headers.push_field(Header::from_typed(HeaderName::Route, route.to_vec()));
+                    headers.push_field(Header::from_typed(HeaderName::Route, route));
                 }
                 headers.push_value(HeaderName::Route, &NameAddr::new(self.request_uri().clone()));
             }
         }
-        headers.push_field(Header::from_typed(HeaderName::MaxForwards, b"70".to_vec()));
-        headers.push_field(Header::from_typed(HeaderName::From, self.local.to_vec()));
-        headers.push_field(Header::from_typed(HeaderName::To, self.remote.to_vec()));
-        headers.push_field(Header::from_typed(HeaderName::CallId, self.id.call_id.to_vec()));
+        headers.push_field(Header::from_typed(HeaderName::MaxForwards, b"70"));
+        headers.push_field(Header::from_typed(HeaderName::From, &self.local));
+        headers.push_field(Header::from_typed(HeaderName::To, &self.remote));
+        headers.push_field(Header::from_typed(HeaderName::CallId, &self.id.call_id));
         let method = request.method.clone();
         request
             .headers

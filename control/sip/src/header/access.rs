@@ -97,9 +97,7 @@ impl Headers {
 
     /// Writes over the topmost Via, keeping what shares its line.
     pub fn set_top_via(&mut self, via: &Via) {
-        let mut text = Vec::with_capacity(96);
-        super::HeaderValue::write(via, &mut text);
-        self.replace_first_value(HeaderName::Via, &text);
+        self.replace_first_value(HeaderName::Via, via);
     }
 
     /// From.

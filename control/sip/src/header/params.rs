@@ -105,45 +105,39 @@ impl Params {
             scan::is_token(name.as_bytes()),
             "parameter name {name:?} is not a token"
         );
-        let mut piece = Vec::with_capacity(name.len() + value.map_or(0, <[u8]>::len) + 4);
-        piece.push(b';');
-        piece.extend_from_slice(name.as_bytes());
-        if let Some(value) = value {
-            piece.push(b'=');
-            let is_quoted = scan::quoted_length(value) == Some(value.len());
-            let is_plain = !value.is_empty() && value.iter().all(|&byte| is_value_byte(byte));
-            let has_break = value.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
-            if (is_plain || is_quoted) && !has_break {
-                piece.extend_from_slice(value);
-            } else {
-                scan::write_quoted(&mut piece, value);
+        self.rewrite(name, |text| {
+            text.push(b';');
+            text.extend_from_slice(name.as_bytes());
+            if let Some(value) = value {
+                text.push(b'=');
+                write_value(text, value);
             }
-        }
-        self.replace(name, &piece);
+        });
     }
 
     /// Removes a parameter; true when it was there.
     pub fn remove(&mut self, name: &str) -> bool {
         let present = self.contains(name);
         if present {
-            self.replace(name, b"");
+            self.rewrite(name, |_| {});
         }
         present
     }
 
-    fn replace(&mut self, name: &str, piece: &[u8]) {
-        let mut text = Vec::with_capacity(self.text.len() + piece.len());
+    /// Without the parameters of this name, and with what `write` writes where the first of them was, or at the end.
+    fn rewrite(&mut self, name: &str, write: impl Fn(&mut Vec<u8>)) {
+        let mut text = Vec::with_capacity(self.text.len() + 48);
         let mut placed = false;
         for (old, old_name, _) in self.pieces() {
             if !old_name.eq_ignore_ascii_case(name.as_bytes()) {
                 text.extend_from_slice(old);
             } else if !placed {
-                text.extend_from_slice(piece);
+                write(&mut text);
                 placed = true;
             }
         }
         if !placed {
-            text.extend_from_slice(piece);
+            write(&mut text);
         }
         self.text = text.into();
     }
@@ -155,6 +149,18 @@ impl Params {
 
     fn pieces(&self) -> impl Iterator<Item = (&[u8], &[u8], Option<&[u8]>)> {
         pieces(&self.text)
+    }
+}
+
+/// As it is where that is possible, else quoted.
+fn write_value(out: &mut Vec<u8>, value: &[u8]) {
+    let is_quoted = scan::quoted_length(value) == Some(value.len());
+    let is_plain = !value.is_empty() && value.iter().all(|&byte| is_value_byte(byte));
+    let has_break = value.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
+    if (is_plain || is_quoted) && !has_break {
+        out.extend_from_slice(value);
+    } else {
+        scan::write_quoted(out, value);
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{HeaderValue, Params, Problem, scan::Cursor};
+use super::{HeaderValue, Params, Problem, params::pieces, scan::Cursor};
 use crate::text::{push_ip, push_number};
 use crate::uri::{Host, parse_port};
 
@@ -31,14 +31,14 @@ pub struct Via {
 pub const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
 
 impl Via {
-    /// A Via of our own.
-    pub fn new(transport: &'static str, host: Host, port: Option<u16>, branch: &str) -> Self {
-        let mut params = Params::new();
-        params.set("branch", Some(branch.as_bytes()));
+    /// A Via of our own; `branch` is a token.
+    pub(crate) fn new(transport: &'static str, host: Host, port: Option<u16>, branch: &[u8]) -> Self {
+        // RFC 3581 §3: rport is always asked for, so that answers come back through any NAT.
+        let params = [b";branch=", branch, b";rport"].concat();
         Self {
             transport: Bytes::from_static(transport.as_bytes()),
             sent_by: SentBy { host, port },
-            params,
+            params: Params::written(params),
         }
     }
 
@@ -160,17 +160,22 @@ impl Via {
         let ip = source.ip().to_canonical();
         let differs = self.sent_by.host.as_ip() != Some(ip);
         let wants_rport = self.wants_rport();
-        if differs || wants_rport {
-            let mut text = Vec::with_capacity(16);
+        let is_stamped = differs || wants_rport;
+        if is_stamped {
+            let mut text = Vec::with_capacity(self.params.as_bytes().len() + 48);
+            for (param, name, _) in pieces(self.params.as_bytes()) {
+                if name.eq_ignore_ascii_case(b"rport") {
+                    text.extend_from_slice(b";rport=");
+                    push_number(&mut text, source.port());
+                } else if !name.eq_ignore_ascii_case(b"received") {
+                    text.extend_from_slice(param);
+                }
+            }
+            text.extend_from_slice(b";received=");
             push_ip(&mut text, ip);
-            self.params.set("received", Some(&text));
+            self.params = Params::written(text);
         }
-        if wants_rport {
-            let mut text = Vec::with_capacity(5);
-            push_number(&mut text, source.port());
-            self.params.set("rport", Some(&text));
-        }
-        differs || wants_rport
+        is_stamped
     }
 }
 

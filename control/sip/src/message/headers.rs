@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::name::{HeaderName, Name};
-use crate::header::scan;
+use crate::header::{HeaderValue, scan};
 use crate::text::push_number;
 
 /// One header field: its line without the line end, and where name and value lie in it.
@@ -36,13 +36,14 @@ impl Header {
     }
 
     /// A field from parts that hold no line break by construction; a stray one becomes a space.
-    pub(crate) fn from_typed<'a>(name: impl Into<Name<'a>>, mut value: Vec<u8>) -> Self {
-        for byte in &mut value {
-            if matches!(byte, b'\r' | b'\n') {
-                *byte = b' ';
-            }
+    pub(crate) fn from_typed<'a>(name: impl Into<Name<'a>>, value: impl AsRef<[u8]>) -> Self {
+        let value = value.as_ref();
+        let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        if value.iter().any(is_break) {
+            let spaced = value.iter().map(|byte| if is_break(byte) { b' ' } else { *byte });
+            return Self::from_checked(name.into(), &spaced.collect::<Vec<_>>());
         }
-        Self::from_checked(name.into(), &value)
+        Self::from_checked(name.into(), value)
     }
 
     fn from_checked(name: Name<'_>, value: &[u8]) -> Self {
@@ -287,7 +288,7 @@ impl Headers {
 
     /// Replaces the first comma-separated value called `name`, keeping what follows it on its line.
     /// Does nothing when there is none.
-    pub(crate) fn replace_first_value(&mut self, name: HeaderName, value: &[u8]) {
+    pub(crate) fn replace_first_value(&mut self, name: HeaderName, value: &impl HeaderValue) {
         let Some(at) = self.fields.iter().position(|field| field.known == Some(name)) else {
             return;
         };
@@ -296,7 +297,8 @@ impl Headers {
             return;
         };
         let used = first.as_ptr() as usize - old.as_ptr() as usize + first.len();
-        let mut text = value.to_vec();
+        let mut text = Vec::with_capacity(old.len() + 48);
+        value.write(&mut text);
         text.extend_from_slice(&old[used..]);
         self.fields[at] = Header::from_typed(name, text);
     }

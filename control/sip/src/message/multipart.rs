@@ -25,10 +25,7 @@ pub(crate) fn unwrap_description(headers: &mut Headers, body: &mut Bytes) {
     let Some(description) = boundary.and_then(|boundary| description_in(body, &boundary)) else {
         return;
     };
-    headers.set_field(Header::from_typed(
-        HeaderName::ContentType,
-        b"application/sdp".to_vec(),
-    ));
+    headers.set_field(Header::from_typed(HeaderName::ContentType, b"application/sdp"));
     *body = description;
 }
 

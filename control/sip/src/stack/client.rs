@@ -429,6 +429,7 @@ impl Stack {
         let key = self.insert_dialog(DialogEntry::new(dialog));
         self.follow_next_hop(key);
         if let Some(client) = self.clients.get_mut(&id) {
+            client.forks.reserve_exact(1);
             client.forks.push(key);
         }
         Some(key)
@@ -665,8 +666,11 @@ impl Stack {
     /// Keeps the ACK of a 2xx for its repetitions.
     pub(super) fn keep_ack(&mut self, id: u64, tag: Bytes, ack: Transmit) {
         if let Some(client) = self.clients.get_mut(&id) {
+            // What stays for half a minute has no room to spare.
+            client.acks.reserve_exact(1);
             client.acks.push((tag, ack));
             client.living = None;
+            client.hops = VecDeque::new();
         }
     }
 

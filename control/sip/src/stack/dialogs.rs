@@ -249,8 +249,7 @@ impl Stack {
         let refreshes = matches!(method, Method::Invite | Method::Update);
         let names_us = refreshes || matches!(method, Method::Refer | Method::Notify | Method::Subscribe);
         if names_us && !built.headers.contains(HeaderName::Contact) {
-            let contact = entry.dialog.contact.to_vec();
-            let field = Header::from_typed(HeaderName::Contact, contact);
+            let field = Header::from_typed(HeaderName::Contact, &entry.dialog.contact);
             built.headers.push_field(field);
         }
         if !is_unnamed {

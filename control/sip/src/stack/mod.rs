@@ -56,7 +56,7 @@ use std::time::{Duration, Instant};
 
 use crate::dialog::{Dialog, DialogId};
 use crate::id_map::IdMap;
-use crate::message::{self, Message, Request, Response};
+use crate::message::{self, Header, HeaderName, Message, Request, Response};
 use crate::transaction::{MergeKey, ServerKey, Timer, TimerKey, TimerQueue};
 use client::Client;
 use dialogs::DialogEntry;
@@ -73,8 +73,12 @@ pub struct Stack {
     config: StackConfig,
     /// Our Contact value per identity.
     contacts: Vec<Bytes>,
-    allow: Bytes,
-    supported: Bytes,
+    /// Fields that most of our messages have.
+    allow: Header,
+    supported: Header,
+    /// What software we are; `None`: we do not say.
+    server: Option<Header>,
+    user_agent: Option<Header>,
 
     random: Random,
     timers: TimerQueue<Due>,
@@ -167,11 +171,15 @@ impl Stack {
             .map(|identity| config.contact_value(identity))
             .collect();
         let methods: Vec<&str> = config.methods.iter().map(message::Method::as_str).collect();
+        let named = !config.server_name.is_empty();
+        let names_us = |name| named.then(|| Header::from_typed(name, &config.server_name));
         let random = Random::new(seed);
         let secret = random.secret();
         Self {
-            allow: methods.join(", ").into(),
-            supported: config.extensions.join(", ").into(),
+            allow: Header::from_typed(HeaderName::Allow, methods.join(", ")),
+            supported: Header::from_typed(HeaderName::Supported, config.extensions.join(", ")),
+            server: names_us(HeaderName::Server),
+            user_agent: names_us(HeaderName::UserAgent),
             contacts,
             config,
             random,
@@ -330,6 +338,11 @@ impl Stack {
     /// An unguessable token of 16 characters, for Call-IDs and cnonces.
     pub fn random_token(&mut self) -> String {
         self.random.token()
+    }
+
+    /// An unguessable number.
+    pub fn random_number(&mut self) -> u64 {
+        self.random.next_u64()
     }
 
     fn dialog_known_as(&self, id: &DialogId) -> Option<u64> {

@@ -95,11 +95,11 @@ impl Stack {
         if !request.headers.contains(HeaderName::MaxForwards) {
             request
                 .headers
-                .push_front(Header::from_typed(HeaderName::MaxForwards, b"70".to_vec()));
+                .push_front(Header::from_typed(HeaderName::MaxForwards, b"70"));
         }
         if !request.headers.contains(HeaderName::CallId) {
             let call_id = self.random.token() + &self.random.token();
-            let field = Header::from_typed(HeaderName::CallId, call_id.into_bytes());
+            let field = Header::from_typed(HeaderName::CallId, call_id);
             request.headers.push_field(field);
         }
         request.headers.call_id().map_err(malformed)?;
@@ -129,12 +129,9 @@ impl Stack {
 
     /// Allow and Supported, where they are missing.
     pub(super) fn name_capabilities(&self, headers: &mut Headers) {
-        for (name, value) in [
-            (HeaderName::Allow, &self.allow),
-            (HeaderName::Supported, &self.supported),
-        ] {
-            if !headers.contains(name) {
-                headers.push_field(Header::from_typed(name, value.to_vec()));
+        for field in [&self.allow, &self.supported] {
+            if !headers.contains(field.name()) {
+                headers.push_field(field.clone());
             }
         }
     }
@@ -213,10 +210,10 @@ impl Stack {
         match headers.get(HeaderName::UserAgent) {
             Some([]) => drop(headers.remove(HeaderName::UserAgent)),
             Some(_) => {}
-            None if self.config.server_name.is_empty() => {}
             None => {
-                let name = self.config.server_name.as_bytes().to_vec();
-                headers.push_field(Header::from_typed(HeaderName::UserAgent, name));
+                if let Some(user_agent) = &self.user_agent {
+                    headers.push_field(user_agent.clone());
+                }
             }
         }
     }
@@ -261,20 +258,16 @@ impl Stack {
             .identity_for(target)
             .ok_or_else(|| StackError::NoIdentity(target.clone()))?;
         let identity = &self.config.identities[index];
-        let mut via = Via::new(
+        let via = Via::new(
             target.transport().via_token(),
             identity.via_host.clone(),
             identity.via_port,
-            &String::from_utf8_lossy(branch),
+            branch,
         );
-        // RFC 3581 §3: always asked for, so that answers come back through any NAT.
-        via.params.set("rport", None);
         request.headers.push_front_value(HeaderName::Via, &via);
         if own_contact {
-            let contact = self.contacts[index].to_vec();
-            request
-                .headers
-                .set_field(Header::from_typed(HeaderName::Contact, contact));
+            let contact = Header::from_typed(HeaderName::Contact, &self.contacts[index]);
+            request.headers.set_field(contact);
         }
         Ok(())
     }

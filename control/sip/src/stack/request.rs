@@ -30,10 +30,7 @@ impl Content {
     }
 
     pub(crate) fn put(self, headers: &mut Headers, body: &mut Bytes) {
-        headers.set_field(Header::from_typed(
-            HeaderName::ContentType,
-            self.content_type.to_vec(),
-        ));
+        headers.set_field(Header::from_typed(HeaderName::ContentType, &self.content_type));
         *body = self.body;
     }
 }

@@ -108,7 +108,7 @@ impl Stack {
     fn send_reliable(&mut self, now: Instant, id: u64, rseq: u32, response: Response) {
         let mut response = self.complete(id, response);
         add_tag(&mut response, HeaderName::Require, "100rel");
-        let field = Header::from_typed(HeaderName::RSeq, rseq.to_string().into_bytes());
+        let field = Header::from_typed(HeaderName::RSeq, rseq.to_string());
         response.headers.set_field(field);
         self.send_provisional(now, id, &response);
         let t1 = self.config.timing.t1;
@@ -325,13 +325,12 @@ impl Stack {
         let refreshes = is_invite || open.method == Method::Update;
         if is_refer && status.is_success() && !open.subscribes && !headers.contains(HeaderName::ReferSub) {
             // RFC 4488 §4.
-            headers.push_field(Header::from_typed(HeaderName::ReferSub, b"false".to_vec()));
+            headers.push_field(Header::from_typed(HeaderName::ReferSub, b"false"));
         }
         if (refreshes || makes_dialog) && keeps && !headers.contains(HeaderName::Contact) {
             let contact = server.dialog.and_then(|dialog| self.dialogs.get(&dialog));
             if let Some(entry) = contact {
-                let value = entry.dialog.contact.to_vec();
-                headers.push_field(Header::from_typed(HeaderName::Contact, value));
+                headers.push_field(Header::from_typed(HeaderName::Contact, &entry.dialog.contact));
             }
         }
         if keeps && (refreshes || open.method == Method::Options) {

@@ -173,11 +173,10 @@ impl Stack {
     }
 
     pub(super) fn write_server_name(&self, response: &mut Response) {
-        if !self.config.server_name.is_empty() && !response.headers.contains(HeaderName::Server) {
-            let name = self.config.server_name.as_bytes().to_vec();
-            response
-                .headers
-                .push_field(Header::from_typed(HeaderName::Server, name));
+        if let Some(server) = &self.server
+            && !response.headers.contains(HeaderName::Server)
+        {
+            response.headers.push_field(server.clone());
         }
     }
 

@@ -39,9 +39,9 @@ impl ServerKey {
             let branch = via.branch().unwrap_or_default();
             key.extend(branch[MAGIC_COOKIE.len()..].iter().map(u8::to_ascii_lowercase));
             key.push(0);
-            let mut host = Vec::with_capacity(24);
-            via.sent_by.host.write(&mut host);
-            key.extend(host.iter().map(u8::to_ascii_lowercase));
+            let host = key.len();
+            via.sent_by.host.write(&mut key);
+            key[host..].make_ascii_lowercase();
             key.extend_from_slice(&via.sent_by.port.unwrap_or_default().to_be_bytes());
         } else {
             let headers = &request.headers;
