@@ -489,7 +489,7 @@ impl Controller {
             return;
         };
         let caller = &mut call.caller;
-        let Exchange::Theirs { offer, .. } = &caller.exchange else {
+        let Exchange::Theirs { offer, selections } = &mut caller.exchange else {
             return;
         };
         // After a restart its offer is known without its keys.
@@ -502,16 +502,13 @@ impl Controller {
             return;
         }
         let codecs = self.policy.beside(caller.user.as_ref(), Some(&chosen.codec));
-        let Ok(selections) = sdp::select(offer, &self.security.capabilities(codecs, caller.security)) else {
+        let Ok(chosen) = sdp::select(offer, &self.security.capabilities(codecs, caller.security)) else {
             return;
         };
-        let Some(media) = audio_of(&selections).cloned() else {
+        let Some(media) = audio_of(&chosen).cloned() else {
             return;
         };
-        caller.exchange = Exchange::Theirs {
-            offer: offer.clone(),
-            selections,
-        };
+        *selections = chosen;
         call.plan.put(&caller.endpoint, caller.endpoint_for(&media));
         caller.media = Some(media);
     }
