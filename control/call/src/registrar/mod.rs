@@ -249,6 +249,7 @@ impl Registrar {
         }
     }
 
+    /// Carries out what the Contacts ask for: all of it, or nothing.
     fn change(
         &mut self,
         now: Now,
