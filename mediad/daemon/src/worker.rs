@@ -469,6 +469,11 @@ impl Handler for Turn {
         };
     }
 
+    fn prefetch<T: Transmit>(&mut self, sockets: &[Option<media_net::SocketId>], tx: &mut T) {
+        let sockets = sockets.iter().flatten().map(|socket| SocketId(socket.0));
+        self.engine.prefetch(sockets, &Slots(tx));
+    }
+
     fn datagram<T: Transmit>(&mut self, datagram: Datagram<'_>, tx: &mut T) {
         self.run_commands(tx);
         let socket = SocketId(datagram.socket.0);
@@ -503,6 +508,14 @@ impl<T: Transmit> Egress for Slots<'_, T> {
 
     fn commit(&mut self, len: usize, socket: SocketId, to: SocketAddr) {
         self.0.commit(len, media_net::SocketId(socket.0), to);
+    }
+
+    fn prefetch_socket(&self, socket: SocketId) {
+        self.0.prefetch(media_net::SocketId(socket.0));
+    }
+
+    fn prefetch(&self, address: *const u8) {
+        media_net::prefetch(address);
     }
 }
 

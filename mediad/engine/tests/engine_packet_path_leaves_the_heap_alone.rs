@@ -137,6 +137,7 @@ fn relay_rewrite_learning_digits_and_rtcp_do_not_allocate() {
     noalloc::assert_none("the packet path", || {
         for (n, (socket, from, data)) in datagrams.iter_mut().enumerate() {
             *now = now.after(std::time::Duration::from_micros(2_900));
+            engine.prefetch(std::iter::once(*socket), &sink);
             engine.handle_datagram(*now, *socket, *from, data, &mut sink);
             if n % 4 == 0 {
                 engine.handle_timeout(*now, &mut sink);

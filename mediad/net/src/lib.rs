@@ -76,7 +76,7 @@ pub use config::Config;
 pub use error::NetError;
 pub use stats::{Histogram, NetStats, RxErrors, TxDrops, WakeCounts};
 pub use steering::Steering;
-pub use sys::{ensure_files, missing_capabilities};
+pub use sys::{ensure_files, missing_capabilities, prefetch};
 pub use waker::Waker;
 
 /// Index of a registered socket: dense, chosen by the backend, and reused after
@@ -117,6 +117,11 @@ pub trait Transmit {
     /// # Panics
     /// When no slot was asked for since the last commit, or `len` exceeds it.
     fn commit(&mut self, len: usize, socket: SocketId, to: SocketAddr);
+
+    /// A hint: a packet is committed from `socket` soon.
+    fn prefetch(&self, socket: SocketId) {
+        let _ = socket;
+    }
 }
 
 /// What the worker does with input. All calls of one drain come from one [`Backend::poll`], in this order.
@@ -127,6 +132,10 @@ pub trait Handler {
     /// A drain begins; `now` was read once, after the sleep, and is the time of all its datagrams.
     fn begin(&mut self, now: Instant) {
         let _ = now;
+    }
+    /// A hint: the next datagrams are of these sockets, in this order. Given where many are read at once.
+    fn prefetch<T: Transmit>(&mut self, sockets: &[Option<SocketId>], tx: &mut T) {
+        let _ = (sockets, tx);
     }
     /// One datagram arrived.
     fn datagram<T: Transmit>(&mut self, datagram: Datagram<'_>, tx: &mut T);

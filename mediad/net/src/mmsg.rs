@@ -336,6 +336,8 @@ struct Rx {
     /// Datagrams at once from a socket, and from a lane.
     batch: usize,
     lane_batch: usize,
+    /// Whom the datagrams read are for; nobody, if they are not given.
+    receivers: Box<[Option<SocketId>]>,
     through_lanes: u64,
 }
 
@@ -386,6 +388,7 @@ impl Rx {
             control_len,
             batch: config.rx_batch,
             lane_batch,
+            receivers: vec![None; slots].into(),
             through_lanes: 0,
         }
     }
@@ -449,46 +452,62 @@ impl Rx {
                 }
             };
         }
-        let mut given = 0;
-        for index in 0..n as usize {
-            given += usize::from(self.give(core, source, index, stale_ns, handler));
+        let count = n as usize;
+        if let Source::Lane(_) = source {
+            for step in [Shared::prefetch_port, Shared::prefetch_socket] {
+                (0..count).for_each(|index| core.prefetch_receiver(step, self.control(index)));
+            }
         }
+        for index in 0..count {
+            self.receivers[index] = self.receiver(core, source, index, stale_ns);
+        }
+        if count > 1 {
+            handler.prefetch(&self.receivers[..count], core);
+        }
+        let given = (0..count)
+            .map(|index| usize::from(self.give(core, index, handler)))
+            .sum();
         Read {
             given,
-            work: n as usize,
-            again: n as usize == batch,
+            work: count,
+            again: count == batch,
         }
     }
 
+    /// What the kernel told of the datagram in slot `index`.
+    fn control(&self, index: usize) -> &[u8] {
+        #[allow(clippy::unnecessary_cast, reason = "other C libraries have a u32 here")]
+        let len = self.headers[index].msg_hdr.msg_controllen as usize;
+        let slot = self.block.slice(index * self.stride, PAYLOAD_AT);
+        &slot[CONTROL_AT..CONTROL_AT + len.min(CONTROL_MAX)]
+    }
+
+    /// Whom the datagram in slot `index` is for; nobody if it is too old.
+    fn receiver(&self, core: &mut Core, source: Source, index: usize, stale_ns: u64) -> Option<SocketId> {
+        let control = self.control(index);
+        if stale_ns != 0 && sys::stamp_ns(control).is_some_and(|at| at < stale_ns) {
+            core.stats.rx_stale += 1;
+            return None;
+        }
+        let receiver = core.receiver(source, control);
+        core.stats.rx_unclaimed += u64::from(receiver.is_none());
+        receiver
+    }
+
     /// Hands over the datagram in slot `index` and makes the slot ready for the next call.
-    fn give<H: Handler>(
-        &mut self,
-        core: &mut Core,
-        source: Source,
-        index: usize,
-        stale_ns: u64,
-        handler: &mut H,
-    ) -> bool {
+    fn give<H: Handler>(&mut self, core: &mut Core, index: usize, handler: &mut H) -> bool {
         let header = &mut self.headers[index];
         let (len, flags) = (header.msg_len as usize, header.msg_hdr.msg_flags);
         let name_len = header.msg_hdr.msg_namelen as usize;
-        #[allow(clippy::unnecessary_cast, reason = "other C libraries have a u32 here")]
-        let control_len = header.msg_hdr.msg_controllen as usize;
         header.msg_hdr.msg_namelen = RawAddr::SIZE as u32;
         header.msg_hdr.msg_controllen = self.control_len as _;
+        let Some(socket) = self.receivers[index] else {
+            return false;
+        };
         let slot = self
             .block
             .slice_mut(index * self.stride, PAYLOAD_AT + self.payload);
         let (head, payload) = slot.split_at_mut(PAYLOAD_AT);
-        let control = &head[CONTROL_AT..CONTROL_AT + control_len.min(CONTROL_MAX)];
-        if stale_ns != 0 && sys::stamp_ns(control).is_some_and(|at| at < stale_ns) {
-            core.stats.rx_stale += 1;
-            return false;
-        }
-        let Some(socket) = core.receiver(source, control) else {
-            core.stats.rx_unclaimed += 1;
-            return false;
-        };
         let Some(from) = RawAddr::decode(head, name_len) else {
             core.stats.rx_errors.bad_address += 1;
             return false;
@@ -548,6 +567,13 @@ impl Core {
         match source {
             Source::Socket(id) => self.sockets.fd(id),
             Source::Lane(lane) => self.shared.as_ref()?.lane_fd(lane),
+        }
+    }
+
+    /// A hint: [`Self::receiver`] is asked for what has this `control` soon.
+    fn prefetch_receiver(&self, step: fn(&Shared, SocketAddr, &Slab<Option<Steered>>), control: &[u8]) {
+        if let (Some(shared), Some(local)) = (&self.shared, sys::destination(control)) {
+            step(shared, local, &self.sockets);
         }
     }
 
@@ -666,6 +692,10 @@ impl Transmit for Core {
             self.flush();
         }
         Some(self.arena.slot())
+    }
+
+    fn prefetch(&self, socket: SocketId) {
+        self.sockets.prefetch(socket);
     }
 
     fn commit(&mut self, len: usize, socket: SocketId, to: SocketAddr) {

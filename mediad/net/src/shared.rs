@@ -159,6 +159,18 @@ impl Shared {
         }
     }
 
+    /// A hint: [`Self::receiver`] is asked for `local` soon …
+    pub(crate) fn prefetch_port(&self, local: SocketAddr, _: &Slab<Option<Steered>>) {
+        sys::prefetch(std::ptr::from_ref(&self.by_port[usize::from(local.port())]).cast());
+    }
+
+    /// … and the port's line has come.
+    pub(crate) fn prefetch_socket(&self, local: SocketAddr, sockets: &Slab<Option<Steered>>) {
+        if let Some(id) = self.by_port[usize::from(local.port())] {
+            sockets.prefetch(id);
+        }
+    }
+
     /// Whose a datagram to `local` is, which comes in the given second of this backend's life. The first one beyond the
     /// bound puts the port out of the lane; what waits in it already is still given.
     pub(crate) fn receiver(

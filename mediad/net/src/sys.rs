@@ -39,6 +39,14 @@ impl Block {
     }
 
     /// Bytes `offset..offset + len`. The caller makes sure that the kernel does not own them now.
+    pub(crate) fn slice(&self, offset: usize, len: usize) -> &[u8] {
+        assert!(offset + len <= self.layout.size(), "range outside of a block");
+        let first = self.at(offset);
+        // SAFETY: in bounds, initialised (zeroed or written by the kernel), and `&self` rules out slices that write.
+        unsafe { std::slice::from_raw_parts(first, len) }
+    }
+
+    /// The same, to be written to.
     pub(crate) fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
         assert!(offset + len <= self.layout.size(), "range outside of a block");
         let first = self.at(offset);
@@ -284,6 +292,18 @@ pub(crate) fn locked_memory_limit() -> u64 {
     // SAFETY: `limit` is a valid rlimit for the kernel to write; on failure it stays zero.
     unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
     limit.rlim_cur
+}
+
+/// A hint: the cache line of `at` is used soon. It need not be memory of this process. Nothing but on x86-64.
+#[inline]
+pub fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction is a hint, which reads nothing and cannot fault; SSE is part of the architecture.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 #[cfg(test)]

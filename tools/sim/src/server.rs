@@ -385,6 +385,7 @@ impl Server {
             tally.rx_bytes += bytes.len() as u64;
             tally.rx_rtcp += u64::from(classify(&bytes) == Kind::Rtcp);
         }
+        engine.prefetch(std::iter::once(id), wire);
         engine.handle_datagram(now, id, from, &mut bytes, wire);
     }
 

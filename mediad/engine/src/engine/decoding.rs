@@ -11,10 +11,12 @@ use codecs::{
 };
 
 use super::{
+    Egress,
     jitter::{Jitter, Next, PACKET_MS_MAX},
     line::{Arrival, StreamId},
     plan::codec_kind,
     polish::Polish,
+    prefetch::prefetch_all,
     silence::{ComfortNoise, Silence, SilenceOf},
     tick::TICK_MS,
 };
@@ -207,6 +209,15 @@ impl Decoding {
         };
         self.jitter.push(now, arrival, format as u8, ticks, payload);
         self.asleep
+    }
+
+    /// A hint: [`Self::pull`] is called soon.
+    pub(super) fn prefetch(&self, tx: &impl Egress) {
+        self.jitter.prefetch(tx);
+        prefetch_all(tx, &self.ready[..self.ready_samples]);
+        if let Some(chain) = self.current.and_then(|current| self.chains.get(current)) {
+            prefetch_all(tx, chain);
+        }
     }
 
     /// The next tick of the source in `frame`; zeros when there is nothing to hear.

@@ -1,7 +1,9 @@
 //! One RTP stream pair: what arrives from the peer and the line towards it.
 
 use std::{
+    mem::offset_of,
     net::SocketAddr,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,6 +26,7 @@ use super::{
     links,
     participant::Participant,
     plan::Mapping,
+    prefetch::{prefetch_all, prefetch_first},
     recorders::Branch,
     silence::Description,
     slab::Key,
@@ -114,6 +117,16 @@ pub(crate) struct IngressFormat {
 }
 
 impl Ingress {
+    /// A hint: a packet follows.
+    pub(super) fn prefetch(&self, tx: &impl super::Egress) {
+        prefetch_all(tx, &*self.formats);
+        prefetch_all(tx, &*self.hops);
+        prefetch_all(tx, &*self.mappings);
+        if let Some(decoding) = self.decoding.as_deref() {
+            prefetch_all(tx, decoding);
+        }
+    }
+
     /// Media begins; true when silence was told before.
     pub(crate) fn begins(&mut self, now: Now) -> bool {
         (self.running, self.timed_out) = (true, false);
@@ -353,6 +366,14 @@ pub(crate) struct Egress {
 }
 
 impl Egress {
+    /// A hint: a packet follows.
+    pub(super) fn prefetch(&self, tx: &impl super::Egress) {
+        tx.prefetch_socket(self.socket);
+        if let Some(sealer) = self.sealer.as_deref() {
+            prefetch_first(tx, sealer);
+        }
+    }
+
     /// Packets and bytes with headers sent by the transport it rides on now.
     pub(crate) fn sent_by_transport(&self) -> (u64, u64) {
         let (packets, bytes) = self.before_transport;
@@ -417,6 +438,12 @@ pub(crate) struct Identity {
 }
 
 impl Endpoint {
+    /// What a packet from its peer needs of it, from its place in a [`Slab`](super::slab::Slab) on …
+    pub(super) const RECEIVING: Range<usize> = 0..offset_of!(Endpoint, egress) + size_of::<Key>();
+    /// … and one to its peer.
+    pub(super) const SENDING: Range<usize> =
+        offset_of!(Endpoint, egress)..offset_of!(Endpoint, hearing) + size_of::<Key>();
+
     pub(crate) fn new(
         node: Arc<NodeSpec>,
         identity: Identity,

@@ -160,6 +160,8 @@ impl Listener {
 /// One payload for one listener.
 pub(crate) struct Outgoing<'a> {
     pub(crate) listener: Key,
+    /// Who has the turn after it.
+    pub(crate) after: &'a [Listener],
     pub(crate) format: &'a PayloadFormat,
     /// Its length on the clock of the format.
     pub(crate) ticks: u32,
@@ -169,7 +171,12 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl<'a> Outgoing<'a> {
-    fn new(listener: Key, format: &'a plan::Format, ticks: u32, payload: Payload<'a>) -> Self {
+    fn new(
+        (listener, after): (Key, &'a [Listener]),
+        format: &'a plan::Format,
+        ticks: u32,
+        payload: Payload<'a>,
+    ) -> Self {
         let silence = match &format.silence {
             plan::Silence::Described(noise) => Some(noise.payload_type),
             plan::Silence::Discontinuous => Some(format.audio.payload_type),
@@ -177,6 +184,7 @@ impl<'a> Outgoing<'a> {
         };
         Self {
             listener,
+            after,
             format: &format.audio,
             ticks,
             payload: payload.bytes,
@@ -284,9 +292,10 @@ impl Group {
                 let at = (common.slot, common.encoding, begins);
                 shared.payloads(at, moment, |ticks, payload| {
                     self.tuned = Some(common);
-                    self.listeners.iter().for_each(|listener| {
+                    each_with_rest(&self.listeners, |listener, after| {
                         send(Outgoing {
                             listener: listener.endpoint,
+                            after,
                             format: &self.format.audio,
                             ticks,
                             payload,
@@ -335,15 +344,16 @@ impl Group {
 
     /// A tick passes in which nothing is sent.
     fn wait(&self, send: &mut impl FnMut(Outgoing<'_>)) {
-        for listener in &self.listeners {
+        each_with_rest(&self.listeners, |listener, after| {
             send(Outgoing {
                 listener: listener.endpoint,
+                after,
                 format: &self.format.audio,
                 ticks: self.format.audio.clock.hz() / 1_000 * TICK_MS,
                 payload: &[],
                 silence: None,
             });
-        }
+        });
     }
 
     fn encode_own(
@@ -388,29 +398,47 @@ impl Group {
         hear(terms, &[], sources, sums, work, limiter);
         first.apply(&mut work.frame);
         if !recent.is_empty() {
-            let samples = work.frame.len();
-            recent.copy_within(samples.., 0);
-            let newest = recent.len() - samples;
-            recent[newest..].copy_from_slice(&work.frame);
+            shift_in(recent, &work.frame);
             *recent_ticks += 1;
         }
         first.encode(shared, &work.frame, |payload| {
-            for listener in listeners.iter().filter(|one| one.hears_shared()) {
-                send(Outgoing::new(listener.endpoint, format, ticks, payload));
-            }
+            each_with_rest(listeners, |listener, after| {
+                if listener.hears_shared() {
+                    send(Outgoing::new((listener.endpoint, after), format, ticks, payload));
+                }
+            });
         });
         let mut spent_ns = shared.take_spent();
-        for listener in listeners.iter_mut().filter(|one| one.hears_own()) {
+        for at in 0..listeners.len() {
+            let (until, after) = listeners.split_at_mut(at + 1);
+            let Some(listener) = until.last_mut().filter(|one| one.hears_own()) else {
+                continue;
+            };
             hear(terms, &listener.own, sources, sums, work, &mut listener.limiter);
             first.apply(&mut work.frame);
+            let outgoing = (listener.endpoint, &after[..]);
             let encoding = listener.encoding.as_deref_mut().unwrap_or(shared);
             encoding.set_complexity(opus_complexity);
             first.encode(encoding, &work.frame, |payload| {
-                send(Outgoing::new(listener.endpoint, format, ticks, payload));
+                send(Outgoing::new(outgoing, format, ticks, payload));
             });
             spent_ns += encoding.take_spent();
         }
         spent_ns
+    }
+}
+
+/// The oldest samples of `recent` give way to `frame`.
+fn shift_in(recent: &mut [i16], frame: &[i16]) {
+    recent.copy_within(frame.len().., 0);
+    let newest = recent.len() - frame.len();
+    recent[newest..].copy_from_slice(frame);
+}
+
+/// Each with those after it.
+fn each_with_rest<'a>(listeners: &'a [Listener], mut each: impl FnMut(&'a Listener, &'a [Listener])) {
+    for (at, listener) in listeners.iter().enumerate() {
+        each(listener, &listeners[at + 1..]);
     }
 }
 

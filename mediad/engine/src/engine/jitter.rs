@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use rtp::units::{ClockRate, ExtendedSeq, RtpTimestamp};
 
 use super::{
+    Egress,
     line::{Arrival, StreamId},
+    prefetch::prefetch_all,
     tick::TICK_MS,
 };
 
@@ -281,6 +283,12 @@ impl Jitter {
             self.next = self.next.wrapping_add(settled);
             self.owed -= settled;
         }
+    }
+
+    /// A hint: [`Self::next`] is called soon.
+    pub(super) fn prefetch(&self, tx: &impl Egress) {
+        prefetch_all(tx, &self.entries[..2]);
+        prefetch_all(tx, &self.bytes[..self.bytes_each.min(320)]);
     }
 
     /// The packet in `place` is played: its format and payload.

@@ -202,6 +202,18 @@ impl<E: Egress> Egress for Exits<'_, E> {
             self.keep(len, socket);
         }
     }
+
+    #[inline]
+    fn prefetch_socket(&self, socket: SocketId) {
+        if socket.0 < FIRST {
+            self.tx.prefetch_socket(socket);
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self, address: *const u8) {
+        self.tx.prefetch(address);
+    }
 }
 
 impl<E: Egress> Exits<'_, E> {

@@ -15,6 +15,7 @@ use super::{
     endpoint::Endpoint,
     line::Arrival,
     plan::{Mapping, Op},
+    prefetch::prefetch_listeners,
     retelling::{self, Place},
     slab::Key,
     source::Verdict,
@@ -258,6 +259,7 @@ impl Engine {
         let mappings = std::mem::take(&mut source.ingress.mappings);
         let formats = source.ingress.formats.len();
         for (hop, listener) in hops.iter().enumerate() {
+            prefetch_listeners(tx, &self.endpoints, |ahead| hops.get(hop + ahead).copied());
             let (Some(&mapping), Some(listener)) = (
                 mappings.get(hop * formats + format),
                 self.endpoints.get_mut(*listener),

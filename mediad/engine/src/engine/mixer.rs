@@ -13,6 +13,7 @@ use codecs::{
 use rtp::units::ExtendedSeq;
 
 use super::{
+    Egress,
     decoding::{Decoding, Pulled, Scratch},
     endpoint::Endpoint,
     group::{self, Group, Outgoing, Term, TermOf, Work},
@@ -24,6 +25,7 @@ use super::{
     playback::{Playback, Played},
     playing::Player,
     polish::Polish,
+    prefetch::{FAR, FARTHEST, NEAR, prefetch, prefetch_all},
     shared::SharedPlayers,
     slab::{Key, Slab},
     sum::Sum,
@@ -260,6 +262,7 @@ impl Mixer {
         &mut self,
         moment: Moment,
         mut speakers: Speakers<'_>,
+        tx: &impl Egress,
         mut tell: impl FnMut(&Name, EventKind),
     ) -> u32 {
         let (mut idle, mut late) = (true, 0);
@@ -268,6 +271,7 @@ impl Mixer {
             idle &= tap.tapping.is_idle();
         }
         for at in 0..self.sources.len() {
+            self.prefetch(at, speakers.endpoints, tx);
             let (before, rest) = self.sources.split_at_mut(at);
             let Some(source) = rest.first_mut() else { break };
             if source.ghost && !self.fading {
@@ -309,6 +313,30 @@ impl Mixer {
         }
         self.fading = false;
         late
+    }
+
+    /// A hint: the sources after the one in place `at` have their turn soon.
+    fn prefetch(&self, at: usize, endpoints: &Slab<Endpoint>, tx: &impl Egress) {
+        let after = |distance: usize| {
+            let source = self.sources.get(at + distance)?;
+            let Feed::Endpoint(key) = source.feed else {
+                return None;
+            };
+            Some((source, key))
+        };
+        let decoding = |key: Key| endpoints.get(key)?.ingress.decoding.as_deref();
+        if let Some(address) = after(FARTHEST).and_then(|(_, key)| endpoints.address(key)) {
+            prefetch(tx, address, Endpoint::RECEIVING);
+        }
+        if let Some((source, key)) = after(FAR) {
+            prefetch_all(tx, &*source.frame);
+            if let Some(decoding) = decoding(key) {
+                prefetch_all(tx, decoding);
+            }
+        }
+        if let Some(decoding) = after(NEAR).and_then(|(_, key)| decoding(key)) {
+            decoding.prefetch(tx);
+        }
     }
 
     /// Encodes what every listener hears in this tick and gives it to `send`. Gives the time that encoders of Opus are to be
@@ -422,6 +450,7 @@ impl Mixer {
         if let Some(payload) = encoding.as_mut().and_then(|encoding| encoding.encode_rest(pcm)) {
             send(Outgoing {
                 listener,
+                after: &[],
                 format: &format.audio,
                 // Where it begins is what matters: a tick behind the packet before.
                 ticks: format.audio.clock.hz() / 1_000 * TICK_MS,

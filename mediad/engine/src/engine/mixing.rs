@@ -18,6 +18,7 @@ use super::{
     observer::Notice,
     plan::{self, Mapping, Mix},
     playing::Interruption,
+    prefetch::prefetch_listeners,
     slab::Key,
     tick::TICK_MS,
 };
@@ -61,12 +62,14 @@ impl Engine {
             scratch,
         };
         mixer.noticed.clear();
-        let late = mixer.gather(moment, speakers, |node, kind| {
+        let late = mixer.gather(moment, speakers, tx, |node, kind| {
             outbox.event(handle, Some(node), now.wall, kind);
         });
         self.totals.late_prompt_ticks += u64::from(late);
         let (endpoints, transports, totals) = (&mut self.endpoints, &mut self.transports, &mut self.totals);
         let opus_ns = mixer.encode(moment, &mut self.shared, |outgoing| {
+            let after = |place: usize| outgoing.after.get(place).map(|after| after.endpoint);
+            prefetch_listeners(tx, endpoints, after);
             let Some(listener) = endpoints.get_mut(outgoing.listener) else {
                 return;
             };

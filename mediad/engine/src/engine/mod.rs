@@ -41,6 +41,7 @@ pub(crate) mod plan;
 mod playback;
 mod playing;
 mod polish;
+mod prefetch;
 mod random;
 mod recorders;
 mod report;
@@ -93,6 +94,16 @@ pub trait Egress {
 
     /// Sends the first `len` bytes of the buffer from `socket` to `to`.
     fn commit(&mut self, len: usize, socket: SocketId, to: SocketAddr);
+
+    /// A hint: a packet is committed from `socket` soon.
+    fn prefetch_socket(&self, socket: SocketId) {
+        let _ = socket;
+    }
+
+    /// A hint: the cache line of `address` is used soon. It need not be memory of this process.
+    fn prefetch(&self, address: *const u8) {
+        let _ = address;
+    }
 }
 
 /// What an engine is told at start.

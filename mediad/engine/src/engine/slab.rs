@@ -30,7 +30,9 @@ impl Key {
     }
 }
 
+/// The generation in front, where it shares a cache line with what is read first.
 #[derive(Debug)]
+#[repr(C)]
 struct Slot<T> {
     generation: u32,
     value: Option<T>,
@@ -96,6 +98,13 @@ impl<T> Slab<T> {
         } else {
             None
         }
+    }
+
+    /// Where the value of `key` lies, if it lives: nothing of it is read.
+    #[inline]
+    pub(crate) fn address(&self, key: Key) -> Option<*const u8> {
+        let chunk = self.chunks.get((key.index >> CHUNK_BITS) as usize)?;
+        Some(std::ptr::from_ref(chunk.get(key.index as usize % CHUNK)?).cast())
     }
 
     #[inline]

@@ -1,12 +1,13 @@
 //! The sockets of a session: who may send to them and where they send to.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{mem::offset_of, net::SocketAddr, ops::Range, sync::Arc, time::Instant};
 
 use rtp::demux::Kind;
 use srtp::Outbound;
 
 use super::{
-    links,
+    Egress, links,
+    prefetch::prefetch_first,
     security::Security,
     slab::Key,
     source::{RtcpSource, SourceLock},
@@ -33,6 +34,9 @@ pub(crate) struct Transport {
     pub(crate) rtp_socket: SocketId,
     pub(crate) rx_packets: u64,
     pub(crate) rx_bytes: u64,
+    /// For what is encrypted.
+    pub(crate) security: Option<Box<Security>>,
+    is_dropping: bool,
     pub(crate) session: Key,
     pub(crate) rtcp_socket: Option<SocketId>,
     /// Sent by what is not counted at an endpoint: RTCP, and endpoints that are gone.
@@ -43,15 +47,22 @@ pub(crate) struct Transport {
     drops: [u32; DropReason::COUNT],
     /// Those since RTP was last taken: why there is none now.
     drops_since_rx: [u16; DropReason::COUNT],
-    is_dropping: bool,
     refused: Option<SocketAddr>,
     /// A link whose other end is there.
     pub(crate) linked: bool,
-    /// For what is encrypted.
-    pub(crate) security: Option<Box<Security>>,
 }
 
 impl Transport {
+    /// What a packet needs of it, from its place in a [`Slab`](super::slab::Slab) on.
+    pub(super) const RECEIVING: Range<usize> = 0..offset_of!(Transport, session) + size_of::<Key>();
+
+    /// A hint: a packet follows.
+    pub(super) fn prefetch(&self, tx: &impl Egress) {
+        if let Some(security) = self.security.as_deref() {
+            prefetch_first(tx, security);
+        }
+    }
+
     pub(crate) fn new(
         session: Key,
         spec: Arc<TransportSpec>,

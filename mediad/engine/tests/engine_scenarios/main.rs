@@ -26,6 +26,7 @@ mod digits_in_the_audio_are_told;
 mod edits_at_random_are_seamless;
 mod effort_falls_and_rises_without_a_seam;
 mod garbage_is_counted_and_harms_nobody;
+mod hints_come_before_what_they_are_of;
 mod hold_lets_nothing_through_its_direction;
 mod links_join_sessions;
 mod music_is_played_once_for_all_who_hold;

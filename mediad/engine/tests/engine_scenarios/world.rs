@@ -1,6 +1,7 @@
 //! An engine, its clock and its wire.
 
 use std::{
+    cell::RefCell,
     net::SocketAddr,
     sync::{Arc, LazyLock},
     time::{Duration, Instant, SystemTime},
@@ -64,6 +65,8 @@ pub(crate) struct Wire {
     slot: Vec<u8>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) full: bool,
+    /// Sockets that hints were of.
+    pub(crate) hinted: RefCell<Vec<SocketId>>,
 }
 
 impl Egress for Wire {
@@ -77,6 +80,10 @@ impl Egress for Wire {
             to,
             bytes: self.slot[..len].to_vec(),
         });
+    }
+
+    fn prefetch_socket(&self, socket: SocketId) {
+        self.hinted.borrow_mut().push(socket);
     }
 }
 
@@ -113,6 +120,7 @@ impl World {
                 slot: vec![0; 2048],
                 sent: Vec::new(),
                 full: false,
+                hinted: RefCell::default(),
             },
             prompts: Vec::new(),
             recordings: Vec::new(),
@@ -232,6 +240,7 @@ impl World {
 
     pub(crate) fn receive(&mut self, socket: SocketId, from: SocketAddr, datagram: &[u8]) {
         let mut data = datagram.to_vec();
+        self.engine.prefetch(std::iter::once(socket), &self.wire);
         self.engine
             .handle_datagram(self.now, socket, from, &mut data, &mut self.wire);
     }

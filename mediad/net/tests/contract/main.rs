@@ -33,6 +33,7 @@ mod dead_peers_disturb_nobody;
 mod deadlines_are_not_early;
 mod echo_through_many_sockets;
 mod fan_out_exceeds_the_arena;
+mod hints_come_before_their_datagrams;
 mod long_datagrams_are_flagged;
 mod many_datagrams_wait_in_one_socket;
 mod stale_datagrams_are_dropped;
