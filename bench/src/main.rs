@@ -30,7 +30,7 @@ enum Command {
     /// Measure rooms: members, talkers, what a room costs beside a relay, idle rooms.
     Mix(MixArgs),
     /// Measure conversion: RTP to SRTP and back, PCMU to Opus and back.
-    Transcode(RelayArgs),
+    Transcode(TranscodeArgs),
     /// Drive one server with a given load and print what the sink saw.
     Load(LoadArgs),
     /// Draw the pictures of a result again.
@@ -104,9 +104,20 @@ impl Run {
 struct RelayArgs {
     #[command(flatten)]
     run: Run,
-    /// Only these steps: of relay 100kpps, saturated, delay, memory, setup, pcmu_pcma, sweep; of transcode srtp,
-    /// srtp_memory, pcmu_opus.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these steps.
+    #[arg(long, value_delimiter = ',', value_parser = relay::STEPS)]
+    only: Vec<String>,
+    /// Measure one server alone.
+    #[arg(long, value_enum)]
+    alone: Option<Target>,
+}
+
+#[derive(Args)]
+struct TranscodeArgs {
+    #[command(flatten)]
+    run: Run,
+    /// Only these steps.
+    #[arg(long, value_delimiter = ',', value_parser = transcode::STEPS)]
     only: Vec<String>,
     /// Measure one server alone.
     #[arg(long, value_enum)]
@@ -120,8 +131,8 @@ struct SipArgs {
     /// The controld program; default: the one built beside this program.
     #[arg(long)]
     controld: Option<PathBuf>,
-    /// Only these steps: register, plain, rate, memory, signalling.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these steps.
+    #[arg(long, value_delimiter = ',', value_parser = sip::STEPS)]
     only: Vec<String>,
 }
 
@@ -129,8 +140,8 @@ struct SipArgs {
 struct MixArgs {
     #[command(flatten)]
     run: Run,
-    /// Only these steps: idle, held, recordings, fanout, g711, opus_members, opus_top3.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these steps.
+    #[arg(long, value_delimiter = ',', value_parser = mix::STEPS)]
     only: Vec<String>,
 }
 
@@ -211,8 +222,8 @@ enum Hostile {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Relay(args) => compare(args, relay::run),
-        Command::Transcode(args) => compare(args, transcode::run),
+        Command::Relay(args) => compare(&args.run, args.only, args.alone, relay::run),
+        Command::Transcode(args) => compare(&args.run, args.only, args.alone, transcode::run),
         Command::Sip(args) => sip_command(args),
         Command::Mix(args) => mix_command(args),
         Command::Load(args) => load_command(&args),
@@ -279,14 +290,16 @@ fn scratch() -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-fn compare(args: RelayArgs, run: fn(Plan, Facts) -> anyhow::Result<Results>) -> anyhow::Result<()> {
-    let (ours, peer) = (
-        args.alone != Some(Target::Rtpengine),
-        args.alone != Some(Target::Mediad),
-    );
-    let (plan, facts) = args.run.prepare(args.only, 5, ours, peer)?;
+fn compare(
+    run: &Run,
+    only: Vec<String>,
+    alone: Option<Target>,
+    scenario: fn(Plan, Facts) -> anyhow::Result<Results>,
+) -> anyhow::Result<()> {
+    let (ours, peer) = (alone != Some(Target::Rtpengine), alone != Some(Target::Mediad));
+    let (plan, facts) = run.prepare(only, 5, ours, peer)?;
     let scratch = plan.dir.clone();
-    conclude(&run(plan, facts)?, &args.run, &scratch)
+    conclude(&scenario(plan, facts)?, run, &scratch)
 }
 
 fn sip_command(args: SipArgs) -> anyhow::Result<()> {
@@ -322,7 +335,7 @@ fn conclude(results: &Results, run: &Run, scratch: &std::path::Path) -> anyhow::
     std::fs::remove_dir_all(scratch).with_context(|| scratch.display().to_string())?;
     anyhow::ensure!(
         !results.figures.is_empty() || !results.sweep.is_empty(),
-        "nothing was measured: either --only names no step, see --help, or no step held, see above"
+        "nothing was measured: no step held, see above"
     );
     if run.quick {
         eprintln!("a quick run keeps no results");

@@ -21,6 +21,17 @@ use crate::peer::Server as _;
 use crate::peer::mediad::Mediad;
 use crate::report::{Figure, Results};
 
+/// Its steps.
+pub const STEPS: [&str; 7] = [
+    "idle",
+    "held",
+    "recordings",
+    "fanout",
+    "g711",
+    "opus_members",
+    "opus_top3",
+];
+
 /// The port that all members share.
 const HALL_PORT: u16 = 21_000;
 /// Members of the rooms that are tried, in this order, until one is too many.

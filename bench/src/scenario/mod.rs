@@ -45,6 +45,14 @@ pub struct Plan {
     pub dir: PathBuf,
 }
 
+impl Plan {
+    /// Whether a step is wanted.
+    #[must_use]
+    pub fn wants(&self, step: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|one| one == step)
+    }
+}
+
 /// Which server, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
@@ -101,7 +109,7 @@ impl Lab {
     /// Whether a step is wanted.
     #[must_use]
     pub fn wants(&self, step: &str) -> bool {
-        self.plan.only.is_empty() || self.plan.only.iter().any(|one| step.contains(one.as_str()))
+        self.plan.wants(step)
     }
 
     /// Starts a fresh server.

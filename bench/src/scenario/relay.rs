@@ -10,6 +10,17 @@ use crate::machine::Facts;
 use crate::peer::Media;
 use crate::report::{Figure, Results, SweepPoint, median};
 
+/// Its steps.
+pub const STEPS: [&str; 7] = [
+    "100kpps",
+    "saturated",
+    "delay",
+    "memory",
+    "setup",
+    "pcmu_pcma",
+    "sweep",
+];
+
 /// 100 packets/s per call.
 const CALLS_100_KPPS: u32 = 1_000;
 /// More than one core relays.

@@ -14,6 +14,9 @@ use crate::peer::mediad::{self, Mediad};
 use crate::report::{Figure, Results};
 use crate::sip::{CallLoad, CallReport, Phones, RegisterReport, UserAgent, register};
 
+/// Its steps.
+pub const STEPS: [&str; 5] = ["register", "plain", "rate", "memory", "signalling"];
+
 /// First UDP port of the phones.
 const PHONES_PORT: u16 = 21_000;
 const SIP_PORT: u16 = 5_060;
@@ -131,7 +134,7 @@ impl SipLab {
     }
 
     fn wants(&self, step: &str) -> bool {
-        self.plan.only.is_empty() || self.plan.only.iter().any(|one| step.contains(one.as_str()))
+        self.plan.wants(step)
     }
 
     fn round(&mut self, with_memory: bool) -> anyhow::Result<()> {

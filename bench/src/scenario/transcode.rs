@@ -9,6 +9,9 @@ use crate::machine::Facts;
 use crate::peer::Media;
 use crate::report::{Figure, Results};
 
+/// Its steps.
+pub const STEPS: [&str; 3] = ["srtp", "srtp_memory", "pcmu_opus"];
+
 /// More than one core encrypts.
 const CALLS_SATURATED: u32 = 2_600;
 /// Memory is the slope between these.
