@@ -129,8 +129,17 @@ impl Outbound {
 #[derive(Debug)]
 pub struct Inbound {
     current: Receiver,
-    /// Until then.
-    previous: Option<(Box<Receiver>, Instant)>,
+    previous: Previous,
+}
+
+/// The key before, if the peer ever changed its key.
+#[derive(Debug)]
+enum Previous {
+    None,
+    /// Packets under it are taken until then.
+    Counts(Box<Receiver>, Instant),
+    /// It was overwritten. Its memory stays: giving it back is not for the packet path.
+    Wiped(Box<Receiver>),
 }
 
 impl Inbound {
@@ -138,7 +147,7 @@ impl Inbound {
     pub fn new(key: &MasterKey) -> Self {
         Self {
             current: Receiver::new(key),
-            previous: None,
+            previous: Previous::None,
         }
     }
 
@@ -150,7 +159,14 @@ impl Inbound {
     /// The peer has a new key. Packets under the one before are taken for [`REKEY_OVERLAP`] more.
     pub fn rekey(&mut self, now: Instant, key: &MasterKey) {
         let before = std::mem::replace(&mut self.current, Receiver::new(key));
-        self.previous = Some((Box::new(before), now + REKEY_OVERLAP));
+        let kept = match std::mem::replace(&mut self.previous, Previous::None) {
+            Previous::None => Box::new(before),
+            Previous::Counts(mut room, _) | Previous::Wiped(mut room) => {
+                *room = before;
+                room
+            }
+        };
+        self.previous = Previous::Counts(kept, now + REKEY_OVERLAP);
     }
 
     /// Check and decrypt an SRTP packet; the length of the RTP packet in its place.
@@ -160,8 +176,8 @@ impl Inbound {
     #[inline]
     pub fn unprotect_rtp(&mut self, now: Instant, packet: &mut [u8]) -> Result<usize, UnprotectError> {
         match &mut self.previous {
-            None => self.current.unprotect_rtp(packet, None),
-            Some(_) => self.with_previous(now, packet, |receiver, packet, before| {
+            Previous::None | Previous::Wiped(_) => self.current.unprotect_rtp(packet, None),
+            Previous::Counts(..) => self.with_previous(now, packet, |receiver, packet, before| {
                 receiver.unprotect_rtp(packet, before)
             }),
         }
@@ -174,8 +190,10 @@ impl Inbound {
     /// As [`unprotect_rtp`](Self::unprotect_rtp).
     pub fn unprotect_rtcp(&mut self, now: Instant, packet: &mut [u8]) -> Result<usize, UnprotectError> {
         match &mut self.previous {
-            None => self.current.unprotect_rtcp(packet),
-            Some(_) => self.with_previous(now, packet, |receiver, packet, _| receiver.unprotect_rtcp(packet)),
+            Previous::None | Previous::Wiped(_) => self.current.unprotect_rtcp(packet),
+            Previous::Counts(..) => {
+                self.with_previous(now, packet, |receiver, packet, _| receiver.unprotect_rtcp(packet))
+            }
         }
     }
 
@@ -187,16 +205,16 @@ impl Inbound {
         packet: &mut [u8],
         open: impl Fn(&mut Receiver, &mut [u8], Option<&Streams>) -> Result<usize, UnprotectError>,
     ) -> Result<usize, UnprotectError> {
-        let Some((previous, until)) = &mut self.previous else {
+        self.previous = match std::mem::replace(&mut self.previous, Previous::None) {
+            Previous::Counts(mut previous, until) if now >= until => {
+                previous.transforms.wipe();
+                Previous::Wiped(previous)
+            }
+            other => other,
+        };
+        let Previous::Counts(previous, _) = &mut self.previous else {
             return open(&mut self.current, packet, None);
         };
-        if now >= *until {
-            if now < *until + REKEY_OVERLAP {
-                // Its memory stays for the next change: giving it back is not for the packet path.
-                previous.transforms.wipe();
-            }
-            return open(&mut self.current, packet, None);
-        }
         let copy = Copied::of(packet);
         let outcome = open(&mut self.current, packet, Some(&previous.streams));
         match outcome {

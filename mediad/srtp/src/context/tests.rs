@@ -85,7 +85,7 @@ fn with_session_keys(suite: Suite, cipher: &str, salt: &str) -> (Outbound, Inbou
         outbound,
         Inbound {
             current,
-            previous: None,
+            previous: Previous::None,
         },
     )
 }
@@ -465,6 +465,8 @@ fn after_a_change_of_the_key_the_old_one_counts_for_a_while() {
             Err(UnprotectError::Authentication),
             "its time is over"
         );
+        // Overwritten once, and not looked at by any packet after that.
+        assert!(matches!(inn.previous, Previous::Wiped(_)));
         let next = protect_rtp(&mut after, &rtp(5, 7)).expect("sent");
         assert!(take_rtp(&mut inn, over, &next).is_ok());
         let next = protect_rtp(&mut after, &rtp(6, 7)).expect("sent");
