@@ -159,6 +159,8 @@ async fn serve(config: Config, layout: Layout, source: Source) -> Result<(), Str
     let bounds = config.limits.clone();
     let calls = tokio::spawn(async move { grpc::serve(&bounds, control, greeted, context).await });
     first_answer(&line).await?;
+    // Whoever reads that it is ready may end it at once: a signal that nobody listens to would cut its calls off.
+    let signals = Signals::listen()?;
     tracing::info!(%control_addr, %metrics_addr, workers, cpus = ?layout.workers, backend, boot_id, "ready");
     announce(control_addr, metrics_addr, &boot_id);
     notifier.ready();
@@ -173,7 +175,7 @@ async fn serve(config: Config, layout: Layout, source: Source) -> Result<(), Str
     };
     let reloading = tokio::spawn(reloader.run(hang_up));
     let watching = tokio::spawn(liveness::watch(Arc::clone(&notifier), line.clone()));
-    let ended = until_the_end(hosting, calls, pages, &line, (end, &notifier)).await;
+    let ended = until_the_end(hosting, calls, pages, &line, (end, &notifier), signals).await;
     seal(&recordings, recording).await;
     reloading.abort();
     watching.abort();
@@ -222,6 +224,21 @@ async fn first_answer(line: &HostLine) -> Result<(), String> {
 
 fn listen(kind: SignalKind) -> Result<Signal, String> {
     signal(kind).map_err(|error| format!("signal handler: {error}"))
+}
+
+/// What ends the process in order.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, String> {
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
 }
 
 /// The host thread, and where it says how it ended.
@@ -303,11 +320,11 @@ async fn until_the_end(
     pages: JoinHandle<Result<(), String>>,
     line: &HostLine,
     (end, notifier): (watch::Sender<bool>, &Notifier),
+    mut signals: Signals,
 ) -> Result<(), String> {
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let reason = tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = signals.terminate.recv() => Ok("SIGTERM"),
+        _ = signals.interrupt.recv() => Ok("SIGINT"),
         ended = &mut hosting.ended => Err(ended.unwrap_or_else(|_| Err("the host thread panicked".into()))),
         served = &mut calls => Err(served.unwrap_or_else(|error| Err(error.to_string()))),
     };

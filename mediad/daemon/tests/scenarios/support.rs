@@ -156,12 +156,17 @@ impl Daemon {
     /// Sends a signal by name and waits for the exit code.
     pub(crate) fn signal(&mut self, name: &str) -> Option<i32> {
         self.send(name);
+        self.exit_code()
+    }
+
+    /// Waits for the exit code; there is none if a signal ended it.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(since.elapsed() < PATIENCE, "mediad did not end after SIG{name}");
+            assert!(since.elapsed() < PATIENCE, "mediad did not end");
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use proto::mediad::v1 as pb;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Daemon, PATIENCE, scratch};
 
@@ -63,6 +64,18 @@ async fn from_ready_to_stopping() {
 
     assert_eq!(daemon.signal("TERM"), Some(0));
     assert_eq!(next(&heard), "STOPPING=1");
+}
+
+#[test]
+fn from_the_moment_it_is_ready_a_signal_ends_it_in_order() {
+    for _ in 0..10 {
+        for signal in [Signal::TERM, Signal::INT] {
+            let mut daemon = Daemon::start(&[]);
+            let pid = Pid::from_raw(daemon.pid().cast_signed()).unwrap();
+            kill_process(pid, signal).unwrap();
+            assert_eq!(daemon.exit_code(), Some(0), "after {signal:?}");
+        }
+    }
 }
 
 #[test]
