@@ -17,6 +17,8 @@ const BETA: f64 = 6.75;
 const CUTOFF: f64 = 0.46;
 /// Inputs that are put in one line at a time.
 const BLOCK: usize = 256;
+/// How fast the nearest whole sample is gone to: half a sample takes about 1 000 samples, since the ratio glides.
+const TO_WHOLE_PPM: i32 = 1_000;
 /// How fast the ratio follows its target: about a thousandth of the way per sample, as a power of two.
 const GLIDE: u32 = 10;
 /// One sample. Positions and ratios are whole numbers: cheaper than to round, and nothing adds up.
@@ -105,7 +107,7 @@ impl DriftResampler {
     pub const PAST_SAMPLES: usize = TAPS / 2 - 1;
 
     /// Begins in the middle of a stream, without a step, after `past` was played as it was. The ratio is one at first. The
-    /// first outputs need [`DriftResampler::delay_samples`] more of input than there are outputs.
+    /// first outputs need half a filter more of input than there are outputs.
     pub fn begin(&mut self, past: &[i16; Self::PAST_SAMPLES]) {
         for sample in past {
             self.push(f32::from(*sample));
@@ -132,15 +134,15 @@ impl DriftResampler {
         usize::try_from(output as i64 + ahead + 1).unwrap_or(0)
     }
 
-    /// Delay in samples of the input.
+    /// How many inputs were taken and are still ahead of the output: half a filter at most.
     #[must_use]
-    pub const fn delay_samples() -> usize {
-        TAPS / 2
+    pub fn ahead_samples(&self) -> usize {
+        self.ahead().len()
     }
 
     /// Copies the inputs that were taken and are still ahead of the output, oldest first; gives how many.
     pub fn copy_ahead(&self, pcm: &mut [i16]) -> usize {
-        let ahead = &self.past[TAPS - Self::delay_samples()..];
+        let ahead = self.ahead();
         for (copy, sample) in pcm.iter_mut().zip(ahead) {
             // As it came in.
             *copy = *sample as i16;
@@ -148,33 +150,57 @@ impl DriftResampler {
         ahead.len().min(pcm.len())
     }
 
+    fn ahead(&self) -> &[f32] {
+        // The input that is nearest to the next output.
+        let next = Self::PAST_SAMPLES + ((self.position + ONE / 2) / ONE) as usize;
+        self.past.get(next..).unwrap_or_default()
+    }
+
+    /// Heads for the nearest whole sample, which [`Self::process_to_whole`] finds.
+    pub fn turn_to_whole(&mut self) {
+        let is_above = self.position % ONE < ONE / 2;
+        self.set_drift_ppm(if is_above { -TO_WHOLE_PPM } else { TO_WHOLE_PPM });
+    }
+
+    /// As [`Self::process`], up to where the output meets an input. From there the inputs that are
+    /// [ahead](Self::copy_ahead), and those behind them, go on as they are and without a step: less is produced then than
+    /// there was room and input for.
+    pub fn process_to_whole(&mut self, input: &[i16], output: &mut [i16]) -> Progress {
+        self.run(input, output, true)
+    }
+
     /// Converts until the output is full or the input is used up.
     pub fn process(&mut self, input: &[i16], output: &mut [i16]) -> Progress {
+        self.run(input, output, false)
+    }
+
+    fn run(&mut self, input: &[i16], output: &mut [i16], to_whole: bool) -> Progress {
         let mut total = Progress {
             consumed: 0,
             produced: 0,
         };
         loop {
             let part = &input[total.consumed..][..BLOCK.min(input.len() - total.consumed)];
-            let done = self.process_block(part, &mut output[total.produced..]);
+            let (done, is_whole) = self.process_block(part, &mut output[total.produced..], to_whole);
             total.consumed += done.consumed;
             total.produced += done.produced;
-            if total.produced == output.len() || total.consumed == input.len() {
+            if is_whole || total.produced == output.len() || total.consumed == input.len() {
                 return total;
             }
         }
     }
 
-    /// The same for [`BLOCK`] inputs at most, which lie behind those before them in one piece meanwhile.
-    fn process_block(&mut self, input: &[i16], output: &mut [i16]) -> Progress {
+    /// The same for [`BLOCK`] inputs at most, which lie behind those before them in one piece meanwhile; and whether a whole
+    /// sample was met, if that is where it ends.
+    fn process_block(&mut self, input: &[i16], output: &mut [i16], to_whole: bool) -> (Progress, bool) {
         // The last lanes may look beyond the input; what they make is not used.
         let mut line = [0.0; TAPS + BLOCK + LANES];
         line[..TAPS].copy_from_slice(&self.past);
         for (sample, pcm) in line[TAPS..].iter_mut().zip(input) {
             *sample = f32::from(*pcm);
         }
-        let (mut consumed, mut produced) = (0, 0);
-        while produced < output.len() {
+        let (mut consumed, mut produced, mut is_whole) = (0, 0, false);
+        while produced < output.len() && !is_whole {
             let whole = (self.position / ONE) as usize;
             if consumed + whole > input.len() {
                 self.position -= (input.len() - consumed) as i64 * ONE;
@@ -191,9 +217,11 @@ impl DriftResampler {
             output[produced..produced + lanes].copy_from_slice(&made[..lanes]);
             produced += lanes;
             consumed += lanes - 1;
+            // One beyond the last, and no longer between the same two inputs.
+            is_whole = to_whole && !(ONE..2 * ONE).contains(&self.position);
         }
         self.past.copy_from_slice(&line[consumed..][..TAPS]);
-        Progress { consumed, produced }
+        (Progress { consumed, produced }, is_whole)
     }
 
     /// Goes on by up to `most` outputs, each one input after the other, that lie between the same two tabulated
@@ -342,6 +370,39 @@ mod tests {
         output.extend(rest);
         let own = 2.0 * 12_000.0 * (std::f64::consts::PI / 8.0).sin();
         assert!(steepest(&output) <= own * 1.02, "{} of {own}", steepest(&output));
+    }
+
+    #[test]
+    fn ending_at_a_whole_sample_is_no_step_and_what_follows_is_as_it_came() {
+        for hz in [300.0, 1_000.0, 2_000.0, 3_000.0] {
+            for ppm in [-2_000, -90, -1, 1, 90, 700] {
+                let input = tone(8_000, hz, 12_000.0, 12_000);
+                let mut resampler = DriftResampler::new();
+                resampler.begin(&[0; DriftResampler::PAST_SAMPLES]);
+                resampler.set_drift_ppm(ppm);
+                let mut output = vec![0; 8_000];
+                let converted = resampler.process(&input, &mut output);
+                let (mut at, mut given) = (converted.consumed, 160);
+                while given == 160 {
+                    resampler.turn_to_whole();
+                    let mut frame = [0; 160];
+                    let done = resampler.process_to_whole(&input[at..], &mut frame);
+                    (at, given) = (at + done.consumed, done.produced);
+                    output.extend(&frame[..given]);
+                }
+                assert!(output.len() < 10_000, "{ppm} ppm: {} more", output.len() - 8_000);
+                let end = output.len();
+                let mut ahead = [0; TAPS];
+                let count = resampler.copy_ahead(&mut ahead);
+                assert_eq!(count, resampler.ahead_samples());
+                output.extend(&ahead[..count]);
+                output.extend(&input[at..]);
+                assert!(input.ends_with(&output[end..]), "as it came");
+                let own = 2.0 * 12_000.0 * (std::f64::consts::PI * hz / 8_000.0).sin();
+                let step = steepest(&output[end - 100..end + 100]);
+                assert!(step <= own * 1.02 + 2.0, "{hz} Hz, {ppm} ppm: {step} of {own:.0}");
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rtp::units::ExtendedSeq;
 
 use codecs::{
     CodecKind, Decoder, opus,
-    resample::{DriftResampler, Resampler},
+    resample::{DriftResampler, Progress, Resampler},
 };
 
 use super::{
@@ -77,10 +77,38 @@ pub(crate) struct Decoding {
 #[derive(Debug)]
 struct Pace {
     resampler: DriftResampler,
-    /// Once a stream was found to drift its samples pass the resampler.
+    /// Samples pass the resampler, from when the delay is to be corrected until it was and a sample is whole.
     engaged: bool,
+    /// It was: the resampler is on its way to a whole sample.
+    ends: bool,
     /// The end of what was played without it.
     played: [i16; DriftResampler::PAST_SAMPLES],
+}
+
+impl Pace {
+    /// Plays so much faster from now on; 0: as it is, as soon as that can be. Gives the samples that `count` need.
+    fn set(&mut self, drift_ppm: i32, count: usize) -> usize {
+        self.ends = drift_ppm == 0;
+        if !self.engaged && self.ends {
+            return count;
+        }
+        if !self.engaged {
+            self.engaged = true;
+            self.resampler.begin(&self.played);
+        }
+        match self.ends {
+            true => self.resampler.turn_to_whole(),
+            false => self.resampler.set_drift_ppm(drift_ppm),
+        }
+        self.resampler.input_needed(count)
+    }
+
+    fn process(&mut self, ready: &[i16], frame: &mut [i16]) -> Progress {
+        match self.ends {
+            true => self.resampler.process_to_whole(ready, frame),
+            false => self.resampler.process(ready, frame),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -131,6 +159,7 @@ impl Decoding {
             pace: Pace {
                 resampler: DriftResampler::new(),
                 engaged: false,
+                ends: false,
                 played: [0; DriftResampler::PAST_SAMPLES],
             },
             polish: Polish::new(spec.polish, rate_hz, None),
@@ -228,43 +257,51 @@ impl Decoding {
             frame.fill(0);
             return Pulled::Nothing;
         }
-        let drift_ppm = self.jitter.drift_ppm();
-        if drift_ppm != 0 && !self.pace.engaged {
-            self.pace.engaged = true;
-            self.pace.resampler.begin(&self.pace.played);
-        }
-        self.pace.resampler.set_drift_ppm(drift_ppm);
-        let needed = match self.pace.engaged {
-            true => self.pace.resampler.input_needed(frame.len()),
-            false => frame.len(),
-        };
+        let needed = self.pace.set(self.jitter.drift_ppm(), frame.len());
         if plays || self.ready_sound > 0 {
             self.fill(needed, scratch);
         }
         self.be_silent(needed, scratch);
         let sounds = self.ready_sound > 0 || self.silence.is_none();
-        let ready = &self.ready[..self.ready_samples];
-        let (taken, given) = if self.pace.engaged {
-            let progress = self.pace.resampler.process(ready, frame);
-            (progress.consumed, progress.produced)
-        } else {
-            let count = frame.len().min(ready.len());
-            frame[..count].copy_from_slice(&ready[..count]);
-            (count, count)
+        let converted = match self.pace.engaged {
+            true => self.convert(frame, sounds),
+            false => 0,
         };
-        frame[given..].fill(0);
-        // The stream paused: what comes next begins anew.
-        self.pace.engaged &= given == frame.len();
+        let rest = &mut frame[converted..];
+        let count = rest.len().min(self.ready_samples);
+        rest[..count].copy_from_slice(&self.ready[..count]);
+        rest[count..].fill(0);
+        self.take(count);
         let end = frame.len() - DriftResampler::PAST_SAMPLES;
         self.pace.played.copy_from_slice(&frame[end..]);
-        self.ready.copy_within(taken..self.ready_samples, 0);
-        self.ready_samples -= taken;
-        self.ready_sound = self.ready_sound.saturating_sub(taken);
         self.jitter.note_held(self.ready_samples as u32, self.rate_hz);
         match sounds {
             true => Pulled::Sound,
             false => Pulled::Silence,
         }
+    }
+
+    /// Fills `frame` from what is ready, at a pace that is not its own; gives how far. Less than all: it goes on as it is,
+    /// at a whole sample or because the stream paused.
+    fn convert(&mut self, frame: &mut [i16], sounds: bool) -> usize {
+        let progress = self.pace.process(&self.ready[..self.ready_samples], frame);
+        self.take(progress.consumed);
+        if progress.produced < frame.len() {
+            self.pace.engaged = false;
+            let ahead = self.pace.resampler.ahead_samples();
+            self.ready.copy_within(..self.ready_samples, ahead);
+            self.pace.resampler.copy_ahead(&mut self.ready[..ahead]);
+            self.ready_samples += ahead;
+            self.ready_sound += if sounds { ahead } else { 0 };
+        }
+        progress.produced
+    }
+
+    /// So many samples were played.
+    fn take(&mut self, count: usize) {
+        self.ready.copy_within(count..self.ready_samples, 0);
+        self.ready_samples -= count;
+        self.ready_sound = self.ready_sound.saturating_sub(count);
     }
 
     /// Ticks were left out: so is what belonged to them.
@@ -278,10 +315,9 @@ impl Decoding {
 
     /// So many samples were decoded of the latest packet and not played yet.
     pub(crate) fn rest_samples(&self) -> usize {
-        let ahead = if self.pace.engaged {
-            DriftResampler::delay_samples()
-        } else {
-            0
+        let ahead = match self.pace.engaged {
+            true => self.pace.resampler.ahead_samples(),
+            false => 0,
         };
         ahead + self.ready_sound
     }
@@ -493,4 +529,234 @@ fn bytes_per_ms(spec: &EndpointSpec) -> usize {
     let kinds = spec.receive.iter().filter_map(codec_kind);
     // What does not fit a datagram never comes.
     kinds.map(bytes).max().unwrap_or(8).min(25)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use rtp::units::{ClockRate, PayloadType, RtpTimestamp};
+
+    use super::*;
+    use crate::spec::{Codec, Direction, InbandDigits, PayloadFormat, PolishSpec};
+
+    const RATE_HZ: u32 = 8_000;
+    const TICK_US: u64 = TICK_MS as u64 * 1_000;
+    const FRAME: usize = 160;
+
+    fn spec() -> EndpointSpec {
+        let format = PayloadFormat {
+            payload_type: PayloadType::new(96).expect("seven bits"),
+            codec: Codec::L16,
+            clock: ClockRate::HZ_8000,
+            channels: 1,
+            fmtp: "".into(),
+        };
+        let formats: Arc<[PayloadFormat]> = [format].into();
+        EndpointSpec {
+            transport: "t".into(),
+            receive: formats.clone(),
+            send: formats,
+            ptime_ms: 20,
+            direction: Direction::SendRecv,
+            ssrc: None,
+            cname: None,
+            jitter_ms_max: 120,
+            detect_talk: false,
+            inband_digits: InbandDigits::Off,
+            polish: PolishSpec::default(),
+            suppress_silence: false,
+        }
+    }
+
+    /// A sample that is sent: no two places are alike.
+    fn noise(at: u64) -> i16 {
+        (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as i16 >> 2
+    }
+
+    const TONE_HZ: f64 = 997.0;
+    const LOUD: f64 = 10_000.0;
+
+    fn tone(at: u64) -> i16 {
+        ((at as f64 * TONE_HZ / f64::from(RATE_HZ) * std::f64::consts::TAU).sin() * LOUD) as i16
+    }
+
+    /// A peer with a clock of its own, heard by ticks that begin `phase_us` after its first packet.
+    struct Stream {
+        decoding: Decoding,
+        scratch: Scratch,
+        base: Instant,
+        phase_us: u64,
+        ticks: u64,
+        packets: u64,
+        came_us: u64,
+        /// How fast its clock is.
+        ppm: i64,
+        /// Each packet comes up to so much later, and by `delay_us` of its number.
+        jitter_us: u64,
+        delay_us: fn(u64) -> u64,
+        sample: fn(u64) -> i16,
+    }
+
+    impl Stream {
+        #[expect(clippy::disallowed_methods, reason = "a base for virtual time")]
+        fn new(ppm: i64, jitter_us: u64, phase_us: u64) -> Self {
+            Self {
+                decoding: Decoding::new(&spec(), RATE_HZ, 0),
+                scratch: Scratch::new(),
+                base: Instant::now(),
+                phase_us,
+                ticks: 0,
+                packets: 0,
+                came_us: 0,
+                ppm,
+                jitter_us,
+                delay_us: |_| 0,
+                sample: noise,
+            }
+        }
+
+        /// The next tick, after the packets that came before it: what is heard, and whether it was converted.
+        fn tick(&mut self) -> ([i16; FRAME], bool) {
+            let now_us = self.ticks * TICK_US + self.phase_us;
+            self.ticks += 1;
+            loop {
+                let comes_us = self.next_packet_us();
+                if comes_us > now_us {
+                    break;
+                }
+                self.came_us = comes_us;
+                let first = self.packets * FRAME as u64;
+                let payload: Vec<u8> = (first..first + FRAME as u64)
+                    .flat_map(|at| (self.sample)(at).to_be_bytes())
+                    .collect();
+                let arrival = Arrival {
+                    stream: StreamId(1),
+                    ext: ExtendedSeq(70_000 + self.packets),
+                    timestamp: RtpTimestamp(first as u32),
+                    clock: ClockRate::HZ_8000,
+                    marker: false,
+                    late: false,
+                    event: false,
+                    segment: 0,
+                    silence: false,
+                };
+                let at = self.base + Duration::from_micros(comes_us);
+                self.decoding.push(at, &arrival, 0, &payload);
+                self.packets += 1;
+            }
+            let mut frame = [0; FRAME];
+            let now = self.base + Duration::from_micros(now_us);
+            self.decoding.pull(now, &mut frame, &mut self.scratch);
+            (frame, self.decoding.pace.engaged)
+        }
+
+        /// Behind the one before.
+        fn next_packet_us(&self) -> u64 {
+            let sent_us = self.packets as i64 * TICK_US as i64 * (1_000_000 - self.ppm) / 1_000_000;
+            let mixed = (self.packets + 1_000 * self.phase_us).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let late_us = (mixed >> 20) % (self.jitter_us + 1) + (self.delay_us)(self.packets);
+            self.came_us.max(sent_us.cast_unsigned() + late_us)
+        }
+
+        /// How many frames were converted, and how often that began.
+        fn seconds(&mut self, seconds: u64) -> (usize, usize) {
+            let (mut converted, mut begun) = (0, 0);
+            let mut before = self.decoding.pace.engaged;
+            for _ in 0..seconds * 50 {
+                let (_, engaged) = self.tick();
+                converted += usize::from(engaged);
+                begun += usize::from(engaged && !before);
+                before = engaged;
+            }
+            (converted, begun)
+        }
+    }
+
+    #[test]
+    fn a_stream_whose_clock_is_ours_passes_as_it_is() {
+        // Nothing happens, or the network stands still for a moment.
+        let networks: [fn(u64) -> u64; 2] = [|_| 0, |n| if n == 250 { 45_000 } else { 0 }];
+        for delay_us in networks {
+            let (mut converted, mut frames) = (0, 0);
+            for jitter_us in [0, 5_000] {
+                for phase_us in (0..TICK_US).step_by(1_000) {
+                    let mut stream = Stream::new(0, jitter_us, phase_us);
+                    stream.delay_us = delay_us;
+                    stream.seconds(60);
+                    converted += stream.seconds(60).0;
+                    frames += 3_000;
+                }
+            }
+            assert!(
+                converted * 500 <= frames,
+                "{converted} of {frames} were converted"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_converted_any_more_is_as_it_was_sent() {
+        let mut stream = Stream::new(0, 3_000, 7_000);
+        // Its way becomes shorter.
+        stream.delay_us = |n| if n < 250 { 25_000 } else { 0 };
+        let (converted, begun) = stream.seconds(60);
+        assert!(converted > 500 && begun == 1, "{converted} frames, {begun} times");
+        let (first, engaged) = stream.tick();
+        assert!(!engaged);
+        let sent: Vec<i16> = (0..stream.packets * FRAME as u64).map(noise).collect();
+        let at = sent.windows(FRAME).position(|window| window == first);
+        let mut at = at.expect("as it was sent");
+        for _ in 0..1_000 {
+            at += FRAME;
+            let (frame, _) = stream.tick();
+            assert!((0..FRAME).all(|n| frame[n] == noise((at + n) as u64)), "at {at}");
+        }
+    }
+
+    #[test]
+    fn neither_the_beginning_nor_the_end_of_a_correction_is_a_step() {
+        let own = 2.0 * LOUD * (std::f64::consts::PI * TONE_HZ / f64::from(RATE_HZ)).sin();
+        // Its way becomes shorter at once, or longer by and by.
+        let ways: [fn(u64) -> u64; 2] = [|n| if n < 250 { 26_000 } else { 0 }, |n| 20 * n.min(900)];
+        for delay_us in ways {
+            for phase_us in (11_000..TICK_US).step_by(700) {
+                let mut stream = Stream::new(0, 500, phase_us);
+                (stream.sample, stream.delay_us) = (tone, delay_us);
+                stream.seconds(1);
+                let (mut last, mut steepest, mut converted) = (None, 0, 0);
+                for _ in 0..3_000 {
+                    let (frame, engaged) = stream.tick();
+                    converted += usize::from(engaged);
+                    for sample in frame {
+                        let step = last.map_or(0, |last: i32| (i32::from(sample) - last).abs());
+                        steepest = steepest.max(step);
+                        last = Some(i32::from(sample));
+                    }
+                }
+                assert!(converted > 50, "{phase_us}: {converted} frames");
+                assert!(!stream.decoding.pace.engaged);
+                assert!(
+                    f64::from(steepest) <= 1.03 * own,
+                    "{phase_us}: a step of {steepest}, the tone's own are {own:.0}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_clock_makes_corrections_come_and_go() {
+        for ppm in [-200, -90, -30, 30, 90, 200] {
+            let mut stream = Stream::new(ppm, 5_000, 9_000);
+            let (converted, begun) = stream.seconds(900);
+            eprintln!("{ppm} ppm: {converted} of 45000, {begun} times");
+            assert!(begun <= 15, "{ppm} ppm: {begun} times");
+            match ppm.abs() {
+                30 => assert!(converted < 10_000, "{ppm} ppm: {converted} frames"),
+                // Nothing is made up again and again instead.
+                200 => assert!(converted > 30_000, "{ppm} ppm: {converted} frames"),
+                _ => {}
+            }
+        }
+    }
 }

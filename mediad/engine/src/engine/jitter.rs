@@ -23,13 +23,17 @@ const PAUSE_MS: u32 = 100;
 const HOLD_MS: u32 = 10;
 /// The delay is looked at after this many ticks.
 const WINDOW: u16 = 100;
-/// Outside of these the shortest wait of a window is corrected. A pace that is not quite the stream's takes packets up to
-/// a tick before their turn, so what is corrected is brought to more than a tick.
-const WAIT_US_MIN: i32 = 6_000;
-const WAIT_US_MAX: i32 = 28_000;
+/// Outside of these the delay is corrected: the least time between a packet and the tick that needs it, and the shortest wait of
+/// a window, since the first packet waits up to [`HOLD_MS`] and a tick. A pace that is not quite the stream's takes packets
+/// up to a tick before their turn, so what is corrected is brought to more than a tick.
+const SPARE_US_MIN: i32 = 3_000;
+const WAIT_US_MAX: i32 = 32_000;
 const WAIT_US_AIM: i32 = 25_000;
-/// A millisecond away from the aim is made up for within 10 s.
-const PPM_PER_MS: i32 = 100;
+/// So close to the aim it is left alone again, until it leaves the bounds anew. A clock that drifts by 100 ppm or more
+/// never comes so close.
+const WAIT_US_NEAR: i32 = 1_000;
+/// What is away from the aim is made up for within 10 s: a ppm for each 10 us.
+const US_PER_PPM: i32 = 10;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -80,6 +84,8 @@ pub(crate) struct Jitter {
     held_us: u32,
     /// Shortest wait of a packet in this window, in us.
     wait_us_min: i32,
+    /// The least time between a packet and the tick that needs it.
+    spare_us_min: i32,
     window: u16,
     /// How much faster than its own clock the stream is played.
     drift_ppm: i32,
@@ -124,6 +130,7 @@ impl Jitter {
             ticked: None,
             held_us: 0,
             wait_us_min: i32::MAX,
+            spare_us_min: i32::MAX,
             window: 0,
             drift_ppm: 0,
         }
@@ -215,6 +222,7 @@ impl Jitter {
             self.late_ms = 0;
             self.held_us = 0;
             self.wait_us_min = i32::MAX;
+            self.spare_us_min = i32::MAX;
             self.window = 0;
             self.drift_ppm = 0;
         } else {
@@ -231,15 +239,19 @@ impl Jitter {
         }
         self.window = 0;
         let wait_us = std::mem::replace(&mut self.wait_us_min, i32::MAX);
-        let corrects = self.drift_ppm != 0 || !(WAIT_US_MIN..=WAIT_US_MAX).contains(&wait_us);
-        if wait_us != i32::MAX && corrects {
-            let ppm = (wait_us - WAIT_US_AIM) / 1_000 * PPM_PER_MS + (wait_us - WAIT_US_AIM) % 1_000 / 10;
-            // Zero would let go of a stream that is just right.
-            self.drift_ppm = if ppm == 0 { 1 } else { ppm };
+        let spare_us = std::mem::replace(&mut self.spare_us_min, i32::MAX);
+        if wait_us == i32::MAX {
+            return;
         }
+        let away_us = wait_us - WAIT_US_AIM;
+        let is_right = match self.drift_ppm {
+            0 => spare_us >= SPARE_US_MIN && wait_us <= WAIT_US_MAX,
+            _ => away_us.abs() < WAIT_US_NEAR,
+        };
+        self.drift_ppm = if is_right { 0 } else { away_us / US_PER_PPM };
     }
 
-    /// How much faster than its own clock the stream is to be played; 0 as long as it need not be looked at.
+    /// How much faster than its own clock the stream is to be played; 0 where that is to be left alone.
     pub(crate) fn drift_ppm(&self) -> i32 {
         self.drift_ppm
     }
@@ -382,8 +394,13 @@ impl Jitter {
         // What was made up for packets that did not come delays those behind them too.
         let ahead = i64::from(ahead) + i64::from(self.owed.min(self.clock.hz()));
         let ahead_us = ahead * 1_000_000 / i64::from(self.clock.hz());
-        let wait_us = ahead_us + i64::from(self.held_us) + i64::from(TICK_MS) * 1_000 - gone;
-        self.wait_us_min = self.wait_us_min.min(wait_us as i32);
+        let tick_us = i64::from(TICK_MS) * 1_000;
+        let before_us = ahead_us + i64::from(self.held_us);
+        let until = |us: i64| (us + tick_us - gone) as i32;
+        self.wait_us_min = self.wait_us_min.min(until(before_us));
+        // Its tick takes all of it, wherever in the tick it begins.
+        let whole_us = before_us.div_euclid(tick_us) * tick_us;
+        self.spare_us_min = self.spare_us_min.min(until(whole_us));
     }
 
     /// Gives up what lies before `timestamp`.
