@@ -28,8 +28,10 @@ const OVERLAP_MS_MAX: usize = 10;
 #[derive(Debug, Clone)]
 pub struct Plc {
     samples_per_ms: usize,
-    /// The last samples heard, oldest first.
+    /// The last samples heard, in a ring: a frame touches no more memory than its own length.
     history: Box<[i16]>,
+    /// Where its oldest sample is.
+    oldest: usize,
     /// One pitch period whose end runs smoothly into its beginning.
     period: Box<[i16]>,
     period_samples: usize,
@@ -49,6 +51,7 @@ impl Plc {
         Self {
             samples_per_ms,
             history: vec![0; HISTORY_MS * samples_per_ms].into_boxed_slice(),
+            oldest: 0,
             period: vec![0; PITCH_MS_MAX * samples_per_ms].into_boxed_slice(),
             period_samples: PITCH_MS_MIN * samples_per_ms,
             concealed: 0,
@@ -99,16 +102,18 @@ impl Plc {
 
     fn remember(&mut self, pcm: &[i16]) {
         let kept = self.history.len();
-        if pcm.len() >= kept {
-            self.history.copy_from_slice(&pcm[pcm.len() - kept..]);
-        } else {
-            self.history.copy_within(pcm.len().., 0);
-            self.history[kept - pcm.len()..].copy_from_slice(pcm);
-        }
+        let pcm = &pcm[pcm.len().saturating_sub(kept)..];
+        let to_end = &mut self.history[self.oldest..];
+        let (first, then) = pcm.split_at(pcm.len().min(to_end.len()));
+        to_end[..first.len()].copy_from_slice(first);
+        self.history[..then.len()].copy_from_slice(then);
+        self.oldest = (self.oldest + pcm.len()) % kept;
     }
 
     /// Finds the pitch period at the end of the history and prepares its repetition.
     fn find_period(&mut self) {
+        self.history.rotate_left(self.oldest);
+        self.oldest = 0;
         let lag = self.best_lag();
         self.period_samples = lag;
         let newest = self.history.len();

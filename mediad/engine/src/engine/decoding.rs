@@ -33,16 +33,25 @@ pub(crate) enum Pulled {
     Sound,
 }
 
-/// Longest packet at the highest rate, in samples.
-const SAMPLES_MAX: usize = (48 * PACKET_MS_MAX) as usize;
+/// The longest packet and what was left of the one before it and is played with it.
+const READY_MS_MAX: u32 = PACKET_MS_MAX + 2 * TICK_MS;
 
-/// Space for one packet while it is decoded, shared by all sources of an engine.
+/// Space to work in, at the highest rate; shared by all sources of an engine, so that it is never cold.
 #[derive(Debug)]
-pub(crate) struct Scratch(pub(crate) Box<[i16]>);
+pub(crate) struct Scratch {
+    /// One packet as it is decoded.
+    pub(crate) pcm: Box<[i16]>,
+    /// What is ready to be played of the source whose turn it is.
+    line: Box<[i16]>,
+}
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self(vec![0; SAMPLES_MAX].into_boxed_slice())
+        let space = |ms: u32| vec![0; 48 * ms as usize].into_boxed_slice();
+        Self {
+            pcm: space(PACKET_MS_MAX),
+            line: space(READY_MS_MAX),
+        }
     }
 }
 
@@ -59,7 +68,8 @@ pub(crate) struct Decoding {
     silence: Option<Silence>,
     /// Format of the latest packet.
     current: Option<usize>,
-    /// Decoded and not yet played, at the session's rate.
+    /// Decoded and not yet played, at the session's rate. Between ticks, and mostly nothing: during one it lies in
+    /// [`Scratch::line`].
     ready: Box<[i16]>,
     ready_samples: usize,
     /// Up to here that is sound; the rest is the noise of a silence.
@@ -145,7 +155,7 @@ impl Chain {
 impl Decoding {
     /// `seed`: of the noise that it may make.
     pub(crate) fn new(spec: &EndpointSpec, rate_hz: u32, seed: u64) -> Self {
-        let samples = (rate_hz / 1_000 * (PACKET_MS_MAX + 2 * TICK_MS)) as usize;
+        let samples = (rate_hz / 1_000 * READY_MS_MAX) as usize;
         Self {
             rate_hz,
             jitter: Jitter::new(spec.jitter_ms_max, bytes_per_ms(spec)),
@@ -258,20 +268,22 @@ impl Decoding {
             return Pulled::Nothing;
         }
         let needed = self.pace.set(self.jitter.drift_ppm(), frame.len());
+        scratch.line[..self.ready_samples].copy_from_slice(&self.ready[..self.ready_samples]);
         if plays || self.ready_sound > 0 {
             self.fill(needed, scratch);
         }
         self.be_silent(needed, scratch);
         let sounds = self.ready_sound > 0 || self.silence.is_none();
         let converted = match self.pace.engaged {
-            true => self.convert(frame, sounds),
+            true => self.convert(frame, sounds, &mut scratch.line),
             false => 0,
         };
         let rest = &mut frame[converted..];
         let count = rest.len().min(self.ready_samples);
-        rest[..count].copy_from_slice(&self.ready[..count]);
+        rest[..count].copy_from_slice(&scratch.line[..count]);
         rest[count..].fill(0);
-        self.take(count);
+        self.take(count, &mut scratch.line);
+        self.ready[..self.ready_samples].copy_from_slice(&scratch.line[..self.ready_samples]);
         let end = frame.len() - DriftResampler::PAST_SAMPLES;
         self.pace.played.copy_from_slice(&frame[end..]);
         self.jitter.note_held(self.ready_samples as u32, self.rate_hz);
@@ -283,14 +295,14 @@ impl Decoding {
 
     /// Fills `frame` from what is ready, at a pace that is not its own; gives how far. Less than all: it goes on as it is,
     /// at a whole sample or because the stream paused.
-    fn convert(&mut self, frame: &mut [i16], sounds: bool) -> usize {
-        let progress = self.pace.process(&self.ready[..self.ready_samples], frame);
-        self.take(progress.consumed);
+    fn convert(&mut self, frame: &mut [i16], sounds: bool, line: &mut [i16]) -> usize {
+        let progress = self.pace.process(&line[..self.ready_samples], frame);
+        self.take(progress.consumed, line);
         if progress.produced < frame.len() {
             self.pace.engaged = false;
             let ahead = self.pace.resampler.ahead_samples();
-            self.ready.copy_within(..self.ready_samples, ahead);
-            self.pace.resampler.copy_ahead(&mut self.ready[..ahead]);
+            line.copy_within(..self.ready_samples, ahead);
+            self.pace.resampler.copy_ahead(&mut line[..ahead]);
             self.ready_samples += ahead;
             self.ready_sound += if sounds { ahead } else { 0 };
         }
@@ -298,8 +310,8 @@ impl Decoding {
     }
 
     /// So many samples were played.
-    fn take(&mut self, count: usize) {
-        self.ready.copy_within(count..self.ready_samples, 0);
+    fn take(&mut self, count: usize, line: &mut [i16]) {
+        line.copy_within(count..self.ready_samples, 0);
         self.ready_samples -= count;
         self.ready_sound = self.ready_sound.saturating_sub(count);
     }
@@ -366,7 +378,7 @@ impl Decoding {
                     match self.silence {
                         // Not lost, but not sent: what follows came early.
                         Some(silence) => self.make_silence(silence, ms, scratch),
-                        None if self.jitter.is_event_next(Some(follower)) => self.be_still(ms),
+                        None if self.jitter.is_event_next(Some(follower)) => self.be_still(ms, scratch),
                         None => {
                             self.make_up(ms, Some(follower), scratch);
                             self.ready_sound = self.ready_samples;
@@ -414,11 +426,11 @@ impl Decoding {
         };
         self.current = Some(format);
         let is_last = chain.kind == CodecKind::Opus && opus::is_dtx(payload);
-        let decoded = chain.decoder.decode(payload, &mut scratch.0).ok();
+        let decoded = chain.decoder.decode(payload, &mut scratch.pcm).ok();
         // A payload that only looked like one: its time passes as if it had been lost.
         let decoded = decoded.unwrap_or_else(|| {
             let lost = (chain.rate_hz / 1_000 * TICK_MS) as usize;
-            chain.decoder.conceal(&mut scratch.0[..lost]);
+            chain.decoder.conceal(&mut scratch.pcm[..lost]);
             lost
         });
         self.silence = is_last.then(|| Silence::told(SilenceOf::Opus(format)));
@@ -443,7 +455,8 @@ impl Decoding {
         match silence.of {
             SilenceOf::Noise(format) => {
                 if let Some(Some(noise)) = self.noises.get_mut(format) {
-                    self.ready_samples += noise.make(ms, &mut self.ready[before..], scratch);
+                    let room = &mut scratch.line[before..self.ready.len()];
+                    self.ready_samples += noise.make(ms, room, &mut scratch.pcm);
                 }
             }
             // The decoder knows what the peer's background sounds like.
@@ -451,7 +464,7 @@ impl Decoding {
         }
         if self.ready_samples == before {
             let end = (before + (self.rate_hz / 1_000 * ms) as usize).min(self.ready.len());
-            self.ready[before..end].fill(0);
+            scratch.line[before..end].fill(0);
             self.ready_samples = end.max(before + 1).min(self.ready.len());
         }
     }
@@ -469,11 +482,11 @@ impl Decoding {
     }
 
     /// For `ms` there is nothing to hear.
-    fn be_still(&mut self, ms: u32) {
+    fn be_still(&mut self, ms: u32, scratch: &mut Scratch) {
         self.break_off();
         let silent = (self.rate_hz / 1_000 * ms) as usize;
         let end = (self.ready_samples + silent).min(self.ready.len());
-        self.ready[self.ready_samples..end].fill(0);
+        scratch.line[self.ready_samples..end].fill(0);
         self.ready_samples = end;
         self.ready_sound = end;
     }
@@ -481,11 +494,11 @@ impl Decoding {
     /// Conceals `ms`, from what the packet in place `follower` repeats of them if it does.
     fn make_up(&mut self, ms: u32, follower: Option<usize>, scratch: &mut Scratch) {
         let Some(Some(chain)) = self.current.and_then(|current| self.chains.get_mut(current)) else {
-            self.be_still(ms);
+            self.be_still(ms, scratch);
             return;
         };
         let samples = (chain.rate_hz / 1_000 * ms) as usize;
-        let pcm = &mut scratch.0[..samples];
+        let pcm = &mut scratch.pcm[..samples];
         match follower.map(|place| self.jitter.peek(place)) {
             Some((format, payload)) if Some(usize::from(format)) == self.current => {
                 chain.decoder.recover(payload, pcm);
@@ -496,12 +509,12 @@ impl Decoding {
     }
 
     /// Moves decoded samples to those that are ready.
-    fn add(&mut self, decoded: usize, scratch: &Scratch) {
+    fn add(&mut self, decoded: usize, scratch: &mut Scratch) {
         let Some(Some(chain)) = self.current.and_then(|current| self.chains.get_mut(current)) else {
             return;
         };
-        let room = &mut self.ready[self.ready_samples..];
-        let pcm = &scratch.0[..decoded];
+        let room = &mut scratch.line[self.ready_samples..self.ready.len()];
+        let pcm = &scratch.pcm[..decoded];
         self.ready_samples += match &mut chain.resampler {
             Some(resampler) => resampler.process(pcm, room).unwrap_or(0),
             None => {

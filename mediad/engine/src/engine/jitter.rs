@@ -17,6 +17,8 @@ use super::{
 
 /// Longest packet that is taken.
 pub(crate) const PACKET_MS_MAX: u32 = 120;
+/// One for each bit of [`Jitter::taken`]: more than any bound of the delay needs.
+const PLACES_MAX: usize = u64::BITS as usize;
 /// After this long without packets the stream has paused: what comes next begins anew.
 const PAUSE_MS: u32 = 100;
 /// How long the first packet waits at least, so that its successors may be a little late.
@@ -35,13 +37,18 @@ const WAIT_US_NEAR: i32 = 1_000;
 /// What is away from the aim is made up for within 10 s: a ppm for each 10 us.
 const US_PER_PPM: i32 = 10;
 
+/// A packet that waits, of the stream and on the clock that all are of. Small, so that few lines of memory are looked at.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    arrival: Arrival,
-    /// Length of sound in it, in the stream's clock; 0: free.
+    ext: ExtendedSeq,
+    timestamp: RtpTimestamp,
+    /// Length of sound in it, in the stream's clock.
     ticks: u32,
     bytes: u16,
     format: u8,
+    marker: bool,
+    late: bool,
+    silence: bool,
 }
 
 /// What is to be played next.
@@ -61,6 +68,8 @@ pub(crate) struct Jitter {
     /// Bound of the delay.
     ms_max: u32,
     entries: Box<[Entry]>,
+    /// Those in use: a bit for each.
+    taken: u64,
     bytes: Box<[u8]>,
     bytes_each: usize,
     stream: StreamId,
@@ -95,27 +104,22 @@ impl Jitter {
     /// A buffer for packets of at most `bytes_per_ms`.
     pub(crate) fn new(ms_max: u16, bytes_per_ms: usize) -> Self {
         // Packets of 10 ms fill the bound, and some more; longer packets need fewer places.
-        let places = usize::from(ms_max) / 10 + 6;
+        let places = (usize::from(ms_max) / 10 + 6).min(PLACES_MAX);
         let bytes_each = bytes_per_ms * 60;
         let free = Entry {
-            arrival: Arrival {
-                stream: StreamId::NONE,
-                ext: ExtendedSeq(0),
-                timestamp: RtpTimestamp(0),
-                clock: ClockRate::HZ_8000,
-                marker: false,
-                late: false,
-                event: false,
-                segment: 0,
-                silence: false,
-            },
+            ext: ExtendedSeq(0),
+            timestamp: RtpTimestamp(0),
             ticks: 0,
             bytes: 0,
             format: 0,
+            marker: false,
+            late: false,
+            silence: false,
         };
         Self {
             ms_max: u32::from(ms_max).max(2 * TICK_MS),
             entries: vec![free; places].into_boxed_slice(),
+            taken: 0,
             bytes: vec![0; places * bytes_each].into_boxed_slice(),
             bytes_each,
             stream: StreamId::NONE,
@@ -187,11 +191,16 @@ impl Jitter {
             self.since.get_or_insert(now);
         }
         let place = self.free_place(arrival.timestamp);
+        self.taken |= 1 << place;
         self.entries[place] = Entry {
-            arrival: *arrival,
+            ext: arrival.ext,
+            timestamp: arrival.timestamp,
             ticks,
             bytes: payload.len() as u16,
             format,
+            marker: arrival.marker,
+            late: arrival.late,
+            silence: arrival.silence,
         };
         let start = place * self.bytes_each;
         self.bytes[start..start + payload.len()].copy_from_slice(payload);
@@ -207,7 +216,7 @@ impl Jitter {
     /// Nothing is to be heard between the latest packet that was played and the one in place `follower`, or whatever comes,
     /// since a telephone-event was.
     pub(crate) fn is_event_next(&self, follower: Option<usize>) -> bool {
-        let until = follower.map(|place| self.entries[place].arrival.ext);
+        let until = follower.map(|place| self.entries[place].ext);
         self.event > self.played && until.is_none_or(|until| self.event < until)
     }
 
@@ -263,7 +272,7 @@ impl Jitter {
 
     /// The peer said that it will be silent: unless something waits, what comes next begins anew. Whether it does.
     pub(crate) fn pause(&mut self) -> bool {
-        if self.entries.iter().any(|entry| entry.ticks > 0) {
+        if self.taken != 0 {
             return false;
         }
         self.playing = false;
@@ -279,7 +288,7 @@ impl Jitter {
                 return Next::Late;
             };
             self.late_ms = 0;
-            let ahead = self.entries[place].arrival.timestamp.diff(self.next);
+            let ahead = self.entries[place].timestamp.diff(self.next);
             if ahead <= 0 {
                 // It came after all: what was made up for it stays as delay.
                 self.owed = 0;
@@ -305,12 +314,11 @@ impl Jitter {
 
     /// The packet in `place` is played: its format and payload.
     pub(crate) fn take(&mut self, place: usize) -> (u8, &[u8]) {
-        let entry = &mut self.entries[place];
-        self.next = entry.arrival.timestamp.wrapping_add(entry.ticks);
-        self.played = self.played.max(entry.arrival.ext);
-        entry.ticks = 0;
-        let start = place * self.bytes_each;
-        (entry.format, &self.bytes[start..start + usize::from(entry.bytes)])
+        let entry = &self.entries[place];
+        self.next = entry.end();
+        self.played = self.played.max(entry.ext);
+        self.taken &= !(1 << place);
+        self.peek(place)
     }
 
     /// The stream that is played, and the number of its latest packet that was.
@@ -355,26 +363,32 @@ impl Jitter {
 
     /// What waits, in the order of the stream.
     pub(crate) fn waiting(&self, mut each: impl FnMut(&Arrival, u8, &[u8])) {
+        let ahead = |place: usize| self.entries[place].timestamp.diff(self.next);
         let mut after = i32::MIN;
         loop {
-            let ahead = |entry: &Entry| entry.arrival.timestamp.diff(self.next);
-            let behind = self
-                .entries
-                .iter()
-                .enumerate()
-                .filter(|(_, entry)| entry.ticks > 0 && ahead(entry) > after);
-            let Some((place, entry)) = behind.min_by_key(|(_, entry)| ahead(entry)) else {
+            let behind = self.places().filter(|place| ahead(*place) > after);
+            let Some(place) = behind.min_by_key(|place| ahead(*place)) else {
                 return;
             };
-            after = ahead(entry);
-            each(&entry.arrival, entry.format, self.peek(place).1);
+            after = ahead(place);
+            let entry = &self.entries[place];
+            let arrival = Arrival {
+                stream: self.stream,
+                ext: entry.ext,
+                timestamp: entry.timestamp,
+                clock: self.clock,
+                marker: entry.marker,
+                late: entry.late,
+                event: false,
+                segment: 0,
+                silence: entry.silence,
+            };
+            each(&arrival, entry.format, self.peek(place).1);
         }
     }
 
     fn begin(&mut self, arrival: &Arrival) {
-        for entry in &mut self.entries {
-            entry.ticks = 0;
-        }
+        self.taken = 0;
         if self.stream != arrival.stream {
             self.played = ExtendedSeq(0);
             self.event = ExtendedSeq(0);
@@ -407,34 +421,34 @@ impl Jitter {
     fn skip_to(&mut self, timestamp: RtpTimestamp) {
         self.next = timestamp;
         self.owed = 0;
-        for entry in &mut self.entries {
-            if entry.ticks > 0 && entry.arrival.timestamp.wrapping_add(entry.ticks).diff(timestamp) <= 0 {
-                entry.ticks = 0;
-            }
-        }
+        let is_before = |place: &usize| self.entries[*place].end().diff(timestamp) <= 0;
+        let before = self.places().filter(is_before);
+        self.taken = before.fold(self.taken, |taken, place| taken & !(1 << place));
+    }
+
+    /// Those in use.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        let mut left = self.taken;
+        std::iter::from_fn(move || {
+            let place = left.trailing_zeros() as usize;
+            left &= left.wrapping_sub(1);
+            (place < PLACES_MAX).then_some(place)
+        })
     }
 
     fn first(&self) -> Option<usize> {
-        let taken = self
-            .entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.ticks > 0);
-        taken
-            .min_by_key(|(_, entry)| entry.arrival.timestamp.diff(self.next))
-            .map(|(place, _)| place)
+        self.places()
+            .min_by_key(|place| self.entries[*place].timestamp.diff(self.next))
     }
 
     /// A place for a packet; the oldest one's if there is none. The lowest is taken, so that few are ever touched.
     fn free_place(&mut self, timestamp: RtpTimestamp) -> usize {
-        if let Some(free) = self.entries.iter().position(|entry| entry.ticks == 0) {
+        let free = self.taken.trailing_ones() as usize;
+        if free < self.entries.len() {
             return free;
         }
         let oldest = self.first().unwrap_or(0);
-        let after = self.entries[oldest]
-            .arrival
-            .timestamp
-            .wrapping_add(self.entries[oldest].ticks);
+        let after = self.entries[oldest].end();
         if after.diff(self.next) > 0 && after.diff(timestamp) <= 0 {
             self.next = after;
         }
@@ -443,6 +457,13 @@ impl Jitter {
 
     fn ticks_of(&self, clock: ClockRate, ms: u32) -> u32 {
         (u64::from(clock.hz()) * u64::from(ms) / 1_000) as u32
+    }
+}
+
+impl Entry {
+    /// Where its sound ends on the stream's clock.
+    fn end(&self) -> RtpTimestamp {
+        self.timestamp.wrapping_add(self.ticks)
     }
 }
 

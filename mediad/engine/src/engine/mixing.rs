@@ -202,8 +202,8 @@ impl Engine {
             .and_then(|source| source.ingress.decoding.as_deref());
         if let (Some(decoding), Some(scratch)) = (decoding, self.scratch.as_mut()) {
             // A packet that was begun is ended.
-            let rest = decoding.copy_rest(&mut scratch.0);
-            let pcm = &scratch.0[..rest];
+            let rest = decoding.copy_rest(&mut scratch.pcm);
+            let pcm = &scratch.pcm[..rest];
             let (endpoints, totals) = (&mut self.endpoints, &mut self.totals);
             mixer.encode_rest(listener, pcm, |outgoing| {
                 if let Some(listener) = endpoints.get_mut(outgoing.listener) {

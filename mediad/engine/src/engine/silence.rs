@@ -11,7 +11,6 @@ use codecs::{
 use rtp::units::{ClockRate, ExtendedSeq, RtpTimestamp};
 
 use super::{
-    decoding::Scratch,
     line::{Arrival, StreamId},
     random::mix,
 };
@@ -196,8 +195,8 @@ impl ComfortNoise {
     }
 
     /// Makes `ms` of it at the beginning of `room`, as far as there is room; gives how many samples that are.
-    pub(crate) fn make(&mut self, ms: u32, room: &mut [i16], scratch: &mut Scratch) -> usize {
-        let pcm = &mut scratch.0[..(self.own_hz / 1_000 * ms) as usize];
+    pub(crate) fn make(&mut self, ms: u32, room: &mut [i16], scratch: &mut [i16]) -> usize {
+        let pcm = &mut scratch[..(self.own_hz / 1_000 * ms) as usize];
         self.generator.generate(pcm);
         match &mut self.resampler {
             Some(resampler) => resampler.process(pcm, room).unwrap_or(0),
