@@ -47,15 +47,15 @@ pub(super) trait Track {
     fn add(&mut self, at: i64, right: bool, gains: (i32, i32), pcm: &[i16]);
 }
 
-/// Space to decode in, shared by all recordings of a thread.
+/// Space to decode in.
 #[derive(Debug)]
-pub struct Workbench {
+pub(super) struct Bench {
     decoded: Box<[i16]>,
     resampled: Box<[i16]>,
     stretched: Box<[i16]>,
 }
 
-impl Default for Workbench {
+impl Default for Bench {
     fn default() -> Self {
         let space =
             || vec![0; PACKET_SAMPLES_MAX + PACKET_SAMPLES_MAX / STRETCH_MAX as usize].into_boxed_slice();
@@ -256,7 +256,7 @@ impl Leg {
     }
 
     /// Places every packet that belongs before `horizon`.
-    pub(super) fn place(&mut self, horizon: i64, track: &mut impl Track, bench: &mut Workbench) {
+    pub(super) fn place(&mut self, horizon: i64, track: &mut impl Track, bench: &mut Bench) {
         while let Some((key, packet)) = self.next() {
             let (stream, sequence) = key;
             let (run, begins) = self.run_for(stream, sequence, packet);
@@ -348,7 +348,7 @@ impl Leg {
     }
 
     /// The silence that was told, if one was, goes on until `until`.
-    fn fill(&mut self, until: i64, track: &mut impl Track, bench: &mut Workbench) {
+    fn fill(&mut self, until: i64, track: &mut impl Track, bench: &mut Bench) {
         while let Some(background) = self.background.as_mut().filter(|_| self.cursor < until) {
             let most = usize::try_from(until - self.cursor).unwrap_or(usize::MAX);
             let samples = background.make(most, &mut bench.decoded, &mut bench.resampled);
@@ -435,14 +435,7 @@ impl Leg {
     }
 
     /// Decodes a packet and adds it where it belongs, after what was lost before it.
-    fn put(
-        &mut self,
-        wanted: i64,
-        lost: bool,
-        packet: &Packet,
-        track: &mut impl Track,
-        bench: &mut Workbench,
-    ) {
+    fn put(&mut self, wanted: i64, lost: bool, packet: &Packet, track: &mut impl Track, bench: &mut Bench) {
         if self
             .chain
             .as_ref()
@@ -510,7 +503,7 @@ impl Leg {
         gains: (i32, i32),
         samples: usize,
         track: &mut impl Track,
-        bench: &Workbench,
+        bench: &Bench,
     ) {
         let lag = self.chain.as_ref().map_or(0, |chain| chain.lag);
         let cut = usize::try_from(from - wanted).unwrap_or(0).min(samples);
@@ -597,8 +590,8 @@ impl Chain {
     }
 
     /// Decodes into the bench; the samples at the file's rate.
-    fn decode(&mut self, payload: &[u8], bench: &mut Workbench) -> usize {
-        let Workbench {
+    fn decode(&mut self, payload: &[u8], bench: &mut Bench) -> usize {
+        let Bench {
             decoded, resampled, ..
         } = bench;
         let pcm = match self.resampler {
@@ -624,7 +617,7 @@ impl Chain {
 
     /// Makes up `samples` of the file before a packet whose payload is `next`; how many it became. Nothing of a mixer gets
     /// lost: what it leaves out is silence.
-    fn make_up(&mut self, samples: i64, file_hz: u32, next: &[u8], bench: &mut Workbench) -> usize {
+    fn make_up(&mut self, samples: i64, file_hz: u32, next: &[u8], bench: &mut Bench) -> usize {
         let Some(decoder) = &mut self.decoder else {
             return 0;
         };
@@ -643,7 +636,7 @@ impl Chain {
         self.resample(made_up, bench)
     }
 
-    fn resample(&mut self, decoded: usize, bench: &mut Workbench) -> usize {
+    fn resample(&mut self, decoded: usize, bench: &mut Bench) -> usize {
         let pcm = &bench.decoded[..decoded];
         match &mut self.resampler {
             Some(resampler) => resampler.process(pcm, &mut bench.resampled).unwrap_or(0),

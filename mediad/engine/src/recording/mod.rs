@@ -41,10 +41,10 @@ use std::time::{Duration, Instant};
 use codecs::{CodecError, opus};
 
 pub use self::{
-    leg::{LegReport, Workbench},
+    leg::LegReport,
     ogg::{Mending, PAGE_BYTES_MAX},
     ring::{Intake, Placing, Position, Record, RecordingFeed, ring, ring_bytes},
-    timeline::Span,
+    timeline::{Span, Workbench},
     wav::{HEADER_BYTES, repaired},
 };
 use self::{ogg::OggWriter, timeline::Timeline};

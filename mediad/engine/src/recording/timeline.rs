@@ -3,7 +3,7 @@
 use codecs::mix::{self, Limiter};
 
 use super::{
-    leg::{Content, Leg, LegReport, Track, Workbench},
+    leg::{Bench, Content, Leg, LegReport, Track},
     ring::Record,
 };
 use crate::limits;
@@ -18,6 +18,9 @@ pub struct Span {
     /// Records that were lost in it; 0 for a pause.
     pub lost: u64,
 }
+
+/// Sampling rate of a file, at most.
+const RATE_HZ_MAX: u32 = 48_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -37,19 +40,42 @@ pub(super) struct Timeline {
 struct Ahead {
     /// Samples that are final.
     written: i64,
-    left: Box<[i32]>,
-    /// Empty for mono.
-    right: Box<[i32]>,
-    /// Of each side.
+    /// Left and right, of as many samples: few, since a turn gives nearly all that was placed.
+    held: [Vec<i32>; 2],
     limiters: [Limiter; 2],
+}
+
+/// Space to work in, shared by all recordings of a thread, so that it is never cold.
+#[derive(Debug)]
+pub struct Workbench {
+    bench: Bench,
+    /// Left and right. Silent between two turns.
+    tracks: [Box<[i32]>; 2],
+}
+
+impl Default for Workbench {
+    fn default() -> Self {
+        let samples = RATE_HZ_MAX as usize * limits::RECORDING_AHEAD_MS_MAX / 1_000;
+        Self {
+            bench: Bench::default(),
+            tracks: std::array::from_fn(|_| vec![0; samples].into_boxed_slice()),
+        }
+    }
+}
+
+/// What is ahead, during a turn.
+struct Spread<'a> {
+    written: i64,
+    /// Left and right, or the one of a mono file; so many samples of them may be used.
+    tracks: &'a mut [Box<[i32]>],
+    samples: usize,
+    limiters: &'a mut [Limiter; 2],
     /// Samples in use.
     filled: usize,
 }
 
 impl Timeline {
     pub(super) fn new(rate_hz: u32, stereo: bool) -> Self {
-        let samples = rate_hz as usize * limits::RECORDING_AHEAD_MS_MAX / 1_000;
-        let zeros = |samples| vec![0; samples].into_boxed_slice();
         Self {
             rate_hz,
             stereo,
@@ -57,10 +83,8 @@ impl Timeline {
             legs: Vec::new(),
             ahead: Ahead {
                 written: 0,
-                left: zeros(samples),
-                right: zeros(if stereo { samples } else { 0 }),
+                held: [Vec::new(), Vec::new()],
                 limiters: [Limiter::new(); 2],
-                filled: 0,
             },
             pauses: Vec::new(),
             gaps: Vec::new(),
@@ -157,15 +181,23 @@ impl Timeline {
         }
         let until =
             (self.sample_at(until_ns).floor() as i64).min(i64::try_from(samples_max).unwrap_or(i64::MAX));
-        let step = self.ahead.left.len() as i64 / 2;
-        while self.ahead.written < until {
-            let horizon = until.min(self.ahead.written + step);
-            for leg in &mut self.legs {
-                leg.place(horizon, &mut self.ahead, bench);
-            }
-            self.mask(horizon);
-            self.ahead.give(horizon, self.stereo, each);
+        if self.ahead.written >= until {
+            return;
         }
+        let samples = self.rate_hz as usize * limits::RECORDING_AHEAD_MS_MAX / 1_000;
+        let Workbench { bench, tracks } = bench;
+        let tracks = &mut tracks[..1 + usize::from(self.stereo)];
+        let mut ahead = self.ahead.spread(tracks, samples);
+        while ahead.written < until {
+            let horizon = until.min(ahead.written + samples as i64 / 2);
+            for leg in &mut self.legs {
+                leg.place(horizon, &mut ahead, bench);
+            }
+            mask(&self.pauses, horizon, &mut ahead);
+            ahead.give(horizon, each);
+        }
+        let (written, filled) = (ahead.written, ahead.filled);
+        self.ahead.hold(tracks, written, filled);
     }
 
     /// Samples since the recording's start at a time of the ring.
@@ -185,20 +217,19 @@ impl Timeline {
         }
         self.legs.get_mut(at)
     }
+}
 
-    /// Nothing of a pause is heard, whatever was placed there.
-    fn mask(&mut self, horizon: i64) {
-        let written = self.ahead.written;
-        for pause in self.pauses.iter().rev() {
-            let to = pause.to.map_or(horizon, |to| horizon.min(to as i64));
-            if pause.to.is_some_and(|to| (to as i64) < written) {
-                break;
-            }
-            let from = (pause.from as i64).max(written);
-            if from < to {
-                self.ahead
-                    .silence((from - written) as usize, (to - written) as usize);
-            }
+/// Nothing of a pause is heard, whatever was placed there.
+fn mask(pauses: &[Span], horizon: i64, ahead: &mut Spread<'_>) {
+    let written = ahead.written;
+    for pause in pauses.iter().rev() {
+        let to = pause.to.map_or(horizon, |to| horizon.min(to as i64));
+        if pause.to.is_some_and(|to| (to as i64) < written) {
+            break;
+        }
+        let from = (pause.from as i64).max(written);
+        if from < to {
+            ahead.silence((from - written) as usize, (to - written) as usize);
         }
     }
 }
@@ -215,17 +246,14 @@ fn remember(spans: &mut Vec<Span>, span: Span) {
     }
 }
 
-impl Track for Ahead {
+impl Track for Spread<'_> {
     fn add(&mut self, at: i64, right: bool, gains: (i32, i32), pcm: &[i16]) {
         let start = at - self.written;
         let cut = usize::try_from(-start).unwrap_or(0).min(pcm.len());
         let pcm = &pcm[cut..];
         let start = usize::try_from(start).unwrap_or(0);
-        let track = if right && !self.right.is_empty() {
-            &mut self.right
-        } else {
-            &mut self.left
-        };
+        let side = usize::from(right && self.tracks.len() > 1);
+        let track = &mut self.tracks[side][..self.samples];
         let Some(track) = track.get_mut(start..).filter(|_| !pcm.is_empty()) else {
             return;
         };
@@ -245,16 +273,41 @@ impl Track for Ahead {
 }
 
 impl Ahead {
+    /// What is held, at the beginning of the tracks.
+    fn spread<'a>(&'a mut self, tracks: &'a mut [Box<[i32]>], samples: usize) -> Spread<'a> {
+        for (track, held) in tracks.iter_mut().zip(&self.held) {
+            track[..held.len()].copy_from_slice(held);
+        }
+        Spread {
+            written: self.written,
+            filled: self.held[0].len(),
+            tracks,
+            samples,
+            limiters: &mut self.limiters,
+        }
+    }
+
+    /// What is in use of the tracks is held, and they are silent.
+    fn hold(&mut self, tracks: &mut [Box<[i32]>], written: i64, filled: usize) {
+        self.written = written;
+        for (track, held) in tracks.iter_mut().zip(&mut self.held) {
+            held.clear();
+            held.extend_from_slice(&track[..filled]);
+            track[..filled].fill(0);
+        }
+    }
+}
+
+impl Spread<'_> {
     fn silence(&mut self, from: usize, to: usize) {
-        let end = to.min(self.left.len());
-        self.left[from.min(end)..end].fill(0);
-        if !self.right.is_empty() {
-            self.right[from.min(end)..end].fill(0);
+        let end = to.min(self.samples);
+        for track in &mut *self.tracks {
+            track[from.min(end)..end].fill(0);
         }
     }
 
     /// Gives all samples before `horizon`, limited.
-    fn give(&mut self, horizon: i64, stereo: bool, each: &mut impl FnMut(&[i16])) {
+    fn give(&mut self, horizon: i64, each: &mut impl FnMut(&[i16])) {
         const PIECE: usize = 480;
         let count = (horizon - self.written) as usize;
         let (mut left, mut right, mut both) = ([0; PIECE], [0; PIECE], [0; 2 * PIECE]);
@@ -262,10 +315,10 @@ impl Ahead {
         while done < count {
             let end = (done + PIECE).min(count);
             let pcm = &mut left[..end - done];
-            self.limiters[0].all(&self.left[done..end], pcm);
-            if stereo {
+            self.limiters[0].all(&self.tracks[0][done..end], pcm);
+            if let Some(track) = self.tracks.get(1) {
                 let other = &mut right[..end - done];
-                self.limiters[1].all(&self.right[done..end], other);
+                self.limiters[1].all(&track[done..end], other);
                 for ((pair, l), r) in both.as_chunks_mut::<2>().0.iter_mut().zip(&*pcm).zip(&*other) {
                     *pair = [*l, *r];
                 }
@@ -276,11 +329,9 @@ impl Ahead {
             done = end;
         }
         let filled = self.filled.max(count);
-        for track in [&mut self.left, &mut self.right] {
-            if !track.is_empty() {
-                track.copy_within(count..filled, 0);
-                track[filled - count..filled].fill(0);
-            }
+        for track in &mut *self.tracks {
+            track.copy_within(count..filled, 0);
+            track[filled - count..filled].fill(0);
         }
         self.filled = filled - count;
         self.written = horizon;
