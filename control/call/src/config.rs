@@ -542,6 +542,7 @@ impl Config {
 
     fn check_accounts(&self) -> Result<(), ConfigError> {
         let mut seen = BTreeSet::new();
+        let algorithms = self.digest_algorithms();
         for account in &self.accounts {
             if !seen.insert(&account.user) {
                 return Err(ConfigError::Twice {
@@ -550,13 +551,14 @@ impl Config {
                 });
             }
             let key = format!("accounts.{}", account.user);
+            // Passwords are hashed once, by the registrar: here that would be for nothing.
+            let [md5, sha256, sha512_256] = registrar::given_hashes(account)?;
             let has_hash = |algorithm: &Algorithm| match algorithm.hash {
-                HashKind::Md5 => account.ha1_md5.is_some(),
-                HashKind::Sha256 => account.ha1_sha256.is_some(),
-                HashKind::Sha512_256 => account.ha1_sha512_256.is_some(),
+                HashKind::Md5 => md5.is_some(),
+                HashKind::Sha256 => sha256.is_some(),
+                HashKind::Sha512_256 => sha512_256.is_some(),
             };
-            let has_hashes = self.digest_algorithms().iter().all(has_hash);
-            if account.password.is_none() && !has_hashes {
+            if account.password.is_none() && !algorithms.iter().all(has_hash) {
                 return Err(invalid(
                     &key,
                     "",
@@ -564,7 +566,6 @@ impl Config {
                     "give password, or ha1_md5, ha1_sha256, ha1_sha512_256 for each algorithm in digest",
                 ));
             }
-            registrar::store(account, self.realm())?;
             if account.devices_max == 0 || account.devices_max > limits::BINDINGS_PER_USER_MAX {
                 let value = account.devices_max.to_string();
                 return Err(invalid(

@@ -595,32 +595,40 @@ fn first_hop_keeps_flows(request: &Request) -> bool {
     is_direct || headers.paths().is_ok_and(|path| path.iter().any(keeps))
 }
 
-/// What proves a user's password.
+/// What proves a user's password: the hashes that are given, the others made from the password.
 ///
 /// # Errors
 /// A hash in the configuration is none.
-pub(crate) fn store(account: &Account, realm: &str) -> Result<StoredAccount, ConfigError> {
-    let hash = |kind, given: &Option<String>, key: &str| match (given, &account.password) {
-        (Some(hex), _) => Ha1::from_hex(kind, hex).ok_or_else(|| ConfigError::Invalid {
+fn store(account: &Account, realm: &str) -> Result<StoredAccount, ConfigError> {
+    let (user, password) = (&account.user, account.password.as_deref().unwrap_or_default());
+    let made = |kind| Ha1::from_password(kind, user.as_bytes(), realm.as_bytes(), password.as_bytes());
+    let [md5, sha256, sha512_256] = given_hashes(account)?;
+    Ok(StoredAccount {
+        md5: md5.unwrap_or_else(|| made(HashKind::Md5)),
+        sha256: sha256.unwrap_or_else(|| made(HashKind::Sha256)),
+        sha512_256: sha512_256.unwrap_or_else(|| made(HashKind::Sha512_256)),
+        devices_max: account.devices_max,
+    })
+}
+
+/// The hashes that the configuration gives in place of a password: by MD5, SHA-256 and SHA-512-256.
+///
+/// # Errors
+/// One of them is none.
+pub(crate) fn given_hashes(account: &Account) -> Result<[Option<Ha1>; 3], ConfigError> {
+    let read = |kind, given: &Option<String>, key| {
+        let Some(hex) = given else { return Ok(None) };
+        let hash = Ha1::from_hex(kind, hex).ok_or_else(|| ConfigError::Invalid {
             key: format!("accounts.{}.{key}", account.user),
             value: hex.clone(),
             problem: "is not a hexadecimal hash of the right length",
             remedy: "give the hash of user:realm:password",
-        }),
-        (None, password) => {
-            let password = password.as_deref().unwrap_or_default();
-            Ok(Ha1::from_password(
-                kind,
-                account.user.as_bytes(),
-                realm.as_bytes(),
-                password.as_bytes(),
-            ))
-        }
+        })?;
+        Ok(Some(hash))
     };
-    Ok(StoredAccount {
-        md5: hash(HashKind::Md5, &account.ha1_md5, "ha1_md5")?,
-        sha256: hash(HashKind::Sha256, &account.ha1_sha256, "ha1_sha256")?,
-        sha512_256: hash(HashKind::Sha512_256, &account.ha1_sha512_256, "ha1_sha512_256")?,
-        devices_max: account.devices_max,
-    })
+    Ok([
+        read(HashKind::Md5, &account.ha1_md5, "ha1_md5")?,
+        read(HashKind::Sha256, &account.ha1_sha256, "ha1_sha256")?,
+        read(HashKind::Sha512_256, &account.ha1_sha512_256, "ha1_sha512_256")?,
+    ])
 }
