@@ -509,10 +509,12 @@ impl Controller {
     fn offer_member(&mut self, now: Now, id: CallId, txn: ServerTxn) {
         let response = match self.member_offer(id) {
             Some(offer) => {
+                let response = with_description(&offer);
                 if let Some(member) = self.members.get_mut(&id) {
                     member.leg.awaits_answer = true;
+                    member.leg.exchange = Exchange::Ours { offer: offer.into() };
                 }
-                with_description(&offer)
+                response
             }
             None => Response::new(StatusCode::SERVER_INTERNAL_ERROR),
         };
@@ -532,11 +534,7 @@ impl Controller {
         let session = leg
             .session
             .get_or_insert_with(|| LocalSession::new(session, address));
-        let offer = sdp::write_offer(&lines, session);
-        leg.exchange = Exchange::Ours {
-            offer: offer.clone().into(),
-        };
-        Some(offer)
+        Some(sdp::write_offer(&lines, session))
     }
 
     /// The ACK of a 200 of ours, which may hold the answer to an offer in it.
@@ -573,34 +571,6 @@ impl Controller {
         }
         member.leg.media = Some(media);
         self.send_conference(now, conference);
-    }
-
-    /// RFC 4028 §7.4, as for every party.
-    pub(super) fn refresh_member(&mut self, now: Now, id: CallId, dialog: DialogKey) {
-        let updates = self
-            .stack
-            .dialog(dialog)
-            .is_some_and(|dialog| dialog.peer_allows(&Method::Update));
-        if !updates {
-            self.reinvite_member(now, id, dialog);
-            return;
-        }
-        let update = DialogRequest::new(Method::Update);
-        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, update) {
-            self.by_client.insert(txn, Purpose::Refresh(id, Side::Member));
-        }
-    }
-
-    /// Tells a member again what is agreed with it.
-    pub(super) fn reinvite_member(&mut self, now: Now, id: CallId, dialog: DialogKey) {
-        let Some(offer) = self.member_offer(id) else {
-            return;
-        };
-        let invite = DialogRequest::new(Method::Invite).with_content(Content::sdp(offer.to_string()));
-        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, invite) {
-            self.by_client.insert(txn, Purpose::Refresh(id, Side::Member));
-            self.member_is_asked(id);
-        }
     }
 
     pub(super) fn member_refreshed(

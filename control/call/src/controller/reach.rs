@@ -7,7 +7,7 @@ use sip::{
     uri::{Host, Uri},
 };
 
-use super::{Controller, Now, Output, Purpose};
+use super::{Controller, Now, Output, Purpose, within_dialog::REFRESH_AGAIN};
 use crate::{
     call::{CallId, Side},
     domain::Name,
@@ -110,7 +110,7 @@ impl Controller {
         let target = self.stack.dialog(dialog).map(|dialog| dialog.target.clone());
         let is_cut = matches!(target, Some(Target::Flow(flow)) if flow.transport != Transport::Udp);
         if is_cut && status == StatusCode::SERVICE_UNAVAILABLE {
-            self.refresh_later(now, dialog);
+            self.refresh_later(now, dialog, REFRESH_AGAIN);
         } else {
             self.lost(now, dialog, "a party does not answer any more");
         }

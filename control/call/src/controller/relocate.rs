@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sip::{
     header::Reason,
-    message::{Method, Response, StatusCode},
-    stack::{Content, DialogKey, DialogRequest},
+    message::{Response, StatusCode},
+    stack::DialogKey,
 };
 
 use super::{Controller, Due, Now, Purpose};
@@ -281,17 +281,8 @@ impl Controller {
         let Some(dialog) = member.leg.dialog.filter(|_| !is_told) else {
             return;
         };
-        let offer = self.member_offer(id);
-        let invite = offer.map(|offer| {
-            let content = Content::sdp(offer.to_string());
-            DialogRequest::new(Method::Invite).with_content(content)
-        });
-        match invite.map(|invite| self.stack.dialog_request(now.mono, dialog, invite)) {
-            Some(Ok(txn)) => {
-                self.by_client.insert(txn, asked);
-                self.member_is_asked(id);
-            }
-            Some(Err(_)) | None => drop(self.deadlines.insert((now.mono + TELL_AGAIN, Due::Tell(id)))),
+        if !self.reinvite(now, dialog) {
+            self.deadlines.insert((now.mono + TELL_AGAIN, Due::Tell(id)));
         }
     }
 

@@ -644,7 +644,7 @@ impl Controller {
     /// A party that was to be moved stays where it is: its audio goes back to the old place.
     pub(super) fn stay(&mut self, now: Now, dialog: DialogKey) {
         let _gone = self.stack.ack(dialog, None);
-        let _sent = self.reinvite(now, dialog);
+        self.reinvite_soon(now, dialog);
     }
 
     /// An INVITE that takes the place of a party (RFC 3891): call pick-up, and transfers that a phone does by itself.

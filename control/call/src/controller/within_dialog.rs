@@ -21,7 +21,10 @@ use crate::{
 };
 
 /// How long after a refresh that was refused it is tried again: often enough within the half of an interval that is left.
-const REFRESH_AGAIN: Duration = Duration::from_secs(15);
+pub(super) const REFRESH_AGAIN: Duration = Duration::from_secs(15);
+/// And after one that could not go out, most often because another exchange was open: of the shortest interval a sixth is
+/// left (RFC 4028 §5, §10).
+const REFRESH_SOON: Duration = Duration::from_secs(2);
 
 impl Controller {
     pub(super) fn request_within(&mut self, now: Now, txn: ServerTxn, request: &Request, dialog: DialogKey) {
@@ -282,26 +285,21 @@ impl Controller {
 
     /// RFC 4028 §7.4: UPDATE if the party knows it, else a re-INVITE that changes nothing.
     pub(super) fn refresh_session(&mut self, now: Now, dialog: DialogKey) {
-        let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
-            return;
-        };
-        if side == Side::Member {
-            self.refresh_member(now, id, dialog);
-            return;
-        }
         let updates = self
             .stack
             .dialog(dialog)
             .is_some_and(|dialog| dialog.peer_allows(&Method::Update));
         if !updates {
-            // Should it not go out now, the stack's expiry ends the call in time.
-            let _sent = self.reinvite(now, dialog);
+            self.reinvite_soon(now, dialog);
             return;
         }
-        // Should it not go out now, the stack's expiry ends the call in time.
+        let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
+            return;
+        };
         let update = DialogRequest::new(Method::Update);
-        if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, update) {
-            self.by_client.insert(txn, Purpose::Refresh(id, side));
+        match self.stack.dialog_request(now.mono, dialog, update) {
+            Ok(txn) => drop(self.by_client.insert(txn, Purpose::Refresh(id, side))),
+            Err(_) => self.refresh_later(now, dialog, REFRESH_SOON),
         }
     }
 
@@ -321,21 +319,22 @@ impl Controller {
         again.is_ok()
     }
 
-    pub(super) fn refresh_later(&mut self, now: Now, dialog: DialogKey) {
+    pub(super) fn refresh_later(&mut self, now: Now, dialog: DialogKey, after: Duration) {
         if self.refreshed_later.insert(dialog) {
-            let at = now.mono + REFRESH_AGAIN;
-            self.deadlines.insert((at, Due::Refresh(dialog)));
+            self.deadlines.insert((now.mono + after, Due::Refresh(dialog)));
         }
     }
 
-    /// A refresh was refused, though the session stands. A re-INVITE is what every phone knows.
+    /// A refresh was refused, though the session stands, or did not go out. A re-INVITE is what every phone knows.
     pub(super) fn refresh_again(&mut self, now: Now, dialog: DialogKey) {
         self.refreshed_later.remove(&dialog);
-        match self.by_dialog.get(&dialog).copied() {
-            Some((id, Side::Member)) => self.reinvite_member(now, id, dialog),
-            // Should it not go out now, the stack's expiry ends the call in time.
-            Some(_) => drop(self.reinvite(now, dialog)),
-            None => {}
+        self.reinvite_soon(now, dialog);
+    }
+
+    /// Tells a party again what is agreed with it, now or as soon as that can be.
+    pub(super) fn reinvite_soon(&mut self, now: Now, dialog: DialogKey) {
+        if !self.reinvite(now, dialog) && self.by_dialog.contains_key(&dialog) {
+            self.refresh_later(now, dialog, REFRESH_SOON);
         }
     }
 
@@ -344,7 +343,14 @@ impl Controller {
         let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
             return false;
         };
-        let Some(offer) = self.current_offer(id, side) else {
+        if !self.stack.may_reinvite(dialog) {
+            return false;
+        }
+        let offer = match side {
+            Side::Member => self.member_offer(id),
+            Side::Caller | Side::Callee | Side::Transferor | Side::Newcomer => self.current_offer(id, side),
+        };
+        let Some(offer) = offer else {
             return false;
         };
         let invite = DialogRequest::new(Method::Invite).with_content(Content::sdp(offer.to_string()));
@@ -352,10 +358,14 @@ impl Controller {
             return false;
         };
         self.by_client.insert(txn, Purpose::Refresh(id, side));
-        if let Some(call) = self.calls.get_mut(&id)
+        let exchange = Exchange::Ours { offer: offer.into() };
+        if let Some(member) = self.members.get_mut(&id).filter(|_| side == Side::Member) {
+            member.leg.exchange = exchange;
+            self.member_is_asked(id);
+        } else if let Some(call) = self.calls.get_mut(&id)
             && let Some(leg) = call.leg_mut(side)
         {
-            leg.exchange = Exchange::Ours { offer: offer.into() };
+            leg.exchange = exchange;
             let endpoint = leg.endpoint.clone();
             call.plan.ask(&endpoint);
         }
@@ -380,7 +390,7 @@ impl Controller {
             }
         };
         if let Some(dialog) = dialog.filter(|_| is_to_be_tried_again(response)) {
-            self.refresh_later(now, dialog);
+            self.refresh_later(now, dialog, REFRESH_AGAIN);
         }
         if !is_about(response, &Method::Invite) {
             return;

@@ -318,3 +318,62 @@ fn a_hold_ends_when_who_holds_is_gone() {
     assert!(!world.phones[customer].talks(), "{}", world.story());
     world.assert_nothing_left();
 }
+
+/// A phone that leaves refreshing to us, and knows no UPDATE for it.
+fn old_phone(world: &mut World, name: &'static str) -> usize {
+    world.phone_with(name, |config| {
+        config.methods.retain(|method| *method != Method::Update);
+        config.extensions.retain(|extension| *extension != "timer");
+    })
+}
+
+/// When the phone, which called, is sent an INVITE: its session is refreshed.
+fn refreshed_at(world: &World, name: &str) -> Option<u64> {
+    let line = format!("server>{name} INVITE");
+    let told = world.trace.iter().find(|told| told.contains(&line))?;
+    told.split_whitespace().next()?.parse().ok()
+}
+
+/// The phone offers in the same moment, and that leads to nothing. The session is refreshed when that is over.
+#[test]
+fn a_refresh_that_cannot_go_out_is_made_a_little_later() {
+    for to in ["bob", "room-7"] {
+        let begin = || {
+            let mut world = World::new();
+            let dora = old_phone(&mut world, "dora");
+            world.registered("bob", "builder");
+            world.call(dora, to);
+            world.run_ms(2_000);
+            assert!(world.phones[dora].talks(), "{}", world.story());
+            (world, dora)
+        };
+        let (mut calm, _) = begin();
+        calm.run_ms(1_000_000);
+        let due = refreshed_at(&calm, "dora").unwrap();
+        let mut held_up = 0;
+        for before_ms in 3..10 {
+            let (mut world, dora) = begin();
+            let passed_ms = (world.now - world.start).as_millis() as u64;
+            world.run_ms(due - before_ms - passed_ms);
+            world.media.fail = Some("not now");
+            let now = world.now;
+            world.phones[dora].reinvite(now, Direction::SendOnly);
+            world.run_ms(100);
+            world.media.fail = None;
+            assert!(
+                matches!(world.phones[dora].statuses[..], [491 | 500]),
+                "{}",
+                world.story()
+            );
+            world.run_ms(20_000);
+            let at = refreshed_at(&world, "dora");
+            assert!(at.is_some(), "{before_ms} ms\n{}", world.story());
+            held_up += usize::from(at != Some(due));
+            world.run_ms(3_600_000);
+            assert!(world.phones[dora].talks(), "{before_ms} ms\n{}", world.story());
+            world.hang_up(dora);
+            world.assert_nothing_left();
+        }
+        assert!(held_up > 0, "they never met");
+    }
+}

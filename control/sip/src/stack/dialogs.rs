@@ -86,6 +86,11 @@ impl DialogEntry {
         }
     }
 
+    /// No INVITE or UPDATE is open in either direction (RFC 3261 §14.1).
+    fn may_invite(&self) -> bool {
+        self.dialog.offers.may_send_invite() && self.to_ack.is_none()
+    }
+
     /// A NOTIFY came or went: `terminated` ends a subscription.
     pub(super) fn note_notify(&mut self, headers: &Headers) {
         let state = headers.subscription_state().ok().flatten();
@@ -126,7 +131,7 @@ impl Stack {
             let has_offer = request.content.is_some();
             let offers = &entry.dialog.offers;
             let free = match request.method {
-                Method::Invite => offers.may_send_invite() && entry.to_ack.is_none(),
+                Method::Invite => entry.may_invite(),
                 _ => offers.may_send_update(has_offer, early),
             };
             if !free {
@@ -134,6 +139,12 @@ impl Stack {
             }
         }
         self.send_in_dialog(now, dialog, request, false)
+    }
+
+    /// True when a re-INVITE may go out: the dialog stands, and no other offer is outstanding there.
+    pub fn may_reinvite(&self, dialog: DialogKey) -> bool {
+        let entry = self.dialogs.get(&dialog.0);
+        entry.is_some_and(|entry| entry.dialog.state == DialogState::Confirmed && entry.may_invite())
     }
 
     /// A BYE or CANCEL of ours has no answer yet. Looks at every transaction: for who is about to end.
