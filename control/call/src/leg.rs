@@ -254,7 +254,7 @@ impl Leg {
     /// The codec agreed on, as an rtpmap names it; empty before.
     pub(crate) fn codec(&self) -> String {
         let first = self.media.as_ref().and_then(|media| media.formats.first());
-        first.map_or_else(String::new, |format| format.codec.name.clone())
+        first.map_or_else(String::new, |format| format.codec.name.to_string())
     }
 
     /// The suite its audio is encrypted with, by its registered name; empty when it is not.

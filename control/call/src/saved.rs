@@ -5,6 +5,7 @@
 pub(crate) mod parts;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -429,13 +430,13 @@ struct SavedSdes {
 struct SavedFormat {
     tx: u8,
     rx: u8,
-    name: String,
+    name: Cow<'static, str>,
     clock_hz: u32,
     channels: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
-    fmtp: Option<String>,
+    fmtp: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    local_fmtp: Option<String>,
+    local_fmtp: Option<Cow<'static, str>>,
 }
 
 impl SavedAgreed {

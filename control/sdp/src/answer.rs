@@ -285,13 +285,14 @@ pub fn write_answer(
     session: &mut LocalSession,
 ) -> Result<Description, NegotiationError> {
     let mut medias = Vec::with_capacity(offer.media().len());
+    let offered = offer.bundle();
     let mut bundled = Vec::new();
     let mut is_lite = false;
     for (index, media) in offer.media().iter().enumerate() {
         let line = match (selections.get(index), answers.get(index)) {
             (Some(Selection::Audio(audio)), Some(Answer::Audio(local))) => {
-                if let Some(mid) = media.mid.as_ref().filter(|mid| offer.bundle().contains(mid)) {
-                    bundled.push(mid.clone());
+                if let Some(mid) = media.mid.as_deref().filter(|mid| offered.contains(mid)) {
+                    bundled.push(mid);
                 }
                 is_lite |= local.ice.as_ref().is_some_and(|local| local.ice.lite);
                 audio_line(media, audio, local)?

@@ -1,23 +1,25 @@
 //! Codecs and payload types.
 
-/// A codec as an rtpmap names it.
+use std::borrow::Cow;
+
+/// A codec as an rtpmap names it. Copied often: names and parameters that we know cost nothing then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Codec {
     /// The encoding name, as written.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// RTP clock rate in hertz. G.722 says 8000 (RFC 3551 §4.5.2), Opus always 48000 (RFC 7587).
     pub clock_hz: u32,
     /// Channels, 1 when not written.
     pub channels: u8,
     /// The fmtp parameters, as written.
-    pub fmtp: Option<String>,
+    pub fmtp: Option<Cow<'static, str>>,
 }
 
 impl Codec {
     /// A codec of one channel without parameters.
-    pub fn new(name: &str, clock_hz: u32) -> Self {
+    pub fn new(name: impl Into<Cow<'static, str>>, clock_hz: u32) -> Self {
         Self {
-            name: name.to_owned(),
+            name: name.into(),
             clock_hz,
             channels: 1,
             fmtp: None,
@@ -40,20 +42,18 @@ impl Codec {
     }
 
     /// Opus with the given parameters.
-    pub fn opus(fmtp: Option<&str>) -> Self {
-        let fmtp = fmtp.map(str::to_owned);
+    pub fn opus(fmtp: Option<&'static str>) -> Self {
         Self {
-            name: "opus".to_owned(),
-            clock_hz: 48_000,
             channels: 2,
-            fmtp,
+            fmtp: fmtp.map(Cow::Borrowed),
+            ..Self::new("opus", 48_000)
         }
     }
 
     /// Telephone-events 0 to 16 (RFC 4733) at a clock rate.
     pub fn telephone_event(clock_hz: u32) -> Self {
         Self {
-            fmtp: Some("0-16".to_owned()),
+            fmtp: Some("0-16".into()),
             ..Self::new("telephone-event", clock_hz)
         }
     }
@@ -82,9 +82,10 @@ impl Codec {
 
     /// The value of an rtpmap: `opus/48000/2`.
     pub(crate) fn encoding(&self) -> String {
+        let clock_hz = self.clock_hz.to_string();
         match self.channels {
-            1 => format!("{}/{}", self.name, self.clock_hz),
-            channels => format!("{}/{}/{channels}", self.name, self.clock_hz),
+            1 => [&*self.name, "/", &clock_hz].concat(),
+            channels => [&*self.name, "/", &clock_hz, "/", &channels.to_string()].concat(),
         }
     }
 
@@ -103,7 +104,7 @@ impl Codec {
         let (_, name, clock_hz, channels) = STATIC.iter().find(|entry| entry.0 == payload_type)?;
         Some(Self {
             channels: *channels,
-            ..Self::new(name, *clock_hz)
+            ..Self::new(*name, *clock_hz)
         })
     }
 }
@@ -129,6 +130,25 @@ const STATIC: &[(u8, &str, u32, u8)] = &[
     (26, "JPEG", 90_000, 1),
     (31, "H261", 90_000, 1),
     (34, "H263", 90_000, 1),
+];
+
+/// A name or parameters as a description has them.
+pub(crate) fn spelled(text: &str) -> Cow<'static, str> {
+    let known = SPELLINGS.iter().find(|known| **known == text).copied();
+    known.map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed)
+}
+
+/// What nearly every description is made of.
+const SPELLINGS: &[&str] = &[
+    "PCMU",
+    "PCMA",
+    "G722",
+    "opus",
+    "telephone-event",
+    "CN",
+    "G729",
+    "0-15",
+    "0-16",
 ];
 
 /// A codec with its payload type.

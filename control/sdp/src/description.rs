@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sdp_types::Session;
 
 use crate::attribute::{Candidate, Crypto, Direction, Fingerprint, Ice, RtcpAddress, Setup};
-use crate::codec::{Codec, Format};
+use crate::codec::{Codec, Format, spelled};
 use crate::limits::{
     CANDIDATE_COUNT_MAX, CRYPTO_COUNT_MAX, DESCRIPTION_BYTES_MAX, FINGERPRINT_COUNT_MAX, FORMAT_COUNT_MAX,
     LINE_BYTES_MAX, LINE_COUNT_MAX, MEDIA_COUNT_MAX,
@@ -67,26 +67,21 @@ pub enum Profile {
 
 impl Profile {
     fn new(proto: &str) -> Self {
-        let upper = proto.to_ascii_uppercase();
-        match upper.strip_prefix("UDP/TLS/").unwrap_or(&upper) {
-            "RTP/AVP" => Self::Rtp {
-                secure: false,
-                feedback: false,
-            },
-            "RTP/AVPF" => Self::Rtp {
-                secure: false,
-                feedback: true,
-            },
-            "RTP/SAVP" => Self::Rtp {
-                secure: true,
-                feedback: false,
-            },
-            "RTP/SAVPF" => Self::Rtp {
-                secure: true,
-                feedback: true,
-            },
-            _ => Self::Other,
-        }
+        let rtp = match proto.split_at_checked("UDP/TLS/".len()) {
+            Some((tls, rtp)) if tls.eq_ignore_ascii_case("UDP/TLS/") => rtp,
+            _ => proto,
+        };
+        let known = [
+            ("RTP/AVP", false, false),
+            ("RTP/AVPF", false, true),
+            ("RTP/SAVP", true, false),
+            ("RTP/SAVPF", true, true),
+        ];
+        let found = known.iter().find(|(name, ..)| rtp.eq_ignore_ascii_case(name));
+        found.map_or(Self::Other, |&(_, secure, feedback)| Self::Rtp {
+            secure,
+            feedback,
+        })
     }
 }
 
@@ -161,12 +156,20 @@ impl Media {
 /// A session description: the text's lines, and its media typed.
 ///
 /// `Debug` shows what was read, without the lines themselves: they may hold keys.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Description {
     session: Arc<Session>,
-    media: Vec<Media>,
-    bundle: Vec<String>,
+    /// The media lines typed, once somebody looks: of most descriptions of our own nothing but the text is wanted.
+    media: OnceLock<Vec<Media>>,
 }
+
+impl PartialEq for Description {
+    fn eq(&self, other: &Self) -> bool {
+        self.session == other.session
+    }
+}
+
+impl Eq for Description {}
 
 impl fmt::Debug for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,7 +177,7 @@ impl fmt::Debug for Description {
         f.debug_struct("Description")
             .field("session_id", &origin.sess_id)
             .field("version", &origin.sess_version)
-            .field("media", &self.media)
+            .field("media", &self.media())
             .finish_non_exhaustive()
     }
 }
@@ -213,35 +216,25 @@ impl Description {
     }
 
     pub(crate) fn from_session(session: Arc<Session>) -> Self {
-        let media = session
-            .medias
-            .iter()
-            .map(|media| typed(&session, media))
-            .collect();
-        let bundle = session.attributes.iter().find_map(|attribute| {
-            let value = attribute
-                .value
-                .as_deref()
-                .filter(|_| attribute.attribute == "group")?;
-            value
-                .strip_prefix("BUNDLE")
-                .map(|mids| mids.split_ascii_whitespace().map(str::to_owned).collect())
-        });
         Self {
-            media,
-            bundle: bundle.unwrap_or_default(),
             session,
+            media: OnceLock::new(),
         }
     }
 
     /// The media lines in order, rejected ones included: an answer has one for each.
     pub fn media(&self) -> &[Media] {
-        &self.media
+        self.media.get_or_init(|| {
+            let lines = self.session.medias.iter();
+            lines.map(|media| typed(&self.session, media)).collect()
+        })
     }
 
     /// Identification tags of the BUNDLE group (RFC 9143); empty without one.
-    pub fn bundle(&self) -> &[String] {
-        &self.bundle
+    pub fn bundle(&self) -> Vec<&str> {
+        let mut groups = Attributes(&self.session.attributes).values("group");
+        let mids = groups.find_map(|group| group.strip_prefix("BUNDLE"));
+        mids.unwrap_or_default().split_ascii_whitespace().collect()
     }
 
     /// The o= line's session id; it may exceed 64 bits.
@@ -400,7 +393,7 @@ fn formats(media: &sdp_types::Media, attributes: Attributes<'_>) -> Vec<Format> 
             .and_then(codec)
             .or_else(|| Codec::from_static(payload_type));
         let Some(mut codec) = mapped else { continue };
-        codec.fmtp = of_type("fmtp").map(str::to_owned);
+        codec.fmtp = of_type("fmtp").map(spelled);
         formats.push(Format { payload_type, codec });
     }
     formats
@@ -431,7 +424,7 @@ fn codec(encoding: &str) -> Option<Codec> {
     };
     Some(Codec {
         channels,
-        ..Codec::new(name, clock_hz)
+        ..Codec::new(spelled(name), clock_hz)
     })
 }
 

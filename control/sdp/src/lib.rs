@@ -11,7 +11,7 @@
 //! let capabilities = Capabilities::new(vec![Codec::pcmu(), Codec::pcma(), Codec::telephone_event(8000)]);
 //! let selections = select(&offer, &capabilities).unwrap();
 //! let Selection::Audio(audio) = &selections[0] else { panic!() };
-//! assert_eq!((audio.formats[0].codec.name.as_str(), audio.remote.unwrap().port()), ("PCMA", 4000));
+//! assert_eq!((&*audio.formats[0].codec.name, audio.remote.unwrap().port()), ("PCMA", 4000));
 //! let local = LocalTransport::plain("192.0.2.9".parse().unwrap(), 6000);
 //! let mut session = LocalSession::new(7, "192.0.2.9".parse().unwrap());
 //! let answer = write_answer(&offer, &selections, &[Answer::Audio(&local)], &mut session).unwrap();

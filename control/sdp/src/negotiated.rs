@@ -1,5 +1,6 @@
 //! What an offer/answer exchange comes to, and what our side brings to it.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ pub struct NegotiatedFormat {
     /// The codec, with the peer's fmtp: what its decoder asks for.
     pub codec: Codec,
     /// Our fmtp: what our decoder asks for.
-    pub local_fmtp: Option<String>,
+    pub local_fmtp: Option<Cow<'static, str>>,
 }
 
 /// SDES: the peer's key, and which line was chosen.
@@ -226,7 +227,7 @@ impl LocalSession {
         medias: Vec<sdp_types::Media>,
         attributes: Vec<Attribute>,
     ) -> Description {
-        let session = Session {
+        let mut session = Session {
             origin: Origin::with_ip_addr(self.id, self.version, self.address),
             session_name: "-".to_owned(),
             session_description: None,
@@ -249,8 +250,8 @@ impl LocalSession {
             return Description::from_session(Arc::clone(last));
         }
         self.version += 1;
-        let origin = Origin::with_ip_addr(self.id, self.version, self.address);
-        let session = Arc::new(Session { origin, ..session });
+        session.origin.sess_version = self.version;
+        let session = Arc::new(session);
         self.last = Some(Arc::clone(&session));
         Description::from_session(session)
     }
@@ -265,12 +266,11 @@ pub(crate) fn attribute(name: &str, value: Option<String>) -> Attribute {
 
 pub(crate) fn format_attributes(formats: &[Format], attributes: &mut Vec<Attribute>) {
     for Format { payload_type, codec } in formats {
-        attributes.push(attribute(
-            "rtpmap",
-            Some(format!("{payload_type} {}", codec.encoding())),
-        ));
+        let number = payload_type.to_string();
+        let numbered = |text: &str| Some([number.as_str(), " ", text].concat());
+        attributes.push(attribute("rtpmap", numbered(&codec.encoding())));
         if let Some(fmtp) = &codec.fmtp {
-            attributes.push(attribute("fmtp", Some(format!("{payload_type} {fmtp}"))));
+            attributes.push(attribute("fmtp", numbered(fmtp)));
         }
     }
 }

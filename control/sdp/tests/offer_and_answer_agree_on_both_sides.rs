@@ -185,7 +185,10 @@ fn comfort_noise_is_agreed_where_both_name_it_at_the_clock_of_the_audio() {
         let answer = write_answer(&offer, &selections, &[Answer::Audio(&local)], &mut session).unwrap();
         let applied = apply_answer(&offer, &reread(&answer)).unwrap();
         let named = |formats: &[NegotiatedFormat]| -> Vec<String> {
-            formats.iter().map(|format| format.codec.name.clone()).collect()
+            formats
+                .iter()
+                .map(|format| format.codec.name.to_string())
+                .collect()
         };
         assert_eq!(named(&first(&selections).formats), agreed, "{offered:?}");
         assert_eq!(

@@ -323,6 +323,6 @@ fn payload_format(payload_type: u8, codec: &Codec) -> pb::PayloadFormat {
         codec: kind.map_or(pb::Codec::Opaque, |(_, kind)| *kind).into(),
         clock_rate_hz: codec.clock_hz,
         channels: codec.channels.into(),
-        fmtp: codec.fmtp.clone().unwrap_or_default(),
+        fmtp: codec.fmtp.as_deref().unwrap_or_default().to_owned(),
     }
 }

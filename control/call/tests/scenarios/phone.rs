@@ -501,7 +501,7 @@ impl Phone {
     /// The audio codec the other side described.
     pub fn codec(&self) -> String {
         let remote = self.remote.as_ref().expect("it has a description");
-        remote.media()[0].formats[0].codec.name.clone()
+        remote.media()[0].formats[0].codec.name.to_string()
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
