@@ -30,14 +30,16 @@ impl OptionTags {
             self.tags
                 .reserve_exact(commas.min(LIST_ELEMENT_COUNT_MAX - 1) + 1);
         }
-        for tag in scan::Elements::new(value).filter(|tag| !tag.is_empty()) {
-            if !scan::is_token(&tag) {
+        // No token holds what a comma could be quoted by.
+        let tags = value.split(|byte| *byte == b',').map(scan::trim);
+        for tag in tags.filter(|tag| !tag.is_empty()) {
+            if !scan::is_token(tag) {
                 return Err("not a list of tokens");
             }
             if self.tags.len() == LIST_ELEMENT_COUNT_MAX {
                 return Err("too many values");
             }
-            self.tags.push(tag);
+            self.tags.push(value.slice_ref(tag));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Parameters after a semicolon.
 
 use bytes::Bytes;
+use memchr::memchr;
 use std::borrow::Cow;
 
 use super::{Problem, scan, scan::Cursor};
@@ -37,7 +38,7 @@ impl Params {
             if cursor.eat(b'=') {
                 if cursor.peek() == Some(b'"') {
                     cursor.quoted()?;
-                } else if cursor.take_while(is_value_byte).is_empty() {
+                } else if cursor.take_while(scan::is_value_byte).is_empty() {
                     return Err("empty parameter value");
                 }
                 end = cursor.at();
@@ -155,7 +156,7 @@ impl Params {
 /// As it is where that is possible, else quoted.
 fn write_value(out: &mut Vec<u8>, value: &[u8]) {
     let is_quoted = scan::quoted_length(value) == Some(value.len());
-    let is_plain = !value.is_empty() && value.iter().all(|&byte| is_value_byte(byte));
+    let is_plain = !value.is_empty() && value.iter().all(|&byte| scan::is_value_byte(byte));
     let has_break = value.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
     if (is_plain || is_quoted) && !has_break {
         out.extend_from_slice(value);
@@ -169,18 +170,10 @@ pub(super) fn pieces(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], Option<
     let mut rest = text;
     std::iter::from_fn(move || {
         let after = rest.strip_prefix(b";")?;
-        let mut end = 0;
-        while let Some(&byte) = after.get(end) {
-            match byte {
-                b';' => break,
-                b'"' => end += scan::quoted_length(&after[end..]).unwrap_or(1),
-                _ => end += 1,
-            }
-        }
-        let (inner, next) = after.split_at(end.min(after.len()));
+        let (inner, next) = after.split_at(scan::before_semicolon(after));
         let piece = &rest[..1 + inner.len()];
         rest = next;
-        let (name, value) = match inner.iter().position(|&byte| byte == b'=') {
+        let (name, value) = match memchr(b'=', inner) {
             Some(at) => (scan::trim(&inner[..at]), Some(scan::trim(&inner[at + 1..]))),
             None => (scan::trim(inner), None),
         };
@@ -192,13 +185,6 @@ impl std::fmt::Debug for Params {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.text.escape_ascii())
     }
-}
-
-/// A parameter value in practice: a token, a host, a bracketed or bare IPv6 address (RFC 5118 §4.5), a URI or any
-/// other run without separators that would end it.
-fn is_value_byte(byte: u8) -> bool {
-    !scan::is_space(byte) && !matches!(byte, b';' | b',' | b'"' | b'<' | b'>' | b'=' | 0x7f) && byte > 0x20
-        || byte == b'='
 }
 
 #[cfg(test)]

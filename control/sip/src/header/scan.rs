@@ -1,11 +1,13 @@
 //! Character classes and the cursor that every header parser walks with.
 
 use bytes::Bytes;
+use memchr::{memchr, memchr2, memchr3};
 
 use super::Problem;
 
 const TOKEN: u8 = 1;
 const SPACE: u8 = 2;
+const VALUE: u8 = 4;
 
 const CLASS: [u8; 256] = {
     let mut table = [0u8; 256];
@@ -26,6 +28,11 @@ const CLASS: [u8; 256] = {
         if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
             table[index] |= SPACE;
         }
+        // A parameter value in practice: a token, a host, a bracketed or bare IPv6 address (RFC 5118 §4.5), a URI or any
+        // other run without separators that would end it.
+        if byte > 0x20 && !matches!(byte, b';' | b',' | b'"' | b'<' | b'>' | 0x7f) {
+            table[index] |= VALUE;
+        }
         index += 1;
     }
     table
@@ -37,6 +44,10 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
 
 pub(crate) fn is_space(byte: u8) -> bool {
     CLASS[usize::from(byte)] & SPACE != 0
+}
+
+pub(crate) fn is_value_byte(byte: u8) -> bool {
+    CLASS[usize::from(byte)] & VALUE != 0
 }
 
 pub(crate) fn is_token(text: &[u8]) -> bool {
@@ -128,11 +139,11 @@ impl<'a> Cursor<'a> {
 
     /// Takes the longest run of bytes that satisfy `keep`; may be empty.
     pub(crate) fn take_while(&mut self, keep: impl Fn(u8) -> bool) -> &'a [u8] {
-        let start = self.at;
-        while self.peek().is_some_and(&keep) {
-            self.at += 1;
-        }
-        &self.text[start..self.at]
+        let rest = self.rest();
+        let length = rest.iter().position(|&byte| !keep(byte));
+        let (taken, _) = rest.split_at(length.unwrap_or(rest.len()));
+        self.at += taken.len();
+        taken
     }
 
     pub(crate) fn token(&mut self, problem: Problem) -> Result<&'a [u8], Problem> {
@@ -173,6 +184,36 @@ pub(crate) fn quoted_length(text: &[u8]) -> Option<usize> {
         }
     }
     None
+}
+
+/// Length of what stands before the first semicolon outside of quoted strings.
+pub(crate) fn before_semicolon(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(found) = memchr2(b';', b'"', &text[at..]) {
+        at += found;
+        if text[at] == b';' {
+            return at;
+        }
+        // Without a closing quote it is a byte as any other.
+        at += quoted_length(&text[at..]).unwrap_or(1);
+    }
+    text.len()
+}
+
+/// Length of what stands before the first comma that is neither in a quoted string nor in `<…>`.
+fn before_comma(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(found) = memchr3(b',', b'"', b'<', &text[at..]) {
+        at += found;
+        let rest = &text[at..];
+        at += match rest[0] {
+            b',' => return at,
+            // Without a closing quote the rest is one broken element, which its parser will refuse.
+            b'"' => quoted_length(rest).unwrap_or(rest.len()),
+            _ => memchr(b'>', rest).unwrap_or(rest.len()),
+        };
+    }
+    text.len()
 }
 
 /// The content of a quoted string without quotes and escapes; other text is returned as it is.
@@ -233,24 +274,11 @@ impl Iterator for Elements<'_> {
         if self.done {
             return None;
         }
-        let start = self.at;
-        let bytes = &self.text[..];
-        while let Some(&byte) = bytes.get(self.at) {
-            match byte {
-                // Without a closing quote the rest is one broken element, which its parser will refuse.
-                b'"' => self.at += quoted_length(&bytes[self.at..]).unwrap_or(bytes.len() - self.at),
-                b'<' => {
-                    let rest = &bytes[self.at..];
-                    self.at += rest.iter().position(|&b| b == b'>').unwrap_or(rest.len());
-                }
-                b',' => break,
-                _ => self.at += 1,
-            }
-        }
-        let end = self.at.min(bytes.len());
-        self.done = end == bytes.len();
-        self.at = end + 1;
-        Some(self.text.slice_ref(trim(&bytes[start..end])))
+        let rest = &self.text[self.at..];
+        let (element, behind) = rest.split_at(before_comma(rest));
+        self.done = behind.is_empty();
+        self.at += element.len() + 1;
+        Some(self.text.slice_ref(trim(element)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The header section: fields in order, each kept as it came.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::name::{HeaderName, Name};
 use crate::header::{HeaderValue, scan};
@@ -49,17 +49,14 @@ impl Header {
     fn from_checked(name: Name<'_>, value: &[u8]) -> Self {
         let text = name.as_bytes();
         let value = scan::trim(value);
-        let mut line = BytesMut::with_capacity(text.len() + 2 + value.len());
-        line.put_slice(text);
-        line.put_slice(b": ");
-        line.put_slice(value);
+        let line = [text, b": ", value].concat();
         let known = match name {
             Name::Known(name) => Some(name),
             Name::Other(_) => None,
         };
         let name_end = text.len() as u32;
         Self {
-            line: line.freeze(),
+            line: line.into(),
             known,
             name_end,
             value_start: name_end + 2,
