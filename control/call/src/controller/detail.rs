@@ -30,7 +30,7 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats], trunks: &Trunks) 
     let legs = parties.iter().map(|party| LegDetail {
         called: party.side == Side::Callee,
         address: text(party.address.uri.as_bytes()),
-        user: party.user.as_ref().map(ToString::to_string),
+        user: party.user.as_deref().map(str::to_owned),
         joined_unix_us: party.joined_unix_us,
         left_unix_us: party.left_unix_us,
         codec: party.codec.clone(),
@@ -42,7 +42,7 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats], trunks: &Trunks) 
         sip_call_id: call.sip_call_id.clone(),
         from: text(call.from.uri.as_bytes()),
         to: call.to.clone(),
-        queue: call.queue.as_ref().map(ToString::to_string),
+        queue: call.queue.as_deref().map(str::to_owned),
         room: None,
         answered_by: callee
             .filter(|_| call.answered.is_some())
@@ -62,7 +62,7 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats], trunks: &Trunks) 
         ended_by: end.by,
         status: end.status.code(),
         reason: end.reason,
-        host: call.plan.host().to_string(),
+        host: call.plan.host().as_str().to_owned(),
         caller_codec: caller.map_or_else(String::new, |party| party.codec.clone()),
         callee_codec: callee.map_or_else(String::new, |party| party.codec.clone()),
         caller_media: caller.and_then(media),

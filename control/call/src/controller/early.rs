@@ -11,7 +11,7 @@ use super::{
     rounds::branch_of,
 };
 use crate::{
-    call::{CallId, Side, Stage},
+    call::{Call, CallId, Side, Stage},
     leg::{Exchange, Invite},
 };
 
@@ -121,7 +121,14 @@ impl Controller {
 
     /// Answers them once the media host has carried them out.
     pub(super) fn answer_early_offers(&mut self, now: Now, id: CallId) {
-        let Some(call) = self.calls.get_mut(&id).filter(|call| call.plan.is_settled()) else {
+        let is_due = |call: &Call| {
+            let mut branches = call.round.iter().flat_map(|round| &round.branches);
+            branches.any(|leg| leg.reoffer.is_some()) && call.plan.is_settled()
+        };
+        if !self.calls.get(&id).is_some_and(is_due) {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         let mut answers = Vec::new();

@@ -15,6 +15,9 @@ impl Controller {
         let (mut begun, mut over) = (Vec::new(), Vec::new());
         while let Some(id) = self.calls.pop_stirred().or_else(|| self.members.pop_stirred()) {
             let engaged = self.engaged_in(id);
+            if self.engaged.get(&id).map_or(&[][..], Vec::as_slice) == engaged {
+                continue;
+            }
             let before = match engaged.is_empty() {
                 true => self.engaged.remove(&id),
                 false => self.engaged.insert(id, engaged.clone()),

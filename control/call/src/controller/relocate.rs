@@ -342,15 +342,23 @@ impl Controller {
         }
     }
 
+    /// True when the party has another address than it knows.
+    fn has_party_moved(&self, id: CallId, side: Side) -> bool {
+        self.calls.get(&id).is_some_and(|call| {
+            let leg = call.leg(side);
+            leg.is_some_and(|leg| call.plan.has_moved(&leg.endpoint))
+        })
+    }
+
     fn tell_moved_party(&mut self, now: Now, id: CallId, side: Side) {
+        if !self.has_party_moved(id, side) {
+            return;
+        }
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         let Some(leg) = call.leg(side) else { return };
         let (endpoint, dialog) = (leg.endpoint.clone(), leg.dialog);
-        if !call.plan.has_moved(&endpoint) {
-            return;
-        }
         let knows = leg.is_described && leg.state.is_confirmed();
         // Who was not answered yet is told by its answer, and then asked for a key that can be followed from its start.
         let is_asked = leg.suite().is_some() && call.plan.lacks_key(&endpoint);
@@ -383,11 +391,7 @@ impl Controller {
             self.tell_moved_member(now, id);
             return;
         }
-        let has_moved = self.calls.get(&id).is_some_and(|call| {
-            let leg = call.leg(side);
-            leg.is_some_and(|leg| call.plan.has_moved(&leg.endpoint))
-        });
-        if has_moved {
+        if self.has_party_moved(id, side) {
             self.tell_moved(now, id);
         } else {
             self.refresh_session(now, dialog);

@@ -416,7 +416,7 @@ impl Controller {
         let past = call.past.iter().map(|left| SavedPast {
             was_caller: left.side == Side::Caller,
             address: Octets(written(&left.address)),
-            user: left.user.as_ref().map(ToString::to_string),
+            user: left.user.as_deref().map(str::to_owned),
             endpoint: left.endpoint.clone(),
             codec: left.codec.clone(),
             srtp: left.srtp.clone(),
@@ -434,7 +434,7 @@ impl Controller {
             call: call.name.clone(),
             stage: call.stage,
             destination: SavedDestination::of(&call.destination),
-            queue: call.queue.as_ref().map(ToString::to_string),
+            queue: call.queue.as_deref().map(str::to_owned),
             from: Octets(written(&call.from)),
             to: call.to.clone(),
             sip_call_id: call.sip_call_id.clone(),
@@ -459,7 +459,7 @@ impl Controller {
             instance: call.instance.clone().map(Octets),
             place: self.saved_place(call),
             media: SavedMedia {
-                host: call.plan.host().to_string(),
+                host: call.plan.host().as_str().to_owned(),
                 epoch: call.plan.epoch(),
                 local: call.plan.addresses().clone(),
                 told: call.plan.told_elsewhere(),
@@ -501,7 +501,7 @@ impl Controller {
                 leg.state
             },
             address: Octets(written(&leg.address)),
-            user: leg.user.as_ref().map(ToString::to_string),
+            user: leg.user.as_deref().map(str::to_owned),
             peer: leg.peer,
             endpoint: leg.endpoint.clone(),
             security: leg.security,

@@ -15,7 +15,7 @@ use super::{
     media::REOFFERING,
 };
 use crate::{
-    call::{CallId, Side, Stage},
+    call::{Call, CallId, Side, Stage},
     leg::{Exchange, Invite, Leg, Reoffer},
     media::MediaPlan,
 };
@@ -176,13 +176,18 @@ impl Controller {
 
     /// Answers a new offer once the media host has carried it out.
     pub(super) fn answer_reoffer(&mut self, now: Now, id: CallId, side: Side) {
+        // Most calls have none when their media settles.
+        let is_due = |call: &Call| {
+            let leg = call.leg(side);
+            leg.is_some_and(|leg| leg.reoffer.is_some()) && call.plan.is_settled()
+        };
+        if !self.calls.get(&id).is_some_and(is_due) {
+            return;
+        }
         let session = self.new_session_id();
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        if !call.plan.is_settled() {
-            return;
-        }
         let Some(Reoffer { txn, .. }) = call.leg_mut(side).and_then(|leg| leg.reoffer.take()) else {
             return;
         };

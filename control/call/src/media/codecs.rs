@@ -1,6 +1,6 @@
 //! What may be spoken, by whom, and what one side's choice means for the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sdp::Codec;
 
@@ -90,16 +90,16 @@ impl CodecPolicy {
     }
 
     fn with_companions(mut codecs: Vec<Codec>, noise: bool) -> Vec<Codec> {
-        let clocks: BTreeSet<u32> = codecs.iter().map(|codec| codec.clock_hz).collect();
+        let mut clocks: Vec<u32> = codecs.iter().map(|codec| codec.clock_hz).collect();
+        clocks.sort_unstable();
+        clocks.dedup();
+        // Opus describes its silence itself.
+        let described = clocks.iter().copied().filter(|hz| noise && *hz <= 16_000);
+        let noises = described.map(Codec::comfort_noise);
         // Many who have Opus know telephone-events at 8 kHz alone.
-        let mut events = clocks.clone();
-        events.insert(8_000);
-        codecs.extend(events.into_iter().map(Codec::telephone_event));
-        if noise {
-            // Opus describes its silence itself.
-            let described = clocks.into_iter().filter(|hz| *hz <= 16_000);
-            codecs.extend(described.map(Codec::comfort_noise));
-        }
+        let at_8_khz = Some(8_000).filter(|hz| !clocks.contains(hz));
+        let events = at_8_khz.into_iter().chain(clocks.iter().copied());
+        codecs.extend(events.map(Codec::telephone_event).chain(noises));
         codecs
     }
 
