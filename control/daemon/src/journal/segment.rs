@@ -63,7 +63,7 @@ pub(crate) fn number_of(path: &Path) -> Option<u64> {
 pub(crate) fn write_line<'a>(buffer: &'a mut Vec<u8>, record: &Record) -> Option<&'a [u8]> {
     let start = buffer.len();
     buffer.extend_from_slice(&[b' '; PREFIX_BYTES]);
-    if serde_json::to_writer(&mut *buffer, record).is_err() {
+    if serde_json::to_writer(Pieces(buffer), record).is_err() {
         buffer.truncate(start);
         return None;
     }
@@ -73,6 +73,30 @@ pub(crate) fn write_line<'a>(buffer: &'a mut Vec<u8>, record: &Record) -> Option
     let _fits = write!(prefix, "{sum:08x}");
     buffer.push(b'\n');
     buffer[start + PREFIX_BYTES..].strip_suffix(b"\n")
+}
+
+/// Takes JSON as it is written: in pieces, most of which are one byte or two.
+struct Pieces<'a>(&'a mut Vec<u8>);
+
+impl io::Write for Pieces<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.write_all(piece)?;
+        Ok(piece.len())
+    }
+
+    #[inline(always)]
+    fn write_all(&mut self, piece: &[u8]) -> io::Result<()> {
+        match *piece {
+            [byte] => self.0.push(byte),
+            [first, second] => self.0.extend_from_slice(&[first, second]),
+            _ => self.0.extend_from_slice(piece),
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The record of a line with its line end; `None` when it is damaged.
