@@ -9,14 +9,9 @@ use sip::{
     uri::Uri,
 };
 
-use super::{
-    Controller, Now,
-    calling::text,
-    transfer::{is_settled, replaces_in},
-    unix_us,
-};
+use super::{Controller, Now, calling::text, transfer::replaces_in, unix_us};
 use crate::{
-    call::{CallId, Side, Stage},
+    call::{CallId, Side},
     conference::MemberStage,
     domain::Name,
     journal::{EndedBy, RecordKind},
@@ -287,9 +282,9 @@ impl Controller {
             let named = self.stack.find_dialog(&DialogId::of_replaces(&replaces));
             let named = named.and_then(|dialog| self.by_dialog.get(&dialog)).copied();
             let talks = named.filter(|(call, side)| {
-                let call = self.calls.get(call).filter(|call| call.stage == Stage::Talking);
                 let is_its_own = |leg: &crate::leg::Leg| leg.user == member.leg.user;
-                call.is_some_and(|call| is_settled(call) && call.leg(*side).is_some_and(is_its_own))
+                let leg = self.calls.get(call).and_then(|call| call.leg(*side));
+                leg.is_some_and(is_its_own) && self.is_settled(*call)
             });
             let (call, side) = match talks {
                 Some(found) => found,

@@ -77,7 +77,7 @@ impl Controller {
         let call = self.calls.get(&id).ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
         let leg = call.leg(side).ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
         self.may_transfer(leg)?;
-        if !is_settled(call) || !matches!(side, Side::Caller | Side::Callee) {
+        if !self.is_settled(id) || !matches!(side, Side::Caller | Side::Callee) {
             return Err(StatusCode::REQUEST_PENDING);
         }
         let target = request.headers.refer_to().ok().flatten();
@@ -120,7 +120,7 @@ impl Controller {
         let found = self.calls.get(&other).filter(|_| other != id);
         let found = found.ok_or(StatusCode::CALL_DOES_NOT_EXIST)?;
         match (found.stage, seat) {
-            (Stage::Talking, Side::Caller | Side::Callee) if is_settled(found) => {
+            (Stage::Talking, Side::Caller | Side::Callee) if self.is_settled(other) => {
                 Ok(Order::Attended(other, seat))
             }
             // It did not wait for the answer of whom it called: the other waits in its stead.
@@ -129,6 +129,18 @@ impl Controller {
             }
             _ => Err(StatusCode::REQUEST_PENDING),
         }
+    }
+
+    /// Both talk, and nobody is on the way in or out. Looks at every call: for what is asked rarely.
+    pub(super) fn is_settled(&self, id: CallId) -> bool {
+        let moves_away = |call: &Call| {
+            let from = call.transfer.as_ref().and_then(|transfer| transfer.from);
+            from.is_some_and(|(from, _)| from == id)
+        };
+        let call = self.calls.get(&id);
+        call.is_some_and(|call| {
+            call.stage == Stage::Talking && call.transfer.is_none() && call.newcomer.is_none()
+        }) && !self.calls.values().any(moves_away)
     }
 
     pub(super) fn may_transfer(&self, leg: &Leg) -> Result<(), StatusCode> {
@@ -691,8 +703,9 @@ impl Controller {
         }
         let found = self.by_dialog.get(&replaced).copied();
         let (id, seat) = found.ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
-        let call = self.calls.get(&id).filter(|call| is_settled(call));
-        call.ok_or_else(|| refuse(StatusCode::CALL_DOES_NOT_EXIST))?;
+        if !self.is_settled(id) {
+            return Err(refuse(StatusCode::CALL_DOES_NOT_EXIST));
+        }
         self.may_transfer(&leg).map_err(refuse)?;
         let wanted = self.read_newcomer(id, request, &mut leg)?;
         let call = self.calls.get_mut(&id).expect("looked at above");
@@ -781,11 +794,6 @@ impl Controller {
         }
         self.send_media(now, id);
     }
-}
-
-/// Both talk, and nobody is on the way in or out.
-pub(super) fn is_settled(call: &Call) -> bool {
-    call.stage == Stage::Talking && call.transfer.is_none() && call.newcomer.is_none()
 }
 
 /// What a Refer-To says about a dialog to take the place of.

@@ -469,3 +469,55 @@ fn to_a_queue_that_is_full_and_comes_back() {
     assert_eq!(served.queue.as_deref(), Some("support"));
     world.assert_nothing_left();
 }
+
+/// From her other line alice sends the same party elsewhere, while it is being brought to the one who waits.
+#[test]
+fn to_one_place_at_a_time() {
+    let mut refused = 0;
+    for after_ms in 0..30 {
+        let (mut world, alice, carol, customer) = served();
+        let bob = world.registered("bob", "builder");
+        let line = world.registered("alice", "wonder");
+        world.call(line, "carol");
+        world.run_ms(2_000);
+        let (replaces, _) = world.phones[line].replaces();
+        refer(
+            &mut world,
+            alice,
+            &format!("sip:carol@example.com?Replaces={replaces}"),
+        );
+        world.run_ms(after_ms);
+        if world.phones[line].talks() {
+            refer(&mut world, line, "sip:bob@example.com");
+        }
+        world.run_ms(10_000);
+        refused += world.count("server>alice SIP/2.0 491");
+        let phones = [alice, carol, customer, bob, line];
+        let talking = phones
+            .iter()
+            .filter(|phone| world.phones[**phone].talks())
+            .count();
+        let (heard, story) = (world.heard(), world.story());
+        assert!(
+            heard.contains(&("carol", "customer")) || heard.contains(&("carol", "bob")),
+            "{after_ms} ms\n{story}"
+        );
+        assert!(
+            heard.iter().all(|(a, b)| heard.contains(&(*b, *a))),
+            "{after_ms} ms\n{story}"
+        );
+        assert_eq!(
+            heard.len(),
+            talking,
+            "each hears one, after {after_ms} ms\n{story}"
+        );
+        for phone in phones {
+            if world.phones[phone].talks() {
+                world.hang_up(phone);
+                world.run_ms(200);
+            }
+        }
+        world.assert_nothing_left();
+    }
+    assert!(refused >= 2, "they never met: {refused}");
+}
