@@ -21,7 +21,6 @@ mod world;
 
 use std::{
     collections::VecDeque,
-    io,
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -47,30 +46,6 @@ struct Site {
     /// What the controller would have written to its journal.
     journal: Vec<u8>,
     allocations: u64,
-}
-
-/// As the daemon's journal takes JSON.
-struct Pieces<'a>(&'a mut Vec<u8>);
-
-impl io::Write for Pieces<'_> {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        self.write_all(piece)?;
-        Ok(piece.len())
-    }
-
-    #[inline(always)]
-    fn write_all(&mut self, piece: &[u8]) -> io::Result<()> {
-        match *piece {
-            [byte] => self.0.push(byte),
-            [first, second] => self.0.extend_from_slice(&[first, second]),
-            _ => self.0.extend_from_slice(piece),
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The part that is measured, by its name.
@@ -119,7 +94,7 @@ impl Site {
                 step(controller, now);
                 while let Some(output) = controller.poll_output() {
                     match output {
-                        Output::Record(record) => serde_json::to_writer(Pieces(journal), &record).unwrap(),
+                        Output::Record(record) => serde_json::to_writer(&mut *journal, &record).unwrap(),
                         other => outputs.push_back(other),
                     }
                 }
