@@ -1,9 +1,9 @@
 //! Load generator, peers and scenarios that compare `mediad` with Debian's rtpengine, side by side on one machine.
 //!
 //! Owns: the paced RTP generator and its sink ([`load`]), phones that register and call ([`sip`]), the servers under test
-//! ([`peer`]), clocks and memory of a process ([`machine`]), the scenarios that turn them into figures ([`scenario`]), what is kept of them
-//! ([`report`]) and the pictures ([`plot`]). It must never know how a server works inside: it drives `mediad` over gRPC
-//! and rtpengine over its ng protocol, and sees only datagrams and `/proc`.
+//! ([`peer`]), clocks and memory of a process ([`machine`]), how fast the machine is ([`yardstick`]),
+//! the scenarios that turn them into figures ([`scenario`]), what is kept of them ([`report`]) and the pictures ([`plot`]). It must never
+//! know how a server works inside: it drives `mediad` over gRPC and rtpengine over its ng protocol, and sees only datagrams and `/proc`.
 //!
 //! ```no_run
 //! use bench::load::{LoadSpec, Sides, run};
@@ -34,3 +34,4 @@ pub mod plot;
 pub mod report;
 pub mod scenario;
 pub mod sip;
+pub mod yardstick;

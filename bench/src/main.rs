@@ -11,6 +11,7 @@ use bench::machine::{self, Facts};
 use bench::peer::Media;
 use bench::report::{Results, SweepPoint};
 use bench::scenario::{Lab, Plan, Which, mix, relay, sip, transcode};
+use bench::yardstick::Yardstick;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Load generator and benchmarks: mediad and rtpengine side by side.
@@ -250,6 +251,7 @@ fn prepare(servers: &Servers) -> anyhow::Result<Vec<String>> {
     conditions.push(format!("server on core 0, generator and sink on core 1, {fifo}"));
     conditions.push(format!("open files limit {}", machine::raise_open_files()));
     conditions.push(format!("generator: {} socket(s) per side", servers.sockets));
+    conditions.push(format!("yardstick: {}", Yardstick::measure()?));
     for condition in &conditions {
         eprintln!("{condition}");
     }

@@ -33,6 +33,11 @@ const RATE_STEP: f64 = 1.1;
 const RATE_MAX: f64 = 1_600.0;
 /// The rate at which CPU per call is stated: nothing is near its limit.
 const RATE_PLAIN: f64 = 100.0;
+/// A rate below and one above it: what caches have lost from one call to the next is paid anew for each.
+const RATES_BESIDE: [(f64, &str); 2] = [
+    (25.0, "controld_cpu_ms_per_call_at_25"),
+    (200.0, "controld_cpu_ms_per_call_at_200"),
+];
 /// A rate holds only when less of the audio is lost.
 const LOSS_MAX: f64 = 0.001;
 /// Calls per second for memory: few enough for the rate to be held.
@@ -73,7 +78,7 @@ pub fn run(plan: Plan, controld: std::path::PathBuf, mut facts: Facts) -> anyhow
         LOSS_MAX * 100.0
     ));
     facts.conditions.push(format!(
-        "`controld_cpu_ms_per_call`: at {RATE_PLAIN} calls/s; `controld_cpu_ms_per_call_busy`: at the highest rate; memory: \
+        "`controld_cpu_ms_per_call`: at {RATE_PLAIN} calls/s, `_at_25` and `_at_200` at those; `_busy`: at the highest rate; memory: \
          {} s after the last of {} calls at {RATE_MEMORY} calls/s without audio, against as long after {} s of such calls, \
          mediad with {SHORT_EVENTS}",
         MEMORY_FORGETS.as_secs(),
@@ -203,15 +208,25 @@ impl SipLab {
 
     /// Calls well below any limit: what one costs.
     fn plain_calls(&mut self) -> anyhow::Result<()> {
-        let site = self.start()?;
-        let mut phones = self.phones(&site)?;
-        let seconds = if self.plan.quick { 2.0 } else { 6.0 };
-        let report = self.calls("plain", &site, &mut phones, with_audio(RATE_PLAIN, seconds))?;
-        anyhow::ensure!(report.failures() == 0, "plain calls failed: {:?}", report.failed);
+        let report = self.plain_calls_at(RATE_PLAIN)?;
         self.book("controld_cpu_ms_per_call", "ms", report.cpu_ms(0));
         self.book("call_set_up_p50_ms", "ms", report.set_up_us.p50 / 1e3);
         self.book("call_set_up_p99_ms", "ms", report.set_up_us.p99 / 1e3);
+        for (rate, figure) in RATES_BESIDE {
+            let report = self.plain_calls_at(rate)?;
+            self.book(figure, "ms", report.cpu_ms(0));
+        }
         Ok(())
+    }
+
+    fn plain_calls_at(&mut self, rate: f64) -> anyhow::Result<CallReport> {
+        let site = self.start()?;
+        let mut phones = self.phones(&site)?;
+        let seconds = if self.plan.quick { 2.0 } else { 6.0 };
+        let step = format!("plain {rate:.0}");
+        let report = self.calls(&step, &site, &mut phones, with_audio(rate, seconds))?;
+        anyhow::ensure!(report.failures() == 0, "plain calls failed: {:?}", report.failed);
+        Ok(report)
     }
 
     fn highest_rate(&mut self) -> anyhow::Result<()> {
