@@ -96,6 +96,26 @@ pub fn server_address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("'{text}' is no address; give IP or IP:PORT, such as 127.0.0.1:{SIP_PORT}"))
 }
 
+/// Reads the user part of an address: what stands before the `@`, alone.
+///
+/// # Errors
+/// It is empty, or a whole address.
+pub fn user_part(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix("sips:").or_else(|| text.strip_prefix("sip:"));
+    let bare = bare.unwrap_or(text);
+    let (user, host) = bare.split_once('@').unwrap_or((bare, ""));
+    if user.is_empty() {
+        return Err("a name is wanted, such as support".to_owned());
+    }
+    if user == text {
+        return Ok(text.to_owned());
+    }
+    let host = if host.is_empty() { "HOST" } else { host };
+    Err(format!(
+        "'{text}' is a whole address; give the name alone, {user}, and what follows the @ with --domain {host}"
+    ))
+}
+
 /// The address of this machine that packets to `server` leave from. Nothing is sent.
 fn address_towards(server: SocketAddr) -> std::io::Result<IpAddr> {
     let any: IpAddr = match server {
@@ -972,6 +992,20 @@ mod tests {
             error.contains("'server' is no address; give IP or IP:PORT"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_user_is_named_without_its_host() {
+        assert_eq!(user_part("room-1"), Ok("room-1".to_owned()));
+        for text in ["sip:room-1@192.0.2.1", "room-1@192.0.2.1"] {
+            let error = user_part(text).unwrap_err();
+            assert!(
+                error.contains("give the name alone, room-1") && error.contains("--domain 192.0.2.1"),
+                "{error}"
+            );
+        }
+        assert!(user_part("sip:room-1").unwrap_err().contains("--domain HOST"));
+        assert!(user_part("").unwrap_err().contains("a name is wanted"));
     }
 
     #[test]

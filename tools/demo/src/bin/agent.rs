@@ -16,7 +16,7 @@ use demo::{
 #[command(name = "agent", version, about)]
 struct Args {
     /// Account, and name in the log.
-    #[arg(long, default_value = "alice")]
+    #[arg(long, default_value = "alice", value_parser = demo::phone::user_part)]
     name: String,
     /// The SIP server: IP, or IP:PORT.
     #[arg(long, default_value = "127.0.0.1:5060", value_name = "ADDR", value_parser = demo::phone::server_address)]

@@ -16,7 +16,7 @@ use demo::{
 #[command(name = "customer", version, about)]
 struct Args {
     /// User part of the caller's address, and name in the log.
-    #[arg(long, default_value = "customer")]
+    #[arg(long, default_value = "customer", value_parser = demo::phone::user_part)]
     name: String,
     /// The SIP server: IP, or IP:PORT.
     #[arg(long, default_value = "127.0.0.1:5060", value_name = "ADDR", value_parser = demo::phone::server_address)]
@@ -25,7 +25,7 @@ struct Args {
     #[arg(long)]
     domain: Option<String>,
     /// Whom to call: the user part.
-    #[arg(long, default_value = "support")]
+    #[arg(long, default_value = "support", value_parser = demo::phone::user_part)]
     to: String,
     /// SIP port of this phone.
     #[arg(long, default_value_t = 5080)]
