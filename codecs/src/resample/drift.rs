@@ -406,6 +406,56 @@ mod tests {
     }
 
     #[test]
+    fn a_tone_keeps_its_level_while_a_correction_begins_lasts_and_ends() {
+        let input = tone(8_000, 1_000.0, 12_000.0, 72_000);
+        let own = 2.0 * 12_000.0 * (std::f64::consts::PI / 8.0).sin();
+        for ppm in [-5_000, -600, -50, 50, 600, 5_000] {
+            let mut resampler = DriftResampler::new();
+            let mut output = input[..8_000].to_vec();
+            let mut at = 8_000;
+            resampler.begin(input[at - 11..at].try_into().expect("as many as it asks for"));
+            for frame in 0.. {
+                let (mut heard, ends) = ([0; 160], frame > 200);
+                let done = match ends {
+                    true => {
+                        resampler.turn_to_whole();
+                        resampler.process_to_whole(&input[at..], &mut heard)
+                    }
+                    false => {
+                        resampler.set_drift_ppm(ppm);
+                        resampler.process(&input[at..], &mut heard)
+                    }
+                };
+                at += done.consumed;
+                output.extend(&heard[..done.produced]);
+                if done.produced < heard.len() {
+                    break;
+                }
+            }
+            let end = output.len();
+            let mut ahead = [0; TAPS];
+            let count = resampler.copy_ahead(&mut ahead);
+            output.extend(&ahead[..count]);
+            output.extend(&input[at..at + 8_000]);
+            assert!((40_000..44_000).contains(&end), "{ppm} ppm: {end} samples");
+            let step = steepest(&output);
+            assert!(step <= own * 1.02 + 2.0, "{ppm} ppm: {step} of {own:.0}");
+            // Whatever the pitch is, in every tenth of a second.
+            for from in (0..output.len() - 800).step_by(20) {
+                let part = &output[from..from + 800];
+                let power = part.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / 800.0;
+                let level = (2.0 * power).sqrt() / 12_000.0;
+                assert!((level - 1.0).abs() < 0.01, "{ppm} ppm: {level:.3} from {from} on");
+                // And as it is measured where no pitch is looked for: 0.6 Hz more are a twentieth of a turn in it.
+                if ppm.abs() <= 600 {
+                    let level = crate::goertzel::amplitude(part, 1_000.0, 8_000) / 12_000.0;
+                    assert!((level - 1.0).abs() < 0.02, "{ppm} ppm: {level:.3} from {from} on");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn any_cut_of_the_input_gives_the_same_output() {
         let input = tone(8_000, 700.0, 12_000.0, 4_000);
         let mut whole = [0; 3_000];

@@ -174,13 +174,27 @@ impl Line {
 
     /// Where sound begins that takes the place of what would be sent next.
     pub(crate) fn timestamp_after(&self, now: Instant) -> RtpTimestamp {
-        let frame = self.frame(self.clock);
         let passed = if self.is_started() {
-            self.elapsed(now, self.clock).max(frame)
+            self.elapsed(now, self.clock).max(self.least_advance(self.clock))
         } else {
             0
         };
         self.last_timestamp.wrapping_add(passed)
+    }
+
+    /// How far behind the latest timestamp what comes next begins at least.
+    fn least_advance(&self, clock: ClockRate) -> u32 {
+        let own = self.own_end.diff(self.last_timestamp);
+        match self.covers && own > 0 && clock == self.clock {
+            true => own.unsigned_abs(),
+            false => self.frame(clock).max(1),
+        }
+    }
+
+    /// What we sent last is so long, which is not what its packets have.
+    pub(crate) fn end_after(&mut self, length: u32) {
+        self.own_end = self.last_timestamp.wrapping_add(length);
+        self.covers = true;
     }
 
     /// Something of ours was sent in the place of this packet.
@@ -393,9 +407,8 @@ impl Line {
         // An event says nothing of the clock of the audio beside it.
         let clock = if packet.event { self.clock } else { packet.clock };
         let start = if self.is_started() {
-            let frame = self.frame(clock).max(1);
-            self.last_timestamp
-                .wrapping_add(self.elapsed(now, clock).max(frame))
+            let passed = self.elapsed(now, clock).max(self.least_advance(clock));
+            self.last_timestamp.wrapping_add(passed)
         } else {
             self.last_timestamp
         };

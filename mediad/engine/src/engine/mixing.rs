@@ -208,6 +208,8 @@ impl Engine {
             mixer.encode_rest(listener, pcm, |outgoing| {
                 if let Some(listener) = endpoints.get_mut(outgoing.listener) {
                     send(now, listener, &outgoing, 0, tx, totals);
+                    // What is encoded in part needs no other rate: its samples are ticks.
+                    listener.egress.line.end_after(pcm.len() as u32);
                 }
             });
         }

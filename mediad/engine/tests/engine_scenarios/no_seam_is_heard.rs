@@ -147,6 +147,38 @@ fn who_leaves_when_a_mix_becomes_a_relay_fades() {
 }
 
 #[test]
+fn a_stream_that_is_played_slower_is_forwarded_again_from_where_it_was_heard() {
+    let parties = (0..).zip(["a", "b", "c"]);
+    let parties = parties.map(|(number, id)| Party::new(id, number).with_formats(vec![pcmu()]));
+    let mut graph = Graph::of(parties.collect(), &[("a", "b"), ("c", "b")]);
+    let mix = graph.clone();
+    graph.hear(&[("a", "b")]);
+    let mut longest = 0;
+    for packets in (600..1_500).step_by(7) {
+        let mut world = World::new();
+        world.commit(SESSION, &mix);
+        let mut a = Voice::pcmu(0, 440.0);
+        let mut ear = Ear::default();
+        let mut talk = |world: &mut World, packets: u32| {
+            for _ in 0..packets {
+                a.speak(world);
+                // By a clock that is slow.
+                world.pass(Duration::from_micros(20_020));
+            }
+        };
+        talk(&mut world, packets);
+        world.commit(SESSION, &graph);
+        talk(&mut world, 20);
+        let sent = world.sent_rtp();
+        ear.hear(&sent, 1, KINDS);
+        let to_b = sent.iter().filter(|sent| sent.socket == rtp_socket(1));
+        longest = longest.max(to_b.map(|sent| sent.payload().len()).max().unwrap_or(0));
+    }
+    // What of it was decoded and not heard is sent at once.
+    assert!(longest > 160, "{longest} samples at most");
+}
+
+#[test]
 fn a_hand_over_between_encoders_of_opus_is_not_heard() {
     let opus = format(111, Codec::Opus, 48_000);
     let parties = (0..).zip(["a", "b", "c"]);
