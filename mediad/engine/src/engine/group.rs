@@ -356,6 +356,27 @@ impl Group {
         });
     }
 
+    /// Finds out who speaks in this tick and so hears a mix of its own: what encodes that goes on from what encodes for all.
+    fn tell_speakers(&mut self, sums: &[Sum], tick_samples: usize, opus_complexity: u8) {
+        let Some(shared) = &self.encoding else { return };
+        // A packet may be longer or shorter than a tick: encoders that wait for it to be full are fed always.
+        let limit = if shared.is_stateless() { 0 } else { SPEAKING_TICKS };
+        let recent = Some(&*self.recent).filter(|_| self.recent_ticks >= RECENT_TICKS);
+        let speaks =
+            |(sum, place): &(u32, u32)| sums[*sum as usize].inputs[*place as usize].silent_ticks <= limit;
+        for listener in &mut self.listeners {
+            let spoke = std::mem::replace(&mut listener.spoke, listener.own.iter().any(speaks));
+            if listener.spoke && !spoke {
+                listener.limiter = self.limiter;
+                if let Some(encoding) = &mut listener.encoding {
+                    encoding.set_complexity(opus_complexity);
+                    encoding.take_over(shared, recent, tick_samples);
+                }
+            }
+        }
+    }
+
+    /// As [`Self::encode`], with one mix for all, and one for each who speaks.
     fn encode_own(
         &mut self,
         sources: &[Source],
@@ -364,6 +385,7 @@ impl Group {
         (first, opus_complexity): (First, u8),
         send: &mut impl FnMut(Outgoing<'_>),
     ) -> u64 {
+        self.tell_speakers(sums, work.frame.len(), opus_complexity);
         let Self {
             format,
             terms,
@@ -379,22 +401,6 @@ impl Group {
         };
         shared.set_complexity(opus_complexity);
         let ticks = shared.ticks(format.ptime_ms);
-        // A packet may be longer or shorter than a tick: encoders that wait for it to be full are fed always.
-        let limit = if shared.is_stateless() { 0 } else { SPEAKING_TICKS };
-        let before = *limiter;
-        for listener in listeners.iter_mut() {
-            let speaks =
-                |(sum, place): &(u32, u32)| sums[*sum as usize].inputs[*place as usize].silent_ticks <= limit;
-            let spoke = std::mem::replace(&mut listener.spoke, listener.own.iter().any(speaks));
-            if listener.spoke && !spoke {
-                listener.limiter = before;
-                if let Some(encoding) = &mut listener.encoding {
-                    encoding.set_complexity(opus_complexity);
-                    let recent = Some(&**recent).filter(|_| *recent_ticks >= RECENT_TICKS);
-                    encoding.take_over(shared, recent, work.frame.len());
-                }
-            }
-        }
         hear(terms, &[], sources, sums, work, limiter);
         first.apply(&mut work.frame);
         if !recent.is_empty() {
