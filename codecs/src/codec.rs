@@ -178,6 +178,15 @@ impl Encoder {
         }
     }
 
+    /// Nobody heard what was encoded since [`Self::start_anew`]. Matters to Opus alone: see [`opus::Encoder::start_again`]. Does
+    /// not allocate.
+    pub fn start_again(&mut self) {
+        match self {
+            Self::Opus(encoder) => encoder.start_again(),
+            Self::Pcmu | Self::Pcma | Self::G722(_) | Self::L16 => {}
+        }
+    }
+
     /// Some of those who listen heard another encoder until now. Matters to Opus alone: see [`opus::Encoder::refresh`]. Does
     /// not allocate.
     pub fn refresh(&mut self) {

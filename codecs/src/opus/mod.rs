@@ -180,6 +180,12 @@ impl Encoder {
         self.transform_packets = 1;
     }
 
+    /// Nobody heard what was encoded since [`Self::start_anew`]: the next packet makes decoders forget as well, and begins with
+    /// what this encoder knows of the sound before it.
+    pub fn start_again(&mut self) {
+        self.transform_packets = self.transform_packets.max(1);
+    }
+
     /// As [`Self::start_anew`] where some decoders heard this very encoder: for them it goes on without a seam, and the others
     /// forget what they remember with the second packet.
     pub fn refresh(&mut self) {
@@ -196,6 +202,8 @@ impl Encoder {
         let bitrate = Bitrate::Value(bitrate_bps);
         self.inner.set_bitrate(bitrate).map_err(fault)?;
         self.inner.set_dtx(dtx).map_err(fault)?;
+        // Nothing is told by the packet before, which may have been heard by nobody.
+        self.inner.set_prediction_disabled(prefer).map_err(fault)?;
         self.inner.set_packet_loss(loss).map_err(fault)
     }
 

@@ -136,7 +136,9 @@ impl Encoding {
                 // It learns by encoding the latest sound for nobody.
                 for tick in recent.chunks_exact(tick_samples) {
                     self.feed(tick);
-                    while self.poll_payload().is_some() {}
+                    while self.poll_payload().is_some() {
+                        self.encoder.start_again();
+                    }
                 }
             }
         }

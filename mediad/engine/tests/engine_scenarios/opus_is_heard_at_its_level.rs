@@ -106,6 +106,42 @@ fn who_speaks_through_edits_hears_the_others_evenly() {
 }
 
 #[test]
+fn who_begins_to_speak_hears_tones_that_go_on_at_their_level() {
+    const HZ: [f64; 3] = [820.0, 920.0, 1_920.0];
+    let parties = (0..).zip(["a", "b", "c", "d"]).map(|(number, id)| {
+        let format = if id == "b" { opus() } else { pcmu() };
+        Party::new(id, number).with_formats(vec![format])
+    });
+    let mut graph = Graph::of(parties.collect(), &[]);
+    graph.others.push(room("room", 8_000));
+    let ways = ["a", "b", "c", "d"].map(|id| [(id, "room"), ("room", id)]);
+    graph.hear(&ways.concat());
+    let mut loudest = Vec::new();
+    for wait in 0..20 {
+        let mut world = World::new();
+        world.commit(SESSION, &graph);
+        let mut b = Voice::new(1, 620.0, CodecKind::Opus, 111);
+        let [mut a, mut c, mut d] = [(0, HZ[0]), (2, HZ[1]), (3, HZ[2])].map(|(at, hz)| Voice::pcmu(at, hz));
+        for voice in [&mut a, &mut b, &mut c, &mut d] {
+            voice.loud = 2_000.0;
+        }
+        let mut ear = Ear::default();
+        // Alone with what is encoded for all, then with an encoder of its own, then again with that for all.
+        for (silent, ms) in [(true, 1_600 + 20 * wait), (false, 1_000), (true, 2_400)] {
+            b.silent = silent;
+            talk(&mut world, &mut [&mut a, &mut b, &mut c, &mut d], ms);
+            ear.hear(&world.sent_rtp(), 1, KINDS);
+        }
+        let levels = ear.pcm[6_000..].chunks_exact(400).map(|part| {
+            let energy = codecs::level::energy(part) as f64 / 400.0;
+            (2.0 * energy / HZ.len() as f64).sqrt() / 2_000.0
+        });
+        loudest.push(levels.fold(0.0, f64::max));
+    }
+    assert!(loudest.iter().all(|level| *level < 1.5), "{loudest:.2?}");
+}
+
+#[test]
 fn who_comes_to_shared_music_does_not_hear_it_through_what_was_before() {
     let sine = |amplitude: f64| {
         let mut sine = codecs::tone::Oscillator::new(620.0, 8_000);
