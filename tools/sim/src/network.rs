@@ -137,6 +137,8 @@ impl World {
                 ));
                 self.disturb(at);
                 self.phones[at].sending = sending;
+                // Nobody holds a key down through that: the rest of a digit does not come when it speaks again.
+                self.phones[at].dialling = None;
             }
             85..=91 => {
                 let sound = self.pick(&[Sound::Ulaw, Sound::Alaw, Sound::G722]);
