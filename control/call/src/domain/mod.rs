@@ -400,6 +400,9 @@ impl Domain {
         };
         if let EntryState::Offered(offer) = std::mem::replace(&mut found.state, EntryState::Aside) {
             let gone = self.remove_offer(offer);
+            // Made while others were set aside, it may not have been told of yet.
+            let is_it = |output: &Output| matches!(output, Output::Offer { offer: it, .. } if *it == offer);
+            self.outputs.retain(|output| !is_it(output));
             self.agent_mut(&gone.agent).unreserve(now, offer);
             self.match_up(now);
         }

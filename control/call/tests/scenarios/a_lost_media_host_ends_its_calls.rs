@@ -162,6 +162,23 @@ fn a_phone_that_rings_meanwhile_is_rung_again() {
     world.assert_nothing_left();
 }
 
+/// Both wait when the host is lost: the one loses the agent, who is free for the other until that is looked at too.
+#[test]
+fn an_agent_is_not_rung_for_who_was_lost_too() {
+    let mut world = World::new();
+    world.registered("alice", "wonder");
+    let (first, second) = (world.phone("first"), world.phone("second"));
+    world.call(first, "support");
+    world.call(second, "support");
+    // The endpoint for Alice is being made.
+    world.run_ms(7);
+    assert_eq!(world.agent("alice"), AgentState::Reserved, "{}", world.story());
+    world.lose_media_host();
+    let counters = world.controller.counters();
+    assert_eq!((counters.offers, counters.offers_of_calls), (0, 0));
+    assert_eq!(world.agent("alice"), AgentState::Ready);
+}
+
 #[test]
 fn one_that_refuses_is_told_to_the_caller() {
     let mut world = World::new();
