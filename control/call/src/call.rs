@@ -264,7 +264,6 @@ impl Round {
         }
     }
 
-    /// Nobody is left who could answer.
     /// Those of the rest that the user prefers most; they are in that order.
     pub(crate) fn next_devices(&mut self) -> Vec<(String, Binding)> {
         let most = self.devices.first().map(|(_, device)| device.preference());
@@ -273,6 +272,7 @@ impl Round {
         self.devices.drain(..count).collect()
     }
 
+    /// Nobody is left who could answer.
     pub(crate) fn is_over(&self) -> bool {
         !self.branches.iter().any(|leg| leg.state.is_pending())
     }
