@@ -86,8 +86,9 @@ pub(crate) const SPARE_FILES: usize = 256;
 pub(crate) const SHUTDOWN_CONNECTIONS: Duration = Duration::from_secs(1);
 /// Records carried into the store in one transaction.
 pub(crate) const STORE_BATCH: usize = 1_000;
-/// How often the journal is looked at for new records.
-pub(crate) const STORE_PAUSE: Duration = Duration::from_millis(100);
+/// How often the journal is looked at for new records. What comes in between is carried into the store in one transaction,
+/// which writes each page of an index once.
+pub(crate) const STORE_PAUSE: Duration = Duration::from_millis(500);
 /// First and longest pause after a failure of the store.
 pub(crate) const STORE_RETRY_MIN: Duration = Duration::from_millis(500);
 /// See [`STORE_RETRY_MIN`].
