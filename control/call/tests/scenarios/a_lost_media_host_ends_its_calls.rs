@@ -177,6 +177,13 @@ fn an_agent_is_not_rung_for_who_was_lost_too() {
     let counters = world.controller.counters();
     assert_eq!((counters.offers, counters.offers_of_calls), (0, 0));
     assert_eq!(world.agent("alice"), AgentState::Ready);
+    world.restart_media_host(false);
+    world.run_ms(2_000);
+    assert!(
+        world.heard().contains(&("first", "alice")),
+        "who came first is served first\n{}",
+        world.story()
+    );
 }
 
 #[test]

@@ -404,9 +404,13 @@ impl World {
             .handle_media(at, MediaInput::Sessions { host, sessions });
     }
 
-    /// The connection to `m1` breaks. Commands under way arrive there, or are lost.
+    /// The connection to `m1` breaks and stays broken. Commands under way arrive there, or are lost.
     pub fn cut_link(&mut self, arrive: bool) {
         self.is_cut = true;
+        self.break_connection(arrive);
+    }
+
+    fn break_connection(&mut self, arrive: bool) {
         self.pump();
         let mut commands = Vec::new();
         for packet in std::mem::take(&mut self.wire) {
@@ -436,7 +440,9 @@ impl World {
         self.media_host_is_up("boot-1");
     }
 
+    /// The media host is killed, and nobody answers in its place.
     pub fn lose_media_host(&mut self) {
+        self.break_connection(false);
         let at = self.clocks();
         self.media.sessions.clear();
         self.controller.handle_media(
