@@ -107,7 +107,8 @@ fn who_speaks_through_edits_hears_the_others_evenly() {
 
 #[test]
 fn who_begins_to_speak_hears_tones_that_go_on_at_their_level() {
-    const HZ: [f64; 3] = [820.0, 920.0, 1_920.0];
+    // Of which a decoder that remembers another encoder makes twelve times as much.
+    const HZ: [f64; 3] = [820.0, 1_120.0, 1_520.0];
     let parties = (0..).zip(["a", "b", "c", "d"]).map(|(number, id)| {
         let format = if id == "b" { opus() } else { pcmu() };
         Party::new(id, number).with_formats(vec![format])
@@ -138,7 +139,7 @@ fn who_begins_to_speak_hears_tones_that_go_on_at_their_level() {
         });
         loudest.push(levels.fold(0.0, f64::max));
     }
-    assert!(loudest.iter().all(|level| *level < 1.5), "{loudest:.2?}");
+    assert!(loudest.iter().all(|level| *level < 1.1), "{loudest:.2?}");
 }
 
 #[test]
