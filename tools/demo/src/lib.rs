@@ -1,9 +1,9 @@
 //! A small SIP phone for demonstrations and tests: signalling by `sip`, descriptions by `sdp`, audio by `rtp` and
 //! `codecs`. It sends a tone and measures the tones it hears.
 //!
-//! Owns: sockets, threads and clocks of one phone ([`phone`]), what it says and hears ([`talk`]), its log ([`log`]) and
-//! the result it reports ([`report`]). Must never know how the controller or the media host work: it meets them only
-//! over SIP, RTP and HTTP.
+//! Owns: sockets, threads and clocks of one phone ([`phone`]), what its flags hold ([`flags`]), what it says and hears
+//! ([`talk`]), its log ([`log`]) and the result it reports ([`report`]). Must never know how the controller or the media
+//! host work: it meets them only over SIP, RTP and HTTP.
 //!
 //! ```no_run
 //! use demo::phone::{Identity, Phone, Settings};
@@ -24,6 +24,7 @@
     reason = "a tool: it owns processes, sockets and clocks"
 )]
 
+pub mod flags;
 pub mod log;
 pub mod phone;
 pub mod report;

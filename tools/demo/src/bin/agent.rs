@@ -16,10 +16,10 @@ use demo::{
 #[command(name = "agent", version, about)]
 struct Args {
     /// Account, and name in the log.
-    #[arg(long, default_value = "alice", value_parser = demo::phone::user_part)]
+    #[arg(long, default_value = "alice", value_parser = demo::flags::user_part)]
     name: String,
     /// The SIP server: IP, or IP:PORT.
-    #[arg(long, default_value = "127.0.0.1:5060", value_name = "ADDR", value_parser = demo::phone::server_address)]
+    #[arg(long, default_value = "127.0.0.1:5060", value_name = "ADDR", value_parser = demo::flags::server_address)]
     server: SocketAddr,
     /// Host part of addresses. Default: the server's address.
     #[arg(long)]
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
 
 fn serve(args: &Args, report: &mut PhoneReport) -> Result<()> {
     let ports = match &args.media_ports {
-        Some(text) => demo::phone::port_range(text)?,
+        Some(text) => demo::flags::port_range(text)?,
         None => args.port + 1_000..=args.port + 1_100,
     };
     let mut settings = Settings::new(&args.name, args.server, args.port, ports);

@@ -6,7 +6,8 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use demo::{
-    phone::{Phone, Settings, port_range},
+    flags::port_range,
+    phone::{Phone, Settings},
     report::PhoneReport,
     stop::Stop,
 };
@@ -16,16 +17,16 @@ use demo::{
 #[command(name = "customer", version, about)]
 struct Args {
     /// User part of the caller's address, and name in the log.
-    #[arg(long, default_value = "customer", value_parser = demo::phone::user_part)]
+    #[arg(long, default_value = "customer", value_parser = demo::flags::user_part)]
     name: String,
     /// The SIP server: IP, or IP:PORT.
-    #[arg(long, default_value = "127.0.0.1:5060", value_name = "ADDR", value_parser = demo::phone::server_address)]
+    #[arg(long, default_value = "127.0.0.1:5060", value_name = "ADDR", value_parser = demo::flags::server_address)]
     server: SocketAddr,
     /// Host part of addresses. Default: the server's address.
     #[arg(long)]
     domain: Option<String>,
     /// Whom to call: the user part.
-    #[arg(long, default_value = "support", value_parser = demo::phone::user_part)]
+    #[arg(long, default_value = "support", value_parser = demo::flags::user_part)]
     to: String,
     /// SIP port of this phone.
     #[arg(long, default_value_t = 5080)]
