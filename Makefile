@@ -1,7 +1,7 @@
 # The front door. `make` alone lists the targets; every target installs what it needs first.
 #
 # What needs thought lives in scripts beside the tools: `tools/setup.sh` (machine), `tools/gates.sh`
-# (lint, check, test), `tools/lock.sh` (no build during a benchmark), `tools/fuzz/run.sh`.
+# (lint, check, test), `tools/release.sh`, `tools/lock.sh` (no build during a benchmark), `tools/fuzz/run.sh`.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -27,7 +27,7 @@ EXCLUSIVE := tools/lock.sh exclusive
 # of them, and build tokio, ring and all above once more.
 programs = --workspace $(addprefix --bin ,$(1))
 
-.PHONY: help setup setup-build setup-test setup-bench build demo lint check test bench-relay bench-sip bench-mix bench-transcode audit fuzz
+.PHONY: help setup setup-build setup-test setup-bench setup-release build release demo lint check test bench-relay bench-sip bench-mix bench-transcode audit fuzz
 
 help: ## List the targets (default)
 	@echo 'usage: make <target>'
@@ -46,8 +46,14 @@ setup-test:
 setup-bench:
 	@tools/setup.sh build bench
 
+setup-release:
+	@tools/setup.sh build release
+
 build: setup-build ## Build every program and library
 	$(SHARED) $(CARGO) build --locked --workspace
+
+release: setup-release ## mediad, controld and mctl to deploy, controld compiled for the calls it takes (target/dist)
+	$(SHARED) tools/release.sh
 
 demo: setup-build ## A call centre: two agents, a customer, proof of audio (AGENTS=2 CALLS=1 ARGS=…)
 	$(SHARED) $(CARGO) build --locked $(call programs,mediad controld demo agent customer)

@@ -2,32 +2,38 @@
 # tools/setup.sh GROUP…
 #
 # Installs what the named groups need and this machine lacks. Quick when nothing is missing. Groups: build,
-# test, bench. Debian and Ubuntu: apt, through sudo when not root. Elsewhere: names what to install.
+# test, bench, release. Debian and Ubuntu: apt, through sudo when not root. Elsewhere: names what to install.
 set -u
+
+# The LLVM that the compiler was built with: what counts for it must be of the same.
+llvm=$(rustc -vV 2>/dev/null | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+rustlib=$(rustc --print target-libdir 2>/dev/null)
 
 # Command, Debian package, groups that need it, what for.
 table() {
-    cat <<'END'
-cc         gcc              build       linking, C code in crates
-g++        g++              build       C++ code in crates
-make       make             build       this file's caller
-cmake      cmake            build       libopus
-flock      util-linux       build       the machine's lock
-sipp       sip-tester       test        SIP peer
-baresip    baresip-core     test        SIP peer
-kamailio   kamailio         test        SIP proxy
-age        age              test        judge of encrypted recordings
-rtpengine  rtpengine-daemon test,bench  media peer
-taskset    util-linux       bench       pinning to a core
-chrt       util-linux       bench       priority of the measured process
-setpriv    util-linux       bench       servers end with the bench
-ip         iproute2         bench       a network namespace of its own
+    cat <<END
+cc                  gcc              build         linking, C code in crates
+g++                 g++              build         C++ code in crates
+make                make             build         this file's caller
+cmake               cmake            build         libopus
+flock               util-linux       build         the machine's lock
+sipp                sip-tester       test          SIP peer
+baresip             baresip-core     test          SIP peer
+kamailio            kamailio         test          SIP proxy
+age                 age              test          judge of encrypted recordings
+rtpengine           rtpengine-daemon test,bench    media peer
+taskset             util-linux       bench,release pinning to a core
+chrt                util-linux       bench,release priority of the measured process
+setpriv             util-linux       bench,release servers end with the bench
+ip                  iproute2         bench,release a network namespace of its own
+llvm-profdata-$llvm llvm-$llvm       release       counts of what controld executes
 END
 }
 
-# have COMMAND: also where Debian puts daemons, which is not on everyone's PATH.
+# have COMMAND: also where Debian puts daemons, which is not on everyone's PATH, and rustup its component llvm-tools.
 have() {
-    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]
+    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] ||
+        [ -x "$rustlib/../bin/${1%"-$llvm"}" ]
 }
 
 # Debian starts a daemon when its package is installed; /usr/sbin/policy-rc.d (101: forbidden) is its
