@@ -1,9 +1,8 @@
 #!/bin/sh
 # tools/release.sh
 #
-# Builds mediad, controld and mctl as they should be deployed, into $OUT/dist: controld by a profile of its own
-# work (PGO), with the code that calls run through laid together. What a call touches is then half as much
-# code; for what that gives see ARCHITECTURE.md. mediad's loops are small and gain nothing by it.
+# Builds mediad, controld and mctl as they should be deployed, into target/dist: controld by a profile of its own
+# work (PGO), with the code that calls run through laid together. Why, and what it gives: ARCHITECTURE.md.
 #
 #   1. controld that counts what it executes, in a folder of its own
 #   2. registrations and calls, by `bench sip`

@@ -1,6 +1,6 @@
 //! The detail record of a call.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::journal::EndedBy;
 
@@ -156,6 +156,39 @@ pub struct MediaDetail {
     pub lost: i64,
     /// Interarrival jitter at the end, in milliseconds.
     pub jitter_ms: f64,
-    /// Listening quality of what we received, 1.0 to 4.5; 0 when unknown.
-    pub mos: f64,
+    /// Listening quality of all that we received, 1.0 to 4.5 (ITU-T G.107); `None` when unknown, as after less than a second.
+    #[serde(default, deserialize_with = "known")]
+    pub mos: Option<f64>,
+    /// In the worst few seconds of it.
+    #[serde(default)]
+    pub mos_min: Option<f64>,
+}
+
+/// Records written before had 0 for what is unknown.
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.filter(|mos: &f64| *mos > 0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MediaDetail;
+
+    #[test]
+    fn what_older_records_did_not_know_is_unknown() {
+        let read = |mos: &str| -> MediaDetail {
+            let text = format!(r#"{{"rx_packets":1,"tx_packets":1,"lost":0,"jitter_ms":0.5{mos}}}"#);
+            serde_json::from_str(&text).expect("a record")
+        };
+        assert_eq!(read(r#","mos":0.0"#).mos, None);
+        assert_eq!(read(r#","mos":4.4"#).mos, Some(4.4));
+        let new = MediaDetail {
+            mos: None,
+            mos_min: Some(3.5),
+            ..read("")
+        };
+        assert_eq!(
+            serde_json::from_str::<MediaDetail>(&serde_json::to_string(&new).unwrap()).unwrap(),
+            new
+        );
+    }
 }

@@ -600,6 +600,19 @@ pub enum SourceState {
     Locked,
 }
 
+/// Mean opinion scores of an endpoint's streams, 1.0 to 4.5 (ITU-T G.107); `None` before some 50 packets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QualityReport {
+    /// Of what we received up to the latest of our RTCP reports, since the one before.
+    pub ingress: Option<f64>,
+    /// Of what we received from the beginning until now.
+    pub ingress_mean: Option<f64>,
+    /// In the worst stretch between two reports.
+    pub ingress_min: Option<f64>,
+    /// At the peer, by its latest report.
+    pub egress: Option<f64>,
+}
+
 /// State and counters of an endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndpointReport {
@@ -611,10 +624,8 @@ pub struct EndpointReport {
     pub egress: StreamReport,
     /// From RTCP.
     pub round_trip_ms: Option<f32>,
-    /// MOS of what we receive.
-    pub mos_ingress: Option<f32>,
-    /// MOS at the peer.
-    pub mos_egress: Option<f32>,
+    /// How it sounds.
+    pub quality: QualityReport,
     /// Digits heard.
     pub digits: u64,
     /// First RTP.

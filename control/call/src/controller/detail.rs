@@ -140,6 +140,12 @@ pub(super) fn media_detail(stats: &pb::EndpointStats) -> MediaDetail {
         tx_packets: stats.egress.as_ref().map_or(0, |egress| egress.packets),
         lost: ingress.map_or(0, |ingress| ingress.lost),
         jitter_ms: ingress.map_or(0.0, |ingress| ingress.jitter_ms),
-        mos: stats.mos_ingress,
+        mos: known(stats.mos_ingress_mean),
+        mos_min: known(stats.mos_ingress_min),
     }
+}
+
+/// A media host says 0 for what it does not know.
+fn known(mos: f64) -> Option<f64> {
+    (mos > 0.0).then_some(mos)
 }

@@ -608,6 +608,8 @@ fn counted(node: &str) -> pb::EndpointStats {
             ..pb::StreamStats::default()
         }),
         mos_ingress: 4.3,
+        mos_ingress_mean: 4.1,
+        mos_ingress_min: 2.9,
         ..pb::EndpointStats::default()
     }
 }

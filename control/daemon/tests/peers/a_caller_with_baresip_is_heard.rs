@@ -41,6 +41,7 @@ fn end(site: &Site, alice: &Phone, bob: &Phone, codecs: [Codec; 2]) -> Value {
     for side in ["caller_media", "callee_media"] {
         let count = |key: &str| call[side][key].as_u64().unwrap();
         assert!(count("rx_packets") > 80 && count("tx_packets") > 80, "{call:#}");
+        assert!(call[side]["mos"].as_f64().unwrap() > 3.0, "{call:#}");
     }
     call
 }

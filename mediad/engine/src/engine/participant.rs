@@ -19,7 +19,10 @@ use super::{
     endpoint::{Egress, Ingress},
     outbox::ByeReason,
 };
-use crate::spec::{Codec, Name};
+use crate::{
+    command::QualityReport,
+    spec::{Codec, Name},
+};
 
 /// RTCP bandwidth of a call: 5 % of 64 kbit/s, in bytes per second (RFC 3550 §6.2).
 const BANDWIDTH: u32 = 400;
@@ -55,6 +58,43 @@ pub(crate) struct Participant {
     /// Hundredths; 0 is unknown.
     mos_ingress: u16,
     mos_egress: u16,
+    /// What came up to the latest evaluation.
+    judged: Judged,
+}
+
+/// The quality of a stream from its beginning on. Hundredths of MOS.
+#[derive(Debug, Clone, Copy, Default)]
+struct Judged {
+    /// Each evaluation's as often as there were packets in it.
+    sum: u64,
+    packets: u32,
+    /// Of the worst evaluation; 0 before the first.
+    worst: u16,
+}
+
+impl Judged {
+    fn add(&mut self, mos: u16, packets: u32) {
+        self.sum += u64::from(mos) * u64::from(packets);
+        self.packets = self.packets.saturating_add(packets);
+        self.worst = if self.worst == 0 { mos } else { self.worst.min(mos) };
+    }
+
+    fn mean(&self) -> u16 {
+        // Before the first evaluation the sum is 0, too.
+        (self.sum / u64::from(self.packets.max(1))) as u16
+    }
+}
+
+/// Since the latest evaluation.
+struct Interval {
+    received: u32,
+    lost: u32,
+}
+
+impl Interval {
+    fn packets(&self) -> u32 {
+        self.received + self.lost
+    }
 }
 
 /// What a compound packet of the peer meant.
@@ -91,6 +131,7 @@ impl Participant {
             heard_jitter_max: 0,
             mos_ingress: 0,
             mos_egress: 0,
+            judged: Judged::default(),
         }
     }
 
@@ -267,20 +308,41 @@ impl Participant {
             let jitter = egress.line.clock().duration(u64::from(block.jitter));
             self.mos_egress = self.score(impairment, loss, jitter);
         }
-        let (codec, clock) = codec?;
-        let (received, lost) = (ingress.packets as u32, lost(ingress) as i32);
-        let interval_received = received.wrapping_sub(self.received_prior);
-        let interval_lost = u32::try_from(lost.wrapping_sub(self.lost_prior)).unwrap_or(0);
-        if interval_received + interval_lost < EVALUATED_PACKETS_MIN {
-            return None;
-        }
-        self.received_prior = received;
-        self.lost_prior = lost;
-        let loss = interval_lost as f32 / (interval_lost + interval_received) as f32;
-        let jitter = jitter(ingress, clock);
+        codec?;
+        let interval = self.interval(ingress)?;
+        self.received_prior = ingress.packets as u32;
+        self.lost_prior = lost(ingress) as i32;
         let previous = self.mos_ingress;
-        self.mos_ingress = self.score(impairment(codec)?, loss, jitter);
+        self.mos_ingress = self.score_of_interval(ingress, &interval)?;
+        self.judged.add(self.mos_ingress, interval.packets());
         self.crossing(previous, thresholds)
+    }
+
+    /// What came since the latest evaluation, where that is enough to judge by.
+    fn interval(&self, ingress: &Ingress) -> Option<Interval> {
+        let lost = (lost(ingress) as i32).wrapping_sub(self.lost_prior);
+        let interval = Interval {
+            received: (ingress.packets as u32).wrapping_sub(self.received_prior),
+            lost: u32::try_from(lost).unwrap_or(0),
+        };
+        (interval.packets() >= EVALUATED_PACKETS_MIN).then_some(interval)
+    }
+
+    fn score_of_interval(&self, ingress: &Ingress, interval: &Interval) -> Option<u16> {
+        let format = ingress.current_format()?;
+        let loss = interval.lost as f32 / interval.packets() as f32;
+        Some(self.score(impairment(format.codec)?, loss, jitter(ingress, format.clock)))
+    }
+
+    /// What we received from the beginning until now, with what no evaluation had its turn for: a call may end before.
+    fn judged_until_now(&self, ingress: &Ingress) -> Judged {
+        let mut judged = self.judged;
+        if let Some(interval) = self.interval(ingress)
+            && let Some(mos) = self.score_of_interval(ingress, &interval)
+        {
+            judged.add(mos, interval.packets());
+        }
+        judged
     }
 
     fn crossing(&mut self, previous: u16, thresholds: &MosThresholds) -> Option<QualityCrossing> {
@@ -327,19 +389,19 @@ impl Participant {
         self.heard_jitter_max
     }
 
-    /// Of what we receive.
-    pub(crate) fn mos_ingress(&self) -> Option<f32> {
-        score_of(self.mos_ingress)
-    }
-
-    /// Of what the peer receives.
-    pub(crate) fn mos_egress(&self) -> Option<f32> {
-        score_of(self.mos_egress)
+    pub(crate) fn quality(&self, ingress: &Ingress) -> QualityReport {
+        let judged = self.judged_until_now(ingress);
+        QualityReport {
+            ingress: score_of(self.mos_ingress),
+            ingress_mean: score_of(judged.mean()),
+            ingress_min: score_of(judged.worst),
+            egress: score_of(self.mos_egress),
+        }
     }
 }
 
-fn score_of(hundredths: u16) -> Option<f32> {
-    (hundredths > 0).then(|| f32::from(hundredths) / 100.0)
+fn score_of(hundredths: u16) -> Option<f64> {
+    (hundredths > 0).then(|| f64::from(hundredths) / 100.0)
 }
 
 /// Packets lost on all streams of an ingress.

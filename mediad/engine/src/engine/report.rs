@@ -115,8 +115,7 @@ pub(super) fn endpoint_report(endpoint: &Endpoint, talk: Option<&Talk>, now: Now
             ..StreamReport::default()
         },
         round_trip_ms: participant.round_trip_ms(),
-        mos_ingress: participant.mos_ingress(),
-        mos_egress: participant.mos_egress(),
+        quality: participant.quality(ingress),
         digits: u64::from(endpoint.hearing.count()),
         first_rx: ingress.first_rx.get(),
         last_rx: ingress

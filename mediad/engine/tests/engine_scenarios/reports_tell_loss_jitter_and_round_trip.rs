@@ -125,8 +125,58 @@ fn a_sender_reports_what_it_sent_and_received() {
         .into_iter()
         .filter(|kind| matches!(kind, EventKind::QualityChanged { .. }));
     assert_eq!(poor.count(), 1);
-    assert!(world.endpoint("a").mos_ingress.expect("evaluated") < 3.1);
-    assert!(world.endpoint("b").mos_ingress.expect("evaluated") > 4.0);
+    assert!(world.endpoint("a").quality.ingress.expect("evaluated") < 3.1);
+    assert!(world.endpoint("b").quality.ingress.expect("evaluated") > 4.0);
+}
+
+/// Sends packets of 20 ms; of every fourth says `lost` whether it is lost.
+fn speak(world: &mut World, a: &mut Speaker, packets: u32, lost: bool) {
+    for n in 0..packets {
+        let packet = a.packet(&[1; 160]);
+        if !(lost && n % 4 == 3) {
+            world.receive(rtp_socket(0), peer(0), &packet);
+        }
+        world.pass_ms(20);
+    }
+}
+
+#[test]
+fn the_quality_of_a_call_is_not_that_of_its_end() {
+    let mut world = World::new();
+    world.commit(SESSION, &Graph::call());
+    let mut a = Speaker::new(0xA);
+    speak(&mut world, &mut a, 1000, false);
+    speak(&mut world, &mut a, 1000, true);
+    speak(&mut world, &mut a, 2000, false);
+    let quality = world.endpoint("a").quality;
+    let (last, mean, worst) = (quality.ingress, quality.ingress_mean, quality.ingress_min);
+    assert!(last.expect("evaluated") > 4.0);
+    assert!(worst.expect("evaluated") < 2.5, "{worst:?}");
+    // A quarter of the time was bad.
+    let bad = worst.expect("evaluated");
+    let expected = 0.25 * bad + 0.75 * last.expect("evaluated");
+    assert!(
+        (mean.expect("evaluated") - expected).abs() < 0.15,
+        "{mean:?} beside {expected}"
+    );
+}
+
+#[test]
+fn a_call_that_ends_before_its_first_report_is_judged_too() {
+    let mut world = World::new();
+    world.commit(SESSION, &Graph::call());
+    let mut a = Speaker::new(0xA);
+    speak(&mut world, &mut a, 49, false);
+    assert_eq!(
+        world.endpoint("a").quality.ingress_mean,
+        None,
+        "too few to judge by"
+    );
+    speak(&mut world, &mut a, 11, false);
+    let quality = world.endpoint("a").quality;
+    assert_eq!(quality.ingress, None, "no report was due");
+    assert!(quality.ingress_mean.expect("enough came") > 4.0);
+    assert_eq!(quality.ingress_min, quality.ingress_mean);
 }
 
 #[test]
@@ -217,7 +267,7 @@ fn the_peers_reports_give_loss_jitter_round_trip_and_its_score() {
         world.pass_ms(20);
     }
     assert!(
-        world.endpoint("b").mos_egress.expect("evaluated") < 3.1,
+        world.endpoint("b").quality.egress.expect("evaluated") < 3.1,
         "a quarter is lost on the way to b"
     );
 }
