@@ -1,6 +1,7 @@
 //! The header section: fields in order, each kept as it came.
 
 use bytes::Bytes;
+use memchr::{memchr2, memchr3};
 
 use super::name::{HeaderName, Name};
 use crate::header::{HeaderValue, scan};
@@ -29,7 +30,7 @@ impl Header {
     /// [`UnwritableHeader`] when writing it would break the message apart (header injection).
     pub fn new<'a>(name: impl Into<Name<'a>>, value: &[u8]) -> Result<Self, UnwritableHeader> {
         let name = name.into();
-        if !scan::is_token(name.as_bytes()) || value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        if !scan::is_token(name.as_bytes()) || memchr3(b'\r', b'\n', 0, value).is_some() {
             return Err(UnwritableHeader);
         }
         Ok(Self::from_checked(name, value))
@@ -38,10 +39,13 @@ impl Header {
     /// A field from parts that hold no line break by construction; a stray one becomes a space.
     pub(crate) fn from_typed<'a>(name: impl Into<Name<'a>>, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
-        let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
-        if value.iter().any(is_break) {
-            let spaced = value.iter().map(|byte| if is_break(byte) { b' ' } else { *byte });
-            return Self::from_checked(name.into(), &spaced.collect::<Vec<_>>());
+        if memchr2(b'\r', b'\n', value).is_some() {
+            let space = |byte: &u8| match byte {
+                b'\r' | b'\n' => b' ',
+                other => *other,
+            };
+            let spaced: Vec<u8> = value.iter().map(space).collect();
+            return Self::from_checked(name.into(), &spaced);
         }
         Self::from_checked(name.into(), value)
     }
