@@ -363,9 +363,6 @@ impl Controller {
 
     /// Both ends are made and joined (or, for a late offer, made): the caller gets its 200, unless it has it already.
     pub(super) fn connect(&mut self, now: Now, id: CallId) {
-        if !self.answer_pick_up(now, id) {
-            return;
-        }
         let Some(call) = self.calls.get(&id) else {
             return;
         };
@@ -554,7 +551,6 @@ impl Controller {
             StatusCode::REQUEST_TERMINATED,
         );
         self.end_transfer(now, id, status);
-        self.refuse_pick_up(now, id, status);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };

@@ -163,7 +163,8 @@ impl Controller {
             Stage::Connecting => self.connect(now, id),
             Stage::AwaitingAnswer => self.joined(now, id),
             Stage::Talking => self.seat_newcomer(now, id),
-            Stage::Waiting | Stage::Ringing | Stage::Ended => {}
+            Stage::Ringing => self.seat_pick_up(now, id),
+            Stage::Waiting | Stage::Ended => {}
         }
         for side in REOFFERING {
             self.answer_reoffer(now, id, side);
@@ -192,10 +193,12 @@ impl Controller {
         }
         let stage = call.stage;
         // What was taken over cannot be brought into order, and what no host has cannot be left as it is.
+        let is_joined = call.newcomer.is_some();
         let is_unruly = call.plan.is_found() || !call.plan.may_exist();
         match stage {
             Stage::Ended => self.send_media(now, id),
-            Stage::Talking if !is_unruly => {
+            // Without who picks it up it rings on.
+            Stage::Talking | Stage::Ringing if !is_unruly && (stage == Stage::Talking || is_joined) => {
                 self.refuse_reoffers(now, id);
                 if let Some(call) = self.calls.get_mut(&id) {
                     call.plan.revert();

@@ -1,18 +1,14 @@
 //! Call pick-up: an INVITE with Replaces that names the dialog of a phone that still rings (RFC 3891 §3). Who sent it
 //! takes the call, and the phone stops ringing.
 
-use sip::{
-    header::Reason,
-    message::{Response, StatusCode},
-    stack::DialogKey,
-};
+use sip::{header::Reason, message::StatusCode, stack::DialogKey};
 
 use super::{
     Controller, Now,
     calling::{answer_of, with_description},
 };
 use crate::{
-    call::{Call, CallId, Side, Stage},
+    call::{Call, CallId, Newcomer, Side, Stage},
     leg::{Invite, Leg},
     media::Endpoint,
 };
@@ -44,69 +40,55 @@ impl Controller {
         Ok(())
     }
 
-    /// Takes the call for who sent the INVITE; it is answered once the media host has its endpoint.
-    pub(super) fn pick_up(&mut self, now: Now, id: CallId, mut leg: Leg, wanted: Endpoint) {
+    /// Who sent the INVITE takes the call once the media host has its endpoint. Until then the phone rings on: who picks up
+    /// may change its mind, or somebody may answer.
+    pub(super) fn pick_up(&mut self, now: Now, id: CallId, leg: Leg, wanted: Endpoint) {
         let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.plan.put(&leg.endpoint, wanted);
+        if let Some(dialog) = leg.dialog {
+            self.by_dialog.insert(dialog, (id, Side::Newcomer));
+        }
+        let replaces = Side::Callee;
+        call.newcomer = Some(Newcomer { leg, replaces });
+        self.settle(now, id);
+    }
+
+    /// Who picked up has its endpoint: it is answered, before the caller is, and the phone stops ringing.
+    pub(super) fn seat_pick_up(&mut self, now: Now, id: CallId) {
+        let session = self.new_session_id();
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if call.newcomer.is_none() || !call.plan.is_settled() {
+            return;
+        }
+        let Some(answer) = answer_of(call, Side::Newcomer, session) else {
+            self.newcomer_gone(now, id, Some(StatusCode::SERVER_INTERNAL_ERROR));
             return;
         };
         if !call.stage.on_answered() {
             return;
         }
-        leg.joined_unix_us = super::unix_us(now.wall);
+        let Some(Newcomer { mut leg, .. }) = call.newcomer.take() else {
+            return;
+        };
+        leg.state.on_answered();
+        (leg.is_described, leg.joined_unix_us) = (true, super::unix_us(now.wall));
+        let (invite, dialog) = (leg.invite, leg.dialog);
         call.withdraw_endpoints(|_| false);
         call.early = None;
-        call.plan.put(&leg.endpoint, wanted);
-        if let Some(dialog) = leg.dialog {
-            self.by_dialog.insert(dialog, (id, Side::Callee));
-        }
         call.callee = Some(leg);
+        self.by_dialog
+            .extend(dialog.map(|dialog| (dialog, (id, Side::Callee))));
+        if let Invite::Received(txn) = invite {
+            self.respond(now, txn, with_description(&answer));
+        }
         self.follow_callee(id);
         self.record_if_wanted(id);
         let reason = Reason::new("SIP", 200, "Call completed elsewhere");
         self.cancel_round(now, id, &reason, StatusCode::OK);
         self.settle(now, id);
-    }
-
-    /// The answer to who picked the call up, before the caller gets its own. False: there is none, and the call ended.
-    pub(super) fn answer_pick_up(&mut self, now: Now, id: CallId) -> bool {
-        let session = self.new_session_id();
-        let Some(call) = self.calls.get_mut(&id) else {
-            return false;
-        };
-        let waits = call.callee.as_ref().filter(|leg| leg.state.is_pending());
-        let Some(Invite::Received(txn)) = waits.map(|leg| leg.invite) else {
-            return true;
-        };
-        let Some(answer) = answer_of(call, Side::Callee, session) else {
-            let (status, reason) = (
-                StatusCode::SERVER_INTERNAL_ERROR,
-                "no description for the called party",
-            );
-            self.end(now, id, crate::journal::EndedBy::System, status, reason);
-            return false;
-        };
-        if let Some(leg) = &mut call.callee {
-            leg.state.on_answered();
-            leg.is_described = true;
-        }
-        self.respond(now, txn, with_description(&answer));
-        true
-    }
-
-    /// Who picked up is told that the call is over before it was answered.
-    pub(super) fn refuse_pick_up(&mut self, now: Now, id: CallId, status: StatusCode) {
-        let callee = self.calls.get_mut(&id).and_then(|call| call.callee.as_mut());
-        let Some(leg) = callee.filter(|leg| leg.state.is_pending()) else {
-            return;
-        };
-        leg.state.on_ended();
-        if let Invite::Received(txn) = leg.invite {
-            let status = if status.is_success() {
-                StatusCode::REQUEST_TERMINATED
-            } else {
-                status
-            };
-            self.respond(now, txn, Response::new(status));
-        }
     }
 }

@@ -653,6 +653,13 @@ impl Controller {
         let Some(round) = call.round.take() else {
             return;
         };
+        if call.newcomer.is_some() && call.stage != Stage::Ended {
+            // Nothing rings that could be picked up.
+            self.newcomer_gone(now, id, Some(StatusCode::CALL_DOES_NOT_EXIST));
+        }
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         if !status.is_success() {
             let record = RecordKind::CallDeclined {
                 call: call.name.clone(),

@@ -90,16 +90,9 @@ impl Controller {
             Some((id, Side::Member)) => self.member_leaves(now, id, EndedBy::Caller, status, reason),
             // A re-INVITE was cancelled: what stood before stands.
             Some((id, side)) if self.forget_reoffer(now, id, side) => {}
-            Some((id, Side::Callee)) => {
-                // The phone that rang has stopped for it.
-                let (status, reason) = (
-                    StatusCode::TEMPORARILY_UNAVAILABLE,
-                    "who picked the call up cancelled",
-                );
-                self.end(now, id, EndedBy::Callee, status, reason);
-            }
-            Some((id, _)) => self.end(now, id, EndedBy::Caller, status, reason),
-            None => {}
+            Some((id, Side::Caller)) => self.end(now, id, EndedBy::Caller, status, reason),
+            // Their first INVITEs have their answers.
+            Some((_, Side::Callee | Side::Transferor)) | None => {}
         }
     }
 

@@ -90,15 +90,19 @@ fn or_not_when_somebody_is_faster() {
                 world.hang_up(phone);
             }
         }
+        // Who gave up or found no room took nothing with it.
+        if world.phones[customer].is_calling() {
+            let now = world.now;
+            world.phones[customer].cancel(now);
+        }
         world.run_ms(500);
         assert_eq!(world.details().len(), 1, "{}", world.story());
         world.assert_nothing_left();
     }
 }
 
-/// The phone has stopped ringing for it, so that the call is over; but it was not the caller who ended it.
 #[test]
-fn and_is_ended_by_who_picked_it_up_and_cancels() {
+fn by_who_changes_its_mind_and_the_phone_rings_on() {
     let (mut world, alice, carol, customer) = ringing();
     world.media.silent = true;
     pick_up(&mut world, carol, alice, "");
@@ -107,12 +111,57 @@ fn and_is_ended_by_who_picked_it_up_and_cancels() {
     world.phones[carol].cancel(now);
     world.run_ms(300);
     world.media.silent = false;
-    assert_eq!(world.phones[customer].statuses, [180, 480], "{}", world.story());
     assert_eq!(world.phones[carol].statuses, [487], "{}", world.story());
     world.run_ms(10_000);
+    assert_eq!(world.phones[customer].statuses, [180], "{}", world.story());
+    assert!(world.phones[alice].cancelled.is_empty(), "{}", world.story());
+    // Another time it is meant.
+    pick_up(&mut world, carol, alice, "");
+    world.run_ms(500);
+    let heard = BTreeSet::from([("customer", "carol"), ("carol", "customer")]);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    world.hang_up(customer);
+    world.run_ms(200);
     let detail = world.detail();
-    assert_eq!((detail.ended_by, detail.status), (EndedBy::Callee, 480));
-    assert_eq!(detail.reason, "who picked the call up cancelled");
+    assert_eq!((detail.ended_by, detail.status), (EndedBy::Caller, 200));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn and_goes_on_without_whom_the_media_host_has_no_room_for() {
+    let (mut world, alice, carol, customer) = ringing();
+    world.media.fail = Some("out of ports");
+    pick_up(&mut world, carol, alice, "");
+    world.run_ms(500);
+    world.media.fail = None;
+    assert_eq!(world.phones[carol].statuses, [503], "{}", world.story());
+    assert_eq!(world.phones[customer].statuses, [180], "{}", world.story());
+    assert!(world.phones[alice].cancelled.is_empty(), "{}", world.story());
+    let now = world.now;
+    world.phones[customer].cancel(now);
+    world.run_ms(500);
+    assert_eq!(world.phones[alice].cancelled.len(), 1, "{}", world.story());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn unless_the_phone_answers_first() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let carol = world.registered("carol", "singer");
+    let customer = world.phone("customer");
+    world.behave(alice, Behaviour::Answer(500));
+    world.call(customer, "alice");
+    world.run_ms(400);
+    world.media.silent = true;
+    pick_up(&mut world, carol, alice, "");
+    world.run_ms(300);
+    world.media.silent = false;
+    world.run_ms(10_000);
+    assert_eq!(world.phones[carol].statuses, [481], "{}", world.story());
+    let heard = BTreeSet::from([("customer", "alice"), ("alice", "customer")]);
+    assert_eq!(world.heard(), heard, "{}", world.story());
+    world.hang_up(customer);
     world.assert_nothing_left();
 }
 
