@@ -48,7 +48,7 @@ pub(super) const HOST_UNKNOWN: &str = "the media host is not configured any more
 #[derive(Debug, Default)]
 pub(super) struct Past {
     /// [`RecordKind::Registered`] of each device, by account, Contact and flow.
-    pub(super) registrations: BTreeMap<(String, String, Option<u32>), RecordKind>,
+    pub(super) registrations: BTreeMap<(String, String, Option<u32>), (u64, RecordKind)>,
     agents: BTreeMap<String, PastAgent>,
     calls: BTreeMap<String, PastCall>,
     keys: Vec<(String, Kept)>,
@@ -94,7 +94,7 @@ impl Past {
                 ..
             } => {
                 let device = (user.clone(), contact.clone(), reg_id);
-                self.registrations.insert(device, kind);
+                self.registrations.insert(device, (at_unix_us, kind));
             }
             RecordKind::Unregistered {
                 user,
@@ -220,7 +220,7 @@ impl Controller {
             }
         });
         let keys = past.keys.iter().map(|(key, kept)| kept.record(key));
-        let registrations = past.registrations.values().cloned();
+        let registrations = past.registrations.values().map(|(_, kind)| kind.clone());
         registrations.chain(agents).chain(calls).chain(keys).collect()
     }
 
@@ -334,15 +334,19 @@ impl Controller {
     }
 
     /// Devices that can still be reached are registered as before. Gives their users.
-    fn restore_registrations(&mut self, now: Now, mut registrations: Vec<RecordKind>) -> BTreeSet<Name> {
+    fn restore_registrations(
+        &mut self,
+        now: Now,
+        mut registrations: Vec<(u64, RecordKind)>,
+    ) -> BTreeSet<Name> {
         // The one that was heard last comes last, as when they registered.
-        registrations.sort_by_key(|kind| match kind {
+        registrations.sort_by_key(|(_, kind)| match kind {
             RecordKind::Registered { expires_unix_us, .. } => *expires_unix_us,
             _ => 0,
         });
         let mut users = BTreeSet::new();
-        for kind in &registrations {
-            users.extend(self.registrar.restore(now, kind));
+        for (at_unix_us, kind) in &registrations {
+            users.extend(self.registrar.restore(now, *at_unix_us, kind));
         }
         users
     }

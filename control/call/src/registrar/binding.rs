@@ -180,9 +180,9 @@ impl Binding {
         }
     }
 
-    /// A device as the journal kept it, its user, and for how long it is still registered. `None`: it is registered no
+    /// A device as the journal kept it then, its user, and for how long it is still registered. `None`: it is registered no
     /// more, or the record is not understood.
-    pub(super) fn of_record(kind: &RecordKind, now: Now) -> Option<(Name, Self)> {
+    pub(super) fn of_record(at_unix_us: u64, kind: &RecordKind, now: Now) -> Option<(Name, Self)> {
         let RecordKind::Registered {
             user,
             contact,
@@ -202,8 +202,9 @@ impl Binding {
         else {
             return None;
         };
+        // A clock that was set back since makes no registration longer than it was then.
         let left_us = expires_unix_us
-            .checked_sub(unix_us(now.wall))
+            .checked_sub(unix_us(now.wall).max(at_unix_us))
             .filter(|left| *left > 0)?;
         let (transport, remote) = source.split_once(':')?;
         let transport = Transport::from_bytes(transport.as_bytes())?;

@@ -430,8 +430,8 @@ impl Registrar {
 
     /// A device that was registered before this process began. Gives its user; `None` when it is registered no more, or
     /// cannot be reached now.
-    pub(crate) fn restore(&mut self, now: Now, kind: &RecordKind) -> Option<Name> {
-        let (user, binding) = Binding::of_record(kind, now)?;
+    pub(crate) fn restore(&mut self, now: Now, at_unix_us: u64, kind: &RecordKind) -> Option<Name> {
+        let (user, binding) = Binding::of_record(at_unix_us, kind, now)?;
         let account = self.accounts.get(&user)?;
         if self.bindings(&user).len() >= account.devices_max || binding.own_hops().is_empty() {
             return None;

@@ -276,3 +276,17 @@ fn a_phone_behind_a_nat_is_reached_where_it_was_heard() {
     world.phones[customer].cancel(now);
     world.assert_nothing_left();
 }
+
+/// Who sets it back makes nobody's registration longer, who restarts or not.
+#[test]
+fn for_as_long_as_was_granted_whatever_the_clock_says() {
+    let mut world = World::new();
+    world.registered("alice", "wonder");
+    world.run_ms(100_000);
+    world.clock_set_s = -3_600;
+    world.restart();
+    world.run_ms(290_000);
+    assert_eq!(world.controller.counters().bindings, 1, "{}", world.story());
+    world.run_ms(11_000);
+    assert_eq!(world.controller.counters().bindings, 0, "{}", world.story());
+}
