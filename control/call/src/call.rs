@@ -279,7 +279,7 @@ impl Round {
 }
 
 /// RFC 3261 §16.7 step 6: 6xx first, then what says most about the person, then what says least.
-fn rank(status: StatusCode) -> u16 {
+pub(crate) fn rank(status: StatusCode) -> u16 {
     match status.code() {
         600.. => 0,
         486 => 1,

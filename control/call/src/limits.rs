@@ -27,3 +27,7 @@ pub const INSISTENT_DEVICES_MAX: usize = 4_096;
 pub const SOUNDS_PER_CONFERENCE_MAX: usize = 4;
 /// Trunks and targets that there were since the start. More: a configuration with others is refused until a restart.
 pub const TRUNK_PLACES_MAX: usize = 65_536;
+/// Messages on their way outside of calls. More get 503.
+pub const MESSAGES_MAX: usize = 4_096;
+/// Bytes of a message's body; a longer one gets 413. It is kept until it is answered, and by each transaction.
+pub const MESSAGE_BODY_BYTES_MAX: usize = 16 * 1_024;

@@ -109,8 +109,26 @@ fn calls(page: &mut Page, counters: &Counters) {
     ] {
         page.counter(&format!("controld_{name}_total"), help, count);
     }
+    messages(page, counters);
     media(page, counters);
     calls_now(page, counters);
+}
+
+fn messages(page: &mut Page, counters: &Counters) {
+    for (name, help, count) in [
+        (
+            "messages_taken",
+            "MESSAGEs that somebody took.",
+            counters.messages_taken,
+        ),
+        (
+            "messages_refused",
+            "MESSAGEs that nobody took, or that were refused.",
+            counters.messages_refused,
+        ),
+    ] {
+        page.counter(&format!("controld_{name}_total"), help, count);
+    }
 }
 
 fn media(page: &mut Page, counters: &Counters) {
@@ -139,6 +157,11 @@ fn calls_now(page: &mut Page, counters: &Counters) {
             "offers",
             "Offers to agents now, conversations included.",
             counters.offers,
+        ),
+        (
+            "messages",
+            "MESSAGEs on their way now, those within calls left out.",
+            counters.messages,
         ),
         (
             "media_pending",

@@ -240,7 +240,9 @@ fn check_content(request: &Request, policy: &Policy<'_>) -> Option<Response> {
                 .split(|&byte| byte == b';')
                 .any(|part| part.trim_ascii() == b"handling=optional")
         });
-    if !request.body.is_empty() && !optional {
+    // A message (RFC 3428) is read by whom it is for, and that is not us.
+    let is_passed_on = request.method == Method::Message;
+    if !request.body.is_empty() && !optional && !is_passed_on {
         let content_type = request.headers.content_type().ok()??;
         if !policy
             .content_types

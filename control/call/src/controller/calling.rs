@@ -11,7 +11,7 @@ use sip::{
 };
 use std::time::Duration;
 
-use super::{CHECK_EVERY, Controller, Due, Now, unix_us};
+use super::{CHECK_EVERY, Controller, Due, Now, arrival::Arrival, unix_us};
 use crate::{
     call::{Call, CallId, End, Side, Stage},
     domain::{DomainError, Leave, Name, Race},
@@ -51,24 +51,16 @@ impl Controller {
         flow: Flow,
         dialog: DialogKey,
     ) -> Result<(), Box<Response>> {
-        let refuse = |status| Box::new(Response::new(status));
         self.has_room()?;
-        let account = self.authorise(now, request, flow)?;
-        let trunk = self.trunk_of(flow.remote.ip(), account.as_ref());
-        let uri = request.uri().map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
-        let from = request
-            .headers
-            .from()
-            .map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
-        let hops = request.headers.max_forwards().ok().flatten().unwrap_or(70);
-        // RFC 7332 §5.1.4: a back-to-back user agent ends loops as a proxy does.
-        let max_forwards = hops
-            .checked_sub(1)
-            .ok_or_else(|| refuse(StatusCode::TOO_MANY_HOPS))?;
-        let destination = self
-            .destination_of(&uri, trunk, account.as_ref())
-            .map_err(refuse)?;
-        let address = trunk.map_or_else(|| from.clone(), |trunk| self.caller_from(trunk, request, &from));
+        let Arrival {
+            account,
+            trunk,
+            uri,
+            from,
+            address,
+            max_forwards,
+            destination,
+        } = self.arrive(now, request, flow)?;
         let security = self.security_of(trunk, account.as_ref(), flow);
         let mut caller = Leg::new(
             Invite::Received(txn),
@@ -112,13 +104,18 @@ impl Controller {
     }
 
     fn has_room(&self) -> Result<(), Box<Response>> {
-        if self.is_stopping {
-            return Err(unavailable("the controller is stopping"));
-        }
+        self.is_going_on()?;
         if self.calls.len() + self.members.len() >= self.config.calls.count_max {
             return Err(unavailable("too many calls"));
         }
         Ok(())
+    }
+
+    pub(super) fn is_going_on(&self) -> Result<(), Box<Response>> {
+        match self.is_stopping {
+            true => Err(unavailable("the controller is stopping")),
+            false => Ok(()),
+        }
     }
 
     /// A media host; without one the call counts for its trunk no more.
@@ -147,48 +144,6 @@ impl Controller {
         self.calls.insert(id, call);
         self.foresee_round(id);
         self.send_media(now, id);
-    }
-
-    /// Who may call: trusted addresses, our accounts with their password, and strangers if that is allowed. Gives the
-    /// account that calls, if it is one.
-    pub(super) fn authorise(
-        &mut self,
-        now: Now,
-        request: &Request,
-        flow: Flow,
-    ) -> Result<Option<Name>, Box<Response>> {
-        let refuse = |status| Box::new(Response::new(status));
-        if self.trunks.of_source(flow.remote.ip()).is_some() {
-            // Known by its address; whoever it says calls is none of our accounts.
-            return Ok(None);
-        }
-        let from = request
-            .headers
-            .from()
-            .map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
-        let user = from.uri.user_unescaped().unwrap_or_default();
-        let user = std::str::from_utf8(&user).unwrap_or_default();
-        let claimed = self
-            .registrar
-            .account(user)
-            .filter(|_| self.routing.is_ours(&from.uri));
-        let strangers_may = claimed.is_none() && self.config.allow_anonymous_calls;
-        if strangers_may || self.config.trusted.contains(&flow.remote.ip()) {
-            return Ok(claimed);
-        }
-        match self.registrar.authenticate(now, request) {
-            Ok(user) if claimed.as_ref() == Some(&user) => Ok(claimed),
-            // A trunk brings callers of its own.
-            Ok(user) if self.trunks.of_account(&user).is_some() => Ok(Some(user)),
-            // Nobody speaks in another's name.
-            Ok(_) => Err(refuse(StatusCode::FORBIDDEN)),
-            Err((response, wrong)) => {
-                if wrong {
-                    self.wrong_password(flow);
-                }
-                Err(Box::new(response))
-            }
-        }
     }
 
     /// Whether the audio of a party that calls is to be encrypted.
@@ -770,7 +725,7 @@ fn not_acceptable(code: u16, reason: &str) -> Box<Response> {
     Box::new(response)
 }
 
-fn unavailable(reason: &str) -> Box<Response> {
+pub(super) fn unavailable(reason: &str) -> Box<Response> {
     let mut response = Response::new(StatusCode::SERVICE_UNAVAILABLE);
     response.set_reason(&format!("Service Unavailable: {reason}"));
     let _digits = response.headers.set(HeaderName::RetryAfter, "5");

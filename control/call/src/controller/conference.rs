@@ -14,6 +14,7 @@ use super::{
     calling::{answer_leg, read_answer, text, with_description},
     detail::media_detail,
     live::ms,
+    message::no_messages,
     unix_us,
     within_dialog::digits_of,
 };
@@ -426,6 +427,11 @@ impl Controller {
                     self.member_digit(now, id, &digits);
                 }
                 StatusCode::OK
+            }
+            Method::Message => {
+                self.counters.messages_refused += 1;
+                self.respond(now, txn, *no_messages());
+                return;
             }
             Method::Update | Method::Options | Method::Prack => StatusCode::OK,
             _ => StatusCode::METHOD_NOT_ALLOWED,

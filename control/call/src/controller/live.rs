@@ -78,6 +78,7 @@ impl Controller {
             waiting: self.domain.entry_count(),
             places_of_calls: self.by_entry.len(),
             requests_pending: self.by_client.len(),
+            messages: self.messages.len(),
             parties: self.by_dialog.len(),
             sip: self.stack.stats(),
             ..self.counters

@@ -4,6 +4,7 @@
 //! each call drain [`Controller::poll_output`] in order and set an alarm for [`Controller::poll_timeout`].
 
 mod admission;
+mod arrival;
 mod calling;
 mod conference;
 mod conference_restore;
@@ -15,6 +16,7 @@ mod interruption;
 mod invitation;
 mod live;
 mod media;
+mod message;
 mod originate;
 mod outbound;
 mod pickup;
@@ -34,6 +36,7 @@ mod trunk;
 mod within_dialog;
 
 pub(crate) use invitation::Notify;
+use message::Message;
 pub use outbound::TrunkLive;
 use relocate::Displaced;
 pub(crate) use relocate::Displacement;
@@ -48,7 +51,10 @@ use bytes::Bytes;
 use proto::mediad::v1 as pb;
 use sip::{
     message::{Method, ParseError},
-    stack::{ClientTxn, DialogKey, Flow, Identity, Lookup, Stack, StackConfig, Target, Transmit, Waiting},
+    stack::{
+        ClientTxn, DialogKey, Flow, Identity, Lookup, ServerTxn, Stack, StackConfig, Target, Transmit,
+        Waiting,
+    },
     uri::Host,
 };
 
@@ -368,10 +374,16 @@ pub struct Counters {
     pub waiting: usize,
     /// Places in queues as the calls know them; equals `waiting`.
     pub places_of_calls: usize,
-    /// INVITEs and session refreshes of ours without final answer.
+    /// Requests of ours without final answer that something hangs on.
     pub requests_pending: usize,
     /// Dialogs that belong to a call.
     pub parties: usize,
+    /// Messages that somebody took.
+    pub messages_taken: u64,
+    /// Messages that nobody took, or that were refused.
+    pub messages_refused: u64,
+    /// Messages on their way now, those within calls left out.
+    pub messages: usize,
     /// The SIP stack's own.
     pub sip: sip::stack::Stats,
 }
@@ -395,6 +407,10 @@ enum Purpose {
     Alive(CallId),
     /// A keepalive to a registered device.
     Ping(u64),
+    /// A message, to one of those it is for.
+    Message(u64),
+    /// A message within a call, on its way from the party that sent it by this request.
+    Carried(ServerTxn),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -429,6 +445,8 @@ enum Due {
     Gate(CallId),
     /// Sounds of a conference are over.
     Sound(CallId),
+    /// Who sent a message waits no longer.
+    Message(u64),
 }
 
 /// A command without reply.
@@ -491,6 +509,8 @@ pub struct Controller {
     trunks: Trunks,
     /// Requests to trunks that hold our proof already.
     tried: BTreeSet<ClientTxn>,
+    /// On their way, outside of calls.
+    messages: BTreeMap<u64, Message>,
     /// Dialogs with trunks, until they end.
     trunk_dialogs: BTreeMap<DialogKey, TrunkId>,
     /// Contacts of devices that refuse to be offered encryption as something optional.
@@ -522,6 +542,7 @@ pub struct Controller {
     advanced: Option<Now>,
     last_call: u64,
     last_command: u64,
+    last_message: u64,
     last_record: u64,
     counters: Counters,
 }
@@ -561,6 +582,7 @@ impl Controller {
             originate_rate: Rate::new(config.originate.calls_per_s),
             trunks: Trunks::new(&config.trunks, &config.dialplan),
             tried: BTreeSet::new(),
+            messages: BTreeMap::new(),
             trunk_dialogs: BTreeMap::new(),
             insistent: BTreeSet::new(),
             by_dialog: BTreeMap::new(),
@@ -582,6 +604,7 @@ impl Controller {
             advanced: None,
             last_call: 0,
             last_command: 0,
+            last_message: 0,
             last_record: unix_us(now.wall),
             counters: Counters::default(),
             config,
@@ -661,6 +684,7 @@ impl Controller {
                 Due::Recording(call) => self.recording_overdue(now, call),
                 Due::Gate(member) => self.gate_overdue(now, member),
                 Due::Sound(conference) => self.sounds_overdue(now, conference),
+                Due::Message(message) => self.message_overdue(now, message),
             }
         }
         // After the calls were looked after: should this process have stood still for long, their conversations are
@@ -843,6 +867,22 @@ impl Controller {
     }
 }
 
+/// What we take, somewhere.
+const METHODS: [Method; 12] = [
+    Method::Invite,
+    Method::Ack,
+    Method::Bye,
+    Method::Cancel,
+    Method::Options,
+    Method::Register,
+    Method::Prack,
+    Method::Update,
+    Method::Info,
+    Method::Refer,
+    Method::Notify,
+    Method::Message,
+];
+
 fn stack_config(config: &Config) -> StackConfig {
     let listeners = config.listeners.iter();
     let identities =
@@ -852,19 +892,7 @@ fn stack_config(config: &Config) -> StackConfig {
     let token = &config.owner_token;
     stack.owner = (!token.is_empty()).then(|| ("owner".to_owned(), token.clone()));
     stack.server_name = "controld".to_owned();
-    stack.methods = vec![
-        Method::Invite,
-        Method::Ack,
-        Method::Bye,
-        Method::Cancel,
-        Method::Options,
-        Method::Register,
-        Method::Prack,
-        Method::Update,
-        Method::Info,
-        Method::Refer,
-        Method::Notify,
-    ];
+    stack.methods = METHODS.to_vec();
     stack.extensions = vec![
         "100rel",
         "timer",

@@ -52,6 +52,21 @@ pub struct TrunkLive {
     pub targets: Vec<(String, Health)>,
 }
 
+/// Who calls or writes, and whom, for a trunk that is to be told.
+#[derive(Debug)]
+pub(super) struct Outward {
+    /// Who is called.
+    pub(super) number: Name,
+    /// Who calls: a number, or what stands for it.
+    pub(super) caller: String,
+    /// Its name for people.
+    pub(super) display: Option<Vec<u8>>,
+    /// Fields of its request that the trunk may be told.
+    pub(super) said: Vec<Header>,
+    /// It came from outside, and goes out again.
+    pub(super) is_diverted: bool,
+}
+
 impl Controller {
     /// Trunks as they are.
     pub fn trunks_live(&self) -> Vec<TrunkLive> {
@@ -292,17 +307,29 @@ impl Controller {
         let patience = self.trunks.get(way.trunk).config.setup_timeout_s;
         let setup = now.mono + std::time::Duration::from_secs(patience.max(1));
         self.deadlines.insert((setup, Due::Setup(id)));
-        let own_host = self.own_host();
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         (call.heard, call.heard_by) = (false, Some(setup));
-        let trunk = self.trunks.get(way.trunk);
-        let config = &trunk.config;
-        let target = &trunk.targets[way.target].uri;
         let Destination::Out(number) = &call.destination else {
             return;
         };
+        let outward = Outward {
+            number: number.clone(),
+            caller: caller_number(call),
+            display: name_of(call.shown()).filter(|_| call.caller_id.is_none()),
+            said: call.said.clone(),
+            is_diverted: call.rx_trunk.is_some(),
+        };
+        self.rewrite_for(way, request, &outward);
+    }
+
+    /// Writes a request as the trunk wants it that it goes to.
+    pub(super) fn rewrite_for(&self, way: TargetId, request: &mut Request, outward: &Outward) {
+        let trunk = self.trunks.get(way.trunk);
+        let config = &trunk.config;
+        let target = &trunk.targets[way.target].uri;
+        let number = &outward.number;
         let called = numbers::rewrite(&config.tx_called, number);
         let host = host_towards(&config.domain, target);
         let mut fresh = Request::new(
@@ -312,14 +339,13 @@ impl Controller {
         std::mem::swap(&mut fresh.headers, &mut request.headers);
         std::mem::swap(&mut fresh.body, &mut request.body);
         *request = fresh;
-        let caller = caller_number(call);
-        let caller = numbers::rewrite(&config.tx_caller, &caller);
+        let caller = numbers::rewrite(&config.tx_caller, &outward.caller);
         let address = NameAddr::new(Uri::sip(Some(&caller), &host, None));
-        let address = match call.shown().display().filter(|_| call.caller_id.is_none()) {
-            Some(name) => address.with_display(&String::from_utf8_lossy(&name)),
+        let address = match &outward.display {
+            Some(name) => address.with_display(&String::from_utf8_lossy(name)),
             None => address,
         };
-        let wants_privacy = call
+        let wants_privacy = outward
             .said
             .iter()
             .any(|field| field.name() == HeaderName::Privacy && field.value() != b"none");
@@ -342,12 +368,12 @@ impl Controller {
         }
         // Names of ours say nothing to a carrier.
         headers.remove(HeaderName::Diversion);
-        if config.identity.diversion && call.rx_trunk.is_some() {
-            let mut diverted = NameAddr::new(Uri::sip(Some(number), &own_host, None));
+        if config.identity.diversion && outward.is_diverted {
+            let mut diverted = NameAddr::new(Uri::sip(Some(number), &self.own_host(), None));
             diverted.params.set("reason", Some(b"unconditional"));
             headers.push_value(HeaderName::Diversion, &diverted);
         }
-        follow_rules(headers, &config.headers, &call.said);
+        follow_rules(headers, &config.headers, &outward.said);
     }
 
     /// A trunk's target said something: it is there.
@@ -392,8 +418,7 @@ impl Controller {
         if !was_heard && matches!(status.code(), 408 | 503) {
             self.target_missed(now, way);
         }
-        let advances = matches!(status.code(), 300..=399 | 401 | 403 | 407 | 408 | 500..=599);
-        if !has_more || !advances {
+        if !has_more || !advances(status) {
             return false;
         }
         self.next_way(now, id, told(status));
@@ -440,12 +465,22 @@ impl Controller {
     }
 }
 
-fn origin_of(trunk: Option<TrunkId>, account: Option<&str>) -> Origin<'_> {
+/// A trunk that says so leaves what it was sent to the next one.
+pub(super) fn advances(status: StatusCode) -> bool {
+    matches!(status.code(), 300..=399 | 401 | 403 | 407 | 408 | 500..=599)
+}
+
+pub(super) fn origin_of(trunk: Option<TrunkId>, account: Option<&str>) -> Origin<'_> {
     match (trunk, account) {
         (Some(trunk), _) => Origin::Trunk(trunk),
         (None, Some(account)) => Origin::Account(account),
         (None, None) => Origin::Stranger,
     }
+}
+
+/// Its name for people.
+pub(super) fn name_of(address: &NameAddr) -> Option<Vec<u8>> {
+    address.display().map(std::borrow::Cow::into_owned)
 }
 
 fn caller_number(call: &Call) -> String {

@@ -100,6 +100,7 @@ impl Controller {
         match request.method {
             Method::Register => self.receive_register(now, txn, request, flow),
             Method::Refer => self.referred_outside(now, txn, request, flow),
+            Method::Message => self.receive_message(now, txn, request, flow),
             Method::Options => {
                 let ours = request.uri().is_ok_and(|uri| self.routing.is_ours(&uri));
                 let status = if ours {
@@ -271,6 +272,8 @@ impl Controller {
             Some(Purpose::Alive(_)) if status.is_final() => drop(self.by_client.remove(&txn)),
             Some(Purpose::Refresh(..) | Purpose::Alive(_) | Purpose::Plain(_)) => {}
             Some(Purpose::Ping(id)) => self.pinged(now, txn, id, response),
+            Some(Purpose::Message(id)) => self.message_answered(now, id, txn, response),
+            Some(Purpose::Carried(asked)) => self.carried(now, txn, asked, response),
             None => self.stray_response(now, response, dialog),
         }
     }
@@ -337,6 +340,8 @@ impl Controller {
                 self.by_client.remove(&txn);
                 self.ping_missed(now, id);
             }
+            Some(Purpose::Message(id)) => self.message_lost(now, id, txn),
+            Some(Purpose::Carried(asked)) => self.carried(now, txn, asked, &Response::new(status)),
             None => {}
         }
     }

@@ -389,10 +389,17 @@ impl Controller {
         let purpose = self.by_client.get(&txn).copied();
         let trunk = match purpose {
             Some(Purpose::Plain(trunk)) => Some(trunk),
-            Some(Purpose::Refresh(..) | Purpose::Alive(_) | Purpose::Branch(_)) => of_dialog,
-            Some(Purpose::Registration(_) | Purpose::Farewell(_) | Purpose::Probe(_) | Purpose::Ping(_)) => {
-                None
+            Some(Purpose::Refresh(..) | Purpose::Alive(_) | Purpose::Branch(_) | Purpose::Carried(_)) => {
+                of_dialog
             }
+            // Each is answered in its own way.
+            Some(
+                Purpose::Registration(_)
+                | Purpose::Farewell(_)
+                | Purpose::Probe(_)
+                | Purpose::Ping(_)
+                | Purpose::Message(_),
+            ) => None,
             // A PRACK, which the stack sends by itself.
             None => of_dialog,
         };

@@ -43,6 +43,7 @@ impl Controller {
                 self.respond(now, txn, Response::new(StatusCode::OK));
             }
             Method::Refer => self.referred(now, id, side, txn, request),
+            Method::Message => self.message_within(now, (id, side), txn, request),
             Method::Options | Method::Prack => self.respond(now, txn, Response::new(StatusCode::OK)),
             _ => self.respond(now, txn, Response::new(StatusCode::METHOD_NOT_ALLOWED)),
         }

@@ -274,12 +274,18 @@ impl Trunks {
             .any(|route| route.pattern.matches(number))
     }
 
+    /// It is configured.
+    pub(crate) fn has(&self, id: TargetId) -> bool {
+        let trunk = self.get(id.trunk);
+        trunk.is_open && trunk.targets[id.target].place.is_some()
+    }
+
     /// A call goes to a target from now on, or why not.
     pub(crate) fn take(&mut self, now: Instant, id: TargetId) -> Result<(), Full> {
-        let trunk = &mut self.trunks[id.trunk.0];
-        if !trunk.is_open || trunk.targets[id.target].place.is_none() {
+        if !self.has(id) {
             return Err(Full::TakenOut);
         }
+        let trunk = &mut self.trunks[id.trunk.0];
         trunk.gauge.take(now)?;
         trunk.tx_calls += 1;
         trunk.targets[id.target].calls += 1;

@@ -94,6 +94,10 @@ pub struct Phone {
     pub outside: (Option<ClientTxn>, Option<Response>),
     /// INFOs it got, their bodies.
     pub informed: Vec<String>,
+    /// MESSAGEs it got.
+    pub read: Vec<Request>,
+    /// What the next MESSAGEs are answered with, if not with 200; with 100, not at all.
+    pub replies: VecDeque<Response>,
     /// The last BYE it got.
     pub bye: Option<Request>,
     /// The Path its registrations carry.
@@ -156,6 +160,8 @@ impl Phone {
             notified: Vec::new(),
             outside: (None, None),
             informed: Vec::new(),
+            read: Vec::new(),
+            replies: VecDeque::new(),
             bye: None,
             path: None,
             knows_gruu: false,
@@ -323,6 +329,43 @@ impl Phone {
         self.has_tried = false;
         let txn = self.stack.request(now, request, &[self.server()]).unwrap();
         self.outside = (Some(txn), None);
+    }
+
+    /// Writes to an address, outside of dialogs.
+    pub fn write(&mut self, now: Instant, to: &str, text: &str, edit: impl Fn(&mut Request)) {
+        let own = self.own();
+        let mut request = Self::request(Method::Message, to, &own, to);
+        request
+            .headers
+            .push(HeaderName::ContentType, "text/plain;charset=UTF-8")
+            .unwrap();
+        request.body = Bytes::copy_from_slice(text.as_bytes());
+        edit(&mut request);
+        self.has_tried = false;
+        let txn = self.stack.request(now, request, &[self.server()]).unwrap();
+        self.outside = (Some(txn), None);
+    }
+
+    /// Writes to the other party of its call.
+    pub fn write_within(&mut self, now: Instant, text: &str) {
+        let content = Content::new("text/plain", text.to_owned());
+        let message = DialogRequest::new(Method::Message).with_content(content);
+        let txn = self
+            .stack
+            .dialog_request(now, self.dialog.unwrap(), message)
+            .unwrap();
+        self.outside = (Some(txn), None);
+    }
+
+    /// The final answer to its request outside of dialogs, or to what it wrote.
+    pub fn told(&self) -> Option<u16> {
+        self.outside.1.as_ref().map(|response| response.status.code())
+    }
+
+    /// What it was sent.
+    pub fn texts(&self) -> Vec<String> {
+        let text = |request: &Request| String::from_utf8_lossy(&request.body).into_owned();
+        self.read.iter().map(text).collect()
     }
 
     /// Refuses the call that rings.
@@ -563,6 +606,15 @@ impl Phone {
                     (Method::Invite, true) => return self.invited(now, txn, request, dialog),
                     (Method::Invite, false) => return self.answer(now, txn, &request),
                     _ => StatusCode::OK,
+                if request.method == Method::Message {
+                    self.read.push(request);
+                    let ok = || Response::new(StatusCode::OK);
+                    let reply = self.replies.pop_front().unwrap_or_else(ok);
+                    if reply.status != StatusCode::TRYING {
+                        let _gone = self.stack.respond(now, txn, reply);
+                    }
+                    return;
+                }
                 };
                 let _gone = self.stack.respond(now, txn, Response::new(status));
             }

@@ -783,6 +783,7 @@ impl World {
                 AgentState::Reserved | AgentState::Talking | AgentState::WrapUp
             )
         };
+        assert_eq!(counters.messages, 0, "{}", self.story());
         assert!(
             live.agents.iter().all(|agent| !busy(&agent.state)),
             "{:?}",
@@ -811,7 +812,10 @@ fn challenge(request: &Bytes) -> Option<Bytes> {
             .collect::<Vec<_>>()
     };
     let is_within = of("To:").iter().any(|to| to.contains(";tag="));
-    let is_asked = ["INVITE", "UPDATE", "INFO", "BYE", "OPTIONS", "NOTIFY", "PRACK"].contains(&method);
+    let is_asked = [
+        "INVITE", "UPDATE", "INFO", "BYE", "OPTIONS", "NOTIFY", "PRACK", "MESSAGE",
+    ]
+    .contains(&method);
     if !is_within || !is_asked || head.contains("Proxy-Authorization:") {
         return None;
     }

@@ -36,6 +36,7 @@ mod calls_go_out_and_in_over_trunks;
 mod calls_go_through_kamailio;
 mod digits_of_phones_with_opus_are_events;
 mod members_of_a_conference_hear_each_other;
+mod messages_reach_who_they_are_for;
 mod parties_are_brought_into_a_room;
 mod phones_register_with_digest_over_udp_and_tcp;
 mod requests_outside_calls_get_their_answers;

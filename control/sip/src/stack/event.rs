@@ -213,6 +213,9 @@ pub enum StackError {
     /// No identity fits the target's transport and address family.
     #[error("no local identity for {0:?}")]
     NoIdentity(Target),
+    /// It is too large for UDP (RFC 3428 §8), and no other way leads there.
+    #[error("the message is too large for UDP")]
+    TooLarge,
     /// A header or URI we need is missing or malformed.
     #[error("the message is incomplete or malformed")]
     Malformed,

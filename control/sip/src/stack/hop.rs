@@ -171,7 +171,7 @@ impl Stack {
         }
     }
 
-    fn take_parked(&mut self, id: u64) -> Option<Parked> {
+    pub(super) fn take_parked(&mut self, id: u64) -> Option<Parked> {
         self.timers.stop(Due::Client(id, ClientTimer::Lookup));
         self.parked.remove(&id)
     }

@@ -46,7 +46,8 @@ impl Stack {
     ///
     /// # Errors
     /// [`StackError::Malformed`]: From or To is missing or cannot be read, or the method is ACK or CANCEL;
-    /// [`StackError::NoTarget`]; [`StackError::NoIdentity`]; [`StackError::Overloaded`].
+    /// [`StackError::NoTarget`]; [`StackError::NoIdentity`]; [`StackError::Overloaded`]; [`StackError::TooLarge`]: a
+    /// MESSAGE of which only UDP leads on.
     pub fn request(
         &mut self,
         now: Instant,
@@ -82,6 +83,13 @@ impl Stack {
         };
         self.start_client(now, txn, request, outgoing)?;
         Ok(ClientTxn(txn))
+    }
+
+    /// Nobody waits for the answer to a request outside of dialogs any more: it is not sent again, and what comes is a stray.
+    pub fn forget_request(&mut self, txn: ClientTxn) {
+        if self.take_parked(txn.0).is_none() {
+            self.end_client(txn.0);
+        }
     }
 
     fn complete_request(&mut self, request: &mut Request) -> Result<(), StackError> {
@@ -142,9 +150,9 @@ impl Stack {
         now: Instant,
         id: u64,
         mut request: Request,
-        outgoing: Outgoing,
+        mut outgoing: Outgoing,
     ) -> Result<(), StackError> {
-        let mut hops = outgoing.hops;
+        let mut hops = std::mem::take(&mut outgoing.hops);
         let target = match hops.pop_front().ok_or(StackError::NoTarget)? {
             Hop::Target(target) => target,
             Hop::Name(name) => {
@@ -160,15 +168,18 @@ impl Stack {
         let branch = self.new_branch();
         self.address(&mut request, &target, &branch, own_contact)?;
         let wire = request.to_bytes();
-        if let Some(over_tcp) = self.over_tcp(&target, wire.len(), outgoing.udp_only) {
-            self.stats.too_large_for_udp += 1;
+        if let Some(instead) = self.instead_of(&target, &request, wire.len(), &outgoing) {
+            self.stats.too_large_for_udp += u64::from(!instead.is_empty());
             request.headers.pop_first_value(HeaderName::Via);
             if own_contact {
                 request.headers.remove(HeaderName::Contact);
             }
             let udp_only = Some(target.remote());
-            hops.push_front(Hop::Target(target));
-            hops.push_front(Hop::Target(over_tcp));
+            let instead = instead.into_iter().map(Hop::Target);
+            hops = instead.chain(hops).collect();
+            if hops.is_empty() {
+                return Err(StackError::TooLarge);
+            }
             let outgoing = Outgoing {
                 hops,
                 udp_only,
@@ -218,20 +229,33 @@ impl Stack {
         }
     }
 
-    /// Where a request goes that is too large for the address it was to go to (RFC 3261 §18.1.1). A phone behind a NAT
-    /// is reached through its flow alone.
-    fn over_tcp(&self, target: &Target, bytes: usize, udp_only: Option<SocketAddr>) -> Option<Target> {
-        let Target::Address {
-            transport: Transport::Udp,
-            remote,
-            ..
-        } = target
-        else {
+    /// Where a request goes that is too large for the address it was to go to (RFC 3261 §18.1.1): over TCP, and as it was
+    /// meant to if that cannot be. A phone behind a NAT is reached through its flow alone.
+    ///
+    /// RFC 3428 §8: no message outside of a dialog goes over UDP then.
+    fn instead_of(
+        &self,
+        target: &Target,
+        request: &Request,
+        bytes: usize,
+        outgoing: &Outgoing,
+    ) -> Option<Vec<Target>> {
+        if target.transport() != Transport::Udp || bytes <= self.config.udp_request_bytes_max {
             return None;
+        }
+        let is_page = request.method == Method::Message && outgoing.dialog.is_none();
+        let over_tcp = match target {
+            Target::Address { remote, .. } if outgoing.udp_only != Some(*remote) => {
+                Some(Target::address(Transport::Tcp, *remote))
+            }
+            Target::Address { .. } | Target::Flow(_) => None,
         };
-        let over_tcp = Target::address(Transport::Tcp, *remote);
-        let wanted = bytes > self.config.udp_request_bytes_max && udp_only != Some(*remote);
-        (wanted && self.identity_for(&over_tcp).is_some()).then_some(over_tcp)
+        let over_tcp = over_tcp.filter(|over_tcp| self.identity_for(over_tcp).is_some());
+        match (over_tcp, is_page) {
+            (Some(over_tcp), false) => Some(vec![over_tcp, target.clone()]),
+            (None, false) => None,
+            (over_tcp, true) => Some(over_tcp.into_iter().collect()),
+        }
     }
 
     pub(super) fn insert_client(&mut self, id: u64, client: Client) {

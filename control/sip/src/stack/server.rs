@@ -119,7 +119,9 @@ impl Stack {
             (Method::Ack, Some(id)) => self.receive_dialog_ack(now, flow, &id, request),
             (Method::Ack, None) => self.stats.strays += 1,
             (Method::Cancel, _) => self.receive_cancel(now, flow, &via, request),
-            (Method::Invite, None) if self.is_full(false) || self.overload.refuses(now, &key) => {
+            (Method::Invite | Method::Message, None)
+                if self.is_full(false) || self.overload.refuses(now, &key) =>
+            {
                 self.refuse_overload(flow, &request);
                 self.overload.keep_in_mind(now, key);
             }

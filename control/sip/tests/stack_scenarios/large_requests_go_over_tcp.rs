@@ -1,6 +1,6 @@
 use super::world::*;
 use sip::message::{Method, Request};
-use sip::stack::{Flow, FlowId, Identity, Stack, StackConfig, Target, Transport};
+use sip::stack::{Event, Flow, FlowId, Identity, Stack, StackConfig, StackError, Target, Transport};
 
 /// A stack with a socket of each kind.
 fn stack(transports: &[Transport]) -> Stack {
@@ -12,10 +12,14 @@ fn stack(transports: &[Transport]) -> Stack {
 }
 
 fn large(bytes: usize) -> Request {
+    of_method(Method::Options, bytes)
+}
+
+fn of_method(method: Method, bytes: usize) -> Request {
     let world = World::new(1, Weather::FINE);
-    let mut message = world.request_to(Method::Message, ALICE, BOB);
-    message.body = vec![b'x'; bytes].into();
-    message
+    let mut request = world.request_to(method, ALICE, BOB);
+    request.body = vec![b'x'; bytes].into();
+    request
 }
 
 fn sent(stack: &mut Stack) -> (Transport, String) {
@@ -63,4 +67,46 @@ fn a_flow_is_never_left_and_without_tcp_there_is_no_choice() {
     let target = Target::address(Transport::Udp, address(BOB));
     one.request(now, large(2_000), &[target]).unwrap();
     assert_eq!(sent(&mut one).0, Transport::Udp);
+}
+
+/// RFC 3428 §8.
+#[test]
+fn no_message_above_1300_bytes_goes_over_udp() {
+    let now = first_instant();
+    let (udp, tcp) = (
+        [Target::address(Transport::Udp, address(BOB))],
+        Target::address(Transport::Tcp, address(BOB)),
+    );
+    let flow = |transport| {
+        Target::Flow(Flow {
+            transport,
+            local: address(ALICE),
+            remote: address(BOB),
+            id: FlowId(1),
+        })
+    };
+    let mut both = stack(&[Transport::Udp, Transport::Tcp]);
+    let txn = both
+        .request(now, of_method(Method::Message, 2_000), &udp)
+        .unwrap();
+    assert_eq!(sent(&mut both).0, Transport::Tcp);
+    both.handle_transport_error(now, &tcp);
+    assert_eq!(both.poll_transmit(), None);
+    assert_eq!(
+        both.poll_event(),
+        Some(Event::TransportFailed { txn, dialog: None })
+    );
+    // The next way is taken instead, if there is one.
+    let ways = [flow(Transport::Udp), flow(Transport::Tcp)];
+    both.request(now, of_method(Method::Message, 2_000), &ways)
+        .unwrap();
+    assert_eq!(sent(&mut both).0, Transport::Tcp);
+    let refused = both.request(now, of_method(Method::Message, 2_000), &ways[..1]);
+    assert_eq!(refused, Err(StackError::TooLarge));
+    both.request(now, of_method(Method::Message, 500), &ways).unwrap();
+    assert_eq!(sent(&mut both).0, Transport::Udp);
+    let mut one = stack(&[Transport::Udp]);
+    let refused = one.request(now, of_method(Method::Message, 2_000), &udp);
+    assert_eq!(refused, Err(StackError::TooLarge));
+    assert_eq!(one.poll_transmit(), None);
 }
