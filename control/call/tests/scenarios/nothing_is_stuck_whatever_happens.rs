@@ -12,6 +12,8 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     Call(usize, &'static str),
+    /// Its INVITE holds no offer.
+    CallWithoutOffer(usize, &'static str),
     Ask(&'static str, &'static str),
     GiveUp(usize),
     HangUp(usize),
@@ -35,6 +37,15 @@ enum Happening {
     Hold(usize, Direction),
     /// The same by UPDATE.
     Update(usize, Direction),
+    /// Asks the other side for an offer.
+    AskForOffer(usize),
+    /// Asks the room to call somebody in.
+    Invite(usize, &'static str),
+    /// Writes to somebody, or to the other party of its call.
+    Write(usize, &'static str),
+    WriteWithin(usize),
+    /// Long enough for sessions to be refreshed, and registrations to end.
+    Wait,
     /// A registered phone starts anew, or goes.
     Register(usize, u32),
     /// Brings its counterpart to this address.
@@ -88,6 +99,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     let agent = || prop::sample::select(AGENTS.to_vec());
     prop_oneof![
         8 => (phone(), prop::sample::select(vec!["support", "support", "carol", "alice", "room-7", "room-7"])).prop_map(|(p, to)| Call(p, to)),
+        2 => (phone(), prop::sample::select(vec!["support", "carol", "room-7"])).prop_map(|(p, to)| CallWithoutOffer(p, to)),
         3 => (prop::sample::select(vec!["alice", "carol"]), prop::sample::select(vec!["support", "bob", "dora"]))
             .prop_map(|(from, to)| Ask(from, to)),
         3 => phone().prop_map(GiveUp),
@@ -106,6 +118,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(EndSome),
         3 => (phone(), direction.clone()).prop_map(|(p, d)| Hold(p, d)),
         2 => (phone(), direction).prop_map(|(p, d)| Update(p, d)),
+        2 => phone().prop_map(AskForOffer),
+        1 => (phone(), prop::sample::select(vec!["carol", "bob", "support"])).prop_map(|(p, to)| Invite(p, to)),
+        1 => Just(Wait),
+        1 => (phone(), prop::sample::select(vec!["alice", "carol", "room-7"])).prop_map(|(p, to)| Write(p, to)),
+        1 => phone().prop_map(WriteWithin),
         2 => (0..REGISTERED.len(), prop::sample::select(vec![0, 300])).prop_map(|(p, s)| Register(p, s)),
         3 => (phone(), prop::sample::select(vec!["carol", "bob", "support", "nobody"])).prop_map(|(p, to)| Transfer(p, to)),
         2 => (phone(), phone()).prop_map(|(p, of)| Join(p, of)),
@@ -114,6 +131,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Restart),
         4 => (0..VARIANTS).prop_map(Reconfigure),
     ]
+}
+
+/// Until the next thing happens: often while messages of the one before are on their way.
+fn pause_ms() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => 0..40_u64, 2 => 0..4_000_u64]
 }
 
 const VARIANTS: usize = 9;
@@ -172,6 +194,12 @@ fn happen(world: &mut World, happening: Happening) {
                 world.call(phone, to);
             }
         }
+        Happening::CallWithoutOffer(phone, to) => {
+            let idle = !world.phones[phone].is_calling() && world.phones[phone].dialog.is_none();
+            if idle && world.phones[phone].name != to {
+                world.phones[phone].call(now, to, false);
+            }
+        }
         // Who is not there, or no host, is a fair answer.
         Happening::Ask(from, to) => drop(world.ask(from, to, "", Some("k1"))),
         Happening::GiveUp(phone) if world.phones[phone].is_calling() => world.phones[phone].cancel(now),
@@ -179,6 +207,18 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::GiveUp(_) | Happening::HangUp(_) => {}
         Happening::Hold(phone, direction) => world.phones[phone].try_reinvite(now, direction),
         Happening::Update(phone, direction) => world.phones[phone].try_offer(now, Method::Update, direction),
+        Happening::AskForOffer(phone) => world.phones[phone].try_ask_for_offer(now),
+        Happening::Invite(phone, to) => {
+            world.phones[phone].refer_room(now, "room-7", &format!("sip:{to}@example.com"), |_| {});
+        }
+        Happening::Write(phone, to) => {
+            world.phones[phone].write(now, &format!("sip:{to}@example.com"), "hello", |_| {});
+        }
+        Happening::WriteWithin(phone) if world.phones[phone].talks() => {
+            world.phones[phone].write_within(now, "hello");
+        }
+        Happening::WriteWithin(_) => {}
+        Happening::Wait => world.run_ms(1_000_000),
         Happening::Register(phone, expires) => world.phones[phone].register(now, REGISTERED[phone], expires),
         Happening::Transfer(phone, to) if world.phones[phone].talks() => {
             world.phones[phone].refer(now, &format!("sip:{to}@example.com"));
@@ -247,8 +287,10 @@ fn assert_sane(world: &World, were_moved: bool) {
     let pairs = world.heard_phones();
     let live = world.controller.live(world.clocks());
     for (phone, Phone { name, .. }) in world.phones.iter().enumerate() {
+        // Who calls again before we know that it hung up is taken for two.
+        let is_leaving = world.is_being_hung_up(phone);
         assert!(
-            !pairs.contains(&(phone, phone)),
+            is_leaving || !pairs.contains(&(phone, phone)),
             "nobody hears itself\n{}",
             world.story()
         );
@@ -264,7 +306,7 @@ fn assert_sane(world: &World, were_moved: bool) {
         let heard = pairs.iter().filter(|(_, listener)| *listener == phone).count();
         // A media host that refuses even that somebody is gone lets it hear on, and one that was cut off goes on until the
         // phone is told.
-        let hears_on = world.media.fail.is_some() || world.is_being_hung_up(phone);
+        let hears_on = world.media.fail.is_some() || is_leaving;
         assert!(
             hears_on || spoken_to.max(heard) <= calls,
             "{name} is in {calls} calls\n{}",
@@ -301,7 +343,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn and_the_records_agree(story in prop::collection::vec((happening(), 0..4_000_u64), 1..60)) {
+    fn and_the_records_agree(story in prop::collection::vec((happening(), pause_ms()), 1..60)) {
         let mut world = World::new();
         world.registered("alice", "wonder");
         world.registered("bob", "builder");

@@ -526,6 +526,17 @@ impl Phone {
         );
     }
 
+    /// As [`Phone::ask_for_offer`], unless something is under way, or nobody is there.
+    pub fn try_ask_for_offer(&mut self, now: Instant) {
+        let dialog = self.dialog.filter(|_| self.talks() && !self.is_calling());
+        let request = DialogRequest::new(Method::Invite);
+        let txn = dialog.and_then(|dialog| self.stack.dialog_request(now, dialog, request).ok());
+        if txn.is_some() {
+            self.statuses.clear();
+            (self.offer, self.invite) = (None, txn);
+        }
+    }
+
     /// Sends a request in its dialog.
     pub fn send(&mut self, now: Instant, request: DialogRequest) {
         self.stack
@@ -595,6 +606,15 @@ impl Phone {
                     let _gone = self.stack.respond(now, txn, response);
                     return;
                 }
+                if request.method == Method::Message {
+                    self.read.push(request);
+                    let ok = || Response::new(StatusCode::OK);
+                    let reply = self.replies.pop_front().unwrap_or_else(ok);
+                    if reply.status != StatusCode::TRYING {
+                        let _gone = self.stack.respond(now, txn, reply);
+                    }
+                    return;
+                }
                 if !initial
                     && request.method != Method::Notify
                     && let Some(status) = self.balks.pop_front()
@@ -606,15 +626,6 @@ impl Phone {
                     (Method::Invite, true) => return self.invited(now, txn, request, dialog),
                     (Method::Invite, false) => return self.answer(now, txn, &request),
                     _ => StatusCode::OK,
-                if request.method == Method::Message {
-                    self.read.push(request);
-                    let ok = || Response::new(StatusCode::OK);
-                    let reply = self.replies.pop_front().unwrap_or_else(ok);
-                    if reply.status != StatusCode::TRYING {
-                        let _gone = self.stack.respond(now, txn, reply);
-                    }
-                    return;
-                }
                 };
                 let _gone = self.stack.respond(now, txn, Response::new(status));
             }

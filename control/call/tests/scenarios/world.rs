@@ -64,6 +64,8 @@ pub struct World {
     pub lookups: Vec<Lookup>,
     /// Messages whose first line starts so vanish, as often as the number says.
     pub swallow: Vec<(&'static str, usize)>,
+    /// BYEs to and from phones that did not arrive, by Call-ID: they are sent again.
+    lost_byes: BTreeMap<String, SocketAddr>,
     /// A phone before which a proxy asks for a password in every dialog.
     pub guarded: Option<usize>,
     wire: BTreeMap<(Instant, u64), Packet>,
@@ -131,6 +133,7 @@ impl World {
             acknowledged: Vec::new(),
             lookups: Vec::new(),
             swallow: Vec::new(),
+            lost_byes: BTreeMap::new(),
             guarded: None,
             wire: BTreeMap::new(),
             order: 0,
@@ -229,8 +232,9 @@ impl World {
                 }
                 Output::Transmit(transmit) => {
                     let to = transmit.target.remote();
-                    let name = self.name_of(to);
-                    if self.note("server", name, &transmit.bytes) {
+                    let passes = self.note("server", self.name_of(to), &transmit.bytes);
+                    self.note_bye(to, &transmit.bytes, passes);
+                    if passes {
                         self.put(5, Packet::ToPhone(transmit.target, transmit.bytes));
                     }
                 }
@@ -271,7 +275,9 @@ impl World {
             while let Some(transmit) = self.phones[index].stack.poll_transmit() {
                 let (from, name) = (self.phones[index].address, self.phones[index].name);
                 let bytes = self.phones[index].written(&transmit.bytes);
-                if self.note(name, "server", &bytes) {
+                let passes = self.note(name, "server", &bytes);
+                self.note_bye(from, &bytes, passes);
+                if passes {
                     self.put(5, Packet::ToServer(from, bytes));
                 }
             }
@@ -335,12 +341,12 @@ impl World {
                     self.put(5, Packet::ToServer(to, challenge));
                     return;
                 }
-                if let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == to) {
-                    if !phone.dead {
-                        phone
-                            .stack
-                            .handle_message(now, flow(phone.transport, to, server()), bytes);
-                    }
+                if self.phones.iter().any(|phone| phone.address == to && phone.dead) {
+                    self.note_bye(to, &bytes, false);
+                } else if let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == to) {
+                    phone
+                        .stack
+                        .handle_message(now, flow(phone.transport, to, server()), bytes);
                 } else {
                     // A phone that has another connection by now.
                     let is_closed = self.phones.iter().any(|phone| phone.address.ip() == to.ip());
@@ -576,14 +582,28 @@ impl World {
         pairs
     }
 
-    /// That its call is over is on its way to the phone.
+    /// A BYE to or from a phone arrives, or not.
+    fn note_bye(&mut self, phone: SocketAddr, message: &[u8], arrives: bool) {
+        let text = String::from_utf8_lossy(message);
+        let call_id = text.lines().find_map(|line| line.strip_prefix("Call-ID: "));
+        let Some(call_id) = call_id.filter(|_| text.starts_with("BYE ")) else {
+            return;
+        };
+        if arrives {
+            self.lost_byes.remove(call_id);
+        } else {
+            self.lost_byes.insert(call_id.to_owned(), phone);
+        }
+    }
+
+    /// That its call is over is on its way to the phone, or to us.
     pub fn is_being_hung_up(&self, phone: usize) -> bool {
         let address = self.phones[phone].address;
         let is_bye = |packet: &Packet| match packet {
             Packet::ToPhone(target, bytes) => target.remote() == address && bytes.starts_with(b"BYE "),
             Packet::ToServer(..) | Packet::ToMedia(..) | Packet::FromMedia(..) => false,
         };
-        self.wire.values().any(is_bye)
+        self.lost_byes.values().any(|lost| *lost == address) || self.wire.values().any(is_bye)
     }
 
     /// What players play to a phone.
@@ -763,6 +783,7 @@ impl World {
             "offers, places, requests, parties\n{}",
             self.story()
         );
+        assert_eq!(counters.messages, 0, "{}", self.story());
         let sip = counters.sip;
         let left = (sip.dialogs, sip.client_transactions, sip.server_transactions);
         assert_eq!(left, (0, 0, 0), "dialogs, transactions\n{}", self.story());
@@ -783,7 +804,6 @@ impl World {
                 AgentState::Reserved | AgentState::Talking | AgentState::WrapUp
             )
         };
-        assert_eq!(counters.messages, 0, "{}", self.story());
         assert!(
             live.agents.iter().all(|agent| !busy(&agent.state)),
             "{:?}",
