@@ -33,6 +33,8 @@ pub const FRAME_BYTES_MAX: usize = 1_275;
 pub const COMPLEXITY_MAX: u8 = 10;
 /// Up to this many bytes say "nothing to hear": discontinuous transmission need not send them.
 const DTX_BYTES_MAX: usize = 2;
+/// The longest frame of all bandwidths; those of up to 8 kHz of sound may be of 60 ms (RFC 6716 §2.1.4).
+const FRAME_MS_MAX: usize = 20;
 /// From this bit rate on libopus takes the transform codec whatever it hears, with all that effort and packet time take off.
 const ANEW_BPS: u32 = 96_000;
 
@@ -101,6 +103,11 @@ pub struct Encoder {
     packet_loss_percent: u8,
     /// So many packets are to be of the transform codec.
     transform_packets: u8,
+    /// The widest bandwidth that the peer can use …
+    widest: SysBandwidth,
+    /// … and whether packets are longer than a frame of all bandwidths can be, samples of all channels: then it is not used.
+    is_long: bool,
+    frame_samples_max: usize,
 }
 
 /// Decoder of one stream.
@@ -137,6 +144,10 @@ impl Encoder {
             Application::LowDelay => SysApplication::LowDelay,
         };
         let rate = sample_rate(sample_rate_hz)?;
+        let channel_count = match channels {
+            Channels::Mono => 1,
+            Channels::Stereo => 2,
+        };
         let mut inner = opusic_c::Encoder::new(channels, rate, application).map_err(fault)?;
         inner.set_complexity(settings.complexity).map_err(fault)?;
         inner
@@ -154,9 +165,8 @@ impl Encoder {
         inner
             .set_packet_loss(settings.packet_loss_percent)
             .map_err(fault)?;
-        inner
-            .set_max_bandwidth(widest(settings.playback_rate_hz))
-            .map_err(fault)?;
+        let widest = widest(settings.playback_rate_hz);
+        inner.set_max_bandwidth(widest).map_err(fault)?;
         Ok(Self {
             inner,
             sample_rate_hz,
@@ -165,6 +175,9 @@ impl Encoder {
             quiet: false,
             packet_loss_percent: settings.packet_loss_percent,
             transform_packets: 0,
+            widest,
+            is_long: false,
+            frame_samples_max: sample_rate_hz as usize / 1_000 * FRAME_MS_MAX * channel_count,
         })
     }
 
@@ -207,6 +220,22 @@ impl Encoder {
         self.inner.set_packet_loss(loss).map_err(fault)
     }
 
+    /// Packets that are longer than [`FRAME_MS_MAX`] carry up to 8 kHz of sound, so that they are of one frame. For what is above
+    /// libopus makes frames of 20 ms of them and gives none of these more bits than the average: tones then come out up to five
+    /// times as loud as they went in.
+    fn keep_to_one_frame(&mut self, samples: usize) -> Result<(), CodecError> {
+        let is_long = samples > self.frame_samples_max;
+        if is_long == self.is_long {
+            return Ok(());
+        }
+        self.is_long = is_long;
+        let widest = match (is_long, self.widest) {
+            (true, SysBandwidth::Superwide | SysBandwidth::Full) => SysBandwidth::Wide,
+            (_, widest) => widest,
+        };
+        self.inner.set_max_bandwidth(widest).map_err(fault)
+    }
+
     /// Encodes one packet; returns its bytes, or 0 when DTX has nothing to send. The first packet of a silence is to be sent:
     /// it tells the decoder that what comes no more is no loss.
     ///
@@ -222,6 +251,7 @@ impl Encoder {
                 available: 0,
             });
         }
+        self.keep_to_one_frame(pcm.len())?;
         let transform = self.transform_packets > 0;
         if transform {
             self.prefer_transform(true)?;

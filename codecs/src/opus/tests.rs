@@ -349,10 +349,8 @@ fn an_encoder_that_starts_anew_is_heard_at_its_level_whatever_the_decoder_rememb
                 let levels = levels_of(&mut second, &mut decoder, (hz, 2_000.0), ptime_ms);
                 // The first 5 ms fade over from what was louder by 18 dB.
                 assert!(levels[0] < 6.0, "{levels:?}");
-                // Two frames to a packet are few bits for the upper band, where the speech modes come in.
-                let low = if ptime_ms == 40 { 0.7 } else { 0.85 };
                 assert!(
-                    levels[1..].iter().all(|level| (low..1.15).contains(level)),
+                    levels[1..].iter().all(|level| (0.85..1.15).contains(level)),
                     "{rate} Hz, {ptime_ms} ms, {before} before {hz}: {levels:?}"
                 );
             }

@@ -49,8 +49,6 @@ pub(super) enum Clarity {
     /// The same, and a decoder of it may just have come upon a stream in its middle: at 8 kHz what repeats itself is told by the
     /// period before, of which that knows nothing, so that the level of a tone swings by half for a second.
     Begun,
-    /// Opus in packets of two frames: above 16 kHz libopus gives pure tones too few bits for the first half second.
-    Starved,
 }
 
 /// The session whose voice this is.
@@ -225,7 +223,6 @@ impl Score {
         match opus {
             0 if self.exact => Clarity::Plain,
             0 => Clarity::Wide,
-            _ if is_opus(listener) && listener == LONG => Clarity::Starved,
             _ if session == edited || through_link => Clarity::Begun,
             _ => Clarity::Speech(opus),
         }

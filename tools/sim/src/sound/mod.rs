@@ -638,11 +638,10 @@ fn check_levels(
         Clarity::Speech(1) => (0.55, 1.35, 0.2 * loud),
         Clarity::Speech(_) => (0.4, 1.35, 0.2 * loud),
         Clarity::Begun => (0.4, 1.8, 0.25 * loud),
-        Clarity::Starved => (0.0, 1.8, 0.3 * loud),
     };
     let is_speech = match measure.clarity {
         Clarity::Plain | Clarity::Wide => false,
-        Clarity::Speech(_) | Clarity::Begun | Clarity::Starved => true,
+        Clarity::Speech(_) | Clarity::Begun => true,
     };
     for (voice, hz) in VOICES {
         let level = measure.level(pcm, voice, hz, rate_hz);
