@@ -127,20 +127,26 @@ impl Encoding {
     /// Takes over from `shared`, which encoded the same until now: packets begin where its packets would, and the
     /// listener's decoder finds an encoder that knows what it heard. `recent` is what that was, if it is known.
     pub(crate) fn take_over(&mut self, shared: &Self, recent: Option<&[i16]>, tick_samples: usize) {
-        if let (Some(own), Some(shared)) = (&mut self.resampler, &shared.resampler) {
-            own.continue_from(shared);
-        }
         if !self.encoder.continue_from(&shared.encoder) {
             self.encoder.start_anew();
+            self.pending_samples = 0;
             if let Some(recent) = recent {
-                // It learns by encoding the latest sound for nobody.
-                for tick in recent.chunks_exact(tick_samples) {
+                // It learns by encoding the latest sound for nobody, in whole packets up to where the next begins.
+                let ticks = recent.len() / tick_samples;
+                let waiting = shared.pending_samples.div_ceil(self.tick_samples());
+                let a_packet = self.frame.div_ceil(self.tick_samples());
+                let end = ticks.saturating_sub(waiting);
+                let whole = end / a_packet * a_packet;
+                for tick in recent.chunks_exact(tick_samples).take(end).skip(end - whole) {
                     self.feed(tick);
                     while self.poll_payload().is_some() {
                         self.encoder.start_again();
                     }
                 }
             }
+        }
+        if let (Some(own), Some(shared)) = (&mut self.resampler, &shared.resampler) {
+            own.continue_from(shared);
         }
         if let (Some(own), Some(shared)) = (&mut self.suppressor, &shared.suppressor) {
             own.clone_from(shared);
@@ -154,6 +160,11 @@ impl Encoding {
     /// All who listen heard another encoder until now.
     pub(crate) fn start_anew(&mut self) {
         self.encoder.start_anew();
+    }
+
+    /// What waits for its packet to be full is too old.
+    pub(crate) fn clear(&mut self) {
+        self.pending_samples = 0;
     }
 
     /// Some of those who listen heard another encoder until now.

@@ -305,9 +305,8 @@ impl Group {
                 })
             }
             None => {
-                if let (Some(_), Some(encoding)) = (self.tuned.take(), &mut self.encoding) {
-                    encoding.start_anew();
-                    self.recent_ticks = 0;
+                if self.tuned.take().is_some() {
+                    self.start_anew();
                 }
                 self.encode_own(sources, sums, work, (first, moment.opus_complexity), send)
             }
@@ -340,6 +339,19 @@ impl Group {
         if let (Some(encoding), Some(most)) = (&mut self.encoding, most) {
             encoding.encoder().set_packet_loss(most);
         }
+    }
+
+    /// Every listener heard the encoder of a shared player until now.
+    fn start_anew(&mut self) {
+        let kept = self
+            .listeners
+            .iter_mut()
+            .filter_map(|one| one.encoding.as_deref_mut());
+        for encoding in kept.chain(&mut self.encoding) {
+            encoding.start_anew();
+            encoding.clear();
+        }
+        self.recent_ticks = 0;
     }
 
     /// A tick passes in which nothing is sent.

@@ -144,6 +144,13 @@ fn who_begins_to_speak_hears_tones_that_go_on_at_their_level() {
 
 #[test]
 fn who_comes_to_shared_music_does_not_hear_it_through_what_was_before() {
+    for (speaks, ptime_ms) in [(false, 20), (true, 20), (false, 40), (true, 40)] {
+        comes_to_shared_music(speaks, ptime_ms);
+    }
+}
+
+/// Out of a room to shared music and back; who speaks has an encoder of its own before and after it.
+fn comes_to_shared_music(speaks: bool, ptime_ms: u8) {
     let sine = |amplitude: f64| {
         let mut sine = codecs::tone::Oscillator::new(620.0, 8_000);
         let sample = |_| (f64::from(sine.next_value()) * amplitude) as i16;
@@ -163,9 +170,10 @@ fn who_comes_to_shared_music_does_not_hear_it_through_what_was_before() {
     world.commit(media_engine::command::SessionKey(77), &holding);
     let mut graph = conference(8_000);
     graph.others.push(music);
+    graph.party("a").ptime_ms = ptime_ms;
     world.commit(SESSION, &graph);
     let [mut a, mut b, mut c] = voices();
-    (a.silent, c.silent, b.loud) = (true, true, LOUD);
+    (a.silent, c.silent, b.loud) = (!speaks, true, LOUD);
     let mut ear = Ear::default();
     talk(&mut world, &mut [&mut a, &mut b, &mut c], 800);
     ear.hear(&world.sent_rtp(), 0, KINDS);
@@ -180,7 +188,11 @@ fn who_comes_to_shared_music_does_not_hear_it_through_what_was_before() {
     // It begins at nothing in the middle of the stream, and may take a while to be even; it must not be loud.
     let loudest = ear.loudest(620.0) / QUIET;
     assert!(loudest < 1.5, "{loudest:.2} of its level");
-    is_even(&ear.pcm[4_000..], QUIET, "music");
+    is_even(
+        &ear.pcm[4_000..],
+        QUIET,
+        &format!("music, speaks: {speaks}, {ptime_ms} ms"),
+    );
     // Back in the room, after music that its encoder did not encode.
     graph.hear(&["a", "b", "c"].map(|id| [(id, "room"), ("room", id)]).concat());
     world.commit(SESSION, &graph);
@@ -190,7 +202,11 @@ fn who_comes_to_shared_music_does_not_hear_it_through_what_was_before() {
     ear.pcm.clear();
     talk(&mut world, &mut [&mut a, &mut b, &mut c], 600);
     ear.hear(&world.sent_rtp(), 0, KINDS);
-    is_even(&ear.pcm, QUIET / 2.0, "the room");
+    is_even(
+        &ear.pcm,
+        QUIET / 2.0,
+        &format!("the room, speaks: {speaks}, {ptime_ms} ms"),
+    );
 }
 
 /// Who hears a loud mix, and then the packets of a soft speaker as they come, hears them as loud as they are.
