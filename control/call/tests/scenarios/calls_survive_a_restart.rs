@@ -195,6 +195,29 @@ fn a_session_that_is_gone_is_made_again() {
     world.assert_nothing_left();
 }
 
+/// The media host gives other ports, both parties are asked to go there, and the controller is killed before they answer, or
+/// at any moment soon after.
+#[test]
+fn who_was_being_asked_to_go_elsewhere_talks_on() {
+    for killed_after_ms in 0..60 {
+        let (mut world, alice, customer) = talking();
+        let invited = world.count(" INVITE ");
+        world.restart_media_host(false);
+        while world.count(" INVITE ") < invited + 2 {
+            world.run_ms(1);
+        }
+        world.run_ms(killed_after_ms);
+        world.restart();
+        registered_again(&mut world, alice);
+        world.run_ms(60_000);
+        let story = || format!("killed after {killed_after_ms} ms\n{}", world.story());
+        assert_eq!(world.heard().len(), 2, "{}", story());
+        assert_eq!(world.agent("alice"), AgentState::Talking, "{}", story());
+        world.hang_up(customer);
+        world.assert_nothing_left();
+    }
+}
+
 /// What the records tell is what is: at whatever record the process is killed, nothing is stuck, nothing is doubled,
 /// and every call gets its detail.
 #[test]

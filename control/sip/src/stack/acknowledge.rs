@@ -6,8 +6,9 @@ use super::Stack;
 use super::event::{ClientTxn, DialogKey, StackError};
 use super::flow::Transmit;
 use super::request::{Content, DialogRequest};
+use crate::dialog::DialogId;
 use crate::header::Reason;
-use crate::message::{HeaderName, Method};
+use crate::message::{HeaderName, Method, Response};
 
 impl Stack {
     /// Acknowledges a 2xx to an INVITE of ours. `content` is the answer when the 2xx held the offer. Repetitions of
@@ -43,6 +44,31 @@ impl Stack {
         self.keep_ack(id, tag, transmit.clone());
         self.transmits.push_back(transmit);
         Ok(())
+    }
+
+    /// Acknowledges a 2xx to an INVITE that the process before sent within a dialog that was [adopted](Stack::adopt): a peer
+    /// that waits for its ACK in vain ends the call (RFC 3261 §14.2). What it was asked stands for it; another offer tells it what
+    /// stands for us. False: it is not such a 2xx.
+    pub(super) fn ack_inherited(&mut self, response: &Response, cseq: u32) -> bool {
+        let key = DialogId::of_checked_response(&response.headers).and_then(|id| self.dialog_known_as(&id));
+        let Some(entry) = key.and_then(|key| self.dialogs.get_mut(&key)) else {
+            return false;
+        };
+        if cseq > entry.inherited_cseq {
+            return false;
+        }
+        let mut ack = entry.dialog.build_request(Method::Ack, Some(cseq));
+        let target = entry.dialog.target.clone();
+        let branch = self.new_branch();
+        if self.address(&mut ack, &target, &branch, false).is_ok() {
+            self.count_request_sent(&ack);
+            self.transmits.push_back(Transmit {
+                target,
+                fallback: None,
+                bytes: ack.to_bytes(),
+            });
+        }
+        true
     }
 
     /// Acknowledges a 2xx nobody wants any more (it crossed our CANCEL, or another fork won) and hangs up.

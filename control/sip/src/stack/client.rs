@@ -131,7 +131,10 @@ impl Stack {
         };
         let branch = via.params.value_bytes("branch").unwrap_or_default();
         let Some(id) = self.client_of(&branch, cseq.method == Method::Cancel) else {
-            self.stats.strays += 1;
+            let is_invited = cseq.method == Method::Invite && response.status.is_success();
+            if !(is_invited && self.ack_inherited(&response, cseq.number)) {
+                self.stats.strays += 1;
+            }
             return;
         };
         let Some(client) = self

@@ -42,6 +42,8 @@ pub(super) struct DialogEntry {
     pub(super) deferred_bye: Option<Box<DeferredBye>>,
     /// A BYE of ours has no answer yet.
     pub(super) bye_open: bool,
+    /// Up to this number our requests may be those of the process that had the dialog before.
+    pub(super) inherited_cseq: u32,
     /// Its requests have no User-Agent.
     is_unnamed: bool,
     /// Our user was told to refresh the session and has not done so yet.
@@ -80,6 +82,7 @@ impl DialogEntry {
             glare: None,
             deferred_bye: None,
             bye_open: false,
+            inherited_cseq: 0,
             is_unnamed: false,
             refresh_told: false,
             end_reason: EndReason::LocalBye,
@@ -321,7 +324,9 @@ impl Stack {
             return Err(StackError::Overloaded);
         }
         dialog.local_cseq = dialog.local_cseq.saturating_add(cseq_margin) & 0x7fff_ffff;
-        let key = self.insert_dialog(DialogEntry::new(dialog));
+        let mut entry = DialogEntry::new(dialog);
+        entry.inherited_cseq = entry.dialog.local_cseq;
+        let key = self.insert_dialog(entry);
         self.start_session_timer(now, key);
         Ok(DialogKey(key))
     }

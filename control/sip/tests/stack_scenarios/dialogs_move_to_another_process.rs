@@ -53,6 +53,42 @@ fn an_adopted_dialog_goes_on_both_ways() {
 }
 
 #[test]
+fn an_offer_that_the_dead_process_made_does_not_end_the_call() {
+    for is_exported_before in [true, false] {
+        let mut world = World::new(9, Weather::FINE);
+        let (alices, bobs) = establish(&mut world);
+        let before = world.ends[ALICE].stack.export(alices).unwrap();
+        let (now, offer) = (world.now, DialogRequest::new(Method::Invite));
+        world.ends[ALICE]
+            .stack
+            .dialog_request(now, alices, offer)
+            .unwrap();
+        let after = world.ends[ALICE].stack.export(alices).unwrap();
+        world.run_ms(50);
+        let Event::Request { txn, dialog, .. } = world.event(BOB) else {
+            panic!()
+        };
+        assert_eq!(dialog, Some(bobs));
+        restart(&mut world, ALICE, UnknownDialogs::Refuse);
+        let record = if is_exported_before { before } else { after };
+        let now = world.now;
+        let adopted = world.ends[ALICE].stack.adopt(now, &record, 10).unwrap();
+        world.respond(BOB, txn, StatusCode::OK);
+        world.run_ms(40_000);
+        assert!(matches!(world.event(BOB), Event::Ack { dialog, .. } if dialog == bobs));
+        world.assert_no_event(BOB);
+        world.assert_no_event(ALICE);
+        assert_eq!(world.count("A>B ACK"), 2, "one more");
+        let (now, bye) = (world.now, DialogRequest::new(Method::Bye));
+        world.ends[ALICE].stack.dialog_request(now, adopted, bye).unwrap();
+        world.run_ms(50);
+        assert!(matches!(world.event(BOB), Event::Bye { dialog, .. } if dialog == bobs));
+        assert!(matches!(world.event(ALICE), Event::Response { .. }));
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_request_for_a_foreign_dialog_waits_until_the_dialog_is_adopted() {
     let mut world = World::new(9, Weather::FINE);
     let (alices, bobs) = establish(&mut world);
