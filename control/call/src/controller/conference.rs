@@ -14,7 +14,6 @@ use super::{
     calling::{answer_leg, read_answer, text, with_description},
     detail::media_detail,
     live::ms,
-    message::no_messages,
     unix_us,
     within_dialog::digits_of,
 };
@@ -430,7 +429,8 @@ impl Controller {
             }
             Method::Message => {
                 self.counters.messages_refused += 1;
-                self.respond(now, txn, *no_messages());
+                let refusal = self.no_messages();
+                self.respond(now, txn, *refusal);
                 return;
             }
             Method::Update | Method::Options | Method::Prack => StatusCode::OK,

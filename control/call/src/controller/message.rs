@@ -13,7 +13,7 @@ use sip::{
 };
 
 use super::{
-    Controller, Due, METHODS, Now, Purpose,
+    Controller, Due, Now, Purpose,
     arrival::Arrival,
     calling::unavailable,
     outbound::{Outward, advances, name_of, origin_of},
@@ -133,7 +133,7 @@ impl Controller {
                 self.messages.insert(id, message);
                 self.send_out(now, id);
             }
-            Destination::Queue(_) | Destination::Room(_) => return Err(no_messages()),
+            Destination::Queue(_) | Destination::Room(_) => return Err(self.no_messages()),
         }
         if let Some(message) = self.messages.get(&id) {
             self.deadlines.insert((message.until, Due::Message(id)));
@@ -322,6 +322,17 @@ impl Controller {
         self.respond(now, message.txn, response);
     }
 
+    /// Of queues and rooms.
+    pub(super) fn no_messages(&self) -> Box<Response> {
+        let mut response = Response::new(StatusCode::METHOD_NOT_ALLOWED);
+        response.set_reason("Method Not Allowed: queues and rooms take no messages");
+        let methods = &self.stack.config().methods;
+        let others = methods.iter().filter(|method| **method != Method::Message);
+        let names: Vec<&str> = others.map(Method::as_str).collect();
+        let _text = response.headers.set(HeaderName::Allow, names.join(", "));
+        Box::new(response)
+    }
+
     fn count_message(&mut self, status: StatusCode) {
         if status.is_success() {
             self.counters.messages_taken += 1;
@@ -427,16 +438,6 @@ fn later() -> Response {
     let mut response = Response::new(StatusCode::SERVER_INTERNAL_ERROR);
     let _digits = response.headers.set(HeaderName::RetryAfter, "2");
     response
-}
-
-/// Of queues and rooms.
-pub(super) fn no_messages() -> Box<Response> {
-    let mut response = Response::new(StatusCode::METHOD_NOT_ALLOWED);
-    response.set_reason("Method Not Allowed: queues and rooms take no messages");
-    let others = METHODS.iter().filter(|method| **method != Method::Message);
-    let names: Vec<&str> = others.map(Method::as_str).collect();
-    let _text = response.headers.set(HeaderName::Allow, names.join(", "));
-    Box::new(response)
 }
 
 fn copy(names: &[HeaderName], from: &Headers, to: &mut Headers) {

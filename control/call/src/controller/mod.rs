@@ -50,7 +50,7 @@ use std::{
 use bytes::Bytes;
 use proto::mediad::v1 as pb;
 use sip::{
-    message::{Method, ParseError},
+    message::ParseError,
     stack::{
         ClientTxn, DialogKey, Flow, Identity, Lookup, ServerTxn, Stack, StackConfig, Target, Transmit,
         Waiting,
@@ -867,22 +867,6 @@ impl Controller {
     }
 }
 
-/// What we take, somewhere.
-const METHODS: [Method; 12] = [
-    Method::Invite,
-    Method::Ack,
-    Method::Bye,
-    Method::Cancel,
-    Method::Options,
-    Method::Register,
-    Method::Prack,
-    Method::Update,
-    Method::Info,
-    Method::Refer,
-    Method::Notify,
-    Method::Message,
-];
-
 fn stack_config(config: &Config) -> StackConfig {
     let listeners = config.listeners.iter();
     let identities =
@@ -892,7 +876,6 @@ fn stack_config(config: &Config) -> StackConfig {
     let token = &config.owner_token;
     stack.owner = (!token.is_empty()).then(|| ("owner".to_owned(), token.clone()));
     stack.server_name = "controld".to_owned();
-    stack.methods = METHODS.to_vec();
     stack.extensions = vec![
         "100rel",
         "timer",
