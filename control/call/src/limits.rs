@@ -27,6 +27,8 @@ pub const INSISTENT_DEVICES_MAX: usize = 4_096;
 pub const SOUNDS_PER_CONFERENCE_MAX: usize = 4;
 /// Trunks and targets that there were since the start. More: a configuration with others is refused until a restart.
 pub const TRUNK_PLACES_MAX: usize = 65_536;
+/// New calls that wait for a media host while none is up. More get 503.
+pub const INVITES_WAITING_MAX: usize = 1_024;
 /// Messages on their way outside of calls. More get 503.
 pub const MESSAGES_MAX: usize = 4_096;
 /// Bytes of a message's body; a longer one gets 413. It is kept until it is answered, and by each transaction.

@@ -176,6 +176,11 @@ impl Pool {
         true
     }
 
+    /// There is one that new sessions may come to, though it may have to be reached anew.
+    pub(crate) fn is_any_up(&self) -> bool {
+        self.hosts.values().any(|host| host.is_up() && !host.is_draining)
+    }
+
     /// Takes a place on the host with the fewest sessions: of those that can be spoken to, if there are such.
     pub(crate) fn take(&mut self) -> Option<HostId> {
         self.take_but(&BTreeSet::new())

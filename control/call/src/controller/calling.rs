@@ -34,6 +34,9 @@ impl Controller {
         flow: Flow,
         dialog: DialogKey,
     ) {
+        if self.waits_for_host(now, txn, request, flow, dialog) {
+            return;
+        }
         match self.admit(now, txn, request, flow, dialog) {
             Ok(()) => self.keep_invite(dialog, request, flow),
             Err(refusal) => {

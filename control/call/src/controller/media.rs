@@ -256,6 +256,7 @@ impl Controller {
                 reason: String::new(),
             },
         );
+        self.open_door(now);
     }
 
     pub(super) fn host_down(&mut self, now: Now, host: &HostId, reason: &str) {
@@ -270,6 +271,7 @@ impl Controller {
                 reason: reason.to_owned(),
             },
         );
+        self.hope_for_host(now);
         self.lose_sessions(now, host, &format!("the media host is lost: {reason}"));
     }
 

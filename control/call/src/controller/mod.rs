@@ -9,6 +9,7 @@ mod calling;
 mod conference;
 mod conference_restore;
 mod detail;
+mod doorstep;
 mod early;
 mod engaged;
 mod figures;
@@ -35,6 +36,7 @@ mod transfer;
 mod trunk;
 mod within_dialog;
 
+use doorstep::Doorstep;
 pub(crate) use invitation::Notify;
 use message::Message;
 pub use outbound::TrunkLive;
@@ -447,6 +449,8 @@ enum Due {
     Sound(CallId),
     /// Who sent a message waits no longer.
     Message(u64),
+    /// New calls waited long enough for a media host.
+    Doorstep,
 }
 
 /// A command without reply.
@@ -496,6 +500,7 @@ pub struct Controller {
     registrar: Registrar,
     domain: Domain,
     pool: Pool,
+    doorstep: Doorstep,
 
     calls: Calls,
     displaced: Displaced,
@@ -573,6 +578,7 @@ impl Controller {
             stack,
             domain: Domain::default(),
             pool: Pool::new(hosts),
+            doorstep: Doorstep::default(),
             calls: Calls::default(),
             displaced: Displaced::default(),
             conferences: BTreeMap::new(),
@@ -611,6 +617,7 @@ impl Controller {
         };
         controller.configure_domain(now);
         controller.start_trunks(now);
+        controller.hope_for_host(now);
         Ok(controller)
     }
 
@@ -685,6 +692,7 @@ impl Controller {
                 Due::Gate(member) => self.gate_overdue(now, member),
                 Due::Sound(conference) => self.sounds_overdue(now, conference),
                 Due::Message(message) => self.message_overdue(now, message),
+                Due::Doorstep => self.open_door(now),
             }
         }
         // After the calls were looked after: should this process have stood still for long, their conversations are
@@ -774,6 +782,7 @@ impl Controller {
     /// Ends everything: calls, and our registrations with trunks. [`Controller::is_idle`] tells when it is done.
     pub fn stop(&mut self, now: Now, reason: &str) {
         self.is_stopping = true;
+        self.open_door(now);
         let calls = self.calls.values().map(|call| call.name.clone());
         let members = self.members.values().map(|member| member.name.clone());
         let all: Vec<String> = calls.chain(members).collect();

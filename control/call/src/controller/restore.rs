@@ -266,6 +266,8 @@ impl Controller {
         if !self.pool.awaited().is_empty() {
             self.deadlines.insert((now.mono + HOSTS_WITHIN, Due::Hosts));
         }
+        // Reading the journal took its time.
+        self.hope_for_host(now);
         self.advance(now);
     }
 

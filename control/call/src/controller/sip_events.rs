@@ -92,7 +92,8 @@ impl Controller {
             Some((id, side)) if self.forget_reoffer(now, id, side) => {}
             Some((id, Side::Caller)) => self.end(now, id, EndedBy::Caller, status, reason),
             // Their first INVITEs have their answers.
-            Some((_, Side::Callee | Side::Transferor)) | None => {}
+            Some((_, Side::Callee | Side::Transferor)) => {}
+            None => self.leaves_door(dialog),
         }
     }
 
@@ -208,6 +209,7 @@ impl Controller {
     fn dialog_ended(&mut self, now: Now, dialog: DialogKey, reason: EndReason) {
         self.trunk_dialogs.remove(&dialog);
         let Some((id, side)) = self.by_dialog.remove(&dialog) else {
+            self.leaves_door(dialog);
             return;
         };
         let (status, text) = match reason {
@@ -215,8 +217,12 @@ impl Controller {
                 self.left(now, id, side, StatusCode::REQUEST_TERMINATED, "hung up");
                 return;
             }
+            EndReason::Unknown => {
+                // It has gone, whether its BYE was lost or found nobody.
+                self.left(now, id, side, StatusCode::CALL_DOES_NOT_EXIST, "had gone");
+                return;
+            }
             EndReason::Failed(status) => (status, "the call was not answered in time"),
-            EndReason::Unknown => (StatusCode::CALL_DOES_NOT_EXIST, "a party lost the dialog"),
             EndReason::LocalBye | EndReason::OtherFork | EndReason::NoResponse | EndReason::Forgotten => {
                 (StatusCode::REQUEST_TERMINATED, "a dialog ended")
             }

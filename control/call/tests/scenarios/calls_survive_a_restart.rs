@@ -1,4 +1,4 @@
-use call_control::domain::AgentState;
+use call_control::{domain::AgentState, journal::EndedBy};
 use sdp::Direction;
 use sip::message::Method;
 
@@ -179,7 +179,11 @@ fn a_party_that_hung_up_meanwhile_ends_the_call() {
     world.restart();
     world.run_ms(1_000);
     assert!(world.phones[alice].dialog.is_none(), "{}", world.story());
-    assert_eq!(world.details().len(), 1);
+    let detail = world.detail();
+    assert_eq!(
+        (detail.ended_by, detail.reason.as_str(), detail.status),
+        (EndedBy::Caller, "the caller had gone", 200)
+    );
     world.assert_nothing_left();
 }
 

@@ -21,6 +21,7 @@ mod a_gruu_leads_to_one_device;
 mod a_lost_media_host_ends_its_calls;
 mod a_machine_asks_for_a_call;
 mod a_message_reaches_who_it_is_for;
+mod a_new_call_waits_for_a_media_host;
 mod a_new_configuration_is_taken_while_calls_go_on;
 mod a_new_offer_is_answered_whatever_the_call_does;
 mod a_party_on_hold_is_not_heard;

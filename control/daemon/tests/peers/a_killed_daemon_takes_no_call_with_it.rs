@@ -1,6 +1,12 @@
 //! SIGKILL for either daemon while people talk and wait. Without its controller a call goes on; without its media host
 //! it moves to another one.
 
+use std::{
+    net::{SocketAddr, UdpSocket},
+    thread,
+    time::Duration,
+};
+
 use serde_json::Value;
 
 use crate::{
@@ -77,6 +83,51 @@ impl Talk {
     }
 }
 
+/// Who calls the queue every few milliseconds, whether anybody is there or not, until it is told something.
+struct Knocking(thread::JoinHandle<String>);
+
+impl Knocking {
+    fn begin(server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind((server.ip(), 0)).unwrap();
+        socket.connect(server).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self(thread::spawn(move || {
+            let mut answer = [0; 4_096];
+            for call in 0..1_000 {
+                // Nobody is there yet: the kernel says so.
+                let _refused = socket.send(invite(call, socket.local_addr().unwrap(), server).as_bytes());
+                thread::sleep(Duration::from_millis(15));
+                let Ok(len) = socket.recv(&mut answer) else {
+                    continue;
+                };
+                let answer = String::from_utf8_lossy(&answer[..len]);
+                if answer.starts_with("SIP/2.0 ") && !answer.starts_with("SIP/2.0 100 ") {
+                    return answer.into_owned();
+                }
+            }
+            panic!("no answer");
+        }))
+    }
+
+    fn first_answer(self) -> String {
+        self.0.join().unwrap()
+    }
+}
+
+fn invite(call: u32, from: SocketAddr, server: SocketAddr) -> String {
+    let body = format!(
+        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n",
+        ip = from.ip()
+    );
+    format!(
+        "INVITE sip:support@{server} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK-{call};rport\r\n\
+         From: <sip:early@{from}>;tag={call}\r\nTo: <sip:support@{server}>\r\nCall-ID: early-{call}\r\n\
+         CSeq: 1 INVITE\r\nContact: <sip:early@{from}>\r\nMax-Forwards: 70\r\n\
+         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
 #[test]
 fn without_its_controller_a_call_goes_on_and_the_next_one_ends_it() {
     let mut site = Site::start("killed-controld");
@@ -114,6 +165,17 @@ fn without_its_controller_a_call_goes_on_and_the_next_one_ends_it() {
         assert!(call[side]["mos"].as_f64().unwrap() > 3.0, "{call:#}");
     }
     assert_eq!(call["legs"].as_array().unwrap().len(), 2, "{call:#}");
+}
+
+/// It is there before its way to the media host is: who calls then waits until it is known whether there is one.
+#[test]
+fn who_calls_while_a_controller_starts_is_not_refused() {
+    let mut site = Site::start("killed-early");
+    site.kill_controld();
+    let knocking = Knocking::begin(site.udp);
+    site.start_controld_again();
+    let first = knocking.first_answer();
+    assert!(first.starts_with("SIP/2.0 180 "), "{first}");
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! No media host is up, at the start or since the last one was lost: new calls wait a moment.
+
+use crate::world::World;
+
+/// A controller that has just started, and a call to this address after 100 ms.
+fn called(to: &str) -> (World, usize) {
+    let mut world = World::new();
+    world.restart_alone();
+    let customer = world.phone("customer");
+    world.run_ms(100);
+    world.call(customer, to);
+    world.run_ms(1_000);
+    assert!(world.phones[customer].statuses.is_empty(), "{}", world.story());
+    (world, customer)
+}
+
+#[test]
+fn and_is_served_once_there_is_one() {
+    let (mut world, customer) = called("support");
+    world.restart_media_host(true);
+    world.registered("alice", "wonder");
+    world.run_ms(3_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_room_is_entered_once_there_is_one() {
+    let (mut world, customer) = called("room-1");
+    world.restart_media_host(true);
+    world.run_ms(100);
+    assert_eq!(world.phones[customer].statuses, [200], "{}", world.story());
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn and_is_refused_when_there_is_none_and_the_next_one_at_once() {
+    let (mut world, customer) = called("support");
+    world.run_ms(800);
+    assert!(world.phones[customer].statuses.is_empty(), "{}", world.story());
+    world.run_ms(200);
+    assert_eq!(world.phones[customer].statuses, [503], "{}", world.story());
+    let next = world.phone("next");
+    world.call(next, "support");
+    world.run_ms(50);
+    assert_eq!(world.phones[next].statuses, [503], "{}", world.story());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn who_gives_up_meanwhile_is_no_call() {
+    let (mut world, customer) = called("support");
+    let now = world.now;
+    world.phones[customer].cancel(now);
+    world.run_ms(100);
+    assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
+    world.restart_media_host(true);
+    world.run_ms(3_000);
+    assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
+    assert!(world.details().is_empty());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn one_that_comes_after_the_last_host_was_lost_waits_too() {
+    let mut world = World::new();
+    world.registered("alice", "wonder");
+    world.lose_media_host();
+    world.run_ms(500);
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(1_000);
+    world.restart_media_host(true);
+    world.run_ms(3_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_controller_that_stops_keeps_nobody_waiting() {
+    let (mut world, customer) = called("support");
+    let at = world.clocks();
+    world.controller.stop(at, "the controller stops");
+    world.run_ms(100);
+    assert_eq!(world.phones[customer].statuses, [503], "{}", world.story());
+    world.assert_nothing_left();
+}
