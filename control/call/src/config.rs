@@ -277,7 +277,7 @@ pub struct Media {
     /// Calls of a lost media host get another place, or the restarted host, within this time, or end. Default 10.
     pub replace_within_s: u64,
     /// New calls wait so long for a media host when none is up, after the start or after the last one was lost; later ones
-    /// are refused at once. 0: all are. Default 2.
+    /// are refused at once. 0: all are. Default 5.
     pub wait_for_host_s: u64,
     /// So many of them each second. Default 50.
     pub replaced_per_s: u32,
@@ -300,7 +300,7 @@ impl Default for Media {
             reply_timeout_s: 5,
             retry_within_s: 10,
             replace_within_s: 10,
-            wait_for_host_s: 2,
+            wait_for_host_s: 5,
             replaced_per_s: 50,
         }
     }

@@ -38,7 +38,7 @@ fn a_room_is_entered_once_there_is_one() {
 #[test]
 fn and_is_refused_when_there_is_none_and_the_next_one_at_once() {
     let (mut world, customer) = called("support");
-    world.run_ms(800);
+    world.run_ms(3_800);
     assert!(world.phones[customer].statuses.is_empty(), "{}", world.story());
     world.run_ms(200);
     assert_eq!(world.phones[customer].statuses, [503], "{}", world.story());

@@ -203,9 +203,9 @@ fn until_their_media_host_is_lost_or_refuses() {
     world.lose_media_host();
     world.run_ms(200);
     world.call(fred, "room-8");
-    world.run_ms(2_000);
+    world.run_ms(5_000);
     assert_eq!(world.phones[fred].statuses, [503], "{}", world.story());
-    world.run_ms(9_000);
+    world.run_ms(6_000);
     for phone in [dora, emil] {
         assert!(world.phones[phone].dialog.is_none(), "{}", world.story());
     }
