@@ -117,7 +117,7 @@ pub struct Listener {
 pub struct Account {
     /// The user part of the address, and the digest user name.
     pub user: String,
-    /// The password; give this, or the hash for each algorithm in `digest`.
+    /// The password; give this, or the hash for each algorithm that its phones are offered.
     #[serde(default)]
     pub password: Option<String>,
     /// H(user:realm:password) by MD5, in hexadecimal.
@@ -129,6 +129,9 @@ pub struct Account {
     /// The same by SHA-512-256.
     #[serde(default)]
     pub ha1_sha512_256: Option<String>,
+    /// The algorithms that its phones are offered, some of `digest`. Empty (default): all of them.
+    #[serde(default)]
+    pub digest: Vec<String>,
     /// Devices registered at once. Default 5.
     #[serde(default = "devices_max")]
     pub devices_max: usize,
@@ -138,6 +141,17 @@ pub struct Account {
     /// Whether the audio of its phones is encrypted. Default: as `media.srtp` says.
     #[serde(default)]
     pub srtp: Option<Srtp>,
+}
+
+impl Account {
+    /// See [`Account::digest`].
+    pub(crate) fn digest_algorithms(&self) -> Vec<Algorithm> {
+        algorithms_of(&self.digest)
+    }
+}
+
+fn algorithms_of(names: &[String]) -> Vec<Algorithm> {
+    names.iter().filter_map(|name| algorithm(name)).collect()
 }
 
 fn devices_max() -> usize {
@@ -541,12 +555,11 @@ impl Config {
 
     /// The algorithms of digest authentication, preferred first.
     pub(crate) fn digest_algorithms(&self) -> Vec<Algorithm> {
-        self.digest.iter().filter_map(|name| algorithm(name)).collect()
+        algorithms_of(&self.digest)
     }
 
     fn check_accounts(&self) -> Result<(), ConfigError> {
         let mut seen = BTreeSet::new();
-        let algorithms = self.digest_algorithms();
         for account in &self.accounts {
             if !seen.insert(&account.user) {
                 return Err(ConfigError::Twice {
@@ -555,6 +568,18 @@ impl Config {
                 });
             }
             let key = format!("accounts.{}", account.user);
+            if let Some(other) = account.digest.iter().find(|name| !self.digest.contains(name)) {
+                return Err(invalid(
+                    &format!("{key}.digest"),
+                    other,
+                    "not in signalling.digest",
+                    "use some of those, or add it there",
+                ));
+            }
+            let algorithms = match account.digest.is_empty() {
+                true => self.digest_algorithms(),
+                false => account.digest_algorithms(),
+            };
             // Passwords are hashed once, by the registrar: here that would be for nothing.
             let [md5, sha256, sha512_256] = registrar::given_hashes(account)?;
             let has_hash = |algorithm: &Algorithm| match algorithm.hash {

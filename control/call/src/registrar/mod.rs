@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use sip::{
-    auth::{AttemptError, DigestServer, Ha1, HashKind, NonceKey, ServerConfig, Verification},
+    auth::{Algorithm, AttemptError, DigestServer, Ha1, HashKind, NonceKey, ServerConfig, Verification},
     header::{Contact, NameAddr},
     message::{HeaderName, Request, Response, StatusCode},
     stack::{Flow, FlowId, Transport},
@@ -35,6 +35,8 @@ pub(crate) struct StoredAccount {
     md5: Ha1,
     sha256: Ha1,
     sha512_256: Ha1,
+    /// Offered to its phones; empty: all.
+    algorithms: Vec<Algorithm>,
     devices_max: usize,
 }
 
@@ -94,6 +96,7 @@ impl Registrar {
             ha1_md5: None,
             ha1_sha256: None,
             ha1_sha512_256: None,
+            digest: Vec::new(),
             devices_max: 1,
             codecs: Vec::new(),
             srtp: None,
@@ -170,7 +173,7 @@ impl Registrar {
                 response.set_reason(&format!("Bad or missing {name} in Authorization"));
                 return Err((response, false));
             }
-            Err(_) => return Err((self.challenge(wall, false), false)),
+            Err(_) => return Err((self.challenge(wall, false, request), false)),
         };
         let user = std::str::from_utf8(&attempt.username).ok();
         let found = user.and_then(|user| self.accounts.get_key_value(user));
@@ -183,14 +186,25 @@ impl Registrar {
         let verified = self.digest.verify(wall, request, &attempt, ha1);
         match (found.map(|(name, _)| name.clone()), verified) {
             (Some(user), Verification::Accepted) => Ok(user),
-            (Some(_), Verification::Stale) => Err((self.challenge(wall, true), false)),
-            (None, _) | (Some(_), Verification::Rejected) => Err((self.challenge(wall, false), true)),
+            (Some(_), Verification::Stale) => Err((self.challenge(wall, true, request), false)),
+            (None, _) | (Some(_), Verification::Rejected) => {
+                Err((self.challenge(wall, false, request), true))
+            }
         }
     }
 
-    fn challenge(&mut self, wall: u64, stale: bool) -> Response {
+    /// By the algorithms that are for the account it says it is of.
+    fn challenge(&mut self, wall: u64, stale: bool, request: &Request) -> Response {
         let mut response = Response::new(StatusCode::UNAUTHORIZED);
-        for challenge in self.digest.challenges(wall, stale) {
+        let from = request.headers.from().ok();
+        let user = from.and_then(|from| from.uri.user_unescaped().map(|user| user.into_owned()));
+        let user = user.and_then(|user| String::from_utf8(user).ok());
+        let account = user.and_then(|user| self.accounts.get(user.as_str()));
+        let challenges = match account.filter(|account| !account.algorithms.is_empty()) {
+            Some(account) => self.digest.challenges_by(wall, stale, &account.algorithms),
+            None => self.digest.challenges(wall, stale),
+        };
+        for challenge in challenges {
             response
                 .headers
                 .push_value(HeaderName::WwwAuthenticate, &challenge);
@@ -607,6 +621,7 @@ fn store(account: &Account, realm: &str) -> Result<StoredAccount, ConfigError> {
         md5: md5.unwrap_or_else(|| made(HashKind::Md5)),
         sha256: sha256.unwrap_or_else(|| made(HashKind::Sha256)),
         sha512_256: sha512_256.unwrap_or_else(|| made(HashKind::Sha512_256)),
+        algorithms: account.digest_algorithms(),
         devices_max: account.devices_max,
     })
 }

@@ -1,9 +1,12 @@
 use std::time::Duration;
 
 use call_control::{RecordKind, domain::AgentState};
-use sip::message::{HeaderName, StatusCode};
+use sip::{
+    auth::HashKind,
+    message::{HeaderName, StatusCode},
+};
 
-use crate::world::World;
+use crate::world::{World, config};
 
 #[test]
 fn a_wrong_password_is_refused_and_counted() {
@@ -17,6 +20,34 @@ fn a_wrong_password_is_refused_and_counted() {
     assert_eq!(world.controller.counters().bindings, 0);
     assert_eq!(world.agent("alice"), AgentState::Away);
     world.assert_nothing_left();
+}
+
+/// An old phone fails at an algorithm that it does not know: it is offered those of its account.
+#[test]
+fn by_the_algorithms_of_its_account() {
+    let mut config = config();
+    config.accounts[0].digest = vec!["MD5".into()];
+    let mut world = World::with(config);
+    for (user, hash, offered) in [
+        ("alice", HashKind::Md5, 1),
+        ("bob", HashKind::Sha256, 2),
+        ("mallory", HashKind::Sha256, 2),
+    ] {
+        let phone = world.phone(user);
+        world.phones[phone].hash = hash;
+        let now = world.now;
+        world.phones[phone].register(now, "wrong", 300);
+        world.run_ms(100);
+        let refusal = world.phones[phone].registration.as_ref().unwrap();
+        let challenges = refusal.headers.www_authenticate().unwrap();
+        assert_eq!(challenges.len(), offered, "{user}: {challenges:?}");
+    }
+    let alice = world.phone("alice");
+    world.phones[alice].hash = HashKind::Md5;
+    let now = world.now;
+    world.phones[alice].register(now, "wonder", 300);
+    world.run_ms(100);
+    assert_eq!(world.phones[alice].registered, Some(200), "{}", world.story());
 }
 
 #[test]

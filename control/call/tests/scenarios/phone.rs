@@ -70,6 +70,8 @@ pub struct Phone {
     pub registered: Option<u16>,
     /// The last REGISTER's answer itself.
     pub registration: Option<Response>,
+    /// What its challenges are to be by.
+    pub hash: HashKind,
     /// Statuses its calls got, in order, without 100 and repetitions.
     pub statuses: Vec<u16>,
     pub last_response: Option<Response>,
@@ -146,6 +148,7 @@ impl Phone {
             dead: false,
             registered: None,
             registration: None,
+            hash: HashKind::Sha256,
             statuses: Vec::new(),
             last_response: None,
             dialog: None,
@@ -786,7 +789,7 @@ impl Phone {
         }
         self.has_tried = true;
         let hash = challenge.hash;
-        assert_eq!(hash, HashKind::Sha256, "the better one is offered first");
+        assert_eq!(hash, self.hash, "the best of its algorithms is offered first");
         let ha1 = Ha1::from_password(
             hash,
             self.name.as_bytes(),

@@ -11,7 +11,7 @@ fn mistake(edit: impl Fn(&mut Config)) -> String {
 #[test]
 fn each_with_its_key() {
     assert_eq!(config().check(), Ok(()));
-    let cases: [(String, &str); 11] = [
+    let cases: [(String, &str); 12] = [
         (mistake(|c| c.domains.clear()), "domains is empty"),
         (mistake(|c| c.listeners.clear()), "listeners is empty"),
         (mistake(|c| c.media.hosts.clear()), "media.hosts is empty"),
@@ -23,6 +23,10 @@ fn each_with_its_key() {
         (
             mistake(|c| c.accounts[0].ha1_md5 = Some("00".into())),
             "accounts.alice.ha1_md5 = \"00\": is not a hexadecimal hash",
+        ),
+        (
+            mistake(|c| c.accounts[0].digest = vec!["SHA-512-256".into()]),
+            "accounts.alice.digest = \"SHA-512-256\": not in signalling.digest",
         ),
         (
             mistake(|c| c.queues[0].agents.push("zoe".into())),

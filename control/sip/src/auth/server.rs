@@ -110,6 +110,12 @@ impl DigestServer {
     ///
     /// `now` is the wall clock in Unix seconds.
     pub fn challenges(&mut self, now: u64, stale: bool) -> Vec<Challenge> {
+        let all = self.config.algorithms.clone();
+        self.challenges_by(now, stale, &all)
+    }
+
+    /// As [`DigestServer::challenges`], by some of the accepted algorithms: some clients fail at one that they do not know.
+    pub fn challenges_by(&mut self, now: u64, stale: bool, algorithms: &[Algorithm]) -> Vec<Challenge> {
         self.serial = self.serial.wrapping_add(1);
         let nonce = self.key.issue(&self.config.realm, now, self.serial);
         let qop = if self.config.offer_auth_int {
@@ -128,7 +134,7 @@ impl DigestServer {
             }
             challenge
         };
-        self.config.algorithms.iter().map(one).collect()
+        algorithms.iter().map(one).collect()
     }
 
     /// Finds the credentials for our realm among the fields of a request and reads them.
