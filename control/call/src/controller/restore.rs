@@ -21,7 +21,7 @@ use sip::{
 
 use super::{CHECK_EVERY, Controller, Due, Now, live, unix_us};
 use crate::{
-    call::{Call, CallId, End, Past as Left, Side, Stage},
+    call::{Call, CallId, End, Past as Left, Side, Stage, Transfer},
     cdr::{CallOrigin, OriginKind},
     domain::{Name, Standing},
     journal::{EndedBy, Record, RecordKind},
@@ -412,12 +412,21 @@ impl Controller {
         let call = self.calls.get(&id)?;
         let ringing = call.round.iter().flat_map(|round| &round.branches);
         let ringing = ringing.filter_map(|leg| match leg.invite {
-            Invite::Sent(txn) if leg.state.is_pending() => self.stack.export_invite(txn),
+            // A party of another call has no phone that rings.
+            Invite::Sent(txn) if leg.state.is_pending() && leg.dialog.is_none() => {
+                self.stack.export_invite(txn)
+            }
             _ => None,
         });
-        let others = [Side::Transferor, Side::Newcomer].into_iter().filter_map(|side| {
-            let leg = call.leg(side).filter(|leg| leg.state.is_confirmed())?;
-            Some(SavedDialog::of(self.stack.export(leg.dialog?)?))
+        let unasked = unasked(call);
+        let transfer = call.transfer.as_ref().filter(|_| unasked.is_none());
+        let aside = [
+            transfer.map(|it| &it.leg),
+            call.newcomer.as_ref().map(|it| &it.leg),
+        ];
+        let others = aside.into_iter().flatten().filter_map(|leg| {
+            let dialog = leg.dialog.filter(|_| leg.state.is_confirmed())?;
+            Some(SavedDialog::of(self.stack.export(dialog)?))
         });
         let past = call.past.iter().map(|left| SavedPast {
             was_caller: left.side == Side::Caller,
@@ -430,15 +439,14 @@ impl Controller {
             left_unix_us: left.left_unix_us,
         });
         let way = |way: TargetId| self.named_way(way);
-        let by_transfer = call
-            .transfer
-            .as_ref()
-            .and_then(|transfer| transfer.leg.user.as_ref());
+        let by_transfer = transfer.and_then(|transfer| transfer.leg.user.as_ref());
         let by_redirection = call.redirected.as_ref().map(|redirected| &redirected.by);
         let behalf = by_redirection.or(by_transfer).or(call.behalf.as_ref());
+        let callee = call.callee.as_ref().or(unasked.map(|it| &it.leg));
+        let (tx_way, last_way) = unasked.map_or((call.way, call.last_way), |it| (it.way, it.last_way));
         Some(SavedCall {
             call: call.name.clone(),
-            stage: call.stage,
+            stage: unasked.map_or(call.stage, |_| Stage::Talking),
             destination: SavedDestination::of(&call.destination),
             queue: call.queue.as_deref().map(str::to_owned),
             from: Octets(written(&call.from)),
@@ -446,7 +454,7 @@ impl Controller {
             sip_call_id: call.sip_call_id.clone(),
             max_forwards: call.max_forwards,
             caller: self.saved_leg(&call.caller),
-            callee: call.callee.as_ref().map(|leg| self.saved_leg(leg)),
+            callee: callee.map(|leg| self.saved_leg(leg)),
             ringing: ringing.map(|record| SavedInvite::of(&record)).collect(),
             others: others.collect(),
             past: past.collect(),
@@ -455,8 +463,8 @@ impl Controller {
             rounds: call.rounds,
             rung: call.rung.clone(),
             rx_trunk: call.rx_trunk.map(|id| self.trunks.get(id).name.to_string()),
-            way: call.way.map(way),
-            last_way: call.last_way.map(way),
+            way: tx_way.map(way),
+            last_way: last_way.map(way),
             caller_way: call.caller_way.map(way),
             behalf: behalf.map(ToString::to_string),
             origin: call.origin.clone(),
@@ -464,12 +472,7 @@ impl Controller {
             caller_id: call.caller_id.clone(),
             instance: call.instance.clone().map(Octets),
             place: self.saved_place(call),
-            media: SavedMedia {
-                host: call.plan.host().as_str().to_owned(),
-                epoch: call.plan.epoch(),
-                local: call.plan.addresses().clone(),
-                told: call.plan.told_elsewhere(),
-            },
+            media: saved_media(&call.plan),
             started_unix_us: call.started_unix_us,
             answered_unix_us: call.answered_unix_us,
             ended: call.ended.as_ref().map(|(_, end)| SavedEnd::of(end)),
@@ -839,6 +842,23 @@ impl Controller {
             // Once the media host has it again it goes where it was going.
             _ => call.stage = Stage::Preparing,
         }
+    }
+}
+
+/// A transfer that is to bring the party of another call here, which still talks to who asked for it there. By who goes on
+/// from the journal it was never asked for: both calls are what they were.
+fn unasked(call: &Call) -> Option<&Transfer> {
+    let is_open = matches!(call.stage, Stage::Offering | Stage::Ringing);
+    let transfer = call.transfer.as_ref().filter(|_| is_open)?;
+    (transfer.from.is_some() && transfer.leg.state.is_confirmed()).then_some(transfer)
+}
+
+fn saved_media(plan: &MediaPlan) -> SavedMedia {
+    SavedMedia {
+        host: plan.host().as_str().to_owned(),
+        epoch: plan.epoch(),
+        local: plan.addresses().clone(),
+        told: plan.told_elsewhere(),
     }
 }
 

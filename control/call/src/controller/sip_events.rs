@@ -264,7 +264,7 @@ impl Controller {
                         self.branch_answered(now, id, txn, dialog, response);
                     }
                 } else if status.is_final() {
-                    self.branch_failed(now, id, txn, response);
+                    self.branch_failed(now, id, txn, dialog, response);
                 } else if status != StatusCode::TRYING {
                     self.branch_progress(now, id, txn, dialog, response);
                 }
@@ -284,7 +284,14 @@ impl Controller {
         }
     }
 
-    fn branch_failed(&mut self, now: Now, id: CallId, txn: ClientTxn, response: &Response) {
+    fn branch_failed(
+        &mut self,
+        now: Now,
+        id: CallId,
+        txn: ClientTxn,
+        dialog: Option<DialogKey>,
+        response: &Response,
+    ) {
         if response.status == StatusCode::SESSION_INTERVAL_TOO_SMALL
             && let Ok(again) = self.stack.retry_with_session_interval(now.mono, txn, response)
         {
@@ -293,6 +300,7 @@ impl Controller {
             self.replace_branch(id, txn, again);
             return;
         }
+        self.does_not_move(dialog);
         if response.status == StatusCode::REQUEST_PENDING && self.moves_later(id, txn) {
             self.by_client.remove(&txn);
             return;

@@ -376,13 +376,38 @@ impl Controller {
         match sent {
             Some((txn, mut leg)) => {
                 leg.invite = Invite::Sent(txn);
+                let endpoint = leg.endpoint.clone();
                 round.branches.push(leg);
                 self.by_client.insert(txn, Purpose::Branch(id));
+                self.note_move(id, &endpoint);
             }
             // It hung up, or makes an offer of its own just now.
             None => round.refused(StatusCode::TEMPORARILY_UNAVAILABLE),
         }
         self.close_round_if_over(now, id);
+    }
+
+    /// For who goes on from the journal: the party may send its audio to this endpoint by then.
+    fn note_move(&mut self, id: CallId, endpoint: &str) {
+        let call = self.calls.get(&id);
+        let to = call.and_then(|call| call.plan.addresses().get(endpoint).map(|(rtp, _)| *rtp));
+        if let (Some(to), Some((from, seat))) = (to, self.move_of(id))
+            && let Some(source) = self.calls.get_mut(&from)
+            && let Some(guest) = source.leg(seat).map(|leg| leg.endpoint.clone())
+        {
+            source.plan.ask_away(&guest, to);
+        }
+    }
+
+    /// The party does not go where it was asked to.
+    pub(super) fn does_not_move(&mut self, dialog: Option<DialogKey>) {
+        let seat = dialog.and_then(|dialog| self.by_dialog.get(&dialog).copied());
+        if let Some((id, side)) = seat
+            && let Some(call) = self.calls.get_mut(&id)
+            && let Some(endpoint) = call.leg(side).map(|leg| leg.endpoint.clone())
+        {
+            call.plan.stays(&endpoint);
+        }
     }
 
     /// A party makes an offer of its own while it is asked to move: it is asked again when that is over, unless that takes

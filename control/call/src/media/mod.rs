@@ -193,12 +193,13 @@ impl MediaPlan {
         self.epoch
     }
 
-    /// Where parties were told to send that is not where the host receives.
+    /// Where parties were told to send, or may follow an offer to, that is not where the host receives.
     pub(crate) fn told_elsewhere(&self) -> BTreeMap<String, SocketAddr> {
-        let is_old = |(name, told): &(&String, &SocketAddr)| {
+        let is_other = |(name, told): &(&String, &SocketAddr)| {
             self.local.get(*name).is_some_and(|(rtp, _)| rtp != *told)
         };
-        let told = self.told.iter().filter(is_old);
+        let asked = self.asked.iter().map(|(name, asked)| (name, &asked.rtp));
+        let told = self.told.iter().chain(asked).filter(is_other);
         told.map(|(name, told)| (name.clone(), *told)).collect()
     }
 
@@ -332,6 +333,17 @@ impl MediaPlan {
         let keys = self.keys.get(name).cloned();
         let asked = rtp.map(|rtp| (name.to_owned(), Asked { rtp, keys }));
         self.asked.extend(asked);
+    }
+
+    /// The party is asked to go to another session, which receives there.
+    pub(crate) fn ask_away(&mut self, name: &str, rtp: SocketAddr) {
+        let asked = Asked { rtp, keys: None };
+        self.asked.insert(name.to_owned(), asked);
+    }
+
+    /// The party refused what it was asked.
+    pub(crate) fn stays(&mut self, name: &str) {
+        self.asked.remove(name);
     }
 
     /// The party agreed to what the last offer said, which need not be where the host is by now.

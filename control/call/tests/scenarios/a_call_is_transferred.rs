@@ -281,6 +281,65 @@ fn after_asking_the_other() {
     }
 }
 
+/// Whenever the controller is killed meanwhile, it is done or all is as it was before, and nobody is rung anew.
+#[test]
+fn after_asking_the_other_though_the_controller_is_killed() {
+    let mut ends = BTreeSet::new();
+    for (killed_after_ms, named_first) in (0..40).flat_map(|ms| [(ms, false), (ms, true)]) {
+        let (mut world, alice, carol, customer) = served();
+        let line_two = world.phone("alice");
+        world.phones[line_two].password = "wonder";
+        world.call(line_two, "carol");
+        world.run_ms(2_000);
+        let (asks, named) = if named_first {
+            (line_two, alice)
+        } else {
+            (alice, line_two)
+        };
+        let (escaped, _) = world.phones[named].replaces();
+        refer(
+            &mut world,
+            asks,
+            &format!("sip:carol@example.com?Replaces={escaped}"),
+        );
+        world.run_ms(killed_after_ms);
+        world.restart();
+        world.run_ms(60_000);
+        let story = || format!("killed after {killed_after_ms} ms\n{}", world.story());
+        let heard = world.heard();
+        let is_done = heard == both("customer", "carol");
+        let before = &both("customer", "alice") | &both("carol", "alice");
+        assert!(is_done || heard == before, "{heard:?}, {}", story());
+        assert_eq!(world.phones[carol].rung, 1, "{}", story());
+        let state = if is_done {
+            AgentState::Ready
+        } else {
+            AgentState::Talking
+        };
+        assert_eq!(world.agent("alice"), state, "{}", story());
+        ends.insert(is_done);
+        for phone in [customer, line_two] {
+            if world.phones[phone].talks() {
+                world.hang_up(phone);
+                world.run_ms(200);
+            }
+        }
+        let told = world.details().into_iter();
+        let told: Vec<_> = told
+            .map(|it| (it.status, it.answered_by, it.legs.len()))
+            .collect();
+        let (carols, alices) = (Some("carol".to_owned()), Some("alice".to_owned()));
+        let expected = if is_done {
+            [(200, carols.clone(), 2), (200, carols, 3)]
+        } else {
+            [(200, alices, 2), (200, carols, 2)]
+        };
+        assert_eq!(told, expected, "{}", world.story());
+        world.assert_nothing_left();
+    }
+    assert_eq!(ends.len(), 2, "it was killed before and after it was done");
+}
+
 /// She does not wait until carol answers.
 #[test]
 fn while_the_other_is_still_rung() {
