@@ -33,3 +33,5 @@ pub const INVITES_WAITING_MAX: usize = 1_024;
 pub const MESSAGES_MAX: usize = 4_096;
 /// Bytes of a message's body; a longer one gets 413. It is kept until it is answered, and by each transaction.
 pub const MESSAGE_BODY_BYTES_MAX: usize = 16 * 1_024;
+/// How often in a row a session that is to be made is found at its media host and taken over. Once more: it is refused.
+pub const CONTESTS_MAX: u32 = 3;

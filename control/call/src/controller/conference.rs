@@ -237,6 +237,7 @@ impl Controller {
             }
             Applied::Refused { subject, .. } if self.sound_refused(now, id, &subject) => {}
             Applied::Refused { message, .. } => self.conference_refused(now, id, &message),
+            Applied::Contested => self.take_over(now, id),
             Applied::Deleted(stats) => self.forget_conference(now, id, &stats),
             Applied::Lost => self.displace_conference(now, id, "the media host lost the session"),
         }

@@ -88,8 +88,13 @@ impl Controller {
             self.try_again_later(now, id, "the media host cannot be reached");
             return;
         }
+        self.take_over(now, id);
+    }
+
+    /// The host may have the session, and says what it has when it hands it over.
+    pub(super) fn take_over(&mut self, now: Now, id: CallId) {
         if let Some(plan) = self.plan_mut(id) {
-            let adopt = plan.adopt(plan.epoch());
+            let (host, adopt) = (plan.host().clone(), plan.adopt(plan.epoch()));
             self.command(now, host, Some(id), adopt);
         }
     }

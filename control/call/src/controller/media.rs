@@ -136,6 +136,7 @@ impl Controller {
         match call.plan.on_reply(reply.result) {
             Applied::Settled => self.media_settled(now, id),
             Applied::Behind => self.send_media(now, id),
+            Applied::Contested => self.take_over(now, id),
             Applied::Refused { subject, message } => self.media_refused(now, id, &subject, &message),
             Applied::Deleted(stats) => self.finish(now, id, &stats),
             Applied::Lost => self.displace(now, id, "the media host does not hand the session over"),

@@ -20,7 +20,7 @@ pub(crate) use self::{
     codecs::{CodecPolicy, codec_named},
     node::{Digits, Endpoint, Scene},
 };
-use crate::{config, pool::HostId, security::from_wire};
+use crate::{config, limits, pool::HostId, security::from_wire};
 
 /// Everything a session holds.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -126,6 +126,8 @@ pub(crate) struct MediaPlan {
     epoch: u64,
     /// Ask for the ports that the parties were told.
     wants_ports: bool,
+    /// How often in a row the host had what was to be made.
+    contests: u32,
 }
 
 /// What a reply means for the call.
@@ -135,6 +137,9 @@ pub(crate) enum Applied {
     Settled,
     /// Another command is needed.
     Behind,
+    /// The host has the session that was to be made, by a command of a process before this one that came there late: it
+    /// is to be taken over.
+    Contested,
     /// The host does not have the session it was asked to hand over.
     Lost,
     /// The host refused because of `subject` (`node:music`); what stood before stands.
@@ -163,6 +168,7 @@ impl MediaPlan {
             told_keys: BTreeMap::new(),
             epoch: 1,
             wants_ports: false,
+            contests: 0,
         }
     }
 
@@ -561,7 +567,7 @@ impl MediaPlan {
         match (self.flight.take(), result) {
             (Some(Flight::Apply(graph)), Some(Reply::Apply(reply))) => {
                 self.learn(&reply);
-                self.refused = None;
+                (self.refused, self.contests) = (None, 0);
                 self.standing = Standing::Applied(graph);
                 if self.is_settled() {
                     Applied::Settled
@@ -584,6 +590,12 @@ impl MediaPlan {
                 Applied::Behind
             }
             (Some(Flight::Adopt(_)), _) => Applied::Lost,
+            (Some(Flight::Apply(_)), Some(Reply::Error(error))) if self.is_contested(&error) => {
+                self.contests += 1;
+                // It has its ports.
+                (self.standing, self.wants_ports) = (Standing::Away, false);
+                Applied::Contested
+            }
             // The ports are not free any more: others will do, and the parties are told.
             (Some(Flight::Apply(_)), Some(Reply::Error(_))) if self.wants_ports => {
                 self.wants_ports = false;
@@ -601,6 +613,13 @@ impl MediaPlan {
                 message: "the media host's reply makes no sense".to_owned(),
             },
         }
+    }
+
+    /// The host refuses to make the session because there is one.
+    fn is_contested(&self, error: &pb::Error) -> bool {
+        let is_of_session = error.subject == format!("session:{}", self.session);
+        let is_there = error.code == FAILED_PRECONDITION && is_of_session;
+        is_there && self.standing == Standing::Absent && self.contests < limits::CONTESTS_MAX
     }
 
     fn learn(&mut self, reply: &pb::ApplyReply) {
@@ -691,8 +710,9 @@ impl MediaPlan {
     }
 }
 
-/// As gRPC numbers it.
+/// As gRPC numbers them.
 const NOT_FOUND: i32 = 5;
+const FAILED_PRECONDITION: i32 = 9;
 
 /// A key of ours as descriptions have it.
 fn local_key(key: &pb::SdesKey) -> Option<Crypto> {
@@ -702,4 +722,39 @@ fn local_key(key: &pb::SdesKey) -> Option<Crypto> {
 fn socket(address: &pb::Address) -> Option<SocketAddr> {
     let port = u16::try_from(address.port).ok()?;
     Some(SocketAddr::new(address.ip.parse().ok()?, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: i32) -> Option<pb::command_reply::Result> {
+        Some(pb::command_reply::Result::Error(pb::Error {
+            code,
+            message: "no".to_owned(),
+            subject: "session:s".to_owned(),
+        }))
+    }
+
+    /// A host that says by turns that it has a session and that it has none is not asked for ever.
+    #[test]
+    fn a_host_that_contradicts_itself_refuses() {
+        let mut plan = MediaPlan::new("s", "c", &config::Media::default(), "m1".into());
+        let mut contests = 0;
+        loop {
+            assert!(matches!(plan.next_command(), Some(pb::command::Kind::Apply(_))));
+            match plan.on_reply(error(FAILED_PRECONDITION)) {
+                Applied::Contested => contests += 1,
+                applied => {
+                    assert!(matches!(applied, Applied::Refused { .. }), "{applied:?}");
+                    break;
+                }
+            }
+            let _adopt = plan.adopt(plan.epoch());
+            assert_eq!(plan.on_reply(error(NOT_FOUND)), Applied::Lost);
+            plan.lose();
+            plan.place("m1".into(), false);
+        }
+        assert_eq!(contests, limits::CONTESTS_MAX);
+    }
 }

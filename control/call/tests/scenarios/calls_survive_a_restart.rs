@@ -199,6 +199,27 @@ fn a_session_that_is_gone_is_made_again() {
     world.assert_nothing_left();
 }
 
+/// The host had nothing when it was asked: what the dead process had it make came there a moment later.
+#[test]
+fn a_session_that_was_being_made_anew_is_taken_over() {
+    let (mut world, alice, customer) = talking();
+    world.restart_media_host(true);
+    world.run_ms(0);
+    assert_eq!(world.controller.counters().media_pending, 1);
+    world.restart();
+    registered_again(&mut world, alice);
+    world.run_ms(60_000);
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    assert_eq!(world.agent("alice"), AgentState::Talking, "{}", world.story());
+    let sessions = &world.media.sessions;
+    let epochs: Vec<u64> = sessions.values().map(|session| session.epoch).collect();
+    assert_eq!(epochs, [2], "{}", world.story());
+    world.hang_up(customer);
+    world.run_ms(100);
+    assert_eq!(world.detail().status, 200);
+    world.assert_nothing_left();
+}
+
 /// The media host gives other ports, both parties are asked to go there, and the controller is killed before they answer, or
 /// at any moment soon after.
 #[test]

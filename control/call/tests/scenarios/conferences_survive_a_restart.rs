@@ -16,6 +16,22 @@ fn join(world: &mut World, name: &'static str) -> usize {
     phone
 }
 
+/// The host had nothing when it was asked: what the dead process had it make came there a moment later.
+#[test]
+fn a_session_that_was_being_made_anew_is_taken_over() {
+    let (mut world, members) = meeting();
+    world.restart_media_host(true);
+    world.run_ms(0);
+    assert_eq!(world.controller.counters().media_pending, 1);
+    world.restart();
+    world.run_ms(60_000);
+    assert_eq!(world.heard(), all(&["dora", "emil", "fred"]), "{}", world.story());
+    for member in members {
+        world.hang_up(member);
+    }
+    world.assert_nothing_left();
+}
+
 /// Three talk in a room.
 fn meeting() -> (World, [usize; 3]) {
     let mut world = World::new();

@@ -194,6 +194,10 @@ impl MediaHost {
 
     pub fn handle(&mut self, command: pb::Command) -> Option<pb::CommandReply> {
         use pb::{command::Kind, command_reply::Result as Reply};
+        let session = match &command.kind {
+            Some(Kind::Apply(request)) => request.session.clone(),
+            _ => String::new(),
+        };
         let result = match command.kind.expect("a command is something") {
             Kind::Apply(request) => match self.fail {
                 Some(message) => Err(message.to_owned()),
@@ -223,10 +227,14 @@ impl MediaHost {
             Kind::Adopt(request) => self.adopt(&request).map(Reply::Adopt),
         };
         let error = |message: String| {
+            let is_of_session = message.starts_with("revision is") || message.starts_with("owner's epoch");
             Reply::Error(pb::Error {
                 code: if message == "no such session" { 5 } else { 9 },
                 message,
-                subject: String::new(),
+                subject: match is_of_session {
+                    true => format!("session:{session}"),
+                    false => String::new(),
+                },
             })
         };
         let result = Some(result.unwrap_or_else(error));
