@@ -240,8 +240,9 @@ fn check_content(request: &Request, policy: &Policy<'_>) -> Option<Response> {
                 .split(|&byte| byte == b';')
                 .any(|part| part.trim_ascii() == b"handling=optional")
         });
-    // A message (RFC 3428) is read by whom it is for, and that is not us.
-    let is_passed_on = request.method == Method::Message;
+    // A message (RFC 3428) is read by whom it is for, and that is not us. What an INFO (RFC 6086) holds is between the two
+    // of a dialog, of whom we may be none.
+    let is_passed_on = matches!(request.method, Method::Message | Method::Info);
     if !request.body.is_empty() && !optional && !is_passed_on {
         let content_type = request.headers.content_type().ok()??;
         if !policy

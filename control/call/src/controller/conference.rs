@@ -14,6 +14,7 @@ use super::{
     calling::{answer_leg, read_answer, text, with_description},
     detail::media_detail,
     live::ms,
+    message::info_refusal,
     unix_us,
     within_dialog::digits_of,
 };
@@ -423,6 +424,10 @@ impl Controller {
                 return;
             }
             Method::Info => {
+                if let Some(refusal) = info_refusal(request) {
+                    self.respond(now, txn, refusal);
+                    return;
+                }
                 if let Some((digits, _)) = digits_of(request) {
                     self.member_digit(now, id, &digits);
                 }
@@ -430,7 +435,7 @@ impl Controller {
             }
             Method::Message => {
                 self.counters.messages_refused += 1;
-                let refusal = self.no_messages();
+                let refusal = Self::no_messages();
                 self.respond(now, txn, *refusal);
                 return;
             }

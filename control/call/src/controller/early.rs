@@ -8,6 +8,7 @@ use sip::{
 use super::{
     Controller, Now,
     calling::{answer_leg, answer_of, described, read_answer, with_description},
+    message::info_refusal,
     rounds::branch_of,
 };
 use crate::{
@@ -77,7 +78,12 @@ impl Controller {
                 }
                 return;
             }
-            (Method::Update | Method::Info | Method::Options | Method::Prack, Some(_)) => StatusCode::OK,
+            (Method::Info, Some(_)) => {
+                let refusal = info_refusal(request);
+                self.respond(now, txn, refusal.unwrap_or_else(|| Response::new(StatusCode::OK)));
+                return;
+            }
+            (Method::Update | Method::Options | Method::Prack, Some(_)) => StatusCode::OK,
             (_, Some(_)) => StatusCode::METHOD_NOT_ALLOWED,
         };
         self.respond(now, txn, Response::new(status));

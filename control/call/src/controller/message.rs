@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use sip::{
     message::{Header, HeaderName, Headers, Method, Request, Response, StatusCode},
-    stack::{ClientTxn, Content, DialogKey, DialogRequest, Flow, Hop, ServerTxn, StackError},
+    stack::{ClientTxn, Content, DialogRequest, Flow, Hop, ServerTxn, StackError},
 };
 
 use super::{
@@ -30,7 +30,8 @@ use crate::{
 /// Just less than a sender waits for its answer (RFC 3261 §17.1.2.2, timer F).
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Fields that say what a body is, and what its sender says of it for people.
-const CONTENT: [HeaderName; 9] = [
+const CONTENT: [HeaderName; 10] = [
+    HeaderName::InfoPackage,
     HeaderName::ContentType,
     HeaderName::ContentEncoding,
     HeaderName::ContentLanguage,
@@ -42,11 +43,15 @@ const CONTENT: [HeaderName; 9] = [
     HeaderName::Priority,
 ];
 /// Fields that say what would have been taken instead.
-const TAKEN: [HeaderName; 3] = [
+const TAKEN: [HeaderName; 4] = [
+    HeaderName::RecvInfo,
     HeaderName::Accept,
     HeaderName::AcceptEncoding,
     HeaderName::AcceptLanguage,
 ];
+
+/// How digits come in an INFO: `application/` these.
+const DIGITS: [&str; 2] = ["dtmf-relay", "dtmf"];
 
 /// A message that nobody took yet.
 #[derive(Debug)]
@@ -133,7 +138,7 @@ impl Controller {
                 self.messages.insert(id, message);
                 self.send_out(now, id);
             }
-            Destination::Queue(_) | Destination::Room(_) => return Err(self.no_messages()),
+            Destination::Queue(_) | Destination::Room(_) => return Err(Self::no_messages()),
         }
         if let Some(message) = self.messages.get(&id) {
             self.deadlines.insert((message.until, Due::Message(id)));
@@ -323,13 +328,9 @@ impl Controller {
     }
 
     /// Of queues and rooms.
-    pub(super) fn no_messages(&self) -> Box<Response> {
+    pub(super) fn no_messages() -> Box<Response> {
         let mut response = Response::new(StatusCode::METHOD_NOT_ALLOWED);
         response.set_reason("Method Not Allowed: queues and rooms take no messages");
-        let methods = &self.stack.config().methods;
-        let others = methods.iter().filter(|method| **method != Method::Message);
-        let names: Vec<&str> = others.map(Method::as_str).collect();
-        let _text = response.headers.set(HeaderName::Allow, names.join(", "));
         Box::new(response)
     }
 
@@ -345,33 +346,52 @@ impl Controller {
     pub(super) fn message_within(
         &mut self,
         now: Now,
-        (id, side): (CallId, Side),
+        seat: (CallId, Side),
         txn: ServerTxn,
         request: &Request,
     ) {
-        let call = self.calls.get(&id).filter(|call| call.stage == Stage::Talking);
-        let other = call.and_then(|call| call.counterpart(side)?.dialog);
-        let sent = match other {
-            Some(_) if request.body.len() > limits::MESSAGE_BODY_BYTES_MAX => {
-                Err(Response::new(StatusCode::REQUEST_ENTITY_TOO_LARGE))
-            }
-            Some(dialog) => self.carry(now, dialog, txn, request),
-            None => Err(later()),
-        };
-        if let Err(refusal) = sent {
+        let sent = self.carry(now, seat, request, Purpose::Carried(txn));
+        if let Err(refusal) = sent.and_then(|is_sent| is_sent.ok_or_else(later)) {
             self.counters.messages_refused += 1;
             self.respond(now, txn, refusal);
         }
     }
 
+    /// What is in an INFO and no digit is for the other party of the call.
+    pub(super) fn info_within(
+        &mut self,
+        now: Now,
+        (id, side): (CallId, Side),
+        txn: ServerTxn,
+        request: &Request,
+    ) {
+        let Some(refusal) = info_refusal(request) else {
+            self.pass_digits(now, id, side, request);
+            self.respond(now, txn, Response::new(StatusCode::OK));
+            return;
+        };
+        let sent = self.carry(now, (id, side), request, Purpose::Informed(txn));
+        if let Err(refusal) = sent.and_then(|is_sent| is_sent.ok_or(refusal)) {
+            self.respond(now, txn, refusal);
+        }
+    }
+
+    /// Sends a request on to the other party; `None`: there is no other.
     fn carry(
         &mut self,
         now: Now,
-        dialog: DialogKey,
-        txn: ServerTxn,
+        (id, side): (CallId, Side),
         request: &Request,
-    ) -> Result<(), Response> {
-        let mut message = DialogRequest::new(Method::Message);
+        purpose: Purpose,
+    ) -> Result<Option<()>, Response> {
+        let call = self.calls.get(&id).filter(|call| call.stage == Stage::Talking);
+        let Some(dialog) = call.and_then(|call| call.counterpart(side)?.dialog) else {
+            return Ok(None);
+        };
+        if request.body.len() > limits::MESSAGE_BODY_BYTES_MAX {
+            return Err(Response::new(StatusCode::REQUEST_ENTITY_TOO_LARGE));
+        }
+        let mut message = DialogRequest::new(request.method.clone());
         copy(&CONTENT, &request.headers, &mut message.headers);
         message.content = message
             .headers
@@ -382,12 +402,20 @@ impl Controller {
             });
         let sent = self.stack.dialog_request(now.mono, dialog, message);
         let sent = sent.map_err(|_| later())?;
-        self.by_client.insert(sent, Purpose::Carried(txn));
-        Ok(())
+        self.by_client.insert(sent, purpose);
+        Ok(Some(()))
     }
 
     /// The other party's answer to a message within a call, or that there is none.
     pub(super) fn carried(&mut self, now: Now, sent: ClientTxn, txn: ServerTxn, response: &Response) {
+        if response.status.is_final() {
+            self.count_message(response.status);
+        }
+        self.informed(now, sent, txn, response);
+    }
+
+    /// As [`Controller::carried`], to an INFO.
+    pub(super) fn informed(&mut self, now: Now, sent: ClientTxn, txn: ServerTxn, response: &Response) {
         if !response.status.is_final() {
             return;
         }
@@ -396,7 +424,6 @@ impl Controller {
             true => accepted(response.status),
             false => refused_with(told_within(response.status), response),
         };
-        self.count_message(response.status);
         self.respond(now, txn, response);
     }
 }
@@ -428,9 +455,33 @@ fn refused_with(status: StatusCode, by: &Response) -> Response {
 /// RFC 5057 §5.1: the other statuses would end the call of who is told them.
 fn told_within(status: StatusCode) -> StatusCode {
     match status.code() {
-        400 | 403 | 405 | 406 | 413 | 415 | 420 | 486 | 488 | 493 | 501 | 513 | 600 | 603 | 606 => status,
+        400 | 403 | 405 | 406 | 413 | 415 | 469 | 486 | 488 | 493 | 501 | 513 | 600 | 603 | 606 => status,
         _ => StatusCode::SERVER_INTERNAL_ERROR,
     }
+}
+
+/// What an INFO gets where there is nobody but us; `None`: it holds digits or nothing.
+pub(super) fn info_refusal(request: &Request) -> Option<Response> {
+    let kind = request.headers.content_type().ok().flatten();
+    let is_digit = kind.is_some_and(|kind| DIGITS.iter().any(|digits| kind.is("application", digits)));
+    let is_of_package = request.headers.contains(HeaderName::InfoPackage);
+    if is_digit || (request.body.is_empty() && !is_of_package) {
+        return None;
+    }
+    let (status, name, taken) = if is_of_package {
+        // RFC 6086 §4.2.2 MUST: with those that we take.
+        (StatusCode::BAD_INFO_PACKAGE, HeaderName::RecvInfo, String::new())
+    } else {
+        let kinds = DIGITS.map(|digits| format!("application/{digits}"));
+        (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            HeaderName::Accept,
+            kinds.join(", "),
+        )
+    };
+    let mut response = Response::new(status);
+    let _text = response.headers.set(name, taken);
+    Some(response)
 }
 
 /// There is nobody yet, or not now, to whom it could go.

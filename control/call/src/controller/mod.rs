@@ -413,6 +413,8 @@ enum Purpose {
     Message(u64),
     /// A message within a call, on its way from the party that sent it by this request.
     Carried(ServerTxn),
+    /// The same of an INFO.
+    Informed(ServerTxn),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

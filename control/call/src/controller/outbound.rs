@@ -16,7 +16,7 @@ use sip::{
 
 use super::{
     Controller, Due, Now, Purpose,
-    rounds::told,
+    rounds::told_of_call,
     trunk::{host_towards, target_of},
 };
 use crate::{
@@ -421,7 +421,7 @@ impl Controller {
         if !has_more || !advances(status) {
             return false;
         }
-        self.next_way(now, id, told(status));
+        self.next_way(now, id, told_of_call(status));
         true
     }
 

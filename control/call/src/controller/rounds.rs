@@ -582,7 +582,7 @@ impl Controller {
                     return;
                 }
                 let reason = "nobody took the call";
-                self.nobody_came(now, id, EndedBy::Callee, told(status), reason);
+                self.nobody_came(now, id, EndedBy::Callee, told_of_call(status), reason);
                 return;
             }
         }
@@ -693,6 +693,16 @@ pub(super) fn told(status: StatusCode) -> StatusCode {
         401 | 407 => StatusCode::BAD_GATEWAY,
         503 => StatusCode::SERVER_INTERNAL_ERROR,
         _ => status,
+    }
+}
+
+/// As [`told`], of an INVITE. What a phone says of the one that we wrote, and would have to say in a field beside, is not about
+/// the caller's.
+pub(super) fn told_of_call(status: StatusCode) -> StatusCode {
+    match status.code() {
+        415 => StatusCode::NOT_ACCEPTABLE_HERE,
+        420..=422 => StatusCode::SERVER_INTERNAL_ERROR,
+        _ => told(status),
     }
 }
 

@@ -280,6 +280,7 @@ impl Controller {
             Some(Purpose::Ping(id)) => self.pinged(now, txn, id, response),
             Some(Purpose::Message(id)) => self.message_answered(now, id, txn, response),
             Some(Purpose::Carried(asked)) => self.carried(now, txn, asked, response),
+            Some(Purpose::Informed(asked)) => self.informed(now, txn, asked, response),
             None => self.stray_response(now, response, dialog),
         }
     }
@@ -356,6 +357,7 @@ impl Controller {
             }
             Some(Purpose::Message(id)) => self.message_lost(now, id, txn),
             Some(Purpose::Carried(asked)) => self.carried(now, txn, asked, &Response::new(status)),
+            Some(Purpose::Informed(asked)) => self.informed(now, txn, asked, &Response::new(status)),
             None => {}
         }
     }

@@ -389,9 +389,13 @@ impl Controller {
         let purpose = self.by_client.get(&txn).copied();
         let trunk = match purpose {
             Some(Purpose::Plain(trunk)) => Some(trunk),
-            Some(Purpose::Refresh(..) | Purpose::Alive(_) | Purpose::Branch(_) | Purpose::Carried(_)) => {
-                of_dialog
-            }
+            Some(
+                Purpose::Refresh(..)
+                | Purpose::Alive(_)
+                | Purpose::Branch(_)
+                | Purpose::Carried(_)
+                | Purpose::Informed(_),
+            ) => of_dialog,
             // Each is answered in its own way.
             Some(
                 Purpose::Registration(_)

@@ -38,10 +38,7 @@ impl Controller {
         }
         match request.method {
             Method::Invite | Method::Update => self.reoffered(now, id, side, txn, request),
-            Method::Info => {
-                self.pass_digits(now, id, side, request);
-                self.respond(now, txn, Response::new(StatusCode::OK));
-            }
+            Method::Info => self.info_within(now, (id, side), txn, request),
             Method::Refer => self.referred(now, id, side, txn, request),
             Method::Message => self.message_within(now, (id, side), txn, request),
             Method::Options | Method::Prack => self.respond(now, txn, Response::new(StatusCode::OK)),
@@ -50,7 +47,7 @@ impl Controller {
     }
 
     /// Digits that come by INFO go on as telephone-events, or as whatever the media host sends to the other party.
-    fn pass_digits(&mut self, now: Now, id: CallId, side: Side, request: &Request) {
+    pub(super) fn pass_digits(&mut self, now: Now, id: CallId, side: Side, request: &Request) {
         let Some((digits, duration_ms)) = digits_of(request) else {
             return;
         };

@@ -1,7 +1,11 @@
+use bytes::Bytes;
 use sdp::Codec;
-use sip::message::HeaderName;
+use sip::message::{HeaderName, Method, StatusCode};
 
-use crate::world::{World, config};
+use crate::{
+    phone::Behaviour,
+    world::{World, config},
+};
 
 fn refused(prepare: impl Fn(&mut World, usize), to: &str) -> (World, Vec<u16>) {
     let mut world = World::new();
@@ -134,4 +138,55 @@ fn while_the_controller_stops() {
     assert!(world.controller.is_idle(), "{}", world.story());
     assert!(world.ask("alice", "carol", "", None).is_err());
     world.assert_nothing_left();
+}
+
+/// RFC 3261 §21.4.6: what is not done there is told with what is.
+#[test]
+fn what_a_method_cannot_do_there() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    world.registered("bob", "builder");
+    for method in [Method::Publish, Method::Refer] {
+        let now = world.now;
+        world.phones[alice].write(now, "sip:bob@example.com", "", |request| {
+            request.method = method.clone();
+            request
+                .headers
+                .set(HeaderName::ReferTo, "<sip:carol@example.com>")
+                .unwrap();
+            request.body = Bytes::new();
+        });
+        world.run_ms(500);
+        assert_eq!(world.phones[alice].told(), Some(405), "{}", world.story());
+        let response = world.phones[alice].outside.1.as_ref().unwrap();
+        let allow = response.headers.allow().unwrap();
+        assert!(
+            allow.contains("OPTIONS") && !allow.contains(method.as_str()),
+            "{allow:?}"
+        );
+    }
+    world.assert_nothing_left();
+}
+
+/// What a phone says of an INVITE of ours need not be true of the caller's, which did not ask for the same.
+#[test]
+fn whom_a_phone_turns_away_by_what_we_wrote() {
+    for (status, told) in [(405, 405), (415, 488), (420, 500), (421, 500)] {
+        let mut world = World::new();
+        let bob = world.registered("bob", "builder");
+        world.behave(bob, Behaviour::Refuse(StatusCode::new(status).unwrap()));
+        let customer = world.phone("customer");
+        world.call(customer, "bob");
+        world.run_ms(1_000);
+        assert_eq!(
+            world.phones[customer].statuses.last(),
+            Some(&told),
+            "{}",
+            world.story()
+        );
+        let response = world.phones[customer].last_response.as_ref().unwrap();
+        let allows = response.headers.contains(HeaderName::Allow);
+        assert_eq!(allows, told == 405, "{response:?}");
+        world.assert_nothing_left();
+    }
 }

@@ -94,11 +94,11 @@ pub struct Phone {
     pub notified: Vec<String>,
     /// Its REFER outside of dialogs, and the final answer to it.
     pub outside: (Option<ClientTxn>, Option<Response>),
-    /// INFOs it got, their bodies.
+    /// INFOs with digits it got, their bodies.
     pub informed: Vec<String>,
-    /// MESSAGEs it got.
+    /// MESSAGEs it got, and other INFOs.
     pub read: Vec<Request>,
-    /// What the next MESSAGEs are answered with, if not with 200; with 100, not at all.
+    /// What the next of these are answered with, if not with 200; with 100, not at all.
     pub replies: VecDeque<Response>,
     /// The last BYE it got.
     pub bye: Option<Request>,
@@ -352,10 +352,14 @@ impl Phone {
     /// Writes to the other party of its call.
     pub fn write_within(&mut self, now: Instant, text: &str) {
         let content = Content::new("text/plain", text.to_owned());
-        let message = DialogRequest::new(Method::Message).with_content(content);
+        self.say_within(now, DialogRequest::new(Method::Message).with_content(content));
+    }
+
+    /// Sends a request in its dialog, whose answer [`Phone::told`] gives.
+    pub fn say_within(&mut self, now: Instant, request: DialogRequest) {
         let txn = self
             .stack
-            .dialog_request(now, self.dialog.unwrap(), message)
+            .dialog_request(now, self.dialog.unwrap(), request)
             .unwrap();
         self.outside = (Some(txn), None);
     }
@@ -586,9 +590,11 @@ impl Phone {
                 ..
             } => {
                 let body = String::from_utf8_lossy(&request.body);
+                let kind = request.headers.get(HeaderName::ContentType);
+                let is_digit = kind.is_some_and(|kind| kind.starts_with(b"application/dtmf"));
                 match request.method {
                     Method::Notify => self.notified.extend(body.lines().next().map(str::to_owned)),
-                    Method::Info => self.informed.push(body.into_owned()),
+                    Method::Info if is_digit => self.informed.push(body.into_owned()),
                     _ => {}
                 }
                 if request.method == Method::Register {
@@ -609,7 +615,7 @@ impl Phone {
                     let _gone = self.stack.respond(now, txn, response);
                     return;
                 }
-                if request.method == Method::Message {
+                if request.method == Method::Message || (request.method == Method::Info && !is_digit) {
                     self.read.push(request);
                     let ok = || Response::new(StatusCode::OK);
                     let reply = self.replies.pop_front().unwrap_or_else(ok);

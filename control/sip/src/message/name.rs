@@ -57,6 +57,7 @@ header_names! {
     From "From" b'f';
     HistoryInfo "History-Info";
     Identity "Identity" b'y';
+    InfoPackage "Info-Package";
     InReplyTo "In-Reply-To";
     Join "Join";
     MaxForwards "Max-Forwards";
@@ -75,6 +76,7 @@ header_names! {
     RAck "RAck";
     Reason "Reason";
     RecordRoute "Record-Route";
+    RecvInfo "Recv-Info";
     ReferredBy "Referred-By" b'b';
     ReferSub "Refer-Sub";
     ReferTo "Refer-To" b'r';

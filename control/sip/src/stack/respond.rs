@@ -336,6 +336,13 @@ impl Stack {
         if keeps && (refreshes || open.method == Method::Options) {
             self.name_capabilities(headers);
         }
+        if status == StatusCode::METHOD_NOT_ALLOWED && !headers.contains(HeaderName::Allow) {
+            // RFC 3261 §21.4.6 MUST: those that are.
+            let methods = self.config.methods.iter();
+            let others = methods.filter(|method| **method != open.method);
+            let names: Vec<&str> = others.map(Method::as_str).collect();
+            headers.push_field(Header::from_typed(HeaderName::Allow, names.join(", ")));
+        }
         if refreshes && status.is_success() {
             write_session(&mut response, open.session);
         }

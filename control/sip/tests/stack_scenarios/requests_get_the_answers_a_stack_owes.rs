@@ -94,6 +94,34 @@ fn requests_of_every_kind_reach_the_user_inside_a_dialog() {
     world.assert_nothing_left();
 }
 
+/// RFC 3261 §21.4.6: with those that are.
+#[test]
+fn a_method_that_is_not_allowed_is_told_so_with_the_others() {
+    let mut world = World::new(7, Weather::FINE);
+    let mut phone = Phone::new("notify");
+    established(&mut world, &mut phone);
+    for (number, own) in [(11, None), (12, Some("INVITE"))] {
+        let text = phone.text("NOTIFY", number, "");
+        assert_eq!(status(phone.send(&mut world, &text)), 0);
+        let Some(Event::Request { txn, .. }) = world.ends[BOB].stack.poll_event() else {
+            panic!()
+        };
+        let mut refusal = Response::new(StatusCode::METHOD_NOT_ALLOWED);
+        if let Some(methods) = own {
+            refusal.headers.push(HeaderName::Allow, methods).unwrap();
+        }
+        let now = world.now;
+        world.ends[BOB].stack.respond(now, txn, refusal).unwrap();
+        let (response, _) = answer(&mut world).unwrap();
+        let allow = response.headers.allow().unwrap();
+        assert!(allow.contains("INVITE") && !allow.contains("NOTIFY"), "{allow:?}");
+        assert_eq!(allow.contains("BYE"), own.is_none(), "{allow:?}");
+    }
+    let bye = phone.text("BYE", 30, "");
+    assert_eq!(status(phone.send(&mut world, &bye)), 200);
+    world.assert_nothing_left();
+}
+
 #[test]
 fn what_belongs_nowhere_is_refused_with_a_to_tag_that_stays_the_same() {
     let mut world = World::new(7, Weather::FINE);
