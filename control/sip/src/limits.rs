@@ -54,6 +54,9 @@ const _: () = assert!(Limits::DEFAULT.body_bytes < Limits::DEFAULT.message_bytes
 const _: () = assert!(Limits::DEFAULT.start_line_bytes < Limits::DEFAULT.header_line_bytes);
 const _: () = assert!(NONCE_COUNT_WINDOW == 64, "the window is one u64 bitmap");
 
+/// After how many numbers of requests in a dialog its record is out of date.
+pub const SEQUENCE_MARK: u32 = 50;
+
 /// Bounds of a stack's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StackLimits {

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use sdp::{Description, LocalSession, Selection};
 use sip::{
     header::{NameAddr, Reason},
+    limits::SEQUENCE_MARK,
     message::{Method, Request, StatusCode},
     stack::{DialogKey, DialogRequest, Flow},
 };
@@ -37,8 +38,8 @@ use crate::{
     trunk::TargetId,
 };
 
-/// Added to our sequence numbers: requests that were sent after a dialog was recorded.
-const CSEQ_MARGIN: u32 = 100;
+/// Added to our sequence numbers: requests that were sent after a dialog was recorded. It is recorded when half are.
+const CSEQ_MARGIN: u32 = 2 * SEQUENCE_MARK;
 /// Media hosts that were there before a restart are back by then, or lost.
 const HOSTS_WITHIN: Duration = Duration::from_secs(5);
 /// Of a session from before the restart.
@@ -405,6 +406,15 @@ impl Controller {
                 let (call, change) = (self.calls[&id].name.clone(), Box::new(change));
                 self.record(now, RecordKind::CallChange { call, change });
             }
+        }
+    }
+
+    /// The record that tells the dialog's numbers is out of date: another follows.
+    pub(super) fn save_again(&mut self, dialog: DialogKey) {
+        match self.by_dialog.get(&dialog).copied() {
+            Some((id, Side::Member)) => drop(self.members.get_mut(&id)),
+            Some((id, _)) => drop(self.calls.get_mut(&id)),
+            None => {}
         }
     }
 

@@ -71,6 +71,7 @@ impl Controller {
             Event::TransportFailed { txn, dialog } => {
                 self.no_response(now, txn, dialog, StatusCode::SERVICE_UNAVAILABLE);
             }
+            Event::SequenceMark { dialog } => self.save_again(dialog),
             Event::SessionRefreshDue { dialog } => self.refresh_session(now, dialog),
             Event::SessionExpired { dialog } => self.lost(now, dialog, "the session was not refreshed"),
             Event::DialogEnded { dialog, reason } => self.dialog_ended(now, dialog, reason),

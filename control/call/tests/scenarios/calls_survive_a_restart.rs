@@ -220,6 +220,31 @@ fn a_session_that_was_being_made_anew_is_taken_over() {
     world.assert_nothing_left();
 }
 
+/// As many messages as there may be: no number of a request is used a second time.
+#[test]
+fn numbers_of_requests_that_no_record_tells_of_are_not_used_again() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let bob = world.registered("bob", "builder");
+    world.call(alice, "bob");
+    world.run_ms(3_000);
+    for _ in 0..130 {
+        let now = world.now;
+        world.phones[alice].write_within(now, "hello");
+        world.run_ms(50);
+    }
+    assert_eq!(world.phones[bob].read.len(), 130, "{}", world.story());
+    world.restart();
+    world.run_ms(1_000);
+    let now = world.now;
+    world.phones[alice].write_within(now, "and again");
+    world.run_ms(500);
+    assert_eq!(world.phones[alice].told(), Some(200), "{}", world.story());
+    assert_eq!(world.phones[bob].texts().pop().unwrap(), "and again");
+    world.hang_up(bob);
+    world.assert_nothing_left();
+}
+
 /// The media host gives other ports, both parties are asked to go there, and the controller is killed before they answer, or
 /// at any moment soon after.
 #[test]

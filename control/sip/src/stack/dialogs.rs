@@ -12,6 +12,7 @@ use super::request::{Content, DialogRequest};
 use super::{DialogTimer, Due, Stack};
 use crate::dialog::{Dialog, DialogRecord, DialogState, SessionTimerRole, Side};
 use crate::header::RAck;
+use crate::limits::SEQUENCE_MARK;
 use crate::message::{Header, HeaderName, Headers, Method, Request, StatusCode};
 use crate::uri::{Host, Uri};
 
@@ -260,6 +261,10 @@ impl Stack {
             content.put(&mut built.headers, &mut built.body);
         }
         let is_unnamed = entry.is_unnamed;
+        self.mark_sequence(key.0);
+        let Some(entry) = self.dialogs.get(&key.0) else {
+            return Err(StackError::NoDialog);
+        };
         let refreshes = matches!(method, Method::Invite | Method::Update);
         let names_us = refreshes || matches!(method, Method::Refer | Method::Notify | Method::Subscribe);
         if names_us && !built.headers.contains(HeaderName::Contact) {
@@ -280,6 +285,15 @@ impl Stack {
         }
         self.name_capabilities(&mut built.headers);
         Ok(built)
+    }
+
+    /// A request of the dialog took a number.
+    pub(super) fn mark_sequence(&mut self, key: u64) {
+        let number = self.dialogs.get(&key).map(|entry| entry.dialog.local_cseq);
+        if number.is_some_and(|number| number.is_multiple_of(SEQUENCE_MARK)) {
+            let dialog = DialogKey(key);
+            self.events.push_back(Event::SequenceMark { dialog });
+        }
     }
 
     pub(super) fn send_deferred(&mut self, now: Instant, key: u64, bye: DeferredBye) {

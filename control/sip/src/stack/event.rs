@@ -169,6 +169,13 @@ pub enum Event {
         /// INVITE or UPDATE.
         method: Method,
     },
+    /// The dialog's requests have used up [`SEQUENCE_MARK`](crate::limits::SEQUENCE_MARK) more numbers. Who
+    /// [exports](super::Stack::export) dialogs does so now, before the request leaves: the margin of who
+    /// [adopts](super::Stack::adopt) it is twice that.
+    SequenceMark {
+        /// The dialog.
+        dialog: DialogKey,
+    },
     /// We are the refresher, and half of the session interval is over: send UPDATE or re-INVITE (RFC 4028 §10).
     SessionRefreshDue {
         /// The dialog.

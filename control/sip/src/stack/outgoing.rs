@@ -334,6 +334,7 @@ impl Stack {
             }
             entry.dialog.local_cseq += 1;
             number = entry.dialog.local_cseq;
+            self.mark_sequence(key);
         }
         request
             .headers

@@ -134,6 +134,7 @@ fn act(world: &mut World, end: usize, event: Event, plan: Plan, outcome: &mut Ou
         | Event::ProvisionalTimedOut { .. }
         | Event::AnswerTimedOut { .. }
         | Event::SessionRefreshDue { .. }
+        | Event::SequenceMark { .. }
         | Event::UnknownDialog { .. } => {}
     }
 }

@@ -1,6 +1,7 @@
 use super::a_call_is_set_up_and_torn_down::{establish, expect_invite};
 use super::phone::*;
 use super::world::*;
+use sip::limits::SEQUENCE_MARK;
 use sip::message::{Method, Response, StatusCode};
 use sip::stack::{DialogRequest, Event, InvitedRecord, Stack, StackError, UnknownDialogs};
 
@@ -86,6 +87,40 @@ fn an_offer_that_the_dead_process_made_does_not_end_the_call() {
         assert!(matches!(world.event(ALICE), Event::Response { .. }));
         world.assert_nothing_left();
     }
+}
+
+/// Whoever writes a record whenever told to, and adopts with twice as much, uses no number twice.
+#[test]
+fn numbers_are_marked_before_their_margin_is_used_up() {
+    let mut world = World::new(9, Weather::FINE);
+    let (alices, bobs) = establish(&mut world);
+    let mut record = world.ends[ALICE].stack.export(alices).unwrap();
+    for _ in 0..3 * SEQUENCE_MARK {
+        let (now, info) = (world.now, DialogRequest::new(Method::Info));
+        world.ends[ALICE].stack.dialog_request(now, alices, info).unwrap();
+        world.run_ms(50);
+        let Event::Request { txn, dialog, .. } = world.event(BOB) else {
+            panic!()
+        };
+        assert_eq!(dialog, Some(bobs));
+        world.respond(BOB, txn, StatusCode::OK);
+        world.run_ms(50);
+        let mut event = world.event(ALICE);
+        if event == (Event::SequenceMark { dialog: alices }) {
+            record = world.ends[ALICE].stack.export(alices).unwrap();
+            event = world.event(ALICE);
+        }
+        assert!(matches!(event, Event::Response { .. }), "{event:?}");
+        let now = world.ends[ALICE].stack.export(alices).unwrap().local_cseq;
+        assert!(
+            now - record.local_cseq <= SEQUENCE_MARK,
+            "{now} {}",
+            record.local_cseq
+        );
+    }
+    let (now, bye) = (world.now, DialogRequest::new(Method::Bye));
+    world.ends[ALICE].stack.dialog_request(now, alices, bye).unwrap();
+    world.run_ms(50);
 }
 
 #[test]
