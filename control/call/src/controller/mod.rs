@@ -6,6 +6,7 @@
 mod admission;
 mod arrival;
 mod calling;
+mod clock;
 mod conference;
 mod conference_restore;
 mod detail;
@@ -547,6 +548,8 @@ pub struct Controller {
     commands: VecDeque<(HostId, pb::Command)>,
     /// When inputs were handled whose outputs were not asked for yet.
     advanced: Option<Now>,
+    /// Both clocks, since nobody set the one.
+    clock: Now,
     last_call: u64,
     last_command: u64,
     last_message: u64,
@@ -610,6 +613,7 @@ impl Controller {
             records: VecDeque::new(),
             commands: VecDeque::new(),
             advanced: None,
+            clock: now,
             last_call: 0,
             last_command: 0,
             last_message: 0,
@@ -805,6 +809,7 @@ impl Controller {
 
     /// Carries out what the stack and the domain say until both are silent.
     fn advance(&mut self, now: Now) {
+        self.note_clock(now);
         loop {
             if let Some(event) = self.stack.poll_event() {
                 self.sip_event(now, event);

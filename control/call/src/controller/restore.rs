@@ -331,7 +331,7 @@ impl Controller {
         records
     }
 
-    fn registrations_standing(&self, now: Now) -> impl Iterator<Item = RecordKind> {
+    pub(super) fn registrations_standing(&self, now: Now) -> impl Iterator<Item = RecordKind> {
         let all = self.registrar.all();
         all.map(move |(user, binding)| binding.record(user, now))
     }

@@ -321,3 +321,18 @@ fn for_as_long_as_was_granted_whatever_the_clock_says() {
     world.run_ms(11_000);
     assert_eq!(world.controller.counters().bindings, 0, "{}", world.story());
 }
+
+/// Nor shorter, if that was seen while it was running.
+#[test]
+fn nor_does_a_clock_that_is_set_forward_end_it() {
+    let mut world = World::new();
+    world.registered("alice", "wonder");
+    world.run_ms(100_000);
+    world.clock_set_s = 3_600;
+    world.registered("bob", "builder");
+    world.restart();
+    world.run_ms(190_000);
+    assert_eq!(world.controller.counters().bindings, 2, "{}", world.story());
+    world.run_ms(11_000);
+    assert_eq!(world.controller.counters().bindings, 1, "{}", world.story());
+}
