@@ -467,6 +467,8 @@ impl Controller {
         let (conference, name) = (member.conference, leg.endpoint.clone());
         if let Some(found) = self.conferences.get_mut(&conference) {
             found.plan.put(&name, endpoint);
+            // Its answer waits for whatever else is wanted.
+            found.plan.forgive();
         }
         self.send_conference(now, conference);
         self.answer_member_again(now, id);

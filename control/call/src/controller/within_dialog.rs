@@ -169,6 +169,8 @@ impl Controller {
         let endpoint = leg.take_offer(txn, (offer.into(), selections), media);
         let name = leg.endpoint.clone();
         call.plan.put(&name, endpoint);
+        // Its answer waits for whatever else is wanted.
+        call.plan.forgive();
         Ok(())
     }
 
