@@ -122,6 +122,7 @@ impl Ingress {
         prefetch_all(tx, &*self.formats);
         prefetch_all(tx, &*self.hops);
         prefetch_all(tx, &*self.mappings);
+        prefetch_all(tx, &*self.branches);
         if let Some(decoding) = self.decoding.as_deref() {
             prefetch_all(tx, decoding);
         }

@@ -90,8 +90,11 @@ impl Engine {
         transports().for_each(|transport| transport.prefetch(tx));
         let sources = || sources().filter_map(|key| self.endpoints.get(key));
         sources().for_each(|source| source.ingress.prefetch(tx));
+        let branches = || sources().flat_map(|source| &source.ingress.branches);
+        branches().for_each(|branch| branch.prefetch_far(tx));
         let listeners = || sources().filter_map(|source| source.ingress.hops.first());
         listeners().for_each(|key| prefetch_far(tx, &self.endpoints, *key));
+        branches().for_each(|branch| branch.prefetch_near(tx));
         listeners().for_each(|key| prefetch_near(tx, &self.endpoints, *key));
     }
 }

@@ -1,15 +1,16 @@
 //! Recorders of a session: which packets and which mixes are copied for the file thread. Nothing that is heard waits for it.
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
 use codecs::{CodecKind, mix::gain_from_db};
 use rtp::time::Now;
 
 use super::{
-    Engine,
+    Egress, Engine,
     line::Arrival,
     mixer::MixBranch,
     plan,
+    prefetch::{prefetch, prefetch_all},
     silence::{ComfortNoise, Description},
     slab::Key,
 };
@@ -51,6 +52,22 @@ enum Carried {
 }
 
 impl Branch {
+    /// Bytes of the record of 20 ms with G.711, about.
+    const RECORD: Range<usize> = 0..256;
+
+    /// A hint: a packet follows …
+    pub(crate) fn prefetch_far(&self, tx: &impl Egress) {
+        prefetch_all(tx, &*self.carried);
+        let (ring, bytes) = self.feed.state();
+        prefetch(tx, ring, 0..bytes);
+        tx.prefetch(ring.wrapping_add(bytes - 1));
+    }
+
+    /// … and it has come near.
+    pub(crate) fn prefetch_near(&self, tx: &impl Egress) {
+        prefetch(tx, self.feed.next(), Self::RECORD);
+    }
+
     /// Copies a packet, unless it says nothing of sound.
     #[inline]
     pub(crate) fn packet(&self, now: Instant, arrival: &Arrival, format: usize, payload: &[u8]) {

@@ -228,6 +228,22 @@ impl RecordingFeed {
         self.0.closed.store(self.since_base(now) + 1, Ordering::Release);
     }
 
+    /// What is read for each record.
+    pub(crate) fn state(&self) -> (*const u8, usize) {
+        (std::ptr::from_ref(&*self.0).cast(), size_of::<Ring>())
+    }
+
+    /// Where the next record is written: for hints.
+    pub fn next(&self) -> *const u8 {
+        let ring = &*self.0;
+        let start = ring.written.load(Ordering::Relaxed);
+        let at = match ring.read.load(Ordering::Relaxed) == start {
+            true => 0,
+            false => ring.index(start),
+        };
+        ring.words.as_ptr().wrapping_add(at).cast()
+    }
+
     fn is_deaf(&self) -> bool {
         self.0.paused.load(Ordering::Relaxed) || self.0.abandoned.load(Ordering::Relaxed)
     }
@@ -310,10 +326,14 @@ impl RecordingFeed {
 }
 
 impl Ring {
+    fn index(&self, at: u64) -> usize {
+        at.wrapping_sub(self.origin.load(Ordering::Relaxed)) as usize & (self.words.len() - 1)
+    }
+
     /// The words from `at` on, in two parts where the ring ends between them.
     fn part(&self, at: u64, count: usize) -> (&[AtomicU64], &[AtomicU64]) {
         let words = &*self.words;
-        let from = at.wrapping_sub(self.origin.load(Ordering::Relaxed)) as usize & (words.len() - 1);
+        let from = self.index(at);
         let first = count.min(words.len() - from);
         (&words[from..from + first], &words[..count - first])
     }
@@ -578,8 +598,10 @@ mod tests {
     fn who_keeps_up_uses_the_beginning_alone() {
         let start = base();
         let (feed, mut intake) = ring(8_192, start);
+        let first: *const u8 = intake.ring.words.as_ptr().cast();
         for n in 0..1_000_u64 {
-            for sequence in [2 * n, 2 * n + 1] {
+            for (records, sequence) in [2 * n, 2 * n + 1].into_iter().enumerate() {
+                assert_eq!(feed.next(), first.wrapping_add(records * 8 * (HEAD_WORDS + 20)));
                 feed.packet(LEFT, start, (1, sequence, 0), CodecKind::Pcma, &[7; 160]);
             }
             assert_eq!(drained(&mut intake).0.len(), 2);

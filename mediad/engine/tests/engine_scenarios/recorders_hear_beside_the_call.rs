@@ -16,7 +16,7 @@ use media_engine::{
 use crate::{
     keypad::{Keypad, VOICE_HZ},
     tones::{Ear, LOUD, Voice, talk},
-    world::{Graph, SESSION, World, edge, events, format, player, room},
+    world::{Graph, SESSION, World, edge, events, format, player, room, rtp_socket},
 };
 
 const A_HZ: f64 = 700.0;
@@ -70,6 +70,23 @@ fn recorded(intake: Intake, format: RecordingFormat, now: Instant) -> (Vec<i16>,
     let pairs = samples.as_chunks::<2>().0;
     let side = |at: usize| pairs.iter().map(|pair| pair[at]).collect();
     (side(0), side(1), report)
+}
+
+#[test]
+fn the_ring_is_asked_for_before_the_packet_comes() {
+    let mut world = World::new();
+    let _intake = opened(&mut world, 65_536);
+    let feed = world.recordings[0].feed.clone();
+    world.commit(SESSION, &call_recorded(RecordingFormat::WavStereo));
+    let mut voice = Voice::pcmu(0, A_HZ);
+    for _ in 0..3 {
+        world.wire.lines.borrow_mut().clear();
+        world.engine.prefetch([rtp_socket(0)].into_iter(), &world.wire);
+        let next = feed.next();
+        assert!(world.wire.lines.borrow().contains(&next.addr()));
+        talk(&mut world, &mut [&mut voice], 20);
+        assert_ne!(feed.next(), next, "it was written there");
+    }
 }
 
 fn assert_tone(pcm: &[i16], hz: f64, level: f64) {

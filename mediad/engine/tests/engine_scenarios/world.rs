@@ -67,6 +67,8 @@ pub(crate) struct Wire {
     pub(crate) full: bool,
     /// Sockets that hints were of.
     pub(crate) hinted: RefCell<Vec<SocketId>>,
+    /// Addresses that hints were of.
+    pub(crate) lines: RefCell<Vec<usize>>,
 }
 
 impl Egress for Wire {
@@ -84,6 +86,10 @@ impl Egress for Wire {
 
     fn prefetch_socket(&self, socket: SocketId) {
         self.hinted.borrow_mut().push(socket);
+    }
+
+    fn prefetch(&self, address: *const u8) {
+        self.lines.borrow_mut().push(address.addr());
     }
 }
 
@@ -121,6 +127,7 @@ impl World {
                 sent: Vec::new(),
                 full: false,
                 hinted: RefCell::default(),
+                lines: RefCell::default(),
             },
             prompts: Vec::new(),
             recordings: Vec::new(),
