@@ -223,6 +223,15 @@ fn to_a_queue() {
     world.assert_nothing_left();
 }
 
+/// Carol is brought together with who is on the other of these two lines, by REFER. Either call may be the one that is
+/// referred, and the other the one that is named. Gives the line that asks.
+fn refer_to_the_other(world: &mut World, (one, two): (usize, usize), named_first: bool) -> usize {
+    let (asks, named) = if named_first { (two, one) } else { (one, two) };
+    let (escaped, _) = world.phones[named].replaces();
+    refer(world, asks, &format!("sip:carol@example.com?Replaces={escaped}"));
+    asks
+}
+
 /// Alice asks carol before she brings the customer to her. Two lines of a phone are two phones here.
 #[test]
 fn after_asking_the_other() {
@@ -237,18 +246,7 @@ fn after_asking_the_other() {
         let story = world.story();
         assert_eq!(world.played_to(customer), ["tone:melody"], "{story}");
         assert!(world.phones[carol].talks(), "{story}");
-        // Either call may be the one that is referred, and the other the one that is named.
-        let (asks, named) = if named_first {
-            (line_two, alice)
-        } else {
-            (alice, line_two)
-        };
-        let (escaped, _) = world.phones[named].replaces();
-        refer(
-            &mut world,
-            asks,
-            &format!("sip:carol@example.com?Replaces={escaped}"),
-        );
+        let asks = refer_to_the_other(&mut world, (alice, line_two), named_first);
         world.run_ms(1_000);
         let story = world.story();
         assert_eq!(world.heard(), both("customer", "carol"), "{story}");
@@ -291,17 +289,7 @@ fn after_asking_the_other_though_the_controller_is_killed() {
         world.phones[line_two].password = "wonder";
         world.call(line_two, "carol");
         world.run_ms(2_000);
-        let (asks, named) = if named_first {
-            (line_two, alice)
-        } else {
-            (alice, line_two)
-        };
-        let (escaped, _) = world.phones[named].replaces();
-        refer(
-            &mut world,
-            asks,
-            &format!("sip:carol@example.com?Replaces={escaped}"),
-        );
+        refer_to_the_other(&mut world, (alice, line_two), named_first);
         world.run_ms(killed_after_ms);
         world.restart();
         world.run_ms(60_000);
