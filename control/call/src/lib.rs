@@ -45,8 +45,9 @@ pub mod trunk;
 
 pub use config::{Config, ConfigError};
 pub use controller::{
-    AgentLive, CallLive, CallStage, ConferenceLive, Controller, Counters, Live, MediaInput, MemberLive, Now,
-    Output, QueueLive, RegistrationLive, SessionFound, TrunkLive,
+    AgentLive, AudioParty, AudioRole, CallAudio, CallLive, CallStage, ConferenceLive, Controller, Counters,
+    Live, MediaInput, MemberLive, Now, Output, QueueLive, RecordingLive, RegistrationLive, SessionFound,
+    TrunkLive,
 };
 pub use journal::{Record, RecordKind};
 pub use pool::{HostId, HostView};

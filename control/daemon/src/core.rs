@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use call_control::{
-    CallLive, Controller, Counters, HostId, Live, MediaInput, MemberLive, Now, Output, TrunkLive,
+    CallAudio, CallLive, Controller, Counters, HostId, Live, MediaInput, MemberLive, Now, Output, TrunkLive,
     cdr::CallDetail,
     originate::{Originate, OriginateError, Originated},
 };
@@ -77,6 +77,8 @@ pub(crate) enum Question {
     End(String, oneshot::Sender<bool>),
     /// A call, while it lasts and after.
     Call(String, oneshot::Sender<Option<CallFound>>),
+    /// Where the audio of a call is that goes on.
+    Audio(String, oneshot::Sender<Option<CallAudio>>),
     /// Go over to another configuration.
     Reconfigure(
         Box<call_control::Config>,
@@ -326,6 +328,7 @@ impl Core {
                 let _gone = to.send(self.controller.end_call(now, &call, "ended by an operator"));
             }
             Question::Call(call, to) => drop(to.send(self.find_call(now, &call))),
+            Question::Audio(call, to) => drop(to.send(self.controller.call_audio(&call))),
             Question::Reconfigure(config, to) => drop(to.send(self.reconfigure(now, *config))),
             Question::Originate(request, key, to) => {
                 let answer = self.controller.originate(now, *request, key.as_deref());

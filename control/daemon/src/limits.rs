@@ -64,6 +64,10 @@ pub(crate) const CDRS_KEPT: usize = 10_000;
 pub(crate) const JOURNAL_UNWRITTEN_BYTES: usize = 16 << 20;
 /// How long the core thread may take to answer a question.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a media host may take to say who hears whom in a call.
+pub(crate) const AUDIO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Calls that media hosts are asked about at once; more wait, and are refused with 503 when that takes too long.
+pub(crate) const AUDIO_QUESTIONS: usize = 4;
 /// Bytes of a request over HTTP; more are refused with 413.
 pub(crate) const REQUEST_BYTES: usize = 16 << 10;
 /// A shorter token is refused at the start.

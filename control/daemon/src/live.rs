@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use call_control::{
-    CallStage, Live, TrunkLive,
+    CallStage, Live, RecordingLive, TrunkLive,
     domain::AgentState,
     trunk::{Health, Registration},
 };
@@ -52,14 +52,17 @@ pub(crate) fn call(call: &call_control::CallLive) -> Value {
     json!({
         "call": call.call,
         "from": call.from,
+        "from_name": call.from_name,
         "to": call.to,
         "queue": call.queue,
+        "queued_ms": call.queued_ms,
         "position": call.position,
         "user": call.user,
         "stage": stage(call.stage),
         "age_ms": call.age_ms,
         "host": call.host,
         "origin": call.origin,
+        "recording": call.recording.map(recording),
     })
 }
 
@@ -70,6 +73,7 @@ pub(crate) fn found(found: &CallFound) -> Value {
         CallFound::Member(room, member) => json!({
             "call": member.call,
             "from": member.from,
+            "from_name": member.from_name,
             "to": room,
             "user": member.user,
             "stage": "talking",
@@ -92,6 +96,7 @@ pub(crate) fn conferences(live: &Live) -> Value {
         json!({
             "call": member.call,
             "from": member.from,
+            "from_name": member.from_name,
             "user": member.user,
             "muted": member.muted,
             "on_hold": member.on_hold,
@@ -194,6 +199,14 @@ fn stage(stage: CallStage) -> &'static str {
         CallStage::Connecting => "connecting",
         CallStage::Talking => "talking",
         CallStage::Ending => "ending",
+    }
+}
+
+fn recording(recording: RecordingLive) -> &'static str {
+    match recording {
+        RecordingLive::Recording => "recording",
+        RecordingLive::Masked => "masked",
+        RecordingLive::Finished => "finished",
     }
 }
 

@@ -11,6 +11,7 @@
     reason = "the process shell: it owns the clocks, the sockets, the threads and the random seed"
 )]
 
+mod audio;
 mod bell;
 mod config;
 mod core;

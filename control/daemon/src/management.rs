@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
+    audio::{self, Ear},
     core::{Action, CallFound, Inputs, Question},
     journal, limits, live, metrics, openapi, origination,
     problem::Problem,
@@ -45,6 +46,7 @@ pub(crate) struct Pages {
     pub(crate) journal: Arc<journal::Shared>,
     pub(crate) store: StorePages,
     pub(crate) token: Token,
+    pub(crate) ear: Ear,
     /// Calls are being ended.
     pub(crate) stopping: watch::Receiver<bool>,
     /// They are; connections close.
@@ -137,6 +139,7 @@ pub(crate) fn routes() -> Vec<Route> {
         create("/v1/calls", origination::originate),
         read("/v1/calls/{call}", call_page),
         remove("/v1/calls/{call}", end_call),
+        read("/v1/calls/{call}/audio", audio_page),
         create("/v1/calls/{call}/recording", |writer, pages, path| {
             record(writer, pages, path, None)
         }),
@@ -257,6 +260,15 @@ async fn call_page(State(pages): State<Pages>, Named(call): Named) -> Result<Jso
     found
         .map(|found| Json(live::found(&found)))
         .ok_or_else(|| Problem::unknown("call", &call))
+}
+
+/// Who hears whom in a call that goes on, and if not, why.
+async fn audio_page(State(pages): State<Pages>, Named(call): Named) -> Result<Json<Value>, Problem> {
+    let name = call.clone();
+    let asked = pages.inputs.ask(|to| Question::Audio(name, to)).await;
+    let found = asked.ok_or_else(Problem::silent)?;
+    let found = found.ok_or_else(|| Problem::unknown("call", &call))?;
+    audio::explain(&pages.ear, &call, found).await.map(Json)
 }
 
 /// The way to the store, if there is one.

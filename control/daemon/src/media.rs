@@ -63,8 +63,14 @@ struct Way {
     /// It was taken out, and its task ends soon.
     is_closing: bool,
     /// `None` while there is no command stream.
-    commands: Option<mpsc::Sender<pb::Command>>,
-    acknowledgements: Option<mpsc::Sender<pb::AcknowledgeRequest>>,
+    open: Option<Open>,
+}
+
+/// A connection to a host, as others use it.
+struct Open {
+    commands: mpsc::Sender<pb::Command>,
+    acknowledgements: mpsc::Sender<pb::AcknowledgeRequest>,
+    questions: MediaClient<Channel>,
 }
 
 /// What every task is told.
@@ -141,8 +147,7 @@ impl Hosts {
                 configured: host.clone(),
                 task: task.abort_handle(),
                 is_closing: false,
-                commands: None,
-                acknowledgements: None,
+                open: None,
             };
             if let Some(before) = ways.insert(host.name.clone(), way) {
                 before.task.abort();
@@ -179,8 +184,8 @@ impl Hosts {
     /// Tells a host that a recording is accounted for. One that is not told tells us of it again.
     pub(crate) fn acknowledge(&self, host: &HostId, recording: pb::AcknowledgeRequest) {
         let ways = lock(&self.ways);
-        let queue = ways.get(host).and_then(|way| way.acknowledgements.as_ref());
-        let sent = queue.is_some_and(|queue| queue.try_send(recording).is_ok());
+        let open = ways.get(host).and_then(|way| way.open.as_ref());
+        let sent = open.is_some_and(|open| open.acknowledgements.try_send(recording).is_ok());
         if !sent {
             tracing::debug!(%host, "a recording is acknowledged when the media host is back");
         }
@@ -189,8 +194,15 @@ impl Hosts {
     /// Queues a command. False when there is no way to the host.
     pub(crate) fn send(&self, host: &HostId, command: pb::Command) -> bool {
         let ways = lock(&self.ways);
-        let queue = ways.get(host).and_then(|way| way.commands.as_ref());
-        queue.is_some_and(|queue| queue.try_send(command).is_ok())
+        let open = ways.get(host).and_then(|way| way.open.as_ref());
+        open.is_some_and(|open| open.commands.try_send(command).is_ok())
+    }
+
+    /// Who to ask something that changes nothing, beside the commands; `None` while there is no connection.
+    pub(crate) fn questions(&self, host: &HostId) -> Option<MediaClient<Channel>> {
+        let ways = lock(&self.ways);
+        let open = ways.get(host).and_then(|way| way.open.as_ref());
+        open.map(|open| open.questions.clone())
     }
 }
 
@@ -355,13 +367,17 @@ impl Link {
         let (to_host, commands) = mpsc::channel(limits::COMMANDS_PER_HOST);
         let (to_files, acknowledgements) = mpsc::channel(limits::ACKNOWLEDGEMENTS);
         // Who is told that the host is up has commands for it at once.
-        self.lead(Some(to_host), Some(to_files));
+        self.lead(Some(Open {
+            commands: to_host,
+            acknowledgements: to_files,
+            questions: client,
+        }));
         let acknowledging = tokio::spawn(acknowledge(files, acknowledgements));
         let (outcome, unanswered) = match self.greet(greeting).await {
             Ok(()) => self.carry(commands, requests, replies, events).await,
             Err(ended) => (Err(ended), Vec::new()),
         };
-        self.lead(None, None);
+        self.lead(None);
         acknowledging.abort();
         let host = self.host.clone();
         self.tell(MediaInput::LinkLost { host }).await?;
@@ -374,13 +390,9 @@ impl Link {
     }
 
     /// This is the way there; none: there is no connection.
-    fn lead(
-        &self,
-        commands: Option<mpsc::Sender<pb::Command>>,
-        acknowledgements: Option<mpsc::Sender<pb::AcknowledgeRequest>>,
-    ) {
+    fn lead(&self, open: Option<Open>) {
         if let Some(way) = lock(&self.ways).get_mut(&self.host) {
-            (way.commands, way.acknowledgements) = (commands, acknowledgements);
+            way.open = open;
         }
     }
 

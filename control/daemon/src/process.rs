@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    audio::Ear,
     config::Config,
     core::{self, Bound, Core, Input, Inputs},
     journal::{self, Journal},
@@ -111,6 +112,7 @@ async fn serve(config: Config, source: Source) -> Result<(), String> {
         journal: journal_shared,
         store,
         token: token.clone(),
+        ear: Ear::new(&hosts),
         stopping,
         ending,
     };

@@ -13,7 +13,7 @@ use super::{
     CHECK_EVERY, ConferenceLive, Controller, Due, MemberLive, Now, Purpose,
     calling::{answer_leg, read_answer, text, with_description},
     detail::media_detail,
-    live::ms,
+    live::{display_name, ms},
     message::info_refusal,
     unix_us,
     within_dialog::digits_of,
@@ -819,6 +819,7 @@ impl Controller {
             Some(MemberLive {
                 call: member.name.clone(),
                 from: text(member.from.uri.as_bytes()),
+                from_name: display_name(&member.from),
                 user: member.leg.user.as_ref().map(ToString::to_string),
                 muted: member.is_muted,
                 on_hold: member.leg.holds(),

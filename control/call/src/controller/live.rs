@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use sip::header::NameAddr;
+
 use super::{
-    AgentLive, CallLive, CallStage, Controller, Counters, Live, MemberLive, Now, QueueLive, RegistrationLive,
+    AgentLive, CallLive, CallStage, Controller, Counters, Live, MemberLive, Now, QueueLive, RecordingLive,
+    RegistrationLive,
 };
 use crate::{
-    call::{Call, Stage},
+    call::{Call, Recorded, Stage},
     domain::{AgentState, Standing},
     registrar::source_of,
 };
@@ -15,7 +18,7 @@ impl Controller {
     /// A call that goes on, by our name for it.
     pub fn call_live(&self, now: Now, name: &str) -> Option<CallLive> {
         let call = self.calls.values().find(|call| call.name == name)?;
-        Some(call_live(now, call))
+        Some(self.live_of(now, call))
     }
 
     /// A member of a conference, by our name for its call, and its room.
@@ -59,10 +62,31 @@ impl Controller {
         Live {
             agents: agents.collect(),
             queues: queues.collect(),
-            calls: self.calls.values().map(|call| call_live(now, call)).collect(),
+            calls: self.calls.values().map(|call| self.live_of(now, call)).collect(),
             conferences: self.conferences_live(now),
             registrations: registrations.collect(),
             hosts: self.pool.views(),
+        }
+    }
+
+    fn live_of(&self, now: Now, call: &Call) -> CallLive {
+        let rung = call.round.as_ref().map(|round| &round.user);
+        let answered = call.callee.as_ref().and_then(|leg| leg.user.as_ref());
+        let joined = call.entry.and_then(|entry| self.domain.waits_since(entry));
+        CallLive {
+            call: call.name.clone(),
+            from: String::from_utf8_lossy(call.from.uri.as_bytes()).into_owned(),
+            from_name: display_name(&call.from),
+            to: call.to.clone(),
+            queue: call.queue.as_ref().map(ToString::to_string),
+            queued_ms: joined.map(|since| ms_since(now, since)),
+            position: call.position,
+            user: answered.or(rung).map(|user| user.to_string()),
+            stage: stage(call),
+            age_ms: ms_since(now, call.started),
+            host: call.plan.host().to_string(),
+            origin: call.origin.clone(),
+            recording: call.recorded.as_ref().map(recording),
         }
     }
 
@@ -86,28 +110,32 @@ impl Controller {
     }
 }
 
-fn call_live(now: Now, call: &Call) -> CallLive {
-    let rung = call.round.as_ref().map(|round| &round.user);
-    let answered = call.callee.as_ref().and_then(|leg| leg.user.as_ref());
-    CallLive {
-        call: call.name.clone(),
-        from: String::from_utf8_lossy(call.from.uri.as_bytes()).into_owned(),
-        to: call.to.clone(),
-        queue: call.queue.as_ref().map(ToString::to_string),
-        position: call.position,
-        user: answered.or(rung).map(|user| user.to_string()),
-        stage: match call.stage {
-            Stage::Preparing => CallStage::Preparing,
-            Stage::Offering | Stage::Ringing if call.summons.is_some() => CallStage::Calling,
-            Stage::Waiting | Stage::Offering => CallStage::Waiting,
-            Stage::Ringing => CallStage::Ringing,
-            Stage::Connecting | Stage::AwaitingAnswer => CallStage::Connecting,
-            Stage::Talking => CallStage::Talking,
-            Stage::Ended => CallStage::Ending,
-        },
-        age_ms: ms_since(now, call.started),
-        host: call.plan.host().to_string(),
-        origin: call.origin.clone(),
+/// What a party calls itself. Its bytes are anybody's.
+pub(super) fn display_name(address: &NameAddr) -> Option<String> {
+    let name = address.display()?;
+    let name = String::from_utf8_lossy(&name).trim().to_owned();
+    (!name.is_empty()).then_some(name)
+}
+
+fn stage(call: &Call) -> CallStage {
+    match call.stage {
+        Stage::Preparing => CallStage::Preparing,
+        Stage::Offering | Stage::Ringing if call.summons.is_some() => CallStage::Calling,
+        Stage::Waiting | Stage::Offering => CallStage::Waiting,
+        Stage::Ringing => CallStage::Ringing,
+        Stage::Connecting | Stage::AwaitingAnswer => CallStage::Connecting,
+        Stage::Talking => CallStage::Talking,
+        Stage::Ended => CallStage::Ending,
+    }
+}
+
+fn recording(recorded: &Recorded) -> RecordingLive {
+    if recorded.is_finished() {
+        RecordingLive::Finished
+    } else if recorded.is_paused {
+        RecordingLive::Masked
+    } else {
+        RecordingLive::Recording
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod admission;
 mod arrival;
+mod audio;
 mod calling;
 mod clock;
 mod conference;
@@ -37,6 +38,7 @@ mod transfer;
 mod trunk;
 mod within_dialog;
 
+pub use audio::{AudioParty, AudioRole, CallAudio};
 use doorstep::Doorstep;
 pub(crate) use invitation::Notify;
 use message::Message;
@@ -260,10 +262,14 @@ pub struct CallLive {
     pub call: String,
     /// The caller.
     pub from: String,
+    /// What the caller calls itself: anything at all.
+    pub from_name: Option<String>,
     /// What was dialled.
     pub to: String,
     /// The queue, if it goes to one.
     pub queue: Option<String>,
+    /// Since it joined the queue in which it waits, in milliseconds.
+    pub queued_ms: Option<u64>,
     /// Its place among those who wait in the queue; 1 is next.
     pub position: Option<usize>,
     /// Who is rung or talks to the caller.
@@ -276,6 +282,19 @@ pub struct CallLive {
     pub host: String,
     /// What asked for it.
     pub origin: CallOrigin,
+    /// Its recording, if it has one.
+    pub recording: Option<RecordingLive>,
+}
+
+/// How a recording stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordingLive {
+    /// What is said is written.
+    Recording,
+    /// It goes on in silence.
+    Masked,
+    /// It ended before its call.
+    Finished,
 }
 
 /// A conference.
@@ -298,6 +317,8 @@ pub struct MemberLive {
     pub call: String,
     /// Its address.
     pub from: String,
+    /// What it calls itself: anything at all.
+    pub from_name: Option<String>,
     /// The account, if it is one of ours.
     pub user: Option<String>,
     /// It is not heard, because an operator said so.

@@ -575,6 +575,11 @@ impl Domain {
         self.entries.len()
     }
 
+    /// When a caller who waits still, or is being offered, joined the queue.
+    pub fn waits_since(&self, entry: EntryId) -> Option<Instant> {
+        self.entries.get(&entry).map(|entry| entry.since)
+    }
+
     /// The caller is waiting still, or being offered.
     pub fn is_waiting(&self, entry: EntryId) -> bool {
         self.entries.contains_key(&entry)

@@ -19,6 +19,7 @@ mod voice;
 
 mod a_broken_link_to_mediad_ends_no_call;
 mod a_call_goes_over_ipv6;
+mod a_call_says_who_hears_whom;
 mod a_caller_with_baresip_is_heard;
 mod a_gruu_leads_to_one_device;
 mod a_killed_daemon_takes_no_call_with_it;

@@ -72,6 +72,12 @@ impl Program {
         self.child.wait().unwrap();
     }
 
+    /// Holds it still, as SIGSTOP does, or lets it go on.
+    pub(crate) fn hold(&self, still: bool) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, if still { Signal::SIGSTOP } else { Signal::SIGCONT }).unwrap();
+    }
+
     /// Asks it to end, as SIGTERM does, and waits: one that has processes of its own ends those first.
     pub(crate) fn end(&mut self) {
         let Ok(pid) = i32::try_from(self.child.id()) else {

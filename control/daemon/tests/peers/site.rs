@@ -167,6 +167,12 @@ impl Site {
         });
     }
 
+    /// A media host does nothing, as a machine that hangs, or goes on.
+    pub(crate) fn hold_media_host(&self, name: &str, still: bool) {
+        let host = self.hosts.iter().find(|host| host.name == name);
+        host.unwrap().program.hold(still);
+    }
+
     /// A media host dies as by SIGKILL, and another begins at the same addresses with the same files.
     pub(crate) fn restart_media_host(&mut self, name: &str) {
         self.restart_media_host_alone(name);
