@@ -64,6 +64,8 @@ pub(crate) const CDRS_KEPT: usize = 10_000;
 pub(crate) const JOURNAL_UNWRITTEN_BYTES: usize = 16 << 20;
 /// How long the core thread may take to answer a question.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// What goes on is told anew for `/v1/live` when it was told so long ago.
+pub(crate) const SNAPSHOT_AGE: Duration = Duration::from_millis(500);
 /// How long a media host may take to say who hears whom in a call.
 pub(crate) const AUDIO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Calls that media hosts are asked about at once; more wait, and are refused with 503 when that takes too long.

@@ -1,4 +1,5 @@
-//! The management address: metrics, health, what is going on as JSON, and what is to be done, over plain HTTP.
+//! The management address: metrics, health, what is going on as JSON and as a page, and what is to be done, over plain
+//! HTTP.
 //!
 //! Everybody who reaches the address may look; who changes something shows the [token](crate::token). Every error is
 //! RFC 9457 problem details, but that nothing is ready, which probes and people read as text; [`openapi`] describes the
@@ -16,6 +17,7 @@ use axum::{
     extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State},
     handler::Handler,
     http::{StatusCode, Uri, header, request::Parts},
+    middleware::map_response,
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, post},
 };
@@ -27,9 +29,10 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     audio::{self, Ear},
     core::{Action, CallFound, Inputs, Question},
-    journal, limits, live, metrics, openapi, origination,
+    journal, limits, live, metrics, openapi, origination, page,
     problem::Problem,
     reload::Reloads,
+    snapshot::{self, Snapshot},
     store::{DetailQuery, Sqlite, Store as _, StoreError, projector},
     token::{Token, Writer},
     transport::{self, guard::Guard},
@@ -47,6 +50,7 @@ pub(crate) struct Pages {
     pub(crate) store: StorePages,
     pub(crate) token: Token,
     pub(crate) ear: Ear,
+    pub(crate) snapshot: Snapshot,
     /// Calls are being ended.
     pub(crate) stopping: watch::Receiver<bool>,
     /// They are; connections close.
@@ -74,15 +78,15 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> Result<(), Str
         tracing::trace!(method = route.method, path = route.path, "served");
         router.route(route.path, route.handler)
     };
-    let router = routes()
-        .into_iter()
-        .fold(Router::new(), add)
+    let router = routes().into_iter().fold(Router::new(), add);
+    let router = page::serve(router)
         .fallback(async |uri: Uri| Problem::unknown("page", uri.path()))
         .method_not_allowed_fallback(async || {
             let detail = "this page knows other methods; /v1/openapi.json lists them";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
         .layer(DefaultBodyLimit::max(limits::REQUEST_BYTES))
+        .layer(map_response(page::guarded))
         .with_state(pages);
     axum::serve(Door::new(listener), router)
         .with_graceful_shutdown(async move {
@@ -124,13 +128,14 @@ fn remove<H: Handler<T, Pages>, T: 'static>(path: &'static str, handler: H) -> R
     }
 }
 
-/// Everything that is served.
+/// Everything that is served beside the [page] for people.
 pub(crate) fn routes() -> Vec<Route> {
     vec![
         read("/metrics", metrics_page),
         read("/healthz", health),
         read("/readyz", readiness),
         read("/v1/openapi.json", openapi::page),
+        read("/v1/live", snapshot::page),
         read("/v1/agents", |pages| live_page(pages, live::agents)),
         create("/v1/agents/{agent}/ready", agent_ready),
         create("/v1/agents/{agent}/pause", agent_pause),

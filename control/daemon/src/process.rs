@@ -25,6 +25,7 @@ use crate::{
     media::Hosts,
     reload::{self, Reloader, Reloads, Source},
     resolver::Resolver,
+    snapshot::Snapshot,
     store::{Sqlite, projector::Projector},
     token::Token,
     transport::{Sockets, Terms, guard::Guard, tls::Identities},
@@ -113,6 +114,7 @@ async fn serve(config: Config, source: Source) -> Result<(), String> {
         store,
         token: token.clone(),
         ear: Ear::new(&hosts),
+        snapshot: Snapshot::default(),
         stopping,
         ending,
     };
