@@ -73,6 +73,8 @@ test)
     # The longest tests wait for calls to go on.
     RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
     export RUST_TEST_THREADS
+    # The page's types; a browser looks at it among the tests (peers, the_page_shows_what_goes_on).
+    gate web npm run --silent --prefix control/web types
     gate tests cargo_test
     gate demo "${CARGO_TARGET_DIR:-target}/debug/demo"
     ;;

@@ -3,7 +3,9 @@
 #
 # Installs what the named groups need and this machine lacks. Quick when nothing is missing. Groups: build,
 # test, bench, release. Debian and Ubuntu: apt, through sudo when not root. Elsewhere: names what to install.
+# For group test also the packages of control/web that check the page, from npm, as its lock file has them.
 set -u
+cd "$(dirname "$0")/.." || exit 1
 
 # The LLVM that the compiler was built with: what counts for it must be of the same.
 llvm=$(rustc -vV 2>/dev/null | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
@@ -21,6 +23,9 @@ sipp                sip-tester       test          SIP peer
 baresip             baresip-core     test          SIP peer
 kamailio            kamailio         test          SIP proxy
 age                 age              test          judge of encrypted recordings
+chromium            chromium         test          browser before the page
+node                nodejs           test          types of the page, and what drives the browser
+npm                 npm              test          their packages
 rtpengine           rtpengine-daemon test,bench    media peer
 taskset             util-linux       bench,release pinning to a core
 chrt                util-linux       bench,release priority of the measured process
@@ -34,6 +39,21 @@ END
 have() {
     command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] ||
         [ -x "$rustlib/../bin/${1%"-$llvm"}" ]
+}
+
+# The packages that check the page are there, and of the lock file's versions.
+have_node_packages() {
+    [ control/web/node_modules/.package-lock.json -nt control/web/package-lock.json ]
+}
+
+node_packages() {
+    case $groups in *" test "*) ;; *) return 0 ;; esac
+    have_node_packages && return 0
+    echo "setup: missing here: packages of control/web (npm ci)" >&2
+    if ! npm ci --prefix control/web --no-progress --loglevel error || ! touch control/web/node_modules/.package-lock.json; then
+        echo "setup: could not install the packages of control/web; look at what npm said, then: npm ci --prefix control/web" >&2
+        return 1
+    fi
 }
 
 # Debian starts a daemon when its package is installed; /usr/sbin/policy-rc.d (101: forbidden) is its
@@ -94,7 +114,10 @@ if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: no Rust toolchain (cargo); install one from https://rustup.rs and try again" >&2
     exit 1
 fi
-[ -z "$packages" ] && exit 0
+if [ -z "$packages" ]; then
+    node_packages
+    exit $?
+fi
 
 printf 'setup: missing here:\n%s' "$missing" >&2
 if ! command -v apt-get >/dev/null 2>&1; then
@@ -110,7 +133,8 @@ else
     exit 1
 fi
 # shellcheck disable=SC2086 # both are lists of words
-if ! $root "$0" --install $packages; then
+if ! $root tools/setup.sh --install $packages; then
     echo "setup: could not install:$packages" >&2
     exit 1
 fi
+node_packages

@@ -41,6 +41,7 @@ mod messages_reach_who_they_are_for;
 mod parties_are_brought_into_a_room;
 mod phones_register_with_digest_over_udp_and_tcp;
 mod requests_outside_calls_get_their_answers;
+mod the_page_shows_what_goes_on;
 mod three_real_phones_confer;
 mod tones_cross_between_two_users;
 mod who_waits_hears_music;

@@ -173,6 +173,8 @@ impl Sipp {
         for (word, value) in &self.words {
             text = text.replace(&format!("@{word}@"), value);
         }
+        // Who gives itself no display name has none.
+        text = text.replace("@NAME@", "");
         text = text.replace("@CONTACT@", "sip:[local_ip]:[local_port];transport=[transport]");
         if self.waits {
             text = text.replace("<pause/>", "<recv request=\"INFO\"/>");
