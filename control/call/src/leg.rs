@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sip::{
     header::NameAddr,
     message::{HeaderName, Request},
-    stack::{ClientTxn, DialogKey, Flow, ServerTxn},
+    stack::{ClientTxn, DialogKey, Flow, InvitedRecord, ServerTxn},
 };
 
 use crate::{
@@ -65,6 +65,11 @@ impl LegState {
     /// May still be answered, and we want it to be.
     pub(crate) fn is_pending(self) -> bool {
         matches!(self, Self::Inviting | Self::Ringing)
+    }
+
+    /// Its INVITE has no answer that is known to have arrived.
+    pub(crate) fn is_open(self) -> bool {
+        self.is_pending() || self == Self::Answered
     }
 
     /// Has a dialog to end by BYE.
@@ -167,8 +172,10 @@ pub(crate) enum Exchange {
 pub(crate) struct Leg {
     pub(crate) state: LegState,
     pub(crate) invite: Invite,
-    /// The INVITE it sent, and how it came, for who may have to answer it after a restart.
+    /// The INVITE it sent, and how it came, for who may have to answer it after a restart; until its ACK comes.
     pub(crate) arrived: Option<(Bytes, Flow)>,
+    /// Its INVITE, which the process before answered, while the answer cannot be told again for lack of keys.
+    pub(crate) unheard: Option<Box<InvitedRecord>>,
     /// The dialog: a caller's from the start, a callee's once it answered.
     pub(crate) dialog: Option<DialogKey>,
     /// Dialogs that ringing made, one for each phone that a proxy rings.
@@ -229,6 +236,7 @@ impl Leg {
             state: LegState::Inviting,
             invite,
             arrived: None,
+            unheard: None,
             dialog: None,
             early: Vec::new(),
             user: None,

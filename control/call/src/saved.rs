@@ -303,7 +303,7 @@ in_parts! {
         /// Once it is confirmed.
         #[serde(skip_serializing_if = "Option::is_none")]
         dialog: Option<SavedDialog>,
-        /// The party's INVITE, while it has no final answer.
+        /// The party's INVITE, while it has no final answer, or has not acknowledged that.
         #[serde(skip_serializing_if = "Option::is_none")]
         invited: Option<SavedInvited>,
         /// The party's request that holds a new offer, while it has no answer: what follows stands until then.

@@ -292,6 +292,8 @@ impl Controller {
             };
             if found.stage == MemberStage::Preparing {
                 self.answer_member(now, member);
+            } else if let (true, Some(dialog)) = (found.leg.unheard.is_some(), found.leg.dialog) {
+                self.answer_unheard(now, dialog);
             } else if found.leg.reoffer.is_some() {
                 self.answer_member_again(now, member);
             }

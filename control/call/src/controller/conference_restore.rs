@@ -6,14 +6,10 @@ use std::{
     net::SocketAddr,
 };
 
-use sip::{
-    header::NameAddr,
-    message::{Method, StatusCode},
-    stack::DialogRequest,
-};
+use sip::{header::NameAddr, message::StatusCode};
 
 use super::{
-    CHECK_EVERY, Controller, Due, Now, Purpose,
+    CHECK_EVERY, Controller, Due, Now,
     restore::{HOST_UNKNOWN, leg_of, then},
 };
 use crate::{
@@ -21,6 +17,7 @@ use crate::{
     conference::{Conference, Member, MemberStage},
     domain::Name,
     journal::{EndedBy, RecordKind},
+    leg::LegState,
     media::MediaPlan,
     pool::HostId,
     saved::{Octets, Part as _, SavedConference, SavedEnd, SavedMember, written},
@@ -194,14 +191,6 @@ impl Controller {
             if let Some(trunk) = rx_trunk.or(way.map(|way| way.trunk)) {
                 self.join_trunk(dialog, trunk);
             }
-            // Who hung up while we were away had nobody to tell: its 481 says so now.
-            let probe = DialogRequest::new(Method::Options);
-            if let Ok(txn) = self.stack.dialog_request(now.mono, dialog, probe) {
-                self.by_client.insert(txn, Purpose::Alive(id));
-            }
-            if let Some(left) = &saved.leg.reoffer {
-                self.hear_left(now, left);
-            }
         }
         let room = self.conferences.get(&conference)?.room.clone();
         let gate = self.gate_of(&room).filter(|_| !saved.is_admitted);
@@ -213,6 +202,7 @@ impl Controller {
         let check_at = now.mono + CHECK_EVERY;
         self.deadlines.insert((check_at, Due::Check(id)));
         let answered = saved.answered_unix_us.map(|at| (then(now, at), at));
+        let dialog = leg.dialog;
         let member = Member {
             name: saved.call.clone(),
             stage: if saved.is_joined {
@@ -236,6 +226,9 @@ impl Controller {
             check_at,
         };
         self.members.insert(id, Box::new(member));
+        if let Some(dialog) = dialog {
+            self.take_up(now, id, dialog, &saved.leg);
+        }
         Some(id)
     }
 
@@ -243,7 +236,8 @@ impl Controller {
         let Some(member) = self.members.get(&id) else {
             return;
         };
-        let is_whole = member.stage == MemberStage::Joined && member.leg.dialog.is_some();
+        let is_heard = member.stage == MemberStage::Joined || member.leg.state == LegState::Answered;
+        let is_whole = is_heard && member.leg.dialog.is_some();
         match end {
             Some(end) => {
                 let end = End {
@@ -254,7 +248,8 @@ impl Controller {
                 };
                 self.member_ends(now, id, (then(now, end.at_unix_us), end));
             }
-            None if is_whole => self.begin_gate(now, id),
+            None if is_whole && member.stage == MemberStage::Joined => self.begin_gate(now, id),
+            None if is_whole => {}
             None => {
                 let reason = "a party could not be taken over from before the restart";
                 let status = StatusCode::SERVER_INTERNAL_ERROR;

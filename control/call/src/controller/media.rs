@@ -149,6 +149,8 @@ impl Controller {
             return;
         };
         let stage = call.stage;
+        let unheard = |side| call.leg(side).filter(|leg| leg.unheard.is_some())?.dialog;
+        let unheard = [Side::Caller, Side::Callee].map(unheard);
         if call.displaced.is_some()
             && let Some(call) = self.calls.get_mut(&id)
         {
@@ -158,6 +160,9 @@ impl Controller {
             self.domain.put_back(now.mono, entry);
         }
         self.tell_moved(now, id);
+        for dialog in unheard.into_iter().flatten() {
+            self.answer_unheard(now, dialog);
+        }
         match stage {
             Stage::Preparing => self.prepared(now, id),
             Stage::Offering => self.send_invites(now, id),

@@ -36,6 +36,7 @@ mod sip_events;
 mod sounds;
 mod transfer;
 mod trunk;
+mod unheard_answer;
 mod within_dialog;
 
 pub use audio::{AudioParty, AudioRole, CallAudio};

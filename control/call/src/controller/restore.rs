@@ -354,26 +354,28 @@ impl Controller {
         users
     }
 
-    /// Keeps what is needed to answer this caller from another process.
+    /// Keeps what is needed to answer this party from another process.
     pub(super) fn keep_invite(&mut self, dialog: DialogKey, request: &Request, flow: Flow) {
-        let id = self.by_dialog.get(&dialog).map(|(id, _)| *id);
-        if let Some(call) = id.and_then(|id| self.calls.get_mut(&id)) {
-            call.caller.arrived = Some((text_without_keys(request), flow));
+        if let Some(leg) = self.leg_of_dialog(dialog) {
+            leg.arrived = Some((text_without_keys(request), flow));
+        }
+    }
+
+    /// The party in this dialog, of a call or of a conference.
+    pub(super) fn leg_of_dialog(&mut self, dialog: DialogKey) -> Option<&mut Leg> {
+        match *self.by_dialog.get(&dialog)? {
+            (id, Side::Member) => self.members.get_mut(&id).map(|member| &mut member.leg),
+            (id, side) => self.calls.get_mut(&id).and_then(|call| call.leg_mut(side)),
         }
     }
 
     /// As [`Controller::keep_invite`], of a request with a new offer, if that waits for its answer now.
     pub(super) fn keep_reoffer(&mut self, dialog: DialogKey, request: &Request, flow: Flow) {
         let has_offer = matches!(request.method, Method::Invite | Method::Update) && !request.body.is_empty();
-        let seat = self.by_dialog.get(&dialog).copied();
-        let Some((id, side)) = seat.filter(|_| has_offer) else {
+        if !has_offer {
             return;
-        };
-        let leg = match side {
-            Side::Member => self.members.get_mut(&id).map(|member| &mut member.leg),
-            _ => self.calls.get_mut(&id).and_then(|call| call.leg_mut(side)),
-        };
-        let reoffer = leg.and_then(|leg| leg.reoffer.as_mut());
+        }
+        let reoffer = self.leg_of_dialog(dialog).and_then(|leg| leg.reoffer.as_mut());
         if let Some(reoffer) = reoffer.filter(|reoffer| reoffer.arrived.is_none()) {
             reoffer.arrived = Some((text_without_keys(request), flow));
         }
@@ -507,13 +509,9 @@ impl Controller {
             (&reoffer.media, &reoffer.exchange)
         });
         let reoffer = reoffer.and_then(|reoffer| reoffer.arrived.as_ref());
-        let invited = leg
-            .arrived
-            .as_ref()
-            .filter(|_| leg.state.is_pending())
-            .zip(dialog);
+        let invited = leg.arrived.as_ref().filter(|_| leg.state.is_open()).zip(dialog);
         SavedLeg {
-            // Whether its ACK came makes no difference to who goes on.
+            // Whose ACK has not come is told by its INVITE, which is kept until then.
             state: if is_confirmed {
                 LegState::Talking
             } else {
@@ -745,11 +743,13 @@ impl Controller {
             ),
             (Side::Callee, saved.callee.as_ref()),
         ];
-        // Whose 200 of ours may be lost, or whose answer in its ACK: nobody repeats them now.
-        let mut is_whole = saved.stage != Stage::AwaitingAnswer;
+        let mut is_whole = true;
         for (side, leg) in both.into_iter().filter_map(|(side, leg)| Some((side, leg?))) {
             is_whole &= self.adopt_party(now, id, side, leg);
         }
+        // Its answer is to come in the ACK, which only our offer brings about.
+        let caller = self.calls.get(&id).map(|call| call.caller.state);
+        is_whole &= saved.stage != Stage::AwaitingAnswer || caller == Some(LegState::Answered);
         self.adopt_place(now, id, saved);
         if !is_whole {
             let reason = "a party could not be taken over from before the restart";
@@ -812,11 +812,7 @@ impl Controller {
             self.join_trunk(dialog, trunk);
         }
         if is_confirmed {
-            // Who hung up while we were away had nobody to tell: its 481 says so now.
-            self.ask_whether_there(now, id, dialog);
-        }
-        if let Some(left) = &saved.reoffer {
-            self.hear_left(now, left);
+            self.take_up(now, id, dialog, saved);
         }
         true
     }

@@ -35,6 +35,7 @@ impl Controller {
             } => match (dialog, replaces) {
                 (Some(dialog), Some(replaced)) if initial => {
                     self.receive_replacement(now, txn, &request, flow, (dialog, replaced));
+                    self.keep_invite(dialog, &request, flow);
                 }
                 (Some(dialog), _) if initial => self.receive_invite(now, txn, &request, flow, dialog),
                 (Some(dialog), _) => {
@@ -147,6 +148,9 @@ impl Controller {
         let Some((id, side)) = self.by_dialog.get(&dialog).copied() else {
             return;
         };
+        if let Some(leg) = self.leg_of_dialog(dialog) {
+            leg.arrived = None;
+        }
         if self.reoffer_acknowledged(now, id, side, request) {
             return;
         }

@@ -35,6 +35,7 @@ mod a_ringing_call_is_picked_up;
 mod a_room_with_a_pin_lets_in_who_knows_it;
 mod a_talking_call_is_watched;
 mod an_agent_is_what_its_phones_and_calls_are;
+mod an_answer_that_was_lost_with_the_controller_is_told_again;
 mod an_offer_of_ours_keeps_every_line;
 mod audio_is_encrypted_as_the_policy_says;
 mod calls_survive_a_restart;

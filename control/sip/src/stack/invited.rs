@@ -1,4 +1,5 @@
-//! Requests that another process received and did not answer: taken over, so that who sent them is still served.
+//! Requests that another process received, and did not answer or may not have been heard answering: taken over, so that
+//! who sent them is still served.
 
 use bytes::Bytes;
 use std::time::Instant;
@@ -65,6 +66,44 @@ impl Stack {
         now: Instant,
         record: &InvitedRecord,
     ) -> Result<(ServerTxn, DialogKey, Request), StackError> {
+        if self.dialogs.len() >= self.config.limits.dialogs {
+            return Err(StackError::Overloaded);
+        }
+        let (id, request) = self.serve_left(now, record)?;
+        if let Err(error) = self.make_invited_dialog(id, record.flow, &request) {
+            self.end_server(id);
+            return Err(error);
+        }
+        let dialog = self.servers.get(&id).and_then(|server| server.dialog);
+        let dialog = dialog.ok_or(StackError::NoDialog)?;
+        Ok((ServerTxn(id), DialogKey(dialog), request))
+    }
+
+    /// Takes over the INVITE that began a dialog which was [adopted](Stack::adopt), and whose 2xx nobody has acknowledged:
+    /// that may never have left. It is to be answered with a 2xx once more, which is repeated until its ACK comes; a peer that
+    /// has it acknowledges it again (RFC 3261 §13.2.2.4).
+    ///
+    /// # Errors
+    /// [`StackError::Malformed`]: the record is not one of ours; [`StackError::WrongState`]: the INVITE is here
+    /// already; [`StackError::NoDialog`]; [`StackError::Overloaded`].
+    pub fn adopt_unacknowledged(
+        &mut self,
+        now: Instant,
+        dialog: DialogKey,
+        record: &InvitedRecord,
+    ) -> Result<ServerTxn, StackError> {
+        if !self.dialogs.contains_key(&dialog.0) {
+            return Err(StackError::NoDialog);
+        }
+        let (id, _) = self.serve_left(now, record)?;
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.dialog = Some(dialog.0);
+        }
+        Ok(ServerTxn(id))
+    }
+
+    /// The server transaction of an INVITE that another process received, without its dialog.
+    fn serve_left(&mut self, now: Instant, record: &InvitedRecord) -> Result<(u64, Request), StackError> {
         let request = read_left(record.request.clone())?;
         let via = request.headers.top_via().map_err(|_| StackError::Malformed)?;
         let key = ServerKey::of(&request, &via).map_err(|_| StackError::Malformed)?;
@@ -72,7 +111,7 @@ impl Stack {
         if request.method != Method::Invite || self.server_of(&key).is_some() {
             return Err(StackError::WrongState);
         }
-        if self.dialogs.len() >= self.config.limits.dialogs || self.is_full(false) {
+        if self.is_full(false) {
             return Err(StackError::Overloaded);
         }
         let session = SessionTimer::default().answer(&request.headers, self.config.session_timer.as_ref());
@@ -84,14 +123,8 @@ impl Stack {
         if let Some(open) = self.open_mut(id) {
             open.session = session;
         }
-        if let Err(error) = self.make_invited_dialog(id, record.flow, &request) {
-            self.end_server(id);
-            return Err(error);
-        }
         self.set_merge(id, merge);
-        let dialog = self.servers.get(&id).and_then(|server| server.dialog);
-        let dialog = dialog.ok_or(StackError::NoDialog)?;
-        Ok((ServerTxn(id), DialogKey(dialog), request))
+        Ok((id, request))
     }
 }
 

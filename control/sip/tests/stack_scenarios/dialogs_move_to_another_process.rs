@@ -262,6 +262,81 @@ fn an_invite_that_waits_is_answered_by_the_successor() {
     world.assert_nothing_left();
 }
 
+/// Bob answered, and was killed before Alice heard it.
+#[test]
+fn an_answer_that_nobody_acknowledged_is_given_again_by_the_successor() {
+    for has_rung in [true, false] {
+        let mut world = World::new(9, Weather::FINE);
+        let (now, target) = (world.now, world.target(BOB));
+        let invite = world.invite(ALICE, BOB);
+        world.ends[ALICE].stack.request(now, invite, &[target]).unwrap();
+        world.run_ms(50);
+        let Event::Request {
+            txn,
+            request,
+            flow,
+            dialog: Some(dialog),
+            ..
+        } = world.event(BOB)
+        else {
+            panic!()
+        };
+        if has_rung {
+            world.respond(BOB, txn, StatusCode::RINGING);
+            world.run_ms(50);
+        }
+        let now = world.now;
+        let bob = &mut world.ends[BOB].stack;
+        bob.respond(now, txn, Response::new(StatusCode::OK)).unwrap();
+        let of_dialog = bob.export(dialog).unwrap();
+        let invited = InvitedRecord {
+            request: request.to_bytes(),
+            flow,
+            local_tag: of_dialog.local_tag.clone(),
+        };
+        restart(&mut world, BOB, UnknownDialogs::Refuse);
+        world.ends[BOB].events.clear();
+        let bob = &mut world.ends[BOB].stack;
+        let gone = bob.adopt_unacknowledged(now, dialog, &invited);
+        assert_eq!(gone, Err(StackError::NoDialog));
+        let adopted = bob.adopt(now, &of_dialog, 100).unwrap();
+        let txn = bob.adopt_unacknowledged(now, adopted, &invited).unwrap();
+        let twice = bob.adopt_unacknowledged(now, adopted, &invited);
+        assert_eq!(twice, Err(StackError::WrongState), "only once");
+        world.respond(BOB, txn, StatusCode::OK);
+        world.run_ms(1_000);
+        if has_rung {
+            assert!(matches!(world.event(ALICE), Event::Response { .. }));
+        }
+        let Event::Response {
+            response,
+            dialog: Some(alices),
+            ..
+        } = world.event(ALICE)
+        else {
+            panic!()
+        };
+        assert_eq!(response.status, StatusCode::OK);
+        assert!(world.count("B>A SIP/2.0 200") > 1, "until it is acknowledged");
+        world.ends[ALICE].stack.ack(alices, None).unwrap();
+        world.run_ms(50);
+        assert!(matches!(world.event(BOB), Event::Ack { dialog: acked, .. } if acked == adopted));
+        let answers = world.count("B>A SIP/2.0 200");
+        world.run_ms(10_000);
+        assert_eq!(world.count("B>A SIP/2.0 200"), answers);
+        let now = world.now;
+        let bye = DialogRequest::new(Method::Bye);
+        world.ends[BOB].stack.dialog_request(now, adopted, bye).unwrap();
+        world.run_ms(50);
+        assert!(
+            matches!(world.event(ALICE), Event::Bye { .. }),
+            "in the same dialog"
+        );
+        world.ends[BOB].events.clear();
+        world.assert_nothing_left();
+    }
+}
+
 #[test]
 fn an_ack_for_a_foreign_dialog_is_shown_and_never_answered() {
     let mut world = World::new(9, Weather::FINE);

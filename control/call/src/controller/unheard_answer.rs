@@ -1,0 +1,83 @@
+//! Answers that nobody may have heard: the process before recorded them, and died before they left or while they were
+//! repeated. A party that had a provisional answer repeats nothing, and one that had none repeats its INVITE: both are told
+//! the answer again, until its ACK comes.
+
+use sdp::LocalTransport;
+use sip::stack::{DialogKey, InvitedRecord};
+
+use super::{
+    Controller, Now,
+    calling::{answer_leg, with_description},
+};
+use crate::{
+    call::{CallId, Side},
+    leg::{Exchange, LegState},
+    saved::{SavedInvited, SavedLeg},
+};
+
+impl Controller {
+    /// Takes up with a restored party where it was left: with our answer if it may lack that, with its own request if that
+    /// has no answer, else by asking whether it is there.
+    pub(super) fn take_up(&mut self, now: Now, id: CallId, dialog: DialogKey, saved: &SavedLeg) {
+        // Who offers anew has the answer to its first offer.
+        let invited = saved.invited.as_ref().filter(|_| saved.reoffer.is_none());
+        let invited = invited.and_then(SavedInvited::restore);
+        let is_told = invited.is_some_and(|invited| self.answer_again(now, dialog, invited));
+        if !is_told {
+            // Who hung up while we were away had nobody to tell: its 481 says so now.
+            self.ask_whether_there(now, id, dialog);
+        }
+        if let Some(left) = &saved.reoffer {
+            self.hear_left(now, left);
+        }
+    }
+
+    /// Answers a party that waited for the keys of its answer.
+    pub(super) fn answer_unheard(&mut self, now: Now, dialog: DialogKey) {
+        let invited = self.leg_of_dialog(dialog).and_then(|leg| leg.unheard.take());
+        if let Some(invited) = invited {
+            let _told = self.answer_again(now, dialog, *invited);
+        }
+    }
+
+    /// Tells the party what it was told, at once or when the media host has told our keys. False: that is not known.
+    fn answer_again(&mut self, now: Now, dialog: DialogKey, invited: InvitedRecord) -> bool {
+        let local = self.local_of(dialog);
+        let Some(security) = self.leg_of_dialog(dialog).map(|leg| leg.security) else {
+            return false;
+        };
+        let offers_keys = !self.security.offered(security).is_empty();
+        let Some(leg) = self.leg_of_dialog(dialog) else {
+            return false;
+        };
+        let description = match &leg.exchange {
+            Exchange::Theirs { .. } => local.and_then(|local| answer_leg(leg, &local, 0)),
+            // Other keys than those that may have been heard would make another offer.
+            Exchange::Ours { offer } if !offers_keys => Some((**offer).clone()),
+            Exchange::Ours { .. } | Exchange::None => return false,
+        };
+        leg.state = LegState::Answered;
+        leg.arrived = Some((invited.request.clone(), invited.flow));
+        let Some(description) = description else {
+            leg.unheard = Some(Box::new(invited));
+            return true;
+        };
+        let Ok(txn) = self.stack.adopt_unacknowledged(now.mono, dialog, &invited) else {
+            return false;
+        };
+        self.respond(now, txn, with_description(&description));
+        true
+    }
+
+    /// Where the party in this dialog is to send its audio.
+    fn local_of(&self, dialog: DialogKey) -> Option<LocalTransport> {
+        let (id, side) = self.by_dialog.get(&dialog)?;
+        if *side == Side::Member {
+            let member = self.members.get(id)?;
+            let conference = self.conferences.get(&member.conference)?;
+            return conference.plan.local(&member.leg.endpoint);
+        }
+        let call = self.calls.get(id)?;
+        call.plan.local(&call.leg(*side)?.endpoint)
+    }
+}
