@@ -117,7 +117,9 @@ impl DialogEntry {
 impl Stack {
     /// Sends a request inside a dialog: BYE, re-INVITE, UPDATE, INFO, REFER, NOTIFY, MESSAGE, OPTIONS, or any other.
     ///
-    /// A BYE ends the dialog. From the callee it waits for the ACK of the 2xx if that is missing (RFC 3261 §15).
+    /// A BYE ends the dialog. From the callee it waits for the ACK of the 2xx if that is missing (RFC 3261 §15). A 2xx that
+    /// waits for a PRACK itself has not been sent: there the INVITE is refused with 487 instead, and the error is
+    /// [`StackError::NoDialog`].
     ///
     /// # Errors
     /// [`StackError::RequestPending`]: an offer is outstanding; [`StackError::WrongState`]: ACK, CANCEL or PRACK, or
@@ -129,6 +131,11 @@ impl Stack {
         request: DialogRequest,
     ) -> Result<ClientTxn, StackError> {
         let entry = self.dialogs.get(&dialog.0).ok_or(StackError::NoDialog)?;
+        let held = entry.invite_server.filter(|id| self.holds_answer(*id));
+        if let (Method::Bye, Some(id)) = (&request.method, held) {
+            self.answer_own(now, id, StatusCode::REQUEST_TERMINATED);
+            return Err(StackError::NoDialog);
+        }
         check_sendable(entry, &request)?;
         if matches!(request.method, Method::Invite | Method::Update) {
             let early = entry.dialog.state != DialogState::Confirmed;

@@ -173,17 +173,22 @@ impl Stack {
 
     pub(super) fn finish_own(&mut self, now: Instant, id: u64, response: Response) {
         let response = self.complete(id, response);
+        let is_held = self.holds_answer(id);
         let Some(server) = self.servers.get_mut(&id) else {
             return;
         };
-        // A 2xx that waits for a PRACK has not been sent: it can still be replaced by a refusal.
-        let reliable = server.open.as_ref().and_then(|open| open.reliable.as_ref());
-        let is_held = reliable.is_some_and(|reliable| reliable.sender.holds_final());
         if server.answered && !is_held {
             return;
         }
         server.answered = true;
         self.finish(now, id, &response);
+    }
+
+    /// A 2xx waits for a PRACK: it has not been sent, and can still be replaced by a refusal.
+    pub(super) fn holds_answer(&self, id: u64) -> bool {
+        let open = self.servers.get(&id).and_then(|server| server.open.as_ref());
+        let reliable = open.and_then(|open| open.reliable.as_ref());
+        reliable.is_some_and(|reliable| reliable.sender.holds_final())
     }
 
     /// Sends a final response and does what follows from it.

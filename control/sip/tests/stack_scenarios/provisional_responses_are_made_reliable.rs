@@ -161,6 +161,30 @@ fn a_second_one_and_the_2xx_wait_for_the_prack_of_the_first() {
     finish(&mut world, txn);
 }
 
+/// What nobody has heard is taken back: a dialog that Alice alone would know of nobody would ever end.
+#[test]
+fn a_2xx_that_waits_for_a_prack_is_taken_back_by_bye() {
+    let mut world = World::new(4, Weather::FINE);
+    world.swallow.push(("PRACK", 1));
+    let (txn, dialog) = call(&mut world, false);
+    reliably(&mut world, txn, progress(true)).unwrap();
+    let now = world.now;
+    let bob = &mut world.ends[BOB].stack;
+    bob.respond(now, txn, Response::new(StatusCode::OK)).unwrap();
+    world.run_ms(200);
+    let now = world.now;
+    let bye = DialogRequest::new(Method::Bye);
+    let bob = &mut world.ends[BOB].stack;
+    assert_eq!(bob.dialog_request(now, dialog, bye), Err(StackError::NoDialog));
+    let reason = EndReason::Failed(StatusCode::REQUEST_TERMINATED);
+    assert_eq!(world.event(BOB), Event::DialogEnded { dialog, reason });
+    world.run_ms(5_000);
+    assert_eq!(world.count("487 Request Terminated [1 INVITE]"), 1);
+    assert_eq!(world.count("200 OK [1 INVITE]"), 0);
+    world.ends[ALICE].events.clear();
+    world.assert_nothing_left();
+}
+
 #[test]
 fn without_any_prack_the_call_is_refused() {
     let mut world = World::new(4, Weather::FINE);
