@@ -85,13 +85,12 @@ impl Controller {
             return self.join_conference(now, room, said, (trunk, None), caller, endpoint);
         }
         let host = self.host_for_call(trunk)?;
-        self.last_call += 1;
-        let id = CallId(self.last_call);
-        let name = id.name(&self.stack.random_token());
+        let beginning = self.beginning(now, &sip_call_id, &text(from.uri.as_bytes()));
+        let (id, name) = (beginning.id, beginning.name);
         let media = &self.config.media;
         let mut plan = MediaPlan::new(&name, &self.config.controller, media, host);
         plan.put(&caller.endpoint, endpoint);
-        let mut call = Call::new(name, destination, caller, plan, (now.mono, unix_us(now.wall)));
+        let mut call = Call::new(name, destination, caller, plan, beginning.at);
         call.from = from;
         (call.to, call.sip_call_id) = (to, sip_call_id);
         (call.max_forwards, call.check_at) = (max_forwards, now.mono + CHECK_EVERY);
@@ -102,6 +101,9 @@ impl Controller {
         }
         call.said = self.said(request);
         self.by_dialog.insert(dialog, (id, Side::Caller));
+        if !beginning.is_recorded {
+            self.note_started(now, &call);
+        }
         self.begin(now, id, call);
         Ok(())
     }
@@ -130,19 +132,20 @@ impl Controller {
         host.ok_or_else(|| unavailable("no media host"))
     }
 
+    pub(super) fn note_started(&mut self, now: Now, call: &Call) {
+        let started = RecordKind::CallStarted {
+            call: call.name.clone(),
+            sip_call_id: call.sip_call_id.clone(),
+            from: text(call.from.uri.as_bytes()),
+            to: call.to.clone(),
+            queue: call.queue.as_ref().map(ToString::to_string),
+            host: call.plan.host().to_string(),
+        };
+        self.record(now, started);
+    }
+
     pub(super) fn begin(&mut self, now: Now, id: CallId, call: Box<Call>) {
         self.counters.calls_started += 1;
-        self.record(
-            now,
-            RecordKind::CallStarted {
-                call: call.name.clone(),
-                sip_call_id: call.sip_call_id.clone(),
-                from: text(call.from.uri.as_bytes()),
-                to: call.to.clone(),
-                queue: call.queue.as_ref().map(ToString::to_string),
-                host: call.plan.host().to_string(),
-            },
-        );
         self.deadlines.insert((call.check_at, Due::Check(id)));
         self.calls.insert(id, call);
         self.foresee_round(id);

@@ -45,9 +45,8 @@ impl Controller {
             self.trunks.release(rx_trunk, way);
         }
         let conference = conference?;
-        self.last_call += 1;
-        let id = CallId(self.last_call);
-        let name = id.name(&self.stack.random_token());
+        let beginning = self.beginning(now, &sip_call_id, &text(from.uri.as_bytes()));
+        let (id, name) = (beginning.id, beginning.name);
         leg.endpoint = format!("member-{}", id.0);
         let found = self
             .conferences
@@ -64,7 +63,9 @@ impl Controller {
             host: found.plan.host().to_string(),
         };
         self.counters.calls_started += 1;
-        self.record(now, record);
+        if !beginning.is_recorded {
+            self.record(now, record);
+        }
         if let Some(dialog) = leg.dialog {
             self.by_dialog.insert(dialog, (id, Side::Member));
             // RFC 4579 §5.1: so that a phone knows that it talks to a room.
@@ -87,8 +88,8 @@ impl Controller {
             way,
             is_muted: false,
             gate: self.gate_of(room),
-            started: now.mono,
-            started_unix_us: unix_us(now.wall),
+            started: beginning.at.0,
+            started_unix_us: beginning.at.1,
             answered: None,
             ended: None,
             check_at,

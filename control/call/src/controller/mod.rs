@@ -6,6 +6,7 @@
 mod admission;
 mod arrival;
 mod audio;
+mod begun;
 mod calling;
 mod clock;
 mod conference;
@@ -40,6 +41,7 @@ mod unheard_answer;
 mod within_dialog;
 
 pub use audio::{AudioParty, AudioRole, CallAudio};
+use begun::Begun;
 use doorstep::Doorstep;
 pub(crate) use invitation::Notify;
 use message::Message;
@@ -476,6 +478,8 @@ enum Due {
     Message(u64),
     /// New calls waited long enough for a media host.
     Doorstep,
+    /// Calls that had only begun before a restart are asked for no more.
+    Begun,
 }
 
 /// A command without reply.
@@ -526,6 +530,7 @@ pub struct Controller {
     domain: Domain,
     pool: Pool,
     doorstep: Doorstep,
+    begun: Begun,
 
     calls: Calls,
     displaced: Displaced,
@@ -606,6 +611,7 @@ impl Controller {
             domain: Domain::default(),
             pool: Pool::new(hosts),
             doorstep: Doorstep::default(),
+            begun: Begun::default(),
             calls: Calls::default(),
             displaced: Displaced::default(),
             conferences: BTreeMap::new(),
@@ -721,6 +727,7 @@ impl Controller {
                 Due::Sound(conference) => self.sounds_overdue(now, conference),
                 Due::Message(message) => self.message_overdue(now, message),
                 Due::Doorstep => self.open_door(now),
+                Due::Begun => self.bury_begun(now),
             }
         }
         // After the calls were looked after: should this process have stood still for long, their conversations are

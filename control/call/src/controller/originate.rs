@@ -206,6 +206,7 @@ impl Controller {
             ring: Duration::from_secs(ring_s),
             auto_answer: request.auto_answer,
         });
+        self.note_started(now, &call);
         self.begin(now, id, call);
         name
     }

@@ -63,15 +63,15 @@ struct PastAgent {
 }
 
 #[derive(Debug, Default)]
-struct PastCall {
+pub(super) struct PastCall {
     /// When it began, and its [`RecordKind::CallStarted`].
-    started: Option<(u64, RecordKind)>,
+    pub(super) started: Option<(u64, RecordKind)>,
     /// A machine asked for it.
-    origin: CallOrigin,
+    pub(super) origin: CallOrigin,
     state: Option<Box<SavedCall>>,
     /// Of one into a conference.
     member: Option<Box<SavedMember>>,
-    end: Option<SavedEnd>,
+    pub(super) end: Option<SavedEnd>,
 }
 
 impl Kept {
@@ -315,6 +315,7 @@ impl Controller {
         kinds.extend(calls.map(|state| RecordKind::CallState(Box::new(state))));
         kinds.extend(self.keys.iter().map(|(key, kept)| kept.record(key)));
         kinds.extend(self.conferences_standing());
+        kinds.extend(self.begun_standing());
         let begin = RecordKind::Segment {
             standing: kinds.len() as u64,
         };
@@ -549,7 +550,7 @@ impl Controller {
     fn restore(&mut self, now: Now, name: &str, past: PastCall) {
         let id = CallId::of_name(name).unwrap_or(CallId(0));
         let Some(state) = past.state else {
-            self.bury_started(now, past);
+            self.await_invite(now, past);
             return;
         };
         let Some(call) = self.call_of(now, &state) else {
@@ -570,54 +571,6 @@ impl Controller {
         if !has_host {
             self.displace(now, id, HOST_UNKNOWN);
         }
-    }
-
-    /// A call of which nothing is known but that it began: it ends, with what is known.
-    fn bury_started(&mut self, now: Now, past: PastCall) {
-        let Some((
-            at_unix_us,
-            RecordKind::CallStarted {
-                call,
-                sip_call_id,
-                from,
-                to,
-                queue,
-                host,
-            },
-        )) = past.started
-        else {
-            return;
-        };
-        let end = match past.end {
-            Some(end) => end,
-            None => {
-                let by = EndedBy::System;
-                let (status, reason) = (500, "the controller was restarted before the call was set up");
-                let record = RecordKind::CallEnded {
-                    call: call.clone(),
-                    by,
-                    status,
-                    reason: reason.to_owned(),
-                };
-                self.record(now, record);
-                SavedEnd {
-                    by,
-                    status,
-                    reason: reason.to_owned(),
-                    at_unix_us: unix_us(now.wall),
-                }
-            }
-        };
-        let mut detail = super::detail::bare(
-            (&call, &sip_call_id),
-            (&from, &to),
-            queue,
-            &host,
-            at_unix_us,
-            &end,
-        );
-        detail.origin = past.origin;
-        self.record(now, RecordKind::CallDetail(Box::new(detail)));
     }
 
     /// Writes the end of a call that is over, without what the media host counted.

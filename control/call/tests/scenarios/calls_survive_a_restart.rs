@@ -436,3 +436,71 @@ fn and_one_with_keys_is_refused_and_what_stood_stands() {
     world.hang_up(customer);
     world.assert_nothing_left();
 }
+
+/// Its caller has no answer, and so repeats its INVITE: that is no other call.
+#[test]
+fn one_that_had_only_begun_goes_on_when_its_invite_comes_again() {
+    for to in ["alice", "support", "room-7"] {
+        for segments in 0..2 {
+            let mut world = World::new();
+            world.registered("alice", "wonder");
+            let customer = world.phone("customer");
+            world.call(customer, to);
+            world.run_ms(6);
+            assert_eq!(
+                world.kinds().last().map(String::as_str),
+                Some("started"),
+                "{}",
+                world.story()
+            );
+            for _ in 0..segments {
+                world.restart();
+                let standing = world.controller.standing(world.clocks());
+                world.records = standing;
+            }
+            world.restart();
+            world.run_ms(3_000);
+            assert_eq!(
+                world.phones[customer].statuses.last(),
+                Some(&200),
+                "{}",
+                world.story()
+            );
+            world.hang_up(customer);
+            world.run_ms(200);
+            let detail = world.detail();
+            assert_eq!(
+                (detail.status, detail.reason.as_str()),
+                (200, "the caller hung up")
+            );
+            world.run_ms(40_000);
+            assert_eq!(world.details().len(), 1, "{}", world.story());
+            if segments == 0 {
+                world.assert_nothing_left();
+            }
+        }
+    }
+}
+
+#[test]
+fn and_ends_when_it_does_not() {
+    for to in ["alice", "support", "room-7"] {
+        let mut world = World::new();
+        world.registered("alice", "wonder");
+        let customer = world.phone("customer");
+        world.call(customer, to);
+        world.run_ms(6);
+        world.swallow.push(("INVITE", usize::MAX));
+        world.restart();
+        world.run_ms(31_000);
+        assert!(world.details().is_empty(), "{}", world.story());
+        world.run_ms(2_000);
+        let detail = world.detail();
+        assert_eq!(detail.status, 500, "{}", world.story());
+        assert_eq!(
+            detail.reason,
+            "the controller was restarted before the call was set up"
+        );
+        world.assert_nothing_left();
+    }
+}
