@@ -33,7 +33,8 @@ fn from_an_agent_that_echoes() {
     agent.assert_done();
     let (sent, heard) = voice.end();
     voice.assert_heard(to, 700.0, &[1_100.0]);
-    assert!(heard >= 80, "2 s are 100 packets: sent {sent}, heard {heard}");
+    // 2 s are 100 packets; a busy machine lets the voice send fewer.
+    assert!(sent >= 50 && heard + 5 >= sent, "sent {sent}, heard {heard}");
     let call = site.only_call();
     let who = (&call["queue"], &call["answered_by"], &call["ended_by"]);
     assert_eq!(who, (&"support".into(), &"alice".into(), &"caller".into()));
