@@ -22,6 +22,13 @@ use crate::{core::Question, limits, live, management::Pages, problem::Problem};
 #[derive(Clone, Default)]
 pub(crate) struct Snapshot(Arc<Mutex<Option<(Instant, Bytes)>>>);
 
+impl Snapshot {
+    /// Something is about to be changed: who did it looks at once, and is to see it.
+    pub(crate) async fn forget(&self) {
+        *self.0.lock().await = None;
+    }
+}
+
 pub(crate) async fn page(State(pages): State<Pages>) -> Result<Response, Problem> {
     let mut last = pages.snapshot.0.lock().await;
     let text = match &*last {

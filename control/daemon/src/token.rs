@@ -104,6 +104,7 @@ impl FromRequestParts<Pages> for Writer {
             tracing::warn!(method = %parts.method, path = parts.uri.path(), "a change without the right token");
             return Err(problem);
         }
+        pages.snapshot.forget().await;
         Ok(Self)
     }
 }
