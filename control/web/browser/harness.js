@@ -14,7 +14,7 @@ const FLAGS = [
   '--disable-sync',
 ];
 /** Longest wait for anything, in milliseconds; reached only when something is broken. */
-export const PATIENCE = 20_000;
+export const PATIENCE = 30_000;
 
 /** What ended the scenario: without a stack where it says itself what to do. */
 class Missing extends Error {}

@@ -4,13 +4,14 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
+    net::UdpSocket,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use crate::{
     api::{TOKEN, TOKEN_SETTING},
-    program::free_ports,
+    program::{free_ports, wait_for},
     sipp::{Playing, Sipp, register},
     site::{Plan, Site},
     voice::{Law, Voice},
@@ -77,13 +78,26 @@ impl Drop for Browser {
 
 /// A customer whose display name is markup, and whose phone sends nothing until it is told to.
 fn hostile_customer(site: &Site, voice: &Voice) -> Playing {
-    Sipp::new("caller_waits_for_bye")
+    let phone = Sipp::new("caller_waits_for_bye")
         .with("USER", "customer")
         .with("CALLED", "support")
-        .with("NAME", "\"<img src=x onerror=alert(1)>\" ")
-        .with_audio(voice)
-        .argument("-aa")
-        .play(site)
+        .with("NAME", "\"<img src=x onerror=alert(1)>\" ");
+    patient(phone, voice).play(site)
+}
+
+/// Bob's phone, once it listens.
+fn sit_down(site: &Site, port: u16, voice: &Voice) -> Playing {
+    let phone = patient(Sipp::new("agent").at(port), voice).play(site);
+    wait_for("bob's phone listens", || {
+        UdpSocket::bind((site.udp.ip(), port)).is_err().then_some(())
+    });
+    phone
+}
+
+/// A phone that waits as long as a browser takes on a busy machine.
+fn patient(phone: Sipp, voice: &Voice) -> Sipp {
+    let phone = phone.with_audio(voice).argument("-aa");
+    phone.argument("-timeout").argument("300s")
 }
 
 #[test]
@@ -93,18 +107,19 @@ fn to_a_supervisor_who_acts_on_it() {
         .with(TOKEN_SETTING)
         .with(&format!("management.listen=127.0.0.1:{port}"))
         .with("calls.answer_before_music=true")
+        // Bob's phone is there when he is wanted, and not asked before.
+        .with("registration.keepalive=off")
         .start();
     let (bob_port, mut bob_voice) = (free_ports(2), Voice::new(Law::Mu, 1_100.0));
     register(&site, "bob", bob_port, false);
-    let bob = Sipp::new("agent").at(bob_port).with_audio(&bob_voice);
-    let bob = bob.argument("-aa").play(&site);
     let mut voice = Voice::new(Law::A, 700.0);
-    let mut customer = None;
+    let (mut customer, mut bob) = (None, None);
     let mut browser = Browser::start(&site);
     while let Some(deed) = browser.deed() {
         match deed.as_str() {
             "a customer calls" => customer = Some(hostile_customer(&site, &voice)),
-            "bob answers" => bob_voice.talk_to(bob.description().0),
+            "bob sits down" => bob = Some(sit_down(&site, bob_port, &bob_voice)),
+            "bob answers" => bob_voice.talk_to(bob.as_ref().unwrap().description().0),
             "the customer speaks" => voice.talk_to(customer.as_ref().unwrap().description().0),
             "controld is killed" => site.kill_controld(),
             "controld is started again" => site.start_controld_again(),
