@@ -163,6 +163,7 @@ pub(crate) enum IoBackend {
 pub(crate) struct Limits {
     pub(crate) sessions_max: u32,
     pub(crate) busy_percent_max: u8,
+    pub(crate) late_ms_max: u64,
     pub(crate) mailbox: usize,
     pub(crate) requests: usize,
     pub(crate) connections: usize,
@@ -327,6 +328,9 @@ impl Default for Limits {
         Self {
             sessions_max: 20_000,
             busy_percent_max: 90,
+            late_ms_max: media_net::Config::default()
+                .late_after
+                .map_or(0, |after| after.as_millis() as u64),
             mailbox: 4_096,
             requests: 4_096,
             connections: 256,
@@ -464,6 +468,11 @@ impl Config {
         Ok(config)
     }
 
+    /// How long what comes to a worker may wait.
+    pub(crate) fn late_after(&self) -> Option<Duration> {
+        (self.limits.late_ms_max > 0).then(|| Duration::from_millis(self.limits.late_ms_max))
+    }
+
     /// Sizes of a worker's backend.
     pub(crate) fn net(&self) -> media_net::Config {
         media_net::Config {
@@ -476,6 +485,7 @@ impl Config {
             latency_budget: Duration::from_micros(self.io.latency_budget_us),
             latency_budget_busy: Duration::from_micros(self.io.latency_budget_busy_us),
             max_age: (self.io.stale_ms > 0).then(|| Duration::from_millis(self.io.stale_ms)),
+            late_after: self.late_after(),
             steering: media_net::Steering::default(),
         }
     }
@@ -580,7 +590,8 @@ impl Config {
 
     fn check_load(&self) -> Result<(), ConfigError> {
         let busy = u64::from(self.limits.busy_percent_max);
-        within("limits.busy_percent_max", busy, 1, 100)
+        within("limits.busy_percent_max", busy, 1, 100)?;
+        within("limits.late_ms_max", self.limits.late_ms_max, 0, 10_000)
     }
 
     fn check_opus(&self) -> Result<(), ConfigError> {

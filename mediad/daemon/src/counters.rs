@@ -1,6 +1,6 @@
 //! What a worker lets others see of itself: relaxed atomics, written by its thread, read by metrics and status.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use media_engine::command::DropReason;
 use media_net::{Histogram, NetStats};
@@ -52,6 +52,8 @@ pub(crate) struct Figures {
     pub(crate) events_lost: u64,
     pub(crate) register_failures: u64,
     pub(crate) late_prompt_ticks: u64,
+    /// See [`NetStats::late`].
+    pub(crate) late_ns: u64,
     pub(crate) tick_lateness: Lateness,
     pub(crate) deadline_lateness: Lateness,
 }
@@ -126,12 +128,14 @@ impl From<&Histogram> for Lateness {
 /// The published side of [`Figures`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    scalars: [AtomicU64; 16],
+    scalars: [AtomicU64; 17],
     drops: [AtomicU64; DropReason::COUNT],
     tx_drops: [AtomicU64; TX_DROP_REASONS.len()],
     wakes: [AtomicU64; WAKE_REASONS.len()],
     tick: PublishedLateness,
     deadline: PublishedLateness,
+    /// See [`Counters::owe`].
+    owed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -160,6 +164,7 @@ impl Counters {
             figures.uptime_ns,
             figures.opus_ns,
             figures.tick_ns,
+            figures.late_ns,
         ];
         store(&self.scalars, &scalars);
         store(&self.drops, &figures.drops);
@@ -167,6 +172,17 @@ impl Counters {
         store(&self.wakes, &figures.wakes);
         self.tick.publish(&figures.tick_lateness);
         self.deadline.publish(&figures.deadline_lateness);
+        self.owed.store(false, Relaxed);
+    }
+
+    /// The worker did something, and publishes it within [`crate::limits::PUBLISH_EVERY`].
+    pub(crate) fn owe(&self) {
+        self.owed.store(true, Relaxed);
+    }
+
+    /// It has something to publish.
+    pub(crate) fn owes(&self) -> bool {
+        self.owed.load(Relaxed)
     }
 
     /// Events lost, as published last.
@@ -193,6 +209,7 @@ impl Counters {
             uptime_ns,
             opus_ns,
             tick_ns,
+            late_ns,
         ] = load(&self.scalars);
         Figures {
             rx_packets,
@@ -214,6 +231,7 @@ impl Counters {
             events_lost,
             register_failures,
             late_prompt_ticks,
+            late_ns,
             tick_lateness: self.tick.read(),
             deadline_lateness: self.deadline.read(),
         }
@@ -278,6 +296,7 @@ pub(crate) fn from_net(net: &NetStats) -> Figures {
         drains: net.drains,
         drains_cut: net.drains_cut,
         tick_ns: net.tick.as_nanos() as u64,
+        late_ns: net.late.as_nanos() as u64,
         tick_lateness: Lateness::from(&net.tick_lateness),
         deadline_lateness: Lateness::from(&net.deadline_lateness),
         ..Figures::default()
@@ -299,6 +318,7 @@ mod tests {
             uptime_ns: 13,
             opus_ns: 14,
             tick_ns: 15,
+            late_ns: 16,
             sockets: 8,
             ..Figures::default()
         };
@@ -309,7 +329,10 @@ mod tests {
         figures.deadline_lateness.sum_ns = 9;
         let counters = Counters::default();
         figures.events_lost = 6;
+        counters.owe();
+        assert!(counters.owes());
         counters.publish(&figures);
+        assert!(!counters.owes());
         assert_eq!((counters.read(), counters.events_lost()), (figures.clone(), 6));
         assert_eq!(figures.drops_total(), 12);
     }

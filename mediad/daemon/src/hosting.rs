@@ -11,7 +11,7 @@ use media_engine::{
     api,
     command::{Command, EngineEvent, Reply, ReplyToken, SessionKey, SessionReport},
     explain,
-    host::{ActOutcome, HOST_TOKEN, Host, Prepared, TapPlace},
+    host::{ActOutcome, Busy, HOST_TOKEN, Host, Prepared, Taking, TapPlace},
     refusal::Refusal,
     spec::Name,
 };
@@ -184,8 +184,10 @@ impl Hosting {
         if self.stopping.is_none() {
             self.team.check()?;
         }
-        for (worker, busy) in self.team.measure(now.mono).into_iter().enumerate() {
-            self.host.worker_busy(worker, busy);
+        for (worker, (busy, late)) in self.team.measure(now.mono).into_iter().enumerate() {
+            if let Some(taking) = self.host.worker_busy(worker, busy, late) {
+                tell_of(worker, busy, late, taking);
+            }
         }
         if !self.noisy.is_empty() && now.mono >= self.noisy_until {
             self.noisy = HashSet::new();
@@ -691,6 +693,23 @@ fn controller_of(given: &str) -> Result<Name, Refusal> {
         });
     }
     Ok(given.into())
+}
+
+/// What a worker that is late takes, or takes again.
+fn tell_of(worker: usize, busy: Busy, late: f32, taking: Taking) {
+    let percent = |share: f32| format!("{:.0} %", share * 100.0);
+    match taking {
+        Taking::Less(max) => tracing::warn!(
+            worker,
+            late = percent(late),
+            busy = percent(busy.media),
+            "what comes has to wait for too long (limits.late_ms_max); it takes new sessions only up to {} busy for now",
+            percent(max)
+        ),
+        Taking::AsConfigured => {
+            tracing::info!(worker, "it keeps its time, and takes new sessions as configured")
+        }
+    }
 }
 
 /// 0 is the host's default.

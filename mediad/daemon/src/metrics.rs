@@ -227,6 +227,11 @@ fn threads(page: &mut Page, status: &pb::StatusReply, workers: &[Figures]) {
         "gauge",
         "Share of the last second a worker spent working, 0 to 1.",
     );
+    page.family(
+        "mediad_worker_busy_max",
+        "gauge",
+        "Up to which share of its time a worker takes new sessions (limits.busy_percent_max, and less after it was late with less).",
+    );
     page.family("mediad_worker_sessions", "gauge", "Sessions of a worker.");
     page.family(
         "mediad_mailbox_used",
@@ -247,6 +252,7 @@ fn threads(page: &mut Page, status: &pb::StatusReply, workers: &[Figures]) {
         let worker = told.worker.to_string();
         let labels = [("worker", worker.as_str())];
         page.sample("mediad_worker_busy", &labels, told.busy);
+        page.sample("mediad_worker_busy_max", &labels, told.busy_max);
         page.sample("mediad_worker_sessions", &labels, told.sessions);
         page.sample("mediad_opus_complexity", &labels, told.opus_complexity);
         page.sample("mediad_mailbox_used", &labels, told.mailbox_used);
@@ -319,6 +325,15 @@ fn times(page: &mut Page, workers: &[Figures]) {
     for (worker, figures) in numbered(workers) {
         let labels = [("worker", worker.as_str())];
         page.sample("mediad_tick_seconds", &labels, figures.tick_ns as f64 / 1e9);
+    }
+    let late = "mediad_worker_late_seconds_total";
+    page.family(
+        late,
+        "counter",
+        "Time in which what came to a worker had to wait for more than limits.late_ms_max.",
+    );
+    for (worker, figures) in numbered(workers) {
+        page.sample(late, &[("worker", &worker)], figures.late_ns as f64 / 1e9);
     }
     let tick = "How much later than its tick a worker woke.";
     page.histogram("mediad_tick_lateness_seconds", tick, workers, |f| {
@@ -486,6 +501,7 @@ mod tests {
             rx_packets: 7,
             cpu_ns: 1_500_000_000,
             tick_ns: 250_000,
+            late_ns: 500_000_000,
             ..Figures::default()
         };
         figures.drops[1] = 3;
@@ -501,6 +517,7 @@ mod tests {
             workers: vec![pb::WorkerStatus {
                 mailbox_size: 64,
                 opus_complexity: 3,
+                busy_max: 0.75,
                 ..Default::default()
             }],
             event_next: 5,
@@ -525,6 +542,8 @@ mod tests {
             "mediad_worker_cpu_seconds_total{worker=\"0\"} 1.5",
             "mediad_opus_complexity{worker=\"0\"} 3",
             "mediad_tick_seconds{worker=\"0\"} 0.00025",
+            "mediad_worker_late_seconds_total{worker=\"0\"} 0.5",
+            "mediad_worker_busy_max{worker=\"0\"} 0.75",
             "mediad_port_pairs{interface=\"inside\",state=\"free\"} 9",
             "mediad_tick_lateness_seconds_bucket{worker=\"0\",le=\"0.000004\"} 4",
             "mediad_tick_lateness_seconds_bucket{worker=\"0\",le=\"+Inf\"} 5",

@@ -394,6 +394,7 @@ fn host_config(config: &Config, workers: usize) -> HostConfig {
         workers,
         sessions_max: tuning.sessions_max,
         busy_percent_max: tuning.busy_percent_max,
+        late_after: config.late_after(),
         effort: tuning.effort,
         quarantine: tuning.quarantine,
         events_keep: Duration::from_secs(config.events.ring_seconds),

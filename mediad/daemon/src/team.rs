@@ -36,16 +36,21 @@ struct Member {
     /// When it was measured last.
     measured: Measured,
     busy: f64,
+    /// Of it, its media.
+    media: Busy,
+    /// Measurements in a row in which it published nothing of what it had to.
+    away: u32,
     lateness: VecDeque<(Instant, Lateness)>,
 }
 
 /// What it had used then.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Measured {
     uptime_ns: u64,
     cpu_ns: u64,
     edits_ns: u64,
     opus_ns: u64,
+    late_ns: u64,
 }
 
 impl Team {
@@ -58,6 +63,8 @@ impl Team {
             events_lost: 0,
             measured: Measured::default(),
             busy: 0.0,
+            media: Busy::default(),
+            away: 0,
             lateness: VecDeque::from([(now, Lateness::default())]),
         };
         Self {
@@ -168,8 +175,8 @@ impl Team {
     }
 
     /// Takes note of how busy each worker was since the last time. Gives what its media took: without the edits, since what a
-    /// storm of new sessions costs is over when they are made.
-    pub(crate) fn measure(&mut self, now: Instant) -> Vec<Busy> {
+    /// storm of new sessions costs is over when they are made; and for which share of its time it was late.
+    pub(crate) fn measure(&mut self, now: Instant) -> Vec<(Busy, f32)> {
         self.members
             .iter_mut()
             .map(|member| member.measure(now))
@@ -221,15 +228,24 @@ impl Team {
 }
 
 impl Member {
-    fn measure(&mut self, now: Instant) -> Busy {
+    fn measure(&mut self, now: Instant) -> (Busy, f32) {
         let figures = self.handle.shared.counters.read();
         let now_used = Measured {
             uptime_ns: figures.uptime_ns,
             cpu_ns: figures.cpu_ns,
             edits_ns: figures.edits_ns,
             opus_ns: figures.opus_ns,
+            late_ns: figures.late_ns,
         };
         let then = std::mem::replace(&mut self.measured, now_used);
+        self.away = match now_used == then && self.handle.shared.counters.owes() {
+            true => self.away + 1,
+            false => 0,
+        };
+        if self.away > 0 {
+            // It goes on with what it did. What it owed the last time is due since then at the latest.
+            return (self.media, f32::from(u8::from(self.away > 1)));
+        }
         // By its own clock: what it published a moment earlier or later is no more or less work. Who has nothing to do
         // publishes nothing.
         let span = figures.uptime_ns.saturating_sub(then.uptime_ns).max(1) as f64;
@@ -248,10 +264,14 @@ impl Member {
                 self.lateness.pop_front();
             }
         }
-        Busy {
+        self.media = Busy {
             media: share(used.saturating_sub(edits)) as f32,
             opus: share(figures.opus_ns.saturating_sub(then.opus_ns)) as f32,
-        }
+        };
+        (
+            self.media,
+            share(figures.late_ns.saturating_sub(then.late_ns)) as f32,
+        )
     }
 
     fn fill(&self, status: &mut pb::WorkerStatus) {

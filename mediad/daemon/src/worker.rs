@@ -264,7 +264,11 @@ impl Worker {
             let wake = self.net.poll(deadline, &mut self.turn)?;
             self.pass_links();
             self.hand_out();
-            self.unpublished |= wake.datagrams > 0 || wake.woken;
+            // What timers ask for is work too, also where nothing comes.
+            if !self.unpublished && (wake.datagrams > 0 || wake.woken || wake.deadline) {
+                self.unpublished = true;
+                self.shared.counters.owe();
+            }
             let since = self.turn.now.mono.saturating_duration_since(self.published);
             if self.unpublished && since >= limits::PUBLISH_EVERY {
                 let cpu_ns = self.publish();

@@ -51,8 +51,9 @@ pub const EVENT_RING_MAX: usize = 65_536;
 /// are refused.
 pub const CONTROLLERS_MAX: usize = 1_024;
 
-/// Up to this share what was created since the latest measurement is not counted: there is room for it.
-pub const WORKER_BUSY_PROJECTED: f32 = 0.5;
+/// Up to this share of what a worker may be busy what was created since the latest measurement is not counted: there is room
+/// for it.
+pub const WORKER_BUSY_PROJECTED: f32 = 0.55;
 
 // Engine, one per worker.
 

@@ -428,6 +428,29 @@ pub enum Refusal {
         /// The limit.
         max_percent: u32,
     },
+    /// No worker has time, and the least busy one was late with less to do than it may have.
+    #[error(
+        "session {session:?} is new, and the host is late: in {late_percent} % of the time what came to worker {worker} had to wait \
+         for more than {late_ms_max} ms (limits.late_ms_max), while it was busy for {then_percent} %. So it takes new sessions only up \
+         to {max_percent} % for now, and it is busy for {busy_percent} %; use another host, or see what keeps this one from its \
+         CPU (other processes there, a quota, the machine below a virtual one; workers.cpus, workers.realtime_priority)"
+    )]
+    Late {
+        /// The session that was to be.
+        session: Name,
+        /// The least busy one.
+        worker: usize,
+        /// The limit.
+        late_ms_max: u64,
+        /// Share of its time that was beyond it.
+        late_percent: u32,
+        /// Share of its time that the worker worked then.
+        then_percent: u32,
+        /// The same now.
+        busy_percent: u32,
+        /// Up to which it takes new sessions.
+        max_percent: u32,
+    },
     /// The host is full.
     #[error(
         "session {session:?} is new, and the host carries {max} sessions, its limit (limits.sessions_max); use another \
@@ -513,6 +536,7 @@ impl Refusal {
             | Self::Socket { .. }
             | Self::SessionsFull { .. }
             | Self::Overloaded { .. }
+            | Self::Late { .. }
             | Self::MailboxFull { .. } => Code::ResourceExhausted,
             Self::Recording { .. }
             | Self::NotOwner { .. }
@@ -573,7 +597,8 @@ impl Refusal {
             | Self::StaleRevision { session, .. }
             | Self::Draining { session }
             | Self::SessionsFull { session, .. }
-            | Self::Overloaded { session, .. } => format!("session:{session}"),
+            | Self::Overloaded { session, .. }
+            | Self::Late { session, .. } => format!("session:{session}"),
             Self::BadId { .. } | Self::MailboxFull { .. } => String::new(),
         }
     }

@@ -11,13 +11,17 @@ use media_engine::{
     api,
     command::Command,
     graph::Owner,
-    host::{Busy, EffortRange, Host, HostConfig, Interface, InterfaceAddress, Tuning},
+    host::{Busy, EffortRange, Host, HostConfig, Interface, InterfaceAddress, Taking, Tuning},
     refusal::{Code, Refusal},
 };
 use proto::mediad::v1 as pb;
 use rtp::time::Now;
 
 fn host(workers: usize, now: Now) -> Host {
+    host_with(workers, now, Some(Duration::from_millis(40)))
+}
+
+fn host_with(workers: usize, now: Now, late_after: Option<Duration>) -> Host {
     let local = "127.0.0.1".parse().unwrap();
     let interface = Interface {
         name: "lan".into(),
@@ -32,6 +36,7 @@ fn host(workers: usize, now: Now) -> Host {
     let config = HostConfig {
         interfaces: vec![interface],
         workers,
+        late_after,
         ..HostConfig::default()
     };
     Host::new(config, "boot", 1, now).unwrap()
@@ -118,7 +123,7 @@ fn a_busy_host_refuses_and_recovers_with_the_next_measurement() {
     let now = now();
     let mut host = host(1, now);
     create(&mut host, now, "first", "").unwrap();
-    host.worker_busy(0, relaying(0.93));
+    host.worker_busy(0, relaying(0.93), 0.0);
     let refusal = create(&mut host, now, "second", "").unwrap_err();
     assert_eq!(refusal.code(), Code::ResourceExhausted);
     let text = refusal.to_string();
@@ -129,7 +134,7 @@ fn a_busy_host_refuses_and_recovers_with_the_next_measurement() {
     assert_eq!(host.status(now).sessions, 1, "nothing has happened");
     // What is there is edited all the same.
     create(&mut host, now, "first", "").unwrap();
-    host.worker_busy(0, relaying(0.4));
+    host.worker_busy(0, relaying(0.4), 0.0);
     create(&mut host, now, "second", "").unwrap();
 }
 
@@ -140,12 +145,12 @@ fn what_came_since_the_measurement_counts_when_half_of_the_time_is_used() {
     for n in 0..10 {
         create(&mut host, now, &format!("idle-{n}"), "").unwrap();
     }
-    host.worker_busy(0, relaying(0.6));
+    host.worker_busy(0, relaying(0.6), 0.0);
     // Ten endpoints are 60 %: five more are more than 90 %.
     let taken = (0..20).take_while(|n| create(&mut host, now, &format!("new-{n}"), "").is_ok());
     assert_eq!(taken.count(), 5);
     // They turned out to be cheap.
-    host.worker_busy(0, relaying(0.62));
+    host.worker_busy(0, relaying(0.62), 0.0);
     create(&mut host, now, "another", "").unwrap();
 }
 
@@ -156,12 +161,12 @@ fn work_that_ended_while_it_was_measured_is_not_taken_for_that_of_the_few_who_st
     for n in 0..40 {
         create(&mut host, now, &format!("gone-{n}"), "").unwrap();
     }
-    host.worker_busy(0, relaying(0.7));
+    host.worker_busy(0, relaying(0.7), 0.0);
     for n in 1..40 {
         end(&mut host, now, &format!("gone-{n}"));
     }
     // Of the last second, in which the forty were there, though only one is left.
-    host.worker_busy(0, relaying(0.7));
+    host.worker_busy(0, relaying(0.7), 0.0);
     for n in 0..10 {
         create(&mut host, now, &format!("new-{n}"), "").unwrap();
     }
@@ -172,14 +177,14 @@ fn a_session_goes_where_there_is_time_even_when_another_is_asked_for() {
     let now = now();
     let mut host = host(2, now);
     let worker = create(&mut host, now, "first", "").unwrap();
-    host.worker_busy(worker, relaying(0.95));
+    host.worker_busy(worker, relaying(0.95), 0.0);
     assert_eq!(create(&mut host, now, "second", "first").unwrap(), 1 - worker);
-    host.worker_busy(1 - worker, relaying(0.95));
+    host.worker_busy(1 - worker, relaying(0.95), 0.0);
     assert!(matches!(
         create(&mut host, now, "third", "first"),
         Err(Refusal::Overloaded { .. })
     ));
-    host.worker_busy(worker, relaying(0.3));
+    host.worker_busy(worker, relaying(0.3), 0.0);
     assert_eq!(create(&mut host, now, "third", "first").unwrap(), worker);
 }
 
@@ -190,7 +195,7 @@ fn a_worker_that_gets_busy_with_opus_makes_less_effort_before_it_refuses() {
     for n in 0..10 {
         create(&mut host, now, &format!("there-{n}"), "").unwrap();
     }
-    host.worker_busy(0, encoding(0.6));
+    host.worker_busy(0, encoding(0.6), 0.0);
     assert_eq!(told(&mut host), [], "it has time");
     // Ten take 60 %: of five more it would have no time for the effort it makes, and does not wait to find out.
     for n in 0..5 {
@@ -215,6 +220,95 @@ fn a_worker_that_gets_busy_with_opus_makes_less_effort_before_it_refuses() {
 }
 
 #[test]
+fn a_worker_that_is_late_for_long_refuses_and_says_why() {
+    let now = now();
+    let mut host = host(1, now);
+    create(&mut host, now, "first", "").unwrap();
+    // A hiccup of four seconds: nothing changes.
+    for late in [[0.5; 8], [0.0; 8]].concat() {
+        assert_eq!(host.worker_busy(0, relaying(0.5), late), None);
+    }
+    create(&mut host, now, "second", "").unwrap();
+    // It goes on for long: half busy is more than it can do.
+    let taking: Vec<Taking> = (0..20)
+        .filter_map(|_| host.worker_busy(0, relaying(0.5), 0.34))
+        .collect();
+    let [Taking::Less(max)] = taking[..] else {
+        panic!("{taking:?}");
+    };
+    assert!((0.4..0.5).contains(&max), "{max}");
+    let refusal = create(&mut host, now, "third", "").unwrap_err();
+    assert_eq!(refusal.code(), Code::ResourceExhausted);
+    let text = refusal.to_string();
+    let parts = [
+        "34 %",
+        "worker 0",
+        "40 ms (limits.late_ms_max)",
+        "50 %",
+        "another host",
+        "workers.cpus",
+    ];
+    assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    let worker = host.status(now).workers[0];
+    assert_eq!((worker.busy_max, worker.late), (max, 0.34));
+    // What is there is edited all the same, and with less to do it takes new sessions at once.
+    create(&mut host, now, "first", "").unwrap();
+    assert_eq!(host.worker_busy(0, relaying(0.3), 0.0), None);
+    create(&mut host, now, "third", "").unwrap();
+    // In time for a while, it takes as many as ever.
+    let taking: Vec<Taking> = (0..400)
+        .filter_map(|_| host.worker_busy(0, relaying(0.3), 0.0))
+        .collect();
+    assert_eq!(taking, [Taking::AsConfigured]);
+    host.worker_busy(0, relaying(0.85), 0.0);
+    create(&mut host, now, "fourth", "").unwrap();
+}
+
+#[test]
+fn new_sessions_go_to_a_worker_that_keeps_its_time_however_busy() {
+    let now = now();
+    let mut host = host(2, now);
+    let late = create(&mut host, now, "first", "").unwrap();
+    for _ in 0..20 {
+        host.worker_busy(late, relaying(0.3), 0.5);
+        host.worker_busy(1 - late, relaying(0.6), 0.0);
+    }
+    assert_eq!(create(&mut host, now, "second", "").unwrap(), 1 - late);
+    assert_eq!(create(&mut host, now, "third", "first").unwrap(), 1 - late);
+    host.worker_busy(1 - late, relaying(0.95), 0.0);
+    assert!(matches!(
+        create(&mut host, now, "fourth", ""),
+        Err(Refusal::Late { worker, .. }) if worker == late
+    ));
+}
+
+#[test]
+fn a_worker_that_is_late_for_long_makes_less_effort_before_it_refuses() {
+    let now = now();
+    let mut host = host(1, now);
+    create(&mut host, now, "first", "").unwrap();
+    for _ in 0..9 {
+        host.worker_busy(0, encoding(0.5), 0.3);
+    }
+    assert_eq!(told(&mut host), [], "not yet");
+    host.worker_busy(0, encoding(0.5), 0.3);
+    let efforts = told(&mut host);
+    assert!(matches!(efforts[..], [(0, effort)] if effort < 5), "{efforts:?}");
+    create(&mut host, now, "second", "").unwrap();
+}
+
+#[test]
+fn lateness_may_not_matter() {
+    let now = now();
+    let mut host = host_with(1, now, None);
+    for _ in 0..100 {
+        assert_eq!(host.worker_busy(0, encoding(0.5), 0.9), None);
+    }
+    create(&mut host, now, "first", "").unwrap();
+    assert_eq!(told(&mut host), []);
+}
+
+#[test]
 fn bounds_of_the_effort_change_while_sessions_live() {
     let now = now();
     let mut host = host(2, now);
@@ -231,8 +325,8 @@ fn bounds_of_the_effort_change_while_sessions_live() {
     });
     assert_eq!(told(&mut host), [(0, 2), (1, 2)]);
     create(&mut host, now, "first", "").unwrap();
-    host.worker_busy(0, encoding(0.95));
-    host.worker_busy(1, encoding(0.95));
+    host.worker_busy(0, encoding(0.95), 0.0);
+    host.worker_busy(1, encoding(0.95), 0.0);
     assert_eq!(told(&mut host), [], "load changes nothing");
     assert!(create(&mut host, now, "second", "").is_err());
 }

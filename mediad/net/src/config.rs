@@ -24,6 +24,8 @@ pub struct Config {
     pub latency_budget_busy: Duration,
     /// After a stall, datagrams that waited longer than this are dropped; `None`: never.
     pub max_age: Option<Duration>,
+    /// From which delay on [`crate::NetStats::late`] counts; `None`: it counts nothing.
+    pub late_after: Option<Duration>,
     /// Shared backend: the program that all backends opened with clones of this configuration share.
     pub steering: Steering,
 }
@@ -40,6 +42,7 @@ impl Default for Config {
             latency_budget: limits::BUDGET_DEFAULT,
             latency_budget_busy: limits::BUDGET_BUSY_DEFAULT,
             max_age: Some(limits::AGE_DEFAULT),
+            late_after: Some(limits::LATE_DEFAULT),
             steering: Steering::default(),
         }
     }

@@ -81,5 +81,8 @@ pub const PACE_WINDOW: Duration = Duration::from_millis(20);
 /// Age beyond which a datagram that waited out a stall is dropped, default.
 pub const AGE_DEFAULT: Duration = Duration::from_millis(150);
 
+/// Delay from which the worker counts as late, default: two packets of 20 ms, which listeners' jitter buffers still hide.
+pub const LATE_DEFAULT: Duration = Duration::from_millis(40);
+
 /// File descriptors wanted beside the sockets: logs, gRPC, files.
 pub const SPARE_FILES: u64 = 64;

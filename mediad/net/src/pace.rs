@@ -48,8 +48,12 @@ pub struct Pace {
     /// … and at present.
     tick: Duration,
     mode: Mode,
+    /// From which delay on the worker is late.
+    late_after: Option<Duration>,
     /// The tick last slept to.
     last_tick: Instant,
+    /// The tick that had passed before it could be slept to.
+    missed: Option<Instant>,
     window_start: Instant,
     wakes: u64,
     datagrams: u64,
@@ -71,7 +75,9 @@ impl Pace {
             budget_busy: config.latency_budget_busy,
             tick: config.latency_budget,
             mode: Mode::Block,
+            late_after: config.late_after,
             last_tick: now,
+            missed: None,
             window_start: now,
             wakes: 0,
             datagrams: 0,
@@ -99,6 +105,7 @@ impl Pace {
                 if next <= now {
                     // Behind: begin a new row of ticks here instead of making up for the lost ones.
                     self.last_tick = now;
+                    self.missed = Some(next);
                     Sleep::No
                 } else {
                     self.last_tick = next;
@@ -121,11 +128,13 @@ impl Pace {
         deadline: Option<Instant>,
         stats: &mut NetStats,
     ) -> bool {
-        if matches!(slept, Sleep::Tick(_)) {
-            stats
-                .tick_lateness
-                .record(now.saturating_duration_since(self.last_tick));
+        let missed = self.missed.take();
+        let tick = matches!(slept, Sleep::Tick(_)).then_some(self.last_tick);
+        if let Some(tick) = tick {
+            stats.tick_lateness.record(now.saturating_duration_since(tick));
         }
+        let due = tick.or(missed).into_iter().chain(deadline).min();
+        stats.late += due.map_or(Duration::ZERO, |due| self.late(due, now));
         match deadline {
             Some(at) if at <= now => {
                 stats.deadline_lateness.record(now - at);
@@ -133,6 +142,15 @@ impl Pace {
             }
             _ => false,
         }
+    }
+
+    /// For how long, since the drain before, what came has waited too long by `now`, when the oldest was due at `due`.
+    fn late(&self, due: Instant, now: Instant) -> Duration {
+        let Some(after) = self.late_after else {
+            return Duration::ZERO;
+        };
+        let too_long = now.saturating_duration_since(due).saturating_sub(after);
+        too_long.min(now.saturating_duration_since(self.last_drain))
     }
 
     /// Does the work that timers ask for, and counts its time while ticking.
@@ -412,6 +430,47 @@ mod tests {
             Sleep::Tick(BUDGET),
             "and no catching up"
         );
+    }
+
+    #[test]
+    fn time_is_late_in_which_what_comes_waits_too_long() {
+        let ms = Duration::from_millis;
+        let (start, mut stats) = (Instant::now(), NetStats::default());
+        let mut pace = steady(BUDGET, start);
+        pace.late_after = Some(ms(40));
+        let mut poll = |pace: &mut Pace, slept, now, deadline| {
+            let before = stats.late;
+            pace.woke(slept, now, deadline, &mut stats);
+            pace.drained(slept, now, Wake::default(), &mut stats);
+            stats.late - before
+        };
+        // Away for 100 ms: what came in the first 60 of them waited for more than 40.
+        let block = Sleep::Block(None);
+        assert_eq!(
+            poll(&mut pace, block, start + ms(200), Some(start + ms(100))),
+            ms(60)
+        );
+        // A timer from before that is still open: this time was counted.
+        let now = start + ms(210);
+        assert_eq!(poll(&mut pace, Sleep::No, now, Some(start + ms(100))), ms(10));
+        assert_eq!(
+            poll(&mut pace, block, start + ms(300), Some(start + ms(260))),
+            ms(0)
+        );
+        // Nobody says when a blocked worker should have been woken.
+        assert_eq!(poll(&mut pace, block, start + ms(900), None), ms(0));
+        // Ticking it was to be here each 250 us: it slept for too long, or was away while it worked.
+        (pace.mode, pace.last_tick) = (Mode::Tick, start + ms(900));
+        let slept = pace.plan(start + ms(900), None, false);
+        let woken = start + BUDGET + ms(950);
+        assert_eq!(poll(&mut pace, slept, woken, None), ms(10));
+        let back = woken + ms(100);
+        (pace.mode, pace.last_tick) = (Mode::Tick, woken);
+        let slept = pace.plan(back, None, false);
+        assert_eq!((slept, pace.mode()), (Sleep::No, Mode::Tick));
+        assert_eq!(poll(&mut pace, slept, back, None), ms(60) - BUDGET);
+        pace.late_after = None;
+        assert_eq!(poll(&mut pace, block, start + ms(9_000), Some(start)), ms(0));
     }
 
     #[test]

@@ -201,6 +201,9 @@ pub struct NetStats {
     pub tick_lateness: Histogram,
     /// How much later than the deadline the drain began, for polls that had one and reached it.
     pub deadline_lateness: Histogram,
+    /// Time in which what came, a datagram while ticking or the time of a timer, had to wait longer than
+    /// [`crate::Config::late_after`]. Of time, not of wake-ups: who is away for long wakes rarely.
+    pub late: Duration,
 }
 
 impl NetStats {

@@ -64,7 +64,7 @@ impl Servers {
         ]);
         command.args(["--set", &interface, "--set", "workers.pin=false"]);
         // Phones and daemons share the machine: what comes late was late at its sender, and is no old news.
-        command.args(["--set", "io.stale_ms=2000"]);
+        command.args(["--set", "io.stale_ms=2000", "--set", "limits.late_ms_max=0"]);
         // As many files as that takes may be open everywhere.
         command.args(["--set", &format!("io.sockets_max={}", pairs.max(1_024))]);
         let (prompts, recordings) = (run_dir.join("prompts"), run_dir.join("recordings"));

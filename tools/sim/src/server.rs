@@ -199,6 +199,7 @@ fn config(workers: usize) -> HostConfig {
         workers,
         sessions_max: 6,
         busy_percent_max: 90,
+        late_after: None,
         effort: EffortRange::default(),
         quarantine: QUARANTINE,
         events_keep: EVENTS_KEEP,

@@ -405,6 +405,7 @@ fn start_mediad(
         "io.sockets_max=2048",
         // The machine may run other tests at the same time: a late packet is not a lost one here.
         "io.stale_ms=2000",
+        "limits.late_ms_max=0",
         "media.quarantine_ms=100",
     ];
     for setting in settings {

@@ -82,6 +82,7 @@ impl Daemon {
             "io.sockets_max=2048",
             // The machine may run other tests at the same time: a late packet is not a lost one here.
             "io.stale_ms=2000",
+            "limits.late_ms_max=0",
         ]
         .iter()
         .chain(settings)

@@ -169,6 +169,8 @@ fn worker_status((worker, state): (usize, &WorkerState)) -> pb::WorkerStatus {
         sessions: state.sessions as u32,
         endpoints: state.endpoints as u32,
         opus_complexity: state.opus_complexity.into(),
+        busy_max: state.busy_max.into(),
+        late: state.late.into(),
         ..pb::WorkerStatus::default()
     }
 }

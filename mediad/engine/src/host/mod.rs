@@ -6,6 +6,7 @@
 //! [`Host::commit`], which cannot fail, gives the message for the worker, or [`Host::abort`] gives everything back.
 
 mod acts;
+mod ceiling;
 mod effort;
 mod events;
 mod keys;
@@ -31,6 +32,7 @@ use thiserror::Error;
 
 pub use self::{
     acts::{Act, ActKind, ActOutcome},
+    ceiling::Taking,
     effort::{Busy, EffortRange},
     events::{EndReason, Event, Events, Happening},
     keys::{LocalKey, NoRandomness, SecretRandom},
@@ -43,6 +45,7 @@ pub use self::{
     taps::{TapPlace, TapReport},
 };
 use self::{
+    ceiling::Ceiling,
     effort::Governor,
     events::EventRing,
     lease::Leases,
@@ -70,6 +73,9 @@ pub struct HostConfig {
     /// Share of its time, in percent, that a worker may be busy and take new sessions. Above: a session is placed on another
     /// worker, or refused when there is none. Edits of sessions that are there are always taken.
     pub busy_percent_max: u8,
+    /// How long what comes to a worker may wait: one that is late for long takes new sessions only up to less than it is busy with.
+    /// `None`: it does not matter.
+    pub late_after: Option<Duration>,
     /// The effort of workers' Opus encoders, which falls as they come near to that.
     pub effort: EffortRange,
     /// How long a released port rests.
@@ -93,6 +99,7 @@ impl Default for HostConfig {
             workers: 1,
             sessions_max: 20_000,
             busy_percent_max: 90,
+            late_after: Some(Duration::from_millis(40)),
             effort: EffortRange::default(),
             quarantine: Duration::from_secs(30),
             events_keep: Duration::from_secs(60),
@@ -201,6 +208,9 @@ struct WorkerLoad {
     /// Whose work that measurement holds: the most endpoints of its beginning and its end.
     measured_endpoints: usize,
     governor: Governor,
+    ceiling: Ceiling,
+    /// Share of its time that what came had to wait for too long.
+    late: f32,
 }
 
 impl WorkerLoad {
@@ -213,6 +223,8 @@ impl WorkerLoad {
             endpoints_then: 0,
             measured_endpoints: 0,
             governor: Governor::new(effort),
+            ceiling: Ceiling::new(),
+            late: 0.0,
         }
     }
 
@@ -278,21 +290,29 @@ impl Host {
         self.draining = drain;
     }
 
-    /// How busy a worker was with its media, measured by the caller about twice a second.
-    pub fn worker_busy(&mut self, worker: usize, busy: Busy) {
-        let max = self.busy_max();
+    /// How busy a worker was with its media, and for which share of its time, 0 to 1, what came waited longer than
+    /// [`HostConfig::late_after`]; measured by the caller about twice a second.
+    pub fn worker_busy(&mut self, worker: usize, busy: Busy, late: f32) -> Option<Taking> {
+        let configured = self.busy_configured();
+        let minds = self.config.late_after.is_some();
         let load = &mut self.workers[worker];
+        load.late = late;
+        let taking = minds
+            .then(|| load.ceiling.measured(busy.media, late, configured))
+            .flatten();
+        let max = load.ceiling.max(configured);
         load.busy = busy;
-        load.projected = busy.media >= limits::WORKER_BUSY_PROJECTED;
+        load.projected = busy.media >= limits::WORKER_BUSY_PROJECTED * max;
         load.measured_endpoints = load.endpoints.max(load.endpoints_then);
         load.endpoints_then = load.endpoints;
         let (from, to) = (load.governor.effort(), load.governor.measured(busy, max));
         self.make_effort(worker, from, to);
+        taking
     }
 
     /// A worker was given something to do that it may have no time for with the effort it makes.
     fn expect_more(&mut self, worker: usize) {
-        let max = self.busy_max();
+        let max = self.busy_max(worker);
         let load = &mut self.workers[worker];
         let (from, to) = (
             load.governor.effort(),
@@ -309,7 +329,12 @@ impl Host {
         self.orders.push_back((worker, Command::OpusComplexity(to)));
     }
 
-    fn busy_max(&self) -> f32 {
+    /// Up to which share of its time a worker takes new sessions.
+    fn busy_max(&self, worker: usize) -> f32 {
+        self.workers[worker].ceiling.max(self.busy_configured())
+    }
+
+    fn busy_configured(&self) -> f32 {
         f32::from(self.config.busy_percent_max) / 100.0
     }
 

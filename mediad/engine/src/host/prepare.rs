@@ -464,8 +464,7 @@ impl Host {
     /// The core of the session asked for, else the least loaded one: by measured time in steps of a twentieth, then
     /// by endpoints. None that has no time left: those whose calls it carries must not hear of new ones.
     fn place(&self, session: &Name, near: Option<&Name>) -> Result<usize, Refusal> {
-        let max = self.busy_max();
-        let has_time = |worker: usize| self.workers[worker].expected_busy() < max;
+        let has_time = |worker: usize| self.workers[worker].expected_busy() < self.busy_max(worker);
         let near = near.and_then(|name| self.sessions.find(name));
         if let Some(session) = near.filter(|session| has_time(session.worker)) {
             return Ok(session.worker);
@@ -475,18 +474,38 @@ impl Host {
             let busy = load.expected_busy();
             ((busy * 20.0) as u32, load.endpoints, load.sessions)
         };
-        let least = (0..self.workers.len())
-            .min_by_key(load)
-            .expect("a host has at least one worker");
-        if has_time(least) {
-            return Ok(least);
-        }
-        let percent = |share: f32| (share * 100.0).round() as u32;
-        Err(Refusal::Overloaded {
-            session: session.clone(),
-            busy_percent: percent(self.workers[least].expected_busy()),
-            max_percent: self.config.busy_percent_max.into(),
+        let workers = 0..self.workers.len();
+        let least = workers
+            .clone()
+            .filter(|worker| has_time(*worker))
+            .min_by_key(load);
+        least.ok_or_else(|| {
+            let least = workers.min_by_key(load).expect("a host has at least one worker");
+            self.no_time(session, least)
         })
+    }
+
+    /// No worker has time for `session`, not even the least busy one.
+    fn no_time(&self, session: &Name, worker: usize) -> Refusal {
+        let percent = |share: f32| (share * 100.0).round() as u32;
+        let load = &self.workers[worker];
+        let (session, busy_percent) = (session.clone(), percent(load.expected_busy()));
+        match (load.ceiling.met(self.busy_configured()), self.config.late_after) {
+            (Some(met), Some(late_after)) => Refusal::Late {
+                session,
+                worker,
+                late_ms_max: late_after.as_millis() as u64,
+                late_percent: percent(met.late),
+                then_percent: percent(met.busy),
+                busy_percent,
+                max_percent: percent(self.busy_max(worker)),
+            },
+            _ => Refusal::Overloaded {
+                session,
+                busy_percent,
+                max_percent: self.config.busy_percent_max.into(),
+            },
+        }
     }
 
     fn options(&self, current: Option<SessionOptions>, patch: Option<&OptionsPatch>) -> SessionOptions {

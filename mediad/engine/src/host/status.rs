@@ -33,7 +33,7 @@ pub struct HostStatus {
 }
 
 /// What a worker has to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WorkerState {
     /// In service, and ending.
     pub sessions: usize,
@@ -41,6 +41,10 @@ pub struct WorkerState {
     pub endpoints: usize,
     /// Effort of its Opus encoders, 0 to 10.
     pub opus_complexity: u8,
+    /// Up to which share of its time, 0 to 1, it takes new sessions.
+    pub busy_max: f32,
+    /// Share of its time that it was late when it was measured last, 0 to 1.
+    pub late: f32,
 }
 
 /// Ports of an interface, in pairs.
@@ -80,11 +84,13 @@ pub struct ControllerState {
 }
 
 impl WorkerLoad {
-    fn state(&self) -> WorkerState {
+    fn state(&self, busy_configured: f32) -> WorkerState {
         WorkerState {
             sessions: self.sessions,
             endpoints: self.endpoints,
             opus_complexity: self.governor.effort(),
+            busy_max: self.ceiling.max(busy_configured),
+            late: self.late,
         }
     }
 }
@@ -92,13 +98,15 @@ impl WorkerLoad {
 impl Host {
     /// The host as it is now.
     pub fn status(&self, now: Now) -> HostStatus {
+        let busy_configured = self.busy_configured();
+        let state = |worker: &WorkerLoad| worker.state(busy_configured);
         HostStatus {
             started: self.started.wall,
             draining: self.draining,
             sessions: self.sessions.count(),
             sessions_max: self.config.sessions_max,
             endpoints: self.workers.iter().map(|w| w.endpoints).sum(),
-            workers: self.workers.iter().map(WorkerLoad::state).collect(),
+            workers: self.workers.iter().map(state).collect(),
             interfaces: (0..self.config.interfaces.len())
                 .map(|at| self.interface_state(at))
                 .collect(),

@@ -159,6 +159,12 @@ fn traffic<'a>(model: &Model, status: &pb::StatusReply) -> Line<'a> {
 fn lateness<'a>(status: &pb::StatusReply) -> Line<'a> {
     let worst = |of: fn(&pb::WorkerStatus) -> u64| status.workers.iter().map(of).max().unwrap_or_default();
     let mailbox = status.workers.iter().map(|w| w.mailbox_used).max().unwrap_or(0);
+    let late = status.workers.iter().map(|w| w.late).fold(0.0, f64::max);
+    let too_late = format!("{:.1} %", late * 100.0);
+    let too_late = match late {
+        late if late > 0.01 => too_late.red(),
+        _ => too_late.into(),
+    };
     Line::from(vec![
         "tick late ".dim(),
         format!(
@@ -167,7 +173,9 @@ fn lateness<'a>(status: &pb::StatusReply) -> Line<'a> {
             short(worst(|w| w.lateness_p99_us))
         )
         .into(),
-        "   fullest mailbox ".dim(),
+        "   too late ".dim(),
+        too_late,
+        "   mailbox ".dim(),
         mailbox.to_string().into(),
         "   controllers ".dim(),
         status.controllers.len().to_string().into(),

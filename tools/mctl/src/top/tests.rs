@@ -93,6 +93,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         tx_packets: packets * 2,
         drops: packets / 10,
         busy: 0.25,
+        late: 0.034,
         lateness_p50_us: 16,
         lateness_p99_us: 128,
         ..Default::default()
@@ -152,7 +153,7 @@ fn a_frame_has_the_host_and_its_sessions() {
         "mediad 0.1.0  127.0.0.1:8700  serving  up 10 min 0 s",
         "sessions 3/20000   endpoints 6   port pairs 6 used, 2 resting, 92 free",
         "load [|||||               ]  25 %   packets/s rx 100.0  tx 200.0",
-        "tick late p50 16 us  p99 128 us",
+        "tick late p50 16 us  p99 128 us   too late 3.4 %   mailbox 0   controllers 0",
         "drops/s 10.0   of the sessions looked at: wrong_source 1.0",
         "worker 0@2 25.0 %   worker 1@3 25.0 %",
         "1-3 of 3",
