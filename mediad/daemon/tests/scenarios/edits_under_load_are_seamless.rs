@@ -180,6 +180,10 @@ impl Checked {
             ..Default::default()
         };
         let at = ports(&media.apply(request).await.unwrap().into_inner());
+        let mut parties = parties;
+        for (party, at) in parties.iter_mut().zip(&at) {
+            party.hear_only(*at);
+        }
         Self {
             session: session.into(),
             parties,

@@ -283,6 +283,13 @@ impl Party {
         self.sent += 1;
     }
 
+    /// From now on nothing is taken but from there: a media host of another test may still send to who had this port before.
+    pub(crate) fn hear_only(&mut self, from: SocketAddr) {
+        self.socket.connect(from).unwrap();
+        self.listen();
+        self.heard.clear();
+    }
+
     /// Takes what has arrived.
     pub(crate) fn listen(&mut self) {
         let mut buffer = [0; 2_048];

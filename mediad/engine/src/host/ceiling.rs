@@ -15,6 +15,9 @@ const LASTING: u32 = 10 * STRIKE;
 const AGAIN: u32 = 3 * STRIKE;
 /// What it was busy with while it was late, it could do this much of.
 const BACK_OFF: f32 = 0.85;
+/// So much it takes however late it is: a worker that does next to nothing is not late by what it does, and to refuse all calls
+/// would help nobody.
+const LEAST: f32 = 0.1;
 /// So many measurements in a row have to be in time before it takes more than that …
 const PATIENCE: u32 = 20;
 /// … twice as many each time that it was too much, up to this …
@@ -123,7 +126,7 @@ impl Ceiling {
 
     fn fall(&mut self, met: Met) -> Option<Taking> {
         self.met = met;
-        let share = met.busy * BACK_OFF;
+        let share = (met.busy * BACK_OFF).max(LEAST);
         let before = self.share.replace(self.share.map_or(share, |now| now.min(share)));
         before.is_none().then_some(Taking::Less(share))
     }
@@ -215,6 +218,15 @@ mod tests {
         (worker.gets, worker.wants) = (0.3, 0.3);
         worker.measure();
         assert_eq!(worker.ceiling.max(MAX), 0.3 * BACK_OFF);
+    }
+
+    #[test]
+    fn who_does_next_to_nothing_takes_some_however_late_it_is() {
+        let mut ceiling = Ceiling::new();
+        let told: Vec<Taking> = (0..100)
+            .filter_map(|_| ceiling.measured(0.01, 0.9, MAX))
+            .collect();
+        assert_eq!((told, ceiling.max(MAX)), (vec![Taking::Less(LEAST)], LEAST));
     }
 
     #[test]
