@@ -45,6 +45,7 @@ const FILES: &[File] = files! {
     "/views/conferences.js" JS "views/conferences.js";
     "/views/devices.js" JS "views/devices.js";
     "/views/history.js" JS "views/history.js";
+    "/views/listing.js" JS "views/listing.js";
     "/views/now.js" JS "views/now.js";
     "/views/system.js" JS "views/system.js";
 };

@@ -414,11 +414,8 @@ impl Controller {
 
     /// The record that tells the dialog's numbers is out of date: another follows.
     pub(super) fn save_again(&mut self, dialog: DialogKey) {
-        match self.by_dialog.get(&dialog).copied() {
-            Some((id, Side::Member)) => drop(self.members.get_mut(&id)),
-            Some((id, _)) => drop(self.calls.get_mut(&id)),
-            None => {}
-        }
+        // What was handed out to be changed is recorded again.
+        let _marked = self.leg_of_dialog(dialog);
     }
 
     fn saved_call(&self, id: CallId) -> Option<SavedCall> {

@@ -38,18 +38,17 @@ impl Ear {
 /// What the media host says, in names of people.
 ///
 /// # Errors
-/// 409 when there is no audio yet, or no more; 503 when there is no connection to the host; 504 when it does not answer.
+/// 409 when there is no audio yet, or no more; 503 when there is no connection to the host, or too much is asked at once; 504
+/// when it does not answer.
 pub(crate) async fn explain(ear: &Ear, call: &str, audio: CallAudio) -> Result<Value, Problem> {
     let Some((host, session)) = audio.at.clone() else {
         return Err(no_audio(call));
     };
     let client = ear.hosts.questions(&host).ok_or_else(|| unconnected(&host))?;
-    let asked = async {
-        // The semaphore is never closed.
-        let _place = ear.places.acquire().await;
-        ask(client, &session, &audio).await
-    };
-    match timeout(limits::AUDIO_TIMEOUT, asked).await {
+    // Who waits for a place has not asked the host, which is not to be named for it.
+    let place = timeout(limits::AUDIO_TIMEOUT, ear.places.acquire()).await;
+    let _place = place.map_err(|_| crowded())?;
+    match timeout(limits::AUDIO_TIMEOUT, ask(client, &session, &audio)).await {
         Ok(Ok((people, directions))) => Ok(report::report(
             call,
             &host,
@@ -101,6 +100,13 @@ fn no_audio(call: &str) -> Problem {
 fn unconnected(host: &HostId) -> Problem {
     Problem::unavailable(format!(
         "there is no connection to media host {host}, which has the call's audio; /v1/hosts tells when it is back"
+    ))
+}
+
+fn crowded() -> Problem {
+    Problem::unavailable(format!(
+        "{} questions about audio are with media hosts already, and none of them is answered; ask again in a second",
+        limits::AUDIO_QUESTIONS
     ))
 }
 

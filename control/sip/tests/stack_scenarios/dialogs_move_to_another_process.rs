@@ -2,8 +2,10 @@ use super::a_call_is_set_up_and_torn_down::{establish, expect_invite};
 use super::phone::*;
 use super::world::*;
 use sip::limits::SEQUENCE_MARK;
-use sip::message::{Method, Response, StatusCode};
-use sip::stack::{DialogRequest, Event, InvitedRecord, Stack, StackError, UnknownDialogs};
+use sip::message::{Method, Request, Response, StatusCode};
+use sip::stack::{
+    DialogKey, DialogRequest, Event, Flow, InvitedRecord, ServerTxn, Stack, StackError, UnknownDialogs,
+};
 
 /// Bob's process dies: a new one with nothing but its configuration.
 fn restart(world: &mut World, end: usize, unknown: UnknownDialogs) -> Stack {
@@ -200,9 +202,8 @@ fn a_ringing_call_of_a_dead_process_is_cancelled_by_its_successor() {
     world.assert_nothing_left();
 }
 
-#[test]
-fn an_invite_that_waits_is_answered_by_the_successor() {
-    let mut world = World::new(9, Weather::FINE);
+/// Bob has an INVITE of Alice's.
+fn invited(world: &mut World) -> (ServerTxn, Request, Flow, DialogKey) {
     let (now, target) = (world.now, world.target(BOB));
     let invite = world.invite(ALICE, BOB);
     world.ends[ALICE].stack.request(now, invite, &[target]).unwrap();
@@ -217,6 +218,13 @@ fn an_invite_that_waits_is_answered_by_the_successor() {
     else {
         panic!()
     };
+    (txn, request, flow, dialog)
+}
+
+#[test]
+fn an_invite_that_waits_is_answered_by_the_successor() {
+    let mut world = World::new(9, Weather::FINE);
+    let (txn, request, flow, dialog) = invited(&mut world);
     world.respond(BOB, txn, StatusCode::RINGING);
     world.run_ms(50);
     let local_tag = world.ends[BOB].stack.dialog(dialog).unwrap().id.local_tag.clone();
@@ -267,20 +275,7 @@ fn an_invite_that_waits_is_answered_by_the_successor() {
 fn an_answer_that_nobody_acknowledged_is_given_again_by_the_successor() {
     for has_rung in [true, false] {
         let mut world = World::new(9, Weather::FINE);
-        let (now, target) = (world.now, world.target(BOB));
-        let invite = world.invite(ALICE, BOB);
-        world.ends[ALICE].stack.request(now, invite, &[target]).unwrap();
-        world.run_ms(50);
-        let Event::Request {
-            txn,
-            request,
-            flow,
-            dialog: Some(dialog),
-            ..
-        } = world.event(BOB)
-        else {
-            panic!()
-        };
+        let (txn, request, flow, dialog) = invited(&mut world);
         if has_rung {
             world.respond(BOB, txn, StatusCode::RINGING);
             world.run_ms(50);

@@ -3,9 +3,9 @@
 import { act, path } from '../actions.js';
 import { openAudio } from '../audio.js';
 import { confirmed } from '../dialog.js';
-import { el } from '../dom.js';
-import { button, chip, named, search, short, Table } from '../table.js';
+import { button, chip, named, short, Table } from '../table.js';
 import { ticking } from '../time.js';
+import { Listing } from './listing.js';
 
 /** @typedef {import('../types.js').Call} Call */
 
@@ -20,25 +20,16 @@ const STAGES = {
   ending: 'off',
 };
 
-export class Calls {
-  id = 'calls';
-  title = 'Calls';
-
+/** @extends {Listing<Call>} */
+export class Calls extends Listing {
   constructor() {
-    this.all = /** @type {Call[]} */ ([]);
-    this.search = search('Search', () => this.#show());
-    this.table = new Table('Calls that go on', (/** @type {Call} */ call) => call.call, columns, 'No call goes on.');
-    this.element = el('div', { class: 'view' }, this.search.element, this.table.element);
+    const table = new Table('Calls that go on', (/** @type {Call} */ call) => call.call, columns, 'No call goes on.');
+    super('calls', 'Calls', null, 'Search', table);
   }
 
   /** @param {import('../types.js').Live} live */
   update(live) {
-    this.all = live.calls;
-    this.#show();
-  }
-
-  #show() {
-    this.table.update(this.all, this.search.text());
+    this.list(live.calls);
   }
 }
 

@@ -2,37 +2,18 @@
 
 import { reading } from '../dialog.js';
 import { el } from '../dom.js';
-import { button, chip, named, search, short, Table } from '../table.js';
+import { button, chip, named, short, Table } from '../table.js';
 import { duration, moment } from '../time.js';
+import { Listing } from './listing.js';
 
 /** @typedef {import('../types.js').Detail} Detail */
 /** @typedef {import('../types.js').Media} Media */
 
-export class History {
-  id = 'history';
-  title = 'History';
-  also = ['/v1/cdrs?limit=200'];
-  every = 5000;
-
+/** @extends {Listing<Detail>} */
+export class History extends Listing {
   constructor() {
-    this.all = /** @type {Detail[]} */ ([]);
-    this.search = search('Search the newest 200, by number, name or queue', () => this.#show());
-    this.table = new Table('Calls that are over, newest first', (/** @type {Detail} */ detail) => detail.call, columns, 'No call has ended yet.');
-    this.element = el('div', { class: 'view' }, this.search.element, this.table.element);
-  }
-
-  /**
-   * @param {import('../types.js').Live} _live
-   * @param {[Detail[]] | null} also
-   */
-  update(_live, also) {
-    if (!also) return;
-    [this.all] = also;
-    this.#show();
-  }
-
-  #show() {
-    this.table.update(this.all, this.search.text());
+    const table = new Table('Calls that are over, newest first', (/** @type {Detail} */ detail) => detail.call, columns, 'No call has ended yet.');
+    super('history', 'History', '/v1/cdrs?limit=200', 'Search the newest 200, by number, name or queue', table);
   }
 }
 
