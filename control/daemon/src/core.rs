@@ -30,7 +30,7 @@ use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
     bell::Bell,
-    journal::Journal,
+    journal::{DetailText, Journal},
     ladder, limits,
     media::Hosts,
     resolver::Resolver,
@@ -68,7 +68,7 @@ pub(crate) enum Question {
     /// Something to be done, and whether it was.
     Do(Action, oneshot::Sender<Result<(), String>>),
     /// The newest call details, newest first, this many at most.
-    Details(usize, oneshot::Sender<Vec<CallDetail>>),
+    Details(usize, oneshot::Sender<Vec<DetailText>>),
     /// Mute a member of a conference, or let it be heard again; false when there is none.
     Mute(String, bool, oneshot::Sender<bool>),
     /// Record a call (`None`), mask its recording or go on with it; false when there is none.

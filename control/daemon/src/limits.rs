@@ -58,8 +58,14 @@ pub(crate) const HOST_FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) const RELOADS: usize = 4;
 /// How long the core thread may take to go over to another configuration.
 pub(crate) const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Call details kept for `/v1/cdrs`; older ones stand in the journal only.
+/// Call details kept for `/v1/cdrs`, and given by it at once; older ones stand in the journal only, and in the database.
 pub(crate) const CDRS_KEPT: usize = 10_000;
+/// Call details given by `/v1/cdrs` when nothing is said about it.
+pub(crate) const DETAILS_USUAL: usize = 100;
+/// Longest text that parties of past calls are looked for by, in characters. Longer: 400.
+pub(crate) const PARTY_CHARS: usize = 100;
+/// How much of a wrong value is shown to who sent it, in characters.
+pub(crate) const SHOWN_CHARS: usize = 200;
 /// Bytes of the journal that may wait for a disk that cannot be written. More: they are dropped, counted as failures.
 pub(crate) const JOURNAL_UNWRITTEN_BYTES: usize = 16 << 20;
 /// How long the core thread may take to answer a question.
@@ -99,5 +105,9 @@ pub(crate) const STORE_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) const STORE_RETRY_MIN: Duration = Duration::from_millis(500);
 /// See [`STORE_RETRY_MIN`].
 pub(crate) const STORE_RETRY_MAX: Duration = Duration::from_secs(30);
-/// How long a question to the store may take.
+/// Questions to the store at once; more wait, and are refused with 503 when that takes too long.
+pub(crate) const STORE_QUESTIONS: usize = 4;
+/// Calls begun within the time asked for up to which their place in the store is looked up first.
+pub(crate) const STORE_WINDOW: i64 = 20_000;
+/// How long a question to the store may take; then it is ended.
 pub(crate) const STORE_QUERY: Duration = Duration::from_secs(5);

@@ -24,12 +24,16 @@ use axum::{
 use call_control::Live;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use crate::{
     audio::{self, Ear},
     core::{Action, CallFound, Inputs, Question},
-    journal, limits, live, metrics, openapi, origination, page,
+    details, journal, limits, live, metrics, openapi, origination, page,
     problem::Problem,
     reload::Reloads,
     snapshot::{self, Snapshot},
@@ -164,7 +168,7 @@ pub(crate) fn routes() -> Vec<Route> {
         read("/v1/registrations", |pages| live_page(pages, live::registrations)),
         read("/v1/hosts", |pages| live_page(pages, live::hosts)),
         read("/v1/trunks", trunks_page),
-        read("/v1/cdrs", details_page),
+        read("/v1/cdrs", details::page),
         read("/v1/statistics/queues", queue_hours_page),
         read("/v1/statistics/agents", agent_spells_page),
         read("/v1/reload", last_reload),
@@ -189,7 +193,7 @@ impl FromRequestParts<Pages> for Named {
 }
 
 /// What stands behind the question mark.
-fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     Query::try_from_uri(uri)
         .map(|Query(query)| query)
         .map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))
@@ -252,10 +256,7 @@ async fn call_page(State(pages): State<Pages>, Named(call): Named) -> Result<Jso
         return Ok(Json(live::found(&found)));
     }
     // An old one the store knows; without a store nobody does.
-    let query = DetailQuery {
-        call: Some(call.clone()),
-        ..DetailQuery::default()
-    };
+    let query = DetailQuery::of(&call);
     let stored = match pages.store.path {
         Some(_) => pages.store.ask(move |store| store.details(&query)).await?,
         None => Vec::new(),
@@ -281,11 +282,20 @@ async fn audio_page(State(pages): State<Pages>, Named(call): Named) -> Result<Js
 pub(crate) struct StorePages {
     pub(crate) path: Option<PathBuf>,
     pub(crate) counters: Option<Arc<projector::Counters>>,
+    places: Arc<Semaphore>,
 }
 
 impl StorePages {
-    /// Asks the store from a thread that may wait for it.
-    async fn ask<T: Send + 'static>(
+    pub(crate) fn new(path: Option<PathBuf>, counters: Option<Arc<projector::Counters>>) -> Self {
+        Self {
+            path,
+            counters,
+            places: Arc::new(Semaphore::new(limits::STORE_QUESTIONS)),
+        }
+    }
+
+    /// Asks the store from a thread that may wait for it; so many threads at most, each for so long.
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Sqlite) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
@@ -293,27 +303,29 @@ impl StorePages {
             let detail = "there is no database; set store.path";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
         };
-        let asked = tokio::task::spawn_blocking(move || question(&mut Sqlite::open(&path)?));
-        match tokio::time::timeout(limits::STORE_QUERY, asked).await {
+        let place = timeout(limits::STORE_QUERY, Arc::clone(&self.places).acquire_owned()).await;
+        let Ok(Ok(place)) = place else {
+            return Err(Problem::unavailable(format!(
+                "{} questions are with the database already, and none of them is answered; ask again in a second",
+                limits::STORE_QUESTIONS
+            )));
+        };
+        let asked = tokio::task::spawn_blocking(move || {
+            // Until the question is over indeed, whoever waits for its answer.
+            let _place = place;
+            let mut store = Sqlite::open(&path)?;
+            store.give_up_at(Instant::now() + limits::STORE_QUERY)?;
+            question(&mut store)
+        });
+        match timeout(limits::STORE_QUERY, asked).await {
             Ok(Ok(Ok(found))) => Ok(found),
-            Ok(Ok(Err(error))) => Err(Problem::unavailable(error.to_string())),
-            Ok(Err(_)) | Err(_) => Err(Problem::unavailable("the database does not answer in time")),
+            Ok(Ok(Err(error))) if !error.is_of_time() => Err(Problem::unavailable(error.to_string())),
+            Ok(_) | Err(_) => Err(Problem::unavailable(format!(
+                "the database does not answer within {} s; ask for less, of calls by from and to",
+                limits::STORE_QUERY.as_secs()
+            ))),
         }
     }
-}
-
-/// Call details, newest first: as the journal has them, or as the store finds them when they are to be narrowed.
-async fn details_page(State(pages): State<Pages>, uri: Uri) -> Result<Json<Value>, Problem> {
-    let mut query: DetailQuery = query(&uri)?;
-    let limit = query.limit.unwrap_or(100).min(limits::CDRS_KEPT);
-    let details = if query.is_narrow() {
-        query.limit = Some(limit);
-        pages.store.ask(move |store| store.details(&query)).await?
-    } else {
-        let asked = pages.inputs.ask(|to| Question::Details(limit, to)).await;
-        asked.ok_or_else(Problem::silent)?
-    };
-    Ok(Json(json!(details)))
 }
 
 #[derive(Debug, Default, Deserialize)]

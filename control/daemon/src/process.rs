@@ -162,10 +162,10 @@ fn start_resolver(config: &Config, bound: &Bound) -> Result<Resolver, String> {
 
 /// What the pages know of the database.
 fn store_pages(config: &Config, projector: Option<&Projector>) -> StorePages {
-    StorePages {
-        path: projector.is_some().then(|| config.store.path.clone()),
-        counters: projector.map(|projector| Arc::clone(&projector.counters)),
-    }
+    StorePages::new(
+        projector.is_some().then(|| config.store.path.clone()),
+        projector.map(|projector| Arc::clone(&projector.counters)),
+    )
 }
 
 /// Without a database there is nothing to carry the journal to.

@@ -188,11 +188,32 @@ async function endsACall(page) {
   await calls.filter({ hasText: 'customer@127.0.0.1' }).waitFor();
   const search = page.getByRole('searchbox');
   await search.fill('4930');
-  await page.getByText('None of 1 holds “4930”.').waitFor();
-  await search.fill('customer');
+  await page.getByText('There is no such call.').waitFor();
+  await search.fill('CUSTOMER@');
   await press(page, 'Details of the call of customer@127.0.0.1');
   await row(page, 'Parties', 'bob').waitFor();
   await press(page, 'Close');
+}
+
+/** A thousand calls ago is one step or one word away. */
+async function findsCallsOfLongAgo(/** @type {Page} */ page) {
+  const history = 'Calls that are over, newest first';
+  const search = page.getByRole('searchbox');
+  await search.fill('');
+  await row(page, history, 'customer@127.0.0.1').waitFor();
+  await press(page, 'Older calls');
+  await row(page, history, 'past-0@far').waitFor();
+  assert.equal(await row(page, history, '@far').count(), 21);
+  assert.ok(await page.getByRole('button', { name: 'Older calls' }).isDisabled());
+  await press(page, 'Newer calls');
+  await row(page, history, 'customer@127.0.0.1').waitFor();
+  await search.fill('PAST-11@');
+  await row(page, history, 'past-11@far').waitFor();
+  assert.equal(await row(page, history, '@').count(), 1);
+  await search.fill('');
+  await page.getByLabel('Begun before').fill('2001-09-09T23:59');
+  await row(page, history, 'customer@127.0.0.1').waitFor({ state: 'detached' });
+  await row(page, history, 'past-119@far').waitFor();
 }
 
 /** @param {Page} page */
@@ -221,6 +242,7 @@ await play(async (page) => {
     restsWhileHidden,
     recoversWhenControldDoes,
     endsACall,
+    findsCallsOfLongAgo,
     showsTheRest,
   ]) {
     const began = Date.now();

@@ -156,6 +156,18 @@ export function short(uri) {
  * @returns {{element: HTMLElement, text: () => string}}
  */
 export function search(label, changed) {
-  const input = el('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', oninput: changed });
+  const input = el('input', { type: 'search', maxlength: 100, autocomplete: 'off', spellcheck: 'false', oninput: changed });
   return { element: el('label', { class: 'search' }, el('span', {}, label), input), text: () => input.value };
+}
+
+/**
+ * A field for day and time, as they are where the browser is.
+ * @param {string} label
+ * @param {() => void} changed
+ * @returns {{element: HTMLElement, time: () => string}} as RFC 3339 writes it; empty: none is entered
+ */
+export function instant(label, changed) {
+  const input = el('input', { type: 'datetime-local', oninput: changed });
+  const time = () => (input.value ? new Date(input.value).toISOString() : '');
+  return { element: el('label', {}, el('span', {}, label), input), time };
 }

@@ -1,26 +1,30 @@
 //! The newest call details, kept for who asks soon.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use call_control::cdr::{CallDetail, RecordingDetail};
 
 use crate::limits;
 
-/// Newest last. Each as the text that the journal got: a detail holds two dozen strings, and that many small pieces of
-/// memory, kept for half a minute among what lives for a moment, would slow down every allocation of the core thread.
+/// Newest last.
 #[derive(Debug, Default)]
 pub(super) struct Details(VecDeque<Kept>);
 
 #[derive(Debug)]
 struct Kept {
     call: Box<str>,
-    /// JSON.
-    text: Box<[u8]>,
+    text: DetailText,
 }
 
-impl Kept {
-    fn read(&self) -> Option<CallDetail> {
-        serde_json::from_slice(&self.text).ok()
+/// A call detail as the text that the journal got, JSON: it holds two dozen strings, and that many small pieces of memory,
+/// kept for half a minute among what lives for a moment, would slow down every allocation of the core thread. Who wants
+/// many of them reads them elsewhere.
+#[derive(Debug, Clone)]
+pub(crate) struct DetailText(Arc<[u8]>);
+
+impl DetailText {
+    pub(crate) fn read(&self) -> Option<CallDetail> {
+        serde_json::from_slice(&self.0).ok()
     }
 }
 
@@ -32,31 +36,37 @@ impl Details {
         }
         self.0.push_back(Kept {
             call: call.into(),
-            text: text.into(),
+            text: DetailText(text.into()),
         });
     }
 
     /// A recording that was finished after its call was told of.
     pub(super) fn complete(&mut self, call: &str, file: &RecordingDetail) {
         let kept = self.0.iter_mut().rev().find(|kept| *kept.call == *call);
-        let Some((kept, mut detail)) = kept.and_then(|kept| kept.read().map(|detail| (kept, detail))) else {
+        let Some((kept, mut detail)) = kept.and_then(|kept| kept.text.read().map(|detail| (kept, detail)))
+        else {
             return;
         };
         detail.take_recording(file.clone());
         if let Ok(text) = serde_json::to_vec(&detail) {
-            kept.text = text.into();
+            kept.text = DetailText(text.into());
         }
     }
 
     /// The detail of a call.
     pub(super) fn find(&self, call: &str) -> Option<CallDetail> {
         let kept = self.0.iter().rev().find(|kept| *kept.call == *call);
-        kept.and_then(Kept::read)
+        kept.and_then(|kept| kept.text.read())
     }
 
     /// So many, newest first.
-    pub(super) fn newest(&self, count: usize) -> Vec<CallDetail> {
-        self.0.iter().rev().take(count).filter_map(Kept::read).collect()
+    pub(super) fn newest(&self, count: usize) -> Vec<DetailText> {
+        self.0
+            .iter()
+            .rev()
+            .take(count)
+            .map(|kept| kept.text.clone())
+            .collect()
     }
 }
 
@@ -99,7 +109,8 @@ mod tests {
         let mut second = detail("c2");
         second.take_recording(file);
         assert_eq!(details.find("c2").as_ref(), Some(&second));
-        assert_eq!(details.newest(2), [detail("c3"), second]);
+        let newest: Vec<_> = details.newest(2).iter().filter_map(DetailText::read).collect();
+        assert_eq!(newest, [detail("c3"), second]);
         assert_eq!(details.find("gone"), None);
     }
 

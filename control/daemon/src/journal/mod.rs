@@ -28,6 +28,7 @@ use call_control::{
 };
 
 use crate::{config, limits};
+pub(crate) use details::DetailText;
 use details::Details;
 
 /// The open journal. The core thread writes; a thread of its own calls fsync.
@@ -246,7 +247,7 @@ impl Journal {
     }
 
     /// The newest call details, newest first.
-    pub(crate) fn details(&self, count: usize) -> Vec<CallDetail> {
+    pub(crate) fn details(&self, count: usize) -> Vec<DetailText> {
         self.details.newest(count)
     }
 }
@@ -463,7 +464,10 @@ mod tests {
         torn.write_all(b"01234567 {\"sequence\":2,\"at_uni").unwrap();
         let (mut journal, replayed) = place.open();
         assert_eq!(replayed, [1]);
-        assert_eq!(journal.details(9)[0].answered_by.as_deref(), Some("alice"));
+        assert_eq!(
+            journal.details(9)[0].read().unwrap().answered_by.as_deref(),
+            Some("alice")
+        );
         journal.push(&record(3));
         drop(journal);
         let (journal, replayed) = place.open();

@@ -4,12 +4,13 @@
 //! so that every record counts exactly once, whatever is killed when. The [projector] reads the journal's files and
 //! never the process's memory: a store that is slow or gone is behind, and calls do not notice.
 
+mod keys;
 pub(crate) mod projector;
 mod sqlite;
 pub(crate) mod verify;
 
-use call_control::{Record, cdr::CallDetail};
-use serde::{Deserialize, Serialize};
+use call_control::{Record, cdr::CallDetail, journal::EndedBy};
+use serde::Serialize;
 use thiserror::Error;
 
 pub(crate) use sqlite::Sqlite;
@@ -33,12 +34,21 @@ pub(crate) enum StoreError {
     },
 }
 
+impl StoreError {
+    /// It was ended because it took too long.
+    pub(crate) fn is_of_time(&self) -> bool {
+        let Self::Engine(error) = self else {
+            return false;
+        };
+        error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
+    }
+}
+
 /// Which call details are wanted; every field narrows.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct DetailQuery {
-    /// At most so many; 100 when not given.
-    pub(crate) limit: Option<usize>,
+    /// At most so many.
+    pub(crate) limit: usize,
     /// Started at or after, microseconds since the Unix epoch.
     pub(crate) since_unix_us: Option<i64>,
     /// Started before.
@@ -49,9 +59,26 @@ pub(crate) struct DetailQuery {
     pub(crate) answered_by: Option<String>,
     /// Our name for the call.
     pub(crate) call: Option<String>,
+    /// The SIP status the caller got.
+    pub(crate) status: Option<u16>,
+    /// Who ended it.
+    pub(crate) ended_by: Option<EndedBy>,
+    /// Stands, in letters however large, in an address or name of somebody who was in it, or where it went.
+    pub(crate) party: Option<String>,
+    /// Told of in a record before this one.
+    pub(crate) before: Option<i64>,
 }
 
 impl DetailQuery {
+    /// Of one call.
+    pub(crate) fn of(call: &str) -> Self {
+        Self {
+            limit: 1,
+            call: Some(call.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// Anything narrows it, beside its length.
     pub(crate) fn is_narrow(&self) -> bool {
         *self
@@ -113,7 +140,10 @@ pub(crate) trait Store {
     /// that are not [`PROJECTED`].
     fn project(&mut self, records: &[Record]) -> Result<(), StoreError>;
 
-    /// Call details, newest first.
+    /// The record that told of a call's end, if there is one.
+    fn record_of(&self, call: &str) -> Result<Option<i64>, StoreError>;
+
+    /// Call details, newest first: in the order of their records.
     fn details(&mut self, query: &DetailQuery) -> Result<Vec<CallDetail>, StoreError>;
 
     /// Statistics of queues from an hour on (seconds since the Unix epoch), oldest first.

@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use call_control::{
@@ -16,10 +16,11 @@ use rusqlite::{
     types::Value,
 };
 
-use super::{AgentSpell, DetailQuery, QueueHour, Store, StoreError};
+use super::{AgentSpell, DetailQuery, QueueHour, Store, StoreError, keys};
+use crate::limits;
 
 /// Counts up with every change of the tables below.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 const TABLES: &str = "
     CREATE TABLE progress (one INTEGER PRIMARY KEY CHECK (one = 1), record INTEGER NOT NULL);
@@ -67,24 +68,77 @@ impl Sqlite {
     }
 
     fn set_up(mut connection: Connection) -> Result<Self, StoreError> {
-        match version(&connection)? {
-            0 => {
-                let making = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                // Another process may have found it empty too, and have made them by now.
-                if version(&making)? == 0 {
-                    making.execute_batch(TABLES)?;
-                    making.pragma_update(None, "user_version", SCHEMA)?;
-                }
-                making.commit()?;
+        if version(&connection)? < SCHEMA {
+            let making = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // Another process may have found it so too, and have made them by now.
+            let found = version(&making)?;
+            if found < 1 {
+                making.execute_batch(TABLES)?;
             }
-            SCHEMA => {}
-            found => {
-                return Err(StoreError::Schema { found, known: SCHEMA });
+            if found < 2 {
+                making.execute_batch(keys::TABLE)?;
+                keys::fill(&making)?;
+                making.pragma_update(None, "user_version", SCHEMA)?;
             }
+            making.commit()?;
         }
-        Ok(Self { connection })
+        match version(&connection)? {
+            SCHEMA => Ok(Self { connection }),
+            found => Err(StoreError::Schema { found, known: SCHEMA }),
+        }
+    }
+
+    /// Whatever is asked later ends with an error when it takes until then.
+    pub(crate) fn give_up_at(&mut self, deadline: Instant) -> Result<(), StoreError> {
+        let is_late = move || Instant::now() >= deadline;
+        // So many steps of the engine take a tenth of a millisecond or two.
+        Ok(self.connection.progress_handler(10_000, Some(is_late))?)
+    }
+
+    /// The first and the last record that can tell of what is wanted, by indices alone; `None`: there are none.
+    fn range(&self, query: &DetailQuery) -> Result<Option<(i64, i64)>, StoreError> {
+        let Some((mut first, mut last)) = self.window(query)? else {
+            return Ok(None);
+        };
+        if let Some(call) = &query.call {
+            let Some(record) = self.record_of(call)? else {
+                return Ok(None);
+            };
+            (first, last) = (first.max(record), last.min(record));
+        }
+        if let Some(before) = query.before {
+            last = last.min(before.saturating_sub(1));
+        }
+        Ok((first <= last).then_some((first, last)))
+    }
+
+    /// The same of the time alone: exactly, when few calls were begun in it. With many the newest are not far to seek.
+    fn window(&self, query: &DetailQuery) -> Result<Option<(i64, i64)>, StoreError> {
+        if (query.since_unix_us, query.until_unix_us) == (None, None) {
+            return Ok(Some((i64::MIN, i64::MAX)));
+        }
+        let mut few = self.connection.prepare_cached(
+            "SELECT count(*), min(record), max(record) FROM (SELECT record FROM cdrs INDEXED BY cdrs_started
+             WHERE started_unix_us >= ?1 AND started_unix_us < ?2 LIMIT ?3)",
+        )?;
+        let since = query.since_unix_us.unwrap_or(i64::MIN);
+        let until = query.until_unix_us.unwrap_or(i64::MAX);
+        let most = limits::STORE_WINDOW;
+        let found = few.query_row(params![since, until, most + 1], |row| {
+            let (first, last): (Option<i64>, Option<i64>) = (row.get(1)?, row.get(2)?);
+            Ok((row.get::<_, i64>(0)?, first.zip(last)))
+        })?;
+        Ok(match found {
+            (count, range) if count <= most => range,
+            _ => Some((i64::MIN, i64::MAX)),
+        })
     }
 }
+
+/// Of the records between two. The small rows are gone through alone; of the others only those that are found are read.
+const FIND: &str = "
+    SELECT cdrs.detail FROM cdr_keys AS keys CROSS JOIN cdrs ON cdrs.record = keys.record
+    WHERE keys.record >= ? AND keys.record <= ?";
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
@@ -117,22 +171,45 @@ impl Store for Sqlite {
         Ok(())
     }
 
+    fn record_of(&self, call: &str) -> Result<Option<i64>, StoreError> {
+        let mut find = self
+            .connection
+            .prepare_cached("SELECT record FROM cdrs WHERE call = ?1")?;
+        Ok(find.query_row([call], |row| row.get(0)).optional()?)
+    }
+
     fn details(&mut self, query: &DetailQuery) -> Result<Vec<CallDetail>, StoreError> {
-        let mut text = "SELECT detail FROM cdrs WHERE 1".to_owned();
-        let mut values: Vec<Value> = Vec::new();
+        let Some((first, last)) = self.range(query)? else {
+            return Ok(Vec::new());
+        };
+        let mut text = FIND.to_owned();
+        let mut values: Vec<Value> = vec![first.into(), last.into()];
         let mut narrow = |condition: &str, value: Option<Value>| {
             if let Some(value) = value {
                 text += condition;
                 values.push(value);
             }
         };
-        narrow(" AND started_unix_us >= ?", query.since_unix_us.map(Value::from));
-        narrow(" AND started_unix_us < ?", query.until_unix_us.map(Value::from));
-        narrow(" AND queue = ?", query.queue.clone().map(Value::from));
-        narrow(" AND answered_by = ?", query.answered_by.clone().map(Value::from));
-        narrow(" AND call = ?", query.call.clone().map(Value::from));
-        let limit = i64::try_from(query.limit.unwrap_or(100)).unwrap_or(i64::MAX);
-        narrow(" ORDER BY record DESC LIMIT ?", Some(limit.into()));
+        let (since, until) = (query.since_unix_us, query.until_unix_us);
+        narrow(" AND keys.started_unix_us >= ?", since.map(Value::from));
+        narrow(" AND keys.started_unix_us < ?", until.map(Value::from));
+        narrow(" AND keys.queue = ?", query.queue.clone().map(Value::from));
+        let answered_by = query.answered_by.clone();
+        narrow(" AND keys.answered_by = ?", answered_by.map(Value::from));
+        narrow(" AND keys.status = ?", query.status.map(Value::from));
+        let ended_by = query.ended_by.map(|side| keys::ended_by(side).to_owned());
+        narrow(" AND keys.ended_by = ?", ended_by.map(Value::from));
+        let typed = query.party.as_deref().map(keys::typed);
+        let (literal, number) = typed.unzip();
+        match number.flatten() {
+            None => narrow(" AND instr(keys.parties, ?)", literal.map(Value::from)),
+            Some(number) => {
+                narrow(" AND (instr(keys.parties, ?)", literal.map(Value::from));
+                narrow(" OR instr(keys.parties, ?))", Some(number.into()));
+            }
+        }
+        let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+        narrow(" ORDER BY keys.record DESC LIMIT ?", Some(limit.into()));
         let mut statement = self.connection.prepare(&text)?;
         let rows = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(0))?;
         let mut details = Vec::new();
@@ -198,7 +275,7 @@ fn project_one(all: &Transaction<'_>, record: &Record) -> Result<(), StoreError>
 }
 
 /// A row that somebody else has written into is passed over: it is no reason to show, or to take in, no others.
-fn read_detail(text: &str) -> Option<CallDetail> {
+pub(super) fn read_detail(text: &str) -> Option<CallDetail> {
     let read = serde_json::from_str(text);
     if let Err(error) = &read {
         tracing::warn!(%error, text, "a row of the table cdrs cannot be read");
@@ -218,6 +295,10 @@ fn take_away(all: &Transaction<'_>, call: &str) -> Result<(), StoreError> {
     if let Some(detail) = read_detail(&text) {
         count_queue(all, &detail, -1)?;
     }
+    all.execute(
+        "DELETE FROM cdr_keys WHERE record = (SELECT record FROM cdrs WHERE call = ?1)",
+        [call],
+    )?;
     all.execute("DELETE FROM cdrs WHERE call = ?1", [call])?;
     Ok(())
 }
@@ -246,7 +327,7 @@ fn put_detail(all: &Transaction<'_>, record: u64, detail: &CallDetail) -> Result
         detail.talk_ms.cast_signed(),
         serde_json::to_string(detail)?,
     ])?;
-    Ok(())
+    keys::put(all, record.cast_signed(), detail)
 }
 
 /// A recording that was finished after its call was told of; otherwise the call's detail holds it when it comes.
@@ -338,6 +419,13 @@ mod tests {
         RecordKind::CallDetail(serde_json::from_str(&text).unwrap())
     }
 
+    fn all() -> DetailQuery {
+        DetailQuery {
+            limit: usize::MAX,
+            ..DetailQuery::default()
+        }
+    }
+
     fn state(agent: &str, state: &str) -> RecordKind {
         serde_json::from_value(serde_json::json!({"kind": "agent_state", "agent": agent, "state": state}))
             .unwrap()
@@ -362,7 +450,7 @@ mod tests {
             let mut store = Sqlite::in_memory().unwrap();
             store.project(&numbered(vec![kind])).unwrap();
             let spells = store.agent_spells(0).unwrap().len();
-            let has_changed = spells + store.details(&DetailQuery::default()).unwrap().len() > 0;
+            let has_changed = spells + store.details(&all()).unwrap().len() > 0;
             assert_eq!(
                 has_changed,
                 super::super::PROJECTED.contains(&text["kind"].as_str().unwrap())
@@ -394,7 +482,7 @@ mod tests {
             store.project(&records).unwrap();
             assert_eq!(store.cursor().unwrap(), 7);
             let calls: Vec<String> = store
-                .details(&DetailQuery::default())
+                .details(&all())
                 .unwrap()
                 .into_iter()
                 .map(|detail| detail.call)
@@ -446,11 +534,7 @@ mod tests {
             let mut store = Sqlite::in_memory().unwrap();
             store.project(&records[..cut]).unwrap();
             store.project(&records).unwrap();
-            let query = DetailQuery {
-                call: Some("c1".into()),
-                ..DetailQuery::default()
-            };
-            let details = store.details(&query).unwrap();
+            let details = store.details(&DetailQuery::of("c1")).unwrap();
             let paths: Vec<&str> = details[0]
                 .recordings
                 .iter()
@@ -468,10 +552,10 @@ mod tests {
         store.connection.execute_batch(full).unwrap();
         assert!(store.project(&story()).is_err());
         assert_eq!(store.cursor().unwrap(), 0);
-        assert_eq!(store.details(&DetailQuery::default()).unwrap().len(), 0);
+        assert_eq!(store.details(&all()).unwrap().len(), 0);
         store.connection.execute_batch("DROP TRIGGER full").unwrap();
         store.project(&story()).unwrap();
-        assert_eq!(store.details(&DetailQuery::default()).unwrap().len(), 3);
+        assert_eq!(store.details(&all()).unwrap().len(), 3);
     }
 
     /// Should nothing be taken in any more for that, nobody would have details until somebody repairs the table.
@@ -487,7 +571,7 @@ mod tests {
             kind: detail("c2", None, "system"),
         };
         store.project(&[again]).unwrap();
-        let details = store.details(&DetailQuery::default()).unwrap();
+        let details = store.details(&all()).unwrap();
         let ends: Vec<(&str, EndedBy)> = details
             .iter()
             .map(|detail| (detail.call.as_str(), detail.ended_by))
@@ -512,7 +596,7 @@ mod tests {
         store.project(&story()).unwrap();
         let spoil = "UPDATE cdrs SET detail = '{' WHERE call = 'c2'";
         store.connection.execute_batch(spoil).unwrap();
-        assert_eq!(store.details(&DetailQuery::default()).unwrap().len(), 2);
+        assert_eq!(store.details(&all()).unwrap().len(), 2);
         let recorded = RecordKind::Recorded {
             call: "c2".into(),
             file: RecordingDetail::default(),
@@ -531,50 +615,158 @@ mod tests {
     fn details_are_found_by_what_they_say() {
         let mut store = Sqlite::in_memory().unwrap();
         store.project(&story()).unwrap();
-        let mut found = |query: DetailQuery| store.details(&query).unwrap().len();
-        let all = DetailQuery::default;
-        assert_eq!(
-            found(DetailQuery {
-                queue: Some("support".into()),
-                ..all()
-            }),
-            3
-        );
-        assert_eq!(
-            found(DetailQuery {
-                queue: Some("sales".into()),
-                ..all()
-            }),
-            0
-        );
-        assert_eq!(
-            found(DetailQuery {
-                answered_by: Some("alice".into()),
-                ..all()
-            }),
-            1
-        );
-        assert_eq!(
-            found(DetailQuery {
-                call: Some("c2".into()),
-                ..all()
-            }),
-            1
-        );
-        assert_eq!(
-            found(DetailQuery {
-                since_unix_us: Some(7_300_000_001),
-                ..all()
-            }),
-            0
-        );
-        assert_eq!(
-            found(DetailQuery {
-                limit: Some(2),
-                ..all()
-            }),
-            2
-        );
+        let mut found = |narrow: fn(&mut DetailQuery)| {
+            let mut query = all();
+            narrow(&mut query);
+            store.details(&query).unwrap().len()
+        };
+        assert_eq!(found(|query| query.queue = Some("support".into())), 3);
+        assert_eq!(found(|query| query.queue = Some("sales".into())), 0);
+        assert_eq!(found(|query| query.answered_by = Some("alice".into())), 1);
+        assert_eq!(found(|query| query.call = Some("c2".into())), 1);
+        assert_eq!(found(|query| query.call = Some("c4".into())), 0);
+        assert_eq!(found(|query| query.since_unix_us = Some(7_300_000_000)), 3);
+        assert_eq!(found(|query| query.since_unix_us = Some(7_300_000_001)), 0);
+        assert_eq!(found(|query| query.until_unix_us = Some(7_300_000_000)), 0);
+        assert_eq!(found(|query| query.until_unix_us = Some(7_300_000_001)), 3);
+        assert_eq!(found(|query| query.status = Some(200)), 3);
+        assert_eq!(found(|query| query.status = Some(486)), 0);
+        assert_eq!(found(|query| query.ended_by = Some(EndedBy::System)), 1);
+        assert_eq!(found(|query| query.limit = 2), 2);
+    }
+
+    fn found(store: &mut Sqlite, query: &DetailQuery) -> Vec<String> {
+        let found = store.details(query).unwrap();
+        found.into_iter().map(|detail| detail.call).collect()
+    }
+
+    /// Calls begun a minute after each other: caller, called, who answered, and who was in it later.
+    fn with_parties(calls: &[(&str, &str, Option<&str>, &[&str])]) -> Sqlite {
+        let told = calls.iter().enumerate().map(|(at, (from, to, who, legs))| {
+            let RecordKind::CallDetail(mut told) = detail(&format!("c{at}"), *who, "caller") else {
+                unreachable!()
+            };
+            (told.from, told.to, told.queue) = ((*from).into(), (*to).into(), None);
+            told.started_unix_us = at as u64 * 60_000_000;
+            let leg = |user: &&str| {
+                let text = format!(
+                    r#"{{"called":true,"address":"sip:x@h","user":"{user}","joined_unix_us":1,"left_unix_us":2,
+                    "codec":"","media":null}}"#
+                );
+                serde_json::from_str(&text).unwrap()
+            };
+            told.legs = legs.iter().map(leg).collect();
+            RecordKind::CallDetail(told)
+        });
+        let mut store = Sqlite::in_memory().unwrap();
+        store.project(&numbered(told.collect())).unwrap();
+        store
+    }
+
+    #[test]
+    fn parties_are_found_as_people_type_them() {
+        let mut store = with_parties(&[
+            (
+                "sip:+4930123456@carrier",
+                "sip:Support@h",
+                Some("alice"),
+                &["bob"],
+            ),
+            ("sip:carol@h", "tel:+4989777", None, &[]),
+            ("sip:100%25_off@h", "sip:ÄRGER@h", Some("dave"), &[]),
+        ]);
+        for (typed, expected) in [
+            ("SUPPORT", &["c0"][..]),
+            ("alice", &["c0"]),
+            // Whom she transferred it to.
+            ("Bob", &["c0"]),
+            ("+49 (30) 12-34", &["c0"]),
+            ("4989", &["c1"]),
+            ("carol@", &["c1"]),
+            // No wildcards, and nothing that ends the text.
+            ("%", &["c2"]),
+            ("_", &["c2"]),
+            ("a%e", &[]),
+            ("*", &[]),
+            ("'", &[]),
+            ("\"", &[]),
+            ("ärger", &["c2"]),
+            // Not in every address, and no match from one party to the next.
+            ("sip:", &[]),
+            ("hsupport", &[]),
+            ("@h", &["c2", "c1", "c0"]),
+        ] {
+            let party = Some(typed.to_owned());
+            let query = DetailQuery { party, ..all() };
+            assert_eq!(found(&mut store, &query), expected, "{typed}");
+        }
+    }
+
+    #[test]
+    fn older_ones_come_page_by_page() {
+        let mut store = with_parties(&[("sip:a@h", "sip:b@h", Some("b"), &[][..]); 7]);
+        let narrow = DetailQuery {
+            limit: 2,
+            party: Some("a@".into()),
+            since_unix_us: Some(60_000_000),
+            until_unix_us: Some(360_000_000),
+            ..all()
+        };
+        let (mut pages, mut before) = (Vec::new(), None);
+        loop {
+            let page = found(
+                &mut store,
+                &DetailQuery {
+                    before,
+                    ..narrow.clone()
+                },
+            );
+            let Some(last) = page.last() else { break };
+            before = store.record_of(last).unwrap();
+            pages.push(page.join(" "));
+        }
+        assert_eq!(pages, ["c5 c4", "c3 c2", "c1"]);
+        assert_eq!(store.record_of("c7").unwrap(), None);
+    }
+
+    /// As when somebody looks for a name that is nowhere through years of calls.
+    #[test]
+    fn who_asks_for_too_much_is_told_in_time() {
+        let mut store = with_parties(&[("sip:a@h", "sip:b@h", None, &[])]);
+        let many = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+            INSERT INTO cdr_keys SELECT i, 0, NULL, NULL, 200, '', 'nobody' FROM n";
+        store.connection.execute_batch(many).unwrap();
+        let query = DetailQuery {
+            party: Some("somebody".into()),
+            ..all()
+        };
+        assert_eq!(found(&mut store, &query), [""; 0]);
+        store.give_up_at(Instant::now()).unwrap();
+        let error = store.details(&query).unwrap_err();
+        assert!(error.is_of_time(), "{error}");
+    }
+
+    /// The keys are made of the details that were there before them.
+    #[test]
+    fn a_database_of_the_version_before_is_taken_over() {
+        let path = std::env::temp_dir().join(format!("controld-before-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let mut store = Sqlite::open(&path).unwrap();
+        store.project(&story()).unwrap();
+        let back =
+            "DROP TABLE cdr_keys; PRAGMA user_version = 1; UPDATE cdrs SET detail = '{' WHERE call = 'c2'";
+        store.connection.execute_batch(back).unwrap();
+        drop(store);
+        let mut store = Sqlite::open(&path).unwrap();
+        let query = DetailQuery {
+            party: Some("support".into()),
+            ..all()
+        };
+        assert_eq!(found(&mut store, &query), ["c3", "c1"]);
+        drop(store);
+        for ending in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
+        }
     }
 
     /// The projector and whoever reads first over HTTP.

@@ -126,7 +126,7 @@ fn compare(
 ) -> Result<(), StoreError> {
     let cursor = store.cursor()?;
     let everything = DetailQuery {
-        limit: Some(usize::MAX >> 1),
+        limit: usize::MAX,
         ..DetailQuery::default()
     };
     let stored: BTreeMap<String, CallDetail> = store

@@ -11,6 +11,8 @@ mod api;
 mod baresip;
 mod cipher;
 mod kamailio;
+#[path = "../scenarios/past_calls.rs"]
+mod past_calls;
 mod program;
 mod sipp;
 mod site;

@@ -252,7 +252,7 @@ impl Site {
             self.list("/v1/calls").is_empty().then_some(())
         });
         let mut details = wait_for("every call has its detail record", || {
-            Some(self.list("/v1/cdrs")).filter(|details| details.len() >= calls)
+            Some(self.list("/v1/cdrs?limit=1000")).filter(|details| details.len() >= calls)
         });
         for host in &self.hosts {
             wait_for("no media session and no port is left", || {

@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     api::{TOKEN, TOKEN_SETTING},
+    past_calls,
     program::{free_ports, wait_for},
     sipp::{Playing, Sipp, register},
     site::{Plan, Site},
@@ -121,7 +122,10 @@ fn to_a_supervisor_who_acts_on_it() {
             "bob sits down" => bob = Some(sit_down(&site, bob_port, &bob_voice)),
             "bob answers" => bob_voice.talk_to(bob.as_ref().unwrap().description().0),
             "the customer speaks" => voice.talk_to(customer.as_ref().unwrap().description().0),
-            "controld is killed" => site.kill_controld(),
+            "controld is killed" => {
+                site.kill_controld();
+                past_calls::add(&site.dir.join("journal"), 120);
+            }
             "controld is started again" => site.start_controld_again(),
             other => panic!("nobody knows how to do this: {other}"),
         }
@@ -130,6 +134,6 @@ fn to_a_supervisor_who_acts_on_it() {
     browser.assert_content();
     voice.end();
     bob_voice.end();
-    let call = site.only_call();
+    let call = site.assert_nothing_left(121).pop().unwrap();
     assert_eq!(call["ended_by"], "system", "{call:#}");
 }

@@ -8,6 +8,7 @@
 
 mod certificates;
 mod name_server;
+mod past_calls;
 mod support;
 
 mod a_broken_stream_is_answered_and_closed;
@@ -19,6 +20,7 @@ mod browsers_are_served_over_websockets;
 mod it_ends_cleanly_and_says_who_it_is;
 mod keepalives_are_answered_and_garbage_harms_nobody;
 mod names_lead_to_proxies;
+mod past_calls_are_searched;
 mod phones_are_served_over_tls;
 mod registrations_survive_a_restart;
 mod the_api_is_strict_and_says_why;

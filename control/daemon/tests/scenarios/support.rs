@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
@@ -64,8 +64,14 @@ impl Controld {
 
     /// Ends it as a power failure would, and starts another one on the same journal.
     pub(crate) fn restart(&mut self, more: &[&str]) {
+        self.restart_after(more, |_| {});
+    }
+
+    /// The same; while none runs, something is done with the journal.
+    pub(crate) fn restart_after(&mut self, more: &[&str], meanwhile: impl FnOnce(&Path)) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        meanwhile(&self.journal);
         self.leaves_files = true;
         *self = Self::launch(self.place.clone(), Stdio::null(), more);
     }

@@ -49,9 +49,9 @@ pub fn format_date(unix_seconds: i64) -> String {
     format!("{weekday}, {day:02} {name} {year} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
-/// Days since 1970-01-01 in the proleptic Gregorian calendar, counted in years that start in March so that the leap
-/// day comes last.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+/// Days since 1970-01-01 in the proleptic Gregorian calendar; month and day count from 1.
+pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    // Counted in years that start in March, so that the leap day comes last.
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);

@@ -16,7 +16,7 @@ mod via;
 
 pub use address::{Contact, NameAddr};
 pub use challenge::{AuthValue, Challenge, Credentials};
-pub use date::format_date;
+pub use date::{days_from_civil, format_date};
 pub use list::{MediaType, OptionTags};
 pub use number::{CSeq, RAck, RetryAfter, SessionExpires};
 pub use params::Params;

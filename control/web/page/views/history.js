@@ -1,19 +1,92 @@
 // Calls that are over.
 
+import { read, Trouble } from '../api.js';
 import { reading } from '../dialog.js';
-import { el } from '../dom.js';
-import { button, chip, named, short, Table } from '../table.js';
+import { el, show } from '../dom.js';
+import { button, chip, instant, named, search, short, Table } from '../table.js';
 import { duration, moment } from '../time.js';
-import { Listing } from './listing.js';
 
 /** @typedef {import('../types.js').Detail} Detail */
 /** @typedef {import('../types.js').Media} Media */
 
-/** @extends {Listing<Detail>} */
-export class History extends Listing {
+/** Calls shown at once. */
+const PAGE = 100;
+/** How old what is shown gets before it is asked for again, and how long nothing is typed before it is looked for; in milliseconds. */
+const EVERY = 5000;
+const PAUSE = 300;
+
+export class History {
+  id = 'history';
+  title = 'History';
+  /** What is asked for now, and when it was, on the clock of `performance.now()`. */
+  #asked = { path: '', at: -EVERY };
+  /** The last calls of the newer pages, the newest page's first. */
+  #newer = /** @type {string[]} */ ([]);
+  #last = '';
+  #typing = 0;
+
   constructor() {
-    const table = new Table('Calls that are over, newest first', (/** @type {Detail} */ detail) => detail.call, columns, 'No call has ended yet.');
-    super('history', 'History', '/v1/cdrs?limit=200', 'Search the newest 200, by number, name or queue', table);
+    const changed = () => this.#changed();
+    this.text = search('Search all, by number, name or queue', changed);
+    this.from = instant('Begun from', changed);
+    this.to = instant('Begun before', changed);
+    this.table = new Table('Calls that are over, newest first', (/** @type {Detail} */ detail) => detail.call, columns, '');
+    this.trouble = el('p', { role: 'alert', class: 'wrong', hidden: true });
+    this.back = button('Newer', 'Newer calls', () => this.#turn(() => this.#newer.pop()));
+    this.on = button('Older', 'Older calls', () => this.#turn(() => this.#newer.push(this.#last)));
+    const narrowing = el('div', { class: 'narrowing' }, this.text.element, this.from.element, this.to.element);
+    const turning = el('p', { class: 'buttons' }, this.back, this.on);
+    this.element = el('div', { class: 'view' }, narrowing, this.trouble, this.table.element, turning);
+  }
+
+  update() {
+    if (performance.now() - this.#asked.at >= EVERY) void this.#look();
+  }
+
+  #changed() {
+    clearTimeout(this.#typing);
+    this.#typing = setTimeout(() => this.#turn(() => (this.#newer = [])), PAUSE);
+  }
+
+  /** @param {() => void} step */
+  #turn(step) {
+    step();
+    scrollTo(0, 0);
+    void this.#look();
+  }
+
+  async #look() {
+    const wanted = { party: this.text.text().trim(), from: this.from.time(), to: this.to.time(), before: this.#newer.at(-1) };
+    const given = Object.entries(wanted).flatMap(([name, value]) => (value ? [[name, value]] : []));
+    // One more than is shown tells whether there are older ones.
+    const path = `/v1/cdrs?${new URLSearchParams([['limit', String(PAGE + 1)], ...given])}`;
+    this.#asked = { path, at: performance.now() };
+    let details = /** @type {Detail[] | null} */ (null);
+    let trouble = '';
+    try {
+      details = await read(path);
+    } catch (error) {
+      if (!(error instanceof Trouble)) throw error;
+      trouble = error.message;
+    }
+    // Something else is wanted by now.
+    if (this.#asked.path !== path) return;
+    show(this.trouble, trouble);
+    this.trouble.hidden = trouble === '';
+    if (details) this.#show(details, given.length > 0);
+  }
+
+  /**
+   * @param {Detail[]} details
+   * @param {boolean} isNarrowed
+   */
+  #show(details, isNarrowed) {
+    const shown = details.slice(0, PAGE);
+    this.#last = shown.at(-1)?.call ?? '';
+    this.table.empty = isNarrowed ? 'There is no such call.' : 'No call has ended yet.';
+    this.table.update(shown);
+    this.back.disabled = this.#newer.length === 0;
+    this.on.disabled = details.length <= PAGE;
   }
 }
 
