@@ -1,6 +1,9 @@
 //! `GET /v1/calls/{call}/audio` tells, in names of people, what the media host of a real call sees.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -224,6 +227,9 @@ fn a_media_host_that_does_not_answer_holds_up_nobody() {
     );
     direction(&site, name, (callee, caller), "yes");
 
+    too_many_questions_are_turned_away(&site, name);
+    direction(&site, name, (callee, caller), "yes");
+
     site.tether().cut();
     let cut = wait_for("the connection is gone", || {
         Some(audio(&site, name)).filter(|answer| answer.status == 503)
@@ -241,4 +247,29 @@ fn a_media_host_that_does_not_answer_holds_up_nobody() {
     alice_voice.end();
     bob_voice.end();
     site.only_call_ended("bob", "caller");
+}
+
+/// Those who ask for a call's audio while the media host hangs: four wait for it at once, and the others for them.
+fn too_many_questions_are_turned_away(site: &Site, call: &str) {
+    let (tell, told) = mpsc::channel();
+    site.hold_media_host("a", true);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            let tell = tell.clone();
+            scope.spawn(move || tell.send(audio(site, call)));
+        }
+        drop(tell);
+        let mut before = Vec::new();
+        let crowded = told.iter().find(|answer| {
+            before.push(answer.status);
+            answer.status == 503
+        });
+        // The others are answered soon.
+        site.hold_media_host("a", false);
+        let crowded = crowded.unwrap_or_else(|| panic!("nobody is turned away: {before:?}"));
+        let detail = crowded.body["detail"].as_str().unwrap();
+        let expected = "4 questions about audio are with media hosts already, and none of them is answered";
+        assert!(detail.starts_with(expected), "{detail}");
+        assert!(crowded.head.contains("retry-after: 1"), "{crowded:?}");
+    });
 }
