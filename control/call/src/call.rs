@@ -22,6 +22,7 @@ use crate::{
     journal::EndedBy,
     leg::Leg,
     media::MediaPlan,
+    menu::{Choice, Selection},
     pool::HostId,
     registrar::Binding,
     routing::Destination,
@@ -371,6 +372,10 @@ pub(crate) struct Call {
     pub(crate) entry: Option<EntryId>,
     /// Of those who wait in the queue; 1 is next.
     pub(crate) position: Option<usize>,
+    /// The menu it is in, or that led it on and has it back when nobody takes it.
+    pub(crate) menu: Option<Box<Selection>>,
+    /// What it chose in menus.
+    pub(crate) choices: Vec<Choice>,
     /// When a transfer failed and who asked for it had it back.
     pub(crate) returned: Option<Instant>,
     /// The media host does not have the prompt that should be played to who waits.
@@ -438,7 +443,9 @@ impl Call {
             stage: Stage::Preparing,
             queue: match &destination {
                 Destination::Queue(queue) => Some(queue.clone()),
-                Destination::User(_) | Destination::Room(_) | Destination::Out(_) => None,
+                Destination::User(_) | Destination::Menu(_) | Destination::Room(_) | Destination::Out(_) => {
+                    None
+                }
             },
             destination,
             from: caller.address.clone(),
@@ -458,6 +465,8 @@ impl Call {
             is_turned: false,
             entry: None,
             position: None,
+            menu: None,
+            choices: Vec::new(),
             returned: None,
             lacks_prompt: false,
             plan,
@@ -504,6 +513,11 @@ impl Call {
     pub(crate) fn is_sent_on(&self) -> bool {
         let is_elsewhere = !matches!(self.destination, Destination::Queue(_));
         self.transfer.is_some() || (self.behalf.is_some() && self.queue.is_some() && is_elsewhere)
+    }
+
+    /// When nobody takes it, it does not end: somebody, a queue or a menu has it back.
+    pub(crate) fn comes_back(&self) -> bool {
+        self.is_sent_on() || self.menu.is_some()
     }
 
     /// Who calls, as those who are rung now are shown.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::journal::EndedBy;
+use crate::{journal::EndedBy, menu::Choice};
 
 /// Everything that is told about a call when it is over. Times are in microseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +50,9 @@ pub struct CallDetail {
     pub caller_media: Option<MediaDetail>,
     /// The stream of who answered.
     pub callee_media: Option<MediaDetail>,
+    /// What it chose in menus, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Choice>,
     /// What asked for the call.
     #[serde(default)]
     pub origin: CallOrigin,

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::{
     limits,
+    menu::{self, Menu},
     pool::HostId,
     registrar,
     security::{self, Srtp},
@@ -44,6 +45,8 @@ pub struct Config {
     pub accounts: Vec<Account>,
     /// Waiting lines. A queue is dialled by its name.
     pub queues: Vec<Queue>,
+    /// Questions that lead callers on by the keys they press. A menu is dialled by its name.
+    pub menus: Vec<Menu>,
     /// Other networks that calls come from and go to.
     pub trunks: Vec<Trunk>,
     /// What dialled numbers mean.
@@ -81,6 +84,7 @@ impl Default for Config {
             listeners: Vec::new(),
             accounts: Vec::new(),
             queues: Vec::new(),
+            menus: Vec::new(),
             trunks: Vec::new(),
             dialplan: Dialplan::default(),
             trusted: Vec::new(),
@@ -484,6 +488,7 @@ impl Config {
         self.check_queues()?;
         self.check_media()?;
         self.conferences.check()?;
+        menu::check(self)?;
         security::check(self)?;
         let accounts = self.accounts.iter().map(|account| account.user.as_str());
         trunk::config::check(&self.trunks, &self.dialplan, &accounts.collect())?;

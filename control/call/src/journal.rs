@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cdr::{CallDetail, RecordingDetail},
     domain::Standing,
+    menu::Choice,
     originate::Originate,
     saved::{CallChange, MemberChange, SavedCall, SavedConference, SavedMember},
 };
@@ -74,6 +75,13 @@ pub enum RecordKind {
         call: String,
         /// Who answered.
         user: String,
+    },
+    /// A caller chose in a menu, or chose nothing and is brought on all the same.
+    CallChose {
+        /// The call.
+        call: String,
+        /// What.
+        choice: Choice,
     },
     /// A party asked that the other be brought to somebody else, or somebody took its place, and this is how it ended.
     CallTransferred {

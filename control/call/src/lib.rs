@@ -26,6 +26,7 @@ pub mod config;
 pub mod domain;
 pub mod journal;
 pub mod limits;
+pub mod menu;
 pub mod originate;
 pub mod services;
 

@@ -1,5 +1,7 @@
 //! Every bound of call control, with its policy when full.
 
+use std::time::Duration;
+
 /// Callers waiting in one queue. More: the caller is told that the queue is full.
 pub const QUEUE_ENTRIES_MAX: usize = 10_000;
 /// Calls one agent may be asked to take at once. A larger limit is cut to this.
@@ -23,6 +25,12 @@ pub const REQUEST_TEXT_BYTES_MAX: usize = 255;
 /// Devices of which we remember that they refuse encryption as something optional. Full: all are forgotten, which costs
 /// each of them one INVITE more.
 pub const INSISTENT_DEVICES_MAX: usize = 4_096;
+/// Keys of one choice in a menu.
+pub const MENU_KEYS_MAX: usize = 16;
+/// Choices of one call in menus; one more ends it.
+pub const MENU_CHOICES_MAX: usize = 64;
+/// A question that the media host does not tell the end of is over by then.
+pub const MENU_QUESTION_MAX: Duration = Duration::from_secs(300);
 /// Sounds of who comes and goes in one conference at once; more are not made.
 pub const SOUNDS_PER_CONFERENCE_MAX: usize = 4;
 /// Trunks and targets that there were since the start. More: a configuration with others is refused until a restart.

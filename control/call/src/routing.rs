@@ -15,6 +15,8 @@ pub(crate) enum Destination {
     User(Name),
     /// The agents of a queue, one after the other.
     Queue(Name),
+    /// Where the keys lead that the caller presses.
+    Menu(Name),
     /// Whoever else dialled the same room.
     Room(Name),
     /// A number that leads to trunks, one target after the other.
@@ -26,6 +28,7 @@ pub(crate) enum Destination {
 pub(crate) struct Routing {
     hosts: Vec<Host>,
     queues: Vec<Name>,
+    menus: Vec<Name>,
     conferences: Conferences,
 }
 
@@ -50,6 +53,11 @@ impl Routing {
                 .iter()
                 .map(|queue| queue.name.as_str().into())
                 .collect(),
+            menus: config
+                .menus
+                .iter()
+                .map(|menu| menu.name.as_str().into())
+                .collect(),
         }
     }
 
@@ -73,6 +81,9 @@ impl Routing {
         let user = std::str::from_utf8(&user).map_err(|_| StatusCode::NOT_FOUND)?;
         if let Some(queue) = self.queues.iter().find(|queue| &***queue == user) {
             return Ok(Destination::Queue(queue.clone()));
+        }
+        if let Some(menu) = self.menus.iter().find(|menu| &***menu == user) {
+            return Ok(Destination::Menu(menu.clone()));
         }
         if let Some(room) = self.conferences.room(user) {
             return Ok(Destination::Room(room.into()));

@@ -8,6 +8,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,6 +26,7 @@ use crate::{
     cdr::{CallOrigin, RecordingDetail},
     journal::EndedBy,
     leg::LegState,
+    menu::{Choice, Menu, Selection},
     routing::Destination,
     security::Security,
     services::RecordingFormat,
@@ -83,6 +85,11 @@ in_parts! {
         /// The one device of the called user that is meant (RFC 5627).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instance: Option<Octets>,
+        /// The menu it is in, or has it back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        menu: Option<SavedSelection>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        choices: Vec<Choice>,
         /// Its place in the queue.
         #[serde(skip_serializing_if = "Option::is_none")]
         place: Option<SavedPlace>,
@@ -103,7 +110,7 @@ told_unless_absent! {
     bool, CallOrigin, Vec<String>, Vec<SavedInvite>, Vec<SavedDialog>, Vec<SavedPast>,
     Option<String>, Option<Octets>, Option<u64>, Option<(u64, u64)>, Option<(String, usize)>,
     Option<SavedDialog>, Option<SavedInvited>, Option<SavedAgreed>, Option<SavedRecorded>, Option<SavedSummons>,
-    Option<SavedPlace>, Option<SavedEnd>, Option<SocketAddr>, Option<(SocketAddr, Option<u16>)>,
+    Option<SavedPlace>, Option<SavedSelection>, Vec<Choice>, Option<SavedEnd>, Option<SocketAddr>, Option<(SocketAddr, Option<u16>)>,
 }
 
 impl Part for Option<SavedLeg> {
@@ -199,6 +206,37 @@ impl SavedSummons {
     }
 }
 
+/// See [`Selection`]. What was typed is asked for again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SavedSelection {
+    name: String,
+    asked: u32,
+    tries: u32,
+    is_given_up: bool,
+}
+
+impl SavedSelection {
+    pub(crate) fn of(selection: &Selection) -> Self {
+        Self {
+            name: selection.menu.name.clone(),
+            asked: selection.asked,
+            tries: selection.tries,
+            is_given_up: selection.is_given_up,
+        }
+    }
+
+    /// `None` if the menu is not among these any more.
+    pub(crate) fn restore(&self, menus: &[Menu]) -> Option<Box<Selection>> {
+        let menu = menus.iter().find(|menu| menu.name == self.name)?;
+        Some(Box::new(Selection {
+            asked: self.asked,
+            tries: self.tries,
+            is_given_up: self.is_given_up,
+            ..Selection::new(Arc::new(menu.clone()))
+        }))
+    }
+}
+
 in_parts! {
     /// A member of a conference in the journal. The newest one of a call counts, with the changes after it.
     pub struct SavedMember, MemberChange, MemberDigests {
@@ -265,6 +303,7 @@ impl SavedConference {
 pub(crate) enum SavedDestination {
     User(String),
     Queue(String),
+    Menu(String),
     Room(String),
     Out(String),
 }
@@ -274,6 +313,7 @@ impl SavedDestination {
         match destination {
             Destination::User(user) => Self::User(user.to_string()),
             Destination::Queue(queue) => Self::Queue(queue.to_string()),
+            Destination::Menu(menu) => Self::Menu(menu.to_string()),
             Destination::Room(room) => Self::Room(room.to_string()),
             Destination::Out(number) => Self::Out(number.to_string()),
         }
@@ -283,6 +323,7 @@ impl SavedDestination {
         match self {
             Self::User(user) => Destination::User(user.as_str().into()),
             Self::Queue(queue) => Destination::Queue(queue.as_str().into()),
+            Self::Menu(menu) => Destination::Menu(menu.as_str().into()),
             Self::Room(room) => Destination::Room(room.as_str().into()),
             Self::Out(number) => Destination::Out(number.as_str().into()),
         }

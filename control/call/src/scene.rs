@@ -37,6 +37,11 @@ fn waiting(scene: &mut Scene, call: &Call, config: &Config, queue: Option<&Queue
     }
     match call.destination {
         Destination::Queue(_) => music(scene, call, (config, queue), who),
+        Destination::Menu(_) => {
+            if let Some(selection) = &call.menu {
+                selection.put(scene, &who.endpoint);
+            }
+        }
         Destination::User(_) | Destination::Room(_) | Destination::Out(_) => {
             scene.play("ringback", config.music.ringback(), &who.endpoint)
         }

@@ -16,6 +16,7 @@ use std::{
 use call_control::trunk::{Dialplan, Trunk};
 use call_control::{
     config::{Account, Agents, Calls, Listener, Media, Queue, Registration},
+    menu::Menu,
     services::{Conferences, Music, Originating, Recording},
 };
 use serde::Deserialize;
@@ -53,6 +54,7 @@ pub(crate) struct Config {
     pub(crate) originate: Originating,
     pub(crate) accounts: Vec<Account>,
     pub(crate) queues: Vec<Queue>,
+    pub(crate) menus: Vec<Menu>,
     pub(crate) trunks: Vec<Trunk>,
     pub(crate) dialplan: Dialplan,
     pub(crate) log: Log,
@@ -327,6 +329,7 @@ impl Config {
             listeners: bound.iter().map(listener).collect(),
             accounts: self.accounts.clone(),
             queues: self.queues.clone(),
+            menus: self.menus.clone(),
             trunks: self.trunks.clone(),
             dialplan: self.dialplan.clone(),
             trusted: signalling.trusted.clone(),
@@ -559,13 +562,14 @@ mod tests {
         let examples = [
             told.accounts.len(),
             told.queues.len(),
+            told.menus.len(),
             told.media.hosts.len(),
             told.tls.certificates.len(),
         ];
-        assert_eq!(examples, [1; 4]);
+        assert_eq!(examples, [1; 5]);
         told.tls.certificates = Vec::new();
         assert!(told.media_client.tls.is_some() && told.signalling.advertise.is_some());
-        (told.accounts, told.queues, told.media.hosts) = Default::default();
+        (told.accounts, told.queues, told.menus, told.media.hosts) = Default::default();
         (told.trunks, told.dialplan) = Default::default();
         (told.media_client.tls, told.signalling.advertise) = (None, None);
         assert_eq!(told, Config::default());

@@ -58,6 +58,7 @@ pub(crate) fn call(call: &call_control::CallLive) -> Value {
         "queued_ms": call.queued_ms,
         "position": call.position,
         "user": call.user,
+        "menu": call.menu,
         "stage": stage(call.stage),
         "age_ms": call.age_ms,
         "host": call.host,

@@ -109,9 +109,27 @@ fn calls(page: &mut Page, counters: &Counters) {
     ] {
         page.counter(&format!("controld_{name}_total"), help, count);
     }
+    menus(page, counters);
     messages(page, counters);
     media(page, counters);
     calls_now(page, counters);
+}
+
+fn menus(page: &mut Page, counters: &Counters) {
+    for (name, help, count) in [
+        (
+            "menu_choices",
+            "Choices of callers in menus, and those brought on who chose nothing.",
+            counters.menu_choices,
+        ),
+        (
+            "menu_failures",
+            "Calls that ended in a menu: nothing was chosen, or nobody came.",
+            counters.menu_failures,
+        ),
+    ] {
+        page.counter(&format!("controld_{name}_total"), help, count);
+    }
 }
 
 fn messages(page: &mut Page, counters: &Counters) {

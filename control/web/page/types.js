@@ -6,7 +6,7 @@
  * @typedef {{name: string, state: string, paused_for: string | null, since_ms: number, served: number,
  *   missed: number, declined: number}} Agent
  * @typedef {{call: string, from: string, from_name: string | null, to: string, queue: string | null,
- *   queued_ms: number | null, position: number | null, user: string | null, stage: string, age_ms: number,
+ *   queued_ms: number | null, position: number | null, menu: string | null, user: string | null, stage: string, age_ms: number,
  *   host: string, recording: string | null}} Call
  * @typedef {{call: string, from: string, from_name: string | null, user: string | null, muted: boolean,
  *   on_hold: boolean, codec: string, age_ms: number}} Member

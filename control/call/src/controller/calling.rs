@@ -232,6 +232,7 @@ impl Controller {
             Destination::Queue(queue) => {
                 self.enqueue(now, id, &queue, 0);
             }
+            Destination::Menu(menu) => self.enter_menu(now, id, &menu),
             Destination::Room(room) => self.enter_room(now, id, &room),
         }
     }
@@ -269,8 +270,8 @@ impl Controller {
         }
     }
 
-    /// The caller is answered though nobody is there yet, and hears music once the media host plays it.
-    fn answer_early(&mut self, now: Now, id: CallId) {
+    /// The caller is answered though nobody is there yet, and hears music, or a question, once the media host plays it.
+    pub(super) fn answer_early(&mut self, now: Now, id: CallId) {
         let is_open = self
             .calls
             .get(&id)
@@ -382,7 +383,11 @@ impl Controller {
     /// The two are connected.
     pub(super) fn joined(&mut self, now: Now, id: CallId) {
         let is_first = self.calls.get_mut(&id).is_some_and(|call| {
-            call.caller.media.is_some() && call.stage.on_joined() && call.answered.is_none()
+            let is_joined = call.caller.media.is_some() && call.stage.on_joined();
+            if is_joined {
+                call.menu = None;
+            }
+            is_joined && call.answered.is_none()
         });
         if is_first {
             self.note_answered(now, id);
@@ -558,6 +563,9 @@ impl Controller {
         }
         if let Some(at) = call.next_devices_at {
             self.deadlines.remove(&(at, Due::NextDevices(id)));
+        }
+        if let Some(until) = call.menu.as_ref().and_then(|menu| menu.until) {
+            self.deadlines.remove(&(until, Due::Menu(id)));
         }
         for dialog in call.all_dialogs() {
             self.by_dialog.remove(&dialog);

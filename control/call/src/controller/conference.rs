@@ -904,6 +904,7 @@ fn detail(
         callee_codec: String::new(),
         caller_media: media,
         callee_media: None,
+        choices: Vec::new(),
         origin: CallOrigin::default(),
         caller_trunk: member
             .rx_trunk

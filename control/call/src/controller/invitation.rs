@@ -161,8 +161,8 @@ impl Controller {
         let uri = request.uri().map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
         let room = match self.routing.route(&uri, &self.registrar) {
             Ok(Destination::Room(room)) => room,
-            // A phone is asked to call somebody within its calls only; a queue calls nobody.
-            Ok(Destination::User(_) | Destination::Queue(_) | Destination::Out(_)) => {
+            // A phone is asked to call somebody within its calls only; a queue or a menu calls nobody.
+            Ok(Destination::User(_) | Destination::Queue(_) | Destination::Menu(_) | Destination::Out(_)) => {
                 return Err(refuse(StatusCode::METHOD_NOT_ALLOWED));
             }
             Err(status) => return Err(refuse(status)),
@@ -307,8 +307,10 @@ impl Controller {
                 let name = number.to_string();
                 Ok(Wish::Invite(Destination::Out(number), name, None, by.cloned()))
             }
-            // A room or a queue is nobody who could come.
-            Ok(Destination::Queue(_) | Destination::Room(_)) => Err(StatusCode::FORBIDDEN),
+            // A room, a queue or a menu is nobody who could come.
+            Ok(Destination::Queue(_) | Destination::Menu(_) | Destination::Room(_)) => {
+                Err(StatusCode::FORBIDDEN)
+            }
             Err(status) => {
                 let number = self.trunks.dialled(&dialled);
                 let origin = by.map_or(Origin::Stranger, |user| Origin::Account(user));

@@ -12,6 +12,7 @@ use crate::{
     call::{Call, Recorded, Stage},
     domain::{AgentState, Standing},
     registrar::source_of,
+    routing::Destination,
 };
 
 impl Controller {
@@ -81,6 +82,11 @@ impl Controller {
             queue: call.queue.as_ref().map(ToString::to_string),
             queued_ms: joined.map(|since| ms_since(now, since)),
             position: call.position,
+            menu: call
+                .menu
+                .as_ref()
+                .filter(|_| matches!(call.destination, Destination::Menu(_)))
+                .map(|it| it.menu.name.clone()),
             user: answered.or(rung).map(|user| user.to_string()),
             stage: stage(call),
             age_ms: ms_since(now, call.started),

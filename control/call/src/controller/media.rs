@@ -189,6 +189,12 @@ impl Controller {
             self.send_media(now, id);
             return;
         }
+        if self.question_refused(now, id, subject) {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         let is_recorded = call
             .recorded
             .as_ref()
@@ -337,8 +343,12 @@ impl Controller {
             }
             (Some(pb::event::Kind::DigitEnded(digit)), Some(leg)) => {
                 let from = leg.endpoint.clone();
-                self.pass_digit_by_info(now, id, &from, digit);
+                match call.caller.endpoint == from && self.chooses(id, Side::Caller) {
+                    true => self.keys_pressed(now, id, &digit.digit),
+                    false => self.pass_digit_by_info(now, id, &from, digit),
+                }
             }
+            (Some(pb::event::Kind::PlayFinished(_)), _) => self.question_finished(now, id, &event.node),
             (Some(pb::event::Kind::SessionEnded(_)), _) if call.stage != Stage::Ended => {
                 call.plan.give_up();
                 let reason = "the media host ended the session";

@@ -138,7 +138,9 @@ impl Controller {
                 self.messages.insert(id, message);
                 self.send_out(now, id);
             }
-            Destination::Queue(_) | Destination::Room(_) => return Err(Self::no_messages()),
+            Destination::Queue(_) | Destination::Menu(_) | Destination::Room(_) => {
+                return Err(Self::no_messages());
+            }
         }
         if let Some(message) = self.messages.get(&id) {
             self.deadlines.insert((message.until, Due::Message(id)));

@@ -20,6 +20,7 @@ mod interruption;
 mod invitation;
 mod live;
 mod media;
+mod menu;
 mod message;
 mod originate;
 mod outbound;
@@ -275,6 +276,8 @@ pub struct CallLive {
     pub queued_ms: Option<u64>,
     /// Its place among those who wait in the queue; 1 is next.
     pub position: Option<usize>,
+    /// The menu in which it is asked.
+    pub menu: Option<String>,
     /// Who is rung or talks to the caller.
     pub user: Option<String>,
     /// How far it is.
@@ -391,6 +394,10 @@ pub struct Counters {
     pub recordings_missing: u64,
     /// Calls whose music the media host did not have, so that they heard the built-in melody.
     pub prompts_missing: u64,
+    /// Choices of callers in menus, and those brought on who chose nothing.
+    pub menu_choices: u64,
+    /// Calls that ended in a menu because nothing was chosen, or nobody took who had chosen.
+    pub menu_failures: u64,
     /// Commands without reply now.
     pub media_pending: usize,
     /// Offers to agents now, conversations included.
@@ -472,6 +479,8 @@ enum Due {
     Recording(CallId),
     /// A member of a conference typed nothing of the PIN for too long.
     Gate(CallId),
+    /// A caller in a menu pressed no key for too long.
+    Menu(CallId),
     /// Sounds of a conference are over.
     Sound(CallId),
     /// Who sent a message waits no longer.
@@ -724,6 +733,7 @@ impl Controller {
                 Due::Setup(call) => self.setup_overdue(now, call),
                 Due::Recording(call) => self.recording_overdue(now, call),
                 Due::Gate(member) => self.gate_overdue(now, member),
+                Due::Menu(call) => self.menu_overdue(now, call),
                 Due::Sound(conference) => self.sounds_overdue(now, conference),
                 Due::Message(message) => self.message_overdue(now, message),
                 Due::Doorstep => self.open_door(now),

@@ -25,7 +25,6 @@ use crate::{
     pool::HostId,
     routing::Destination,
     security::Security,
-    trunk::Origin,
 };
 
 impl Controller {
@@ -94,36 +93,33 @@ impl Controller {
 
     fn first_party(&self, from: &str) -> Result<Destination, OriginateError> {
         match self.party("from", from)? {
-            Destination::Queue(_) | Destination::Room(_) => Err(OriginateError::Invalid {
-                field: "from",
-                value: from.to_owned(),
-                problem: "has no phone that could be rung",
-                remedy: "give an account or a number, and this as to",
-            }),
+            Destination::Queue(_) | Destination::Menu(_) | Destination::Room(_) => {
+                Err(OriginateError::Invalid {
+                    field: "from",
+                    value: from.to_owned(),
+                    problem: "has no phone that could be rung",
+                    remedy: "give an account or a number, and this as to",
+                })
+            }
             party @ (Destination::User(_) | Destination::Out(_)) => Ok(party),
         }
     }
 
     /// Where an extension or number leads, for who may call whom it likes.
     fn party(&self, field: &'static str, dialled: &str) -> Result<Destination, OriginateError> {
-        let number = self.trunks.dialled(dialled);
-        let uri = Uri::sip(Some(&number), &self.own_host(), None);
-        match self.routing.route(&uri, &self.registrar) {
-            Ok(destination) => Ok(destination),
-            Err(StatusCode::TEMPORARILY_UNAVAILABLE) => Err(OriginateError::Unreachable {
-                field,
-                value: dialled.to_owned(),
-            }),
-            Err(_) if !self.trunks.ways(&number, Origin::Operator).is_empty() => {
-                Ok(Destination::Out(number.as_str().into()))
-            }
-            Err(_) => Err(OriginateError::Invalid {
-                field,
-                value: dialled.to_owned(),
-                problem: "leads nowhere",
-                remedy: "give an account, a queue or a room, or add a route for it to dialplan.routes",
-            }),
-        }
+        self.destination_for_operator(dialled)
+            .map_err(|status| match status {
+                StatusCode::TEMPORARILY_UNAVAILABLE => OriginateError::Unreachable {
+                    field,
+                    value: dialled.to_owned(),
+                },
+                _ => OriginateError::Invalid {
+                    field,
+                    value: dialled.to_owned(),
+                    problem: "leads nowhere",
+                    remedy: "give an account, a queue, a menu or a room, or add a route for it to dialplan.routes",
+                },
+            })
     }
 
     fn may_originate(&mut self, now: Now) -> Result<(), OriginateError> {
@@ -172,6 +168,7 @@ impl Controller {
         let dialled = |party: &Destination| match party {
             Destination::User(name)
             | Destination::Queue(name)
+            | Destination::Menu(name)
             | Destination::Room(name)
             | Destination::Out(name) => address(name),
         };
@@ -283,7 +280,7 @@ impl Controller {
             }
             Err(refusal) => {
                 let reason = text(refusal.reason());
-                self.end(now, id, EndedBy::System, refusal.status, &reason);
+                self.nobody_came(now, id, EndedBy::System, refusal.status, &reason);
             }
         }
     }

@@ -215,7 +215,10 @@ impl Controller {
             (Some(redirected), ..) => Origin::Account(&redirected.by),
             (None, Some(transfer), _) => origin_of(None, transfer.leg.user.as_deref()),
             (None, None, Some(behalf)) => Origin::Account(behalf),
-            (None, None, None) if call.origin.kind == OriginKind::Api => Origin::Operator,
+            // A menu leads where who wrote it says.
+            (None, None, None) if call.origin.kind == OriginKind::Api || call.menu.is_some() => {
+                Origin::Operator
+            }
             (None, None, None) => origin_of(call.rx_trunk, call.caller.user.as_deref()),
         };
         let ways = self.trunks.ways(number, origin);

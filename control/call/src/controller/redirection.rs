@@ -37,8 +37,7 @@ impl Controller {
         }
     }
 
-    /// Sends the call where `user` wants its calls. False when that leads nowhere: only accounts, queues and numbers are gone
-    /// to, with the rights of the user, and not for ever.
+    /// Sends the call where `user` wants its calls. False when that leads nowhere: rooms are not gone to. It goes with the rights of the user, and not for ever.
     pub(super) fn follow_redirection(&mut self, now: Now, id: CallId, user: &Name, to: &Uri) -> bool {
         let destination = self.destination_of(to, None, Some(user));
         let instance = self.device_of(to);
@@ -48,7 +47,7 @@ impl Controller {
         let count = call.redirected.as_ref().map_or(0, |redirected| redirected.count) + 1;
         let destination = match destination {
             Ok(Destination::Room(_)) | Err(_) => return false,
-            Ok(to @ (Destination::User(_) | Destination::Queue(_) | Destination::Out(_))) => to,
+            Ok(to) => to,
         };
         if count > limits::REDIRECTIONS_MAX {
             return false;

@@ -33,7 +33,7 @@ use crate::{
     saved::{
         CallChange, MemberChange, Octets, Part as _, SavedAgreed, SavedCall, SavedConference,
         SavedDestination, SavedDialog, SavedEnd, SavedExchange, SavedInvite, SavedInvited, SavedLeg,
-        SavedMedia, SavedMember, SavedPast, SavedPlace, SavedRecorded, SavedSummons, written,
+        SavedMedia, SavedMember, SavedPast, SavedPlace, SavedRecorded, SavedSelection, SavedSummons, written,
     },
     trunk::TargetId,
 };
@@ -438,16 +438,6 @@ impl Controller {
             let dialog = leg.dialog.filter(|_| leg.state.is_confirmed())?;
             Some(SavedDialog::of(self.stack.export(dialog)?))
         });
-        let past = call.past.iter().map(|left| SavedPast {
-            was_caller: left.side == Side::Caller,
-            address: Octets(written(&left.address)),
-            user: left.user.as_deref().map(str::to_owned),
-            endpoint: left.endpoint.clone(),
-            codec: left.codec.clone(),
-            srtp: left.srtp.clone(),
-            joined_unix_us: left.joined_unix_us,
-            left_unix_us: left.left_unix_us,
-        });
         let way = |way: TargetId| self.named_way(way);
         let by_transfer = transfer.and_then(|transfer| transfer.leg.user.as_ref());
         let by_redirection = call.redirected.as_ref().map(|redirected| &redirected.by);
@@ -467,7 +457,7 @@ impl Controller {
             callee: callee.map(|leg| self.saved_leg(leg)),
             ringing: ringing.map(|record| SavedInvite::of(&record)).collect(),
             others: others.collect(),
-            past: past.collect(),
+            past: call.past.iter().map(saved_past).collect(),
             is_turned: call.is_turned,
             recorded: call.recorded.as_ref().map(SavedRecorded::of),
             rounds: call.rounds,
@@ -481,6 +471,8 @@ impl Controller {
             summons: call.summons.as_ref().map(SavedSummons::of),
             caller_id: call.caller_id.clone(),
             instance: call.instance.clone().map(Octets),
+            menu: call.menu.as_deref().map(SavedSelection::of),
+            choices: call.choices.clone(),
             place: self.saved_place(call),
             media: saved_media(&call.plan),
             started_unix_us: call.started_unix_us,
@@ -629,6 +621,9 @@ impl Controller {
         call.behalf = saved.behalf.as_deref().map(Name::from);
         call.origin = saved.origin.clone();
         call.summons = summons;
+        let menu = saved.menu.as_ref();
+        call.menu = menu.and_then(|menu| menu.restore(&self.config.menus));
+        call.choices.clone_from(&saved.choices);
         call.caller_id.clone_from(&saved.caller_id);
         call.instance = saved.instance.as_ref().map(|instance| instance.0.clone());
         call.answered = saved.answered_unix_us.map(|at| then(now, at));
@@ -807,6 +802,19 @@ fn unasked(call: &Call) -> Option<&Transfer> {
     let is_open = matches!(call.stage, Stage::Offering | Stage::Ringing);
     let transfer = call.transfer.as_ref().filter(|_| is_open)?;
     (transfer.from.is_some() && transfer.leg.state.is_confirmed()).then_some(transfer)
+}
+
+fn saved_past(left: &Left) -> SavedPast {
+    SavedPast {
+        was_caller: left.side == Side::Caller,
+        address: Octets(written(&left.address)),
+        user: left.user.as_deref().map(str::to_owned),
+        endpoint: left.endpoint.clone(),
+        codec: left.codec.clone(),
+        srtp: left.srtp.clone(),
+        joined_unix_us: left.joined_unix_us,
+        left_unix_us: left.left_unix_us,
+    }
 }
 
 fn saved_media(plan: &MediaPlan) -> SavedMedia {

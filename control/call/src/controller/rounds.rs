@@ -136,6 +136,8 @@ impl Controller {
             self.transfer_failed(now, id, status);
         } else if is_sent_on {
             self.abandoned(now, id, status);
+        } else if call.is_some_and(|call| call.menu.is_some()) {
+            self.ask_again(now, id, (by, status, reason));
         } else {
             self.end(now, id, by, status, reason);
         }
@@ -146,7 +148,9 @@ impl Controller {
         let user = match self.calls.get(&id) {
             Some(call) if call.summons.is_none() => match &call.destination {
                 Destination::User(user) => user.clone(),
-                Destination::Queue(_) | Destination::Room(_) | Destination::Out(_) => return,
+                Destination::Queue(_) | Destination::Menu(_) | Destination::Room(_) | Destination::Out(_) => {
+                    return;
+                }
             },
             Some(_) | None => return,
         };
@@ -602,7 +606,7 @@ impl Controller {
             self.give_up_round(now, id, &Reason::new("SIP", 408, "Not answered in time"), status);
             return;
         }
-        if call.is_sent_on() {
+        if call.comes_back() {
             self.cancel_round(now, id, &Reason::new("SIP", 408, "Not answered in time"), status);
             self.leave_way(id);
             if let Some(call) = self.calls.get_mut(&id) {

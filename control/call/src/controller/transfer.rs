@@ -183,6 +183,11 @@ impl Controller {
                     self.transfer_done(now, id);
                 }
             }
+            Destination::Menu(menu) => {
+                self.enter_menu(now, id, &menu);
+                // As a queue.
+                self.transfer_done(now, id);
+            }
             Destination::Room(_) => {}
         }
         self.send_media(now, id);

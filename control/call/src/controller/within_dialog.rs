@@ -51,6 +51,10 @@ impl Controller {
         let Some((digits, duration_ms)) = digits_of(request) else {
             return;
         };
+        if self.chooses(id, side) {
+            self.keys_pressed(now, id, &digits);
+            return;
+        }
         let Some(call) = self.calls.get(&id).filter(|call| call.stage == Stage::Talking) else {
             return;
         };

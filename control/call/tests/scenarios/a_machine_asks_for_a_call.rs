@@ -520,7 +520,7 @@ fn what_leads_nowhere_is_named() {
     let mut refusal = |from: &str, to: &str| world.ask(from, to, "", None).unwrap_err().to_string();
     assert_eq!(
         refusal("carol", "nobody"),
-        "to: \"nobody\" leads nowhere; give an account, a queue or a room, or add a route for it to dialplan.routes"
+        "to: \"nobody\" leads nowhere; give an account, a queue, a menu or a room, or add a route for it to dialplan.routes"
     );
     assert_eq!(
         refusal("support", "carol"),

@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 
-use call_control::{Config, MediaInput};
-use proto::mediad::v1 as pb;
+use call_control::Config;
 use sip::{
     message::Method,
     stack::{Content, DialogRequest},
@@ -24,30 +23,6 @@ fn dial(world: &mut World, name: &'static str) -> usize {
     phone
 }
 
-/// By telephone-events, as the media host tells of them.
-fn types(world: &mut World, phone: usize, digits: &str) {
-    for digit in digits.chars() {
-        let sends_to = world.phones[phone].sends_to().unwrap();
-        let (session, node) = world.media.endpoint_at(sends_to).unwrap();
-        let ended = pb::DigitEnded {
-            digit: digit.to_string(),
-            duration_ms: 100,
-            ..pb::DigitEnded::default()
-        };
-        let event = Box::new(pb::Event {
-            session,
-            node,
-            kind: Some(pb::event::Kind::DigitEnded(ended)),
-            ..pb::Event::default()
-        });
-        let (at, host) = (world.clocks(), "m1".into());
-        world
-            .controller
-            .handle_media(at, MediaInput::Event { host, event });
-        world.run_ms(200);
-    }
-}
-
 fn all(names: &[&'static str]) -> BTreeSet<(&'static str, &'static str)> {
     let pairs = names.iter().flat_map(|a| names.iter().map(|b| (*a, *b)));
     pairs.filter(|(a, b)| a != b).collect()
@@ -61,9 +36,9 @@ fn typed_as_events_or_by_info() {
     for phone in [dora, emil] {
         assert_eq!(world.questions_to(phone), ["tone:dial-us"], "{}", world.story());
     }
-    types(&mut world, dora, "1");
+    world.press(dora, "1");
     assert!(world.questions_to(dora).is_empty(), "who types is asked no more");
-    types(&mut world, dora, "234");
+    world.press(dora, "234");
     assert_eq!(world.heard(), BTreeSet::new(), "alone inside\n{}", world.story());
     for digit in "1234".chars() {
         let now = world.now;
@@ -90,12 +65,12 @@ fn typed_as_events_or_by_info() {
 fn who_types_another_is_asked_again_and_then_sent_away() {
     let mut world = World::with(with_pin());
     let (dora, emil) = (dial(&mut world, "dora"), dial(&mut world, "emil"));
-    types(&mut world, dora, "1234");
-    types(&mut world, emil, "9999");
+    world.press(dora, "1234");
+    world.press(emil, "9999");
     assert_eq!(world.questions_to(emil), ["tone:dial-us"], "{}", world.story());
-    types(&mut world, emil, "12#");
+    world.press(emil, "12#");
     assert_eq!(world.questions_to(emil), ["tone:dial-us"], "{}", world.story());
-    types(&mut world, emil, "1234");
+    world.press(emil, "1234");
     assert_eq!(
         world.heard(),
         all(&["dora", "emil"]),
@@ -105,7 +80,7 @@ fn who_types_another_is_asked_again_and_then_sent_away() {
     let fred = dial(&mut world, "fred");
     for _ in 0..3 {
         assert!(world.phones[fred].talks(), "{}", world.story());
-        types(&mut world, fred, "4321");
+        world.press(fred, "4321");
     }
     assert!(world.phones[fred].dialog.is_none(), "{}", world.story());
     assert_eq!(world.detail().reason, "no right PIN was typed");
@@ -131,13 +106,13 @@ fn who_types_nothing_is_sent_away_too() {
 fn also_after_a_restart() {
     let mut world = World::with(with_pin());
     let (dora, emil) = (dial(&mut world, "dora"), dial(&mut world, "emil"));
-    types(&mut world, dora, "1234");
-    types(&mut world, emil, "12");
+    world.press(dora, "1234");
+    world.press(emil, "12");
     world.restart();
     world.run_ms(500);
     assert_eq!(world.heard(), BTreeSet::new(), "{}", world.story());
     assert_eq!(world.questions_to(emil), ["tone:dial-us"], "{}", world.story());
-    types(&mut world, emil, "1234");
+    world.press(emil, "1234");
     assert_eq!(world.heard(), all(&["dora", "emil"]), "{}", world.story());
     world.hang_up(dora);
     world.hang_up(emil);
@@ -154,7 +129,7 @@ fn and_is_asked_by_a_prompt() {
         world.media.prompts = prompts;
         let dora = dial(&mut world, "dora");
         assert_eq!(world.questions_to(dora), [asked], "{}", world.story());
-        types(&mut world, dora, "1234");
+        world.press(dora, "1234");
         assert!(world.questions_to(dora).is_empty());
         world.hang_up(dora);
         world.assert_nothing_left();

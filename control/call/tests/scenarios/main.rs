@@ -38,6 +38,7 @@ mod an_agent_is_what_its_phones_and_calls_are;
 mod an_answer_that_was_lost_with_the_controller_is_told_again;
 mod an_offer_of_ours_keeps_every_line;
 mod audio_is_encrypted_as_the_policy_says;
+mod callers_choose_in_a_menu;
 mod calls_survive_a_restart;
 mod calls_that_lead_nowhere_are_told_why;
 mod conferences_survive_a_restart;

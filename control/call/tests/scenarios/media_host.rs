@@ -479,31 +479,38 @@ impl MediaHost {
         self.played(at, 1)
     }
 
+    /// The session and the name of the player that plays once to who receives there.
+    pub fn player_to(&self, at: SocketAddr) -> Option<(String, String)> {
+        let mut players = self.players(at, 1);
+        players
+            .next()
+            .map(|(session, name, _)| (session.to_owned(), name.to_owned()))
+    }
+
     fn played(&self, at: SocketAddr, repeat: u32) -> Vec<String> {
-        let mut played = Vec::new();
-        for session in self.sessions.values() {
-            for (name, node) in &session.nodes {
-                let pb::node::Kind::Player(player) = node else {
-                    continue;
-                };
-                if !session
-                    .heard_by(name)
-                    .iter()
-                    .any(|to| session.remote(to) == Some(at))
-                {
-                    continue;
-                }
-                if player.repeat != Some(repeat) {
-                    continue;
-                }
-                played.extend(player.items.iter().map(|item| match &item.source {
-                    Some(pb::play_item::Source::Tone(tone)) => format!("tone:{tone}"),
-                    Some(pb::play_item::Source::Prompt(prompt)) => format!("prompt:{prompt}"),
-                    other => panic!("{other:?}"),
-                }));
-            }
-        }
-        played
+        let items = self.players(at, repeat).flat_map(|(.., player)| &player.items);
+        items
+            .map(|item| match &item.source {
+                Some(pb::play_item::Source::Tone(tone)) => format!("tone:{tone}"),
+                Some(pb::play_item::Source::Prompt(prompt)) => format!("prompt:{prompt}"),
+                Some(pb::play_item::Source::SilenceMs(ms)) => format!("silence:{ms}"),
+                None => panic!("an item without source"),
+            })
+            .collect()
+    }
+
+    /// Session, name and player, of those that play so often to who receives there.
+    fn players(&self, at: SocketAddr, repeat: u32) -> impl Iterator<Item = (&str, &str, &pb::Player)> {
+        let players = self.sessions.iter().flat_map(move |(session, it)| {
+            let players = it.nodes.iter().filter_map(move |(name, node)| match node {
+                pb::node::Kind::Player(player) => Some((name, player)),
+                _ => None,
+            });
+            let hears = move |name: &str| it.heard_by(name).iter().any(|to| it.remote(to) == Some(at));
+            let heard = players.filter(move |(name, _)| hears(name));
+            heard.map(move |(name, player)| (session.as_str(), name.as_str(), player))
+        });
+        players.filter(move |(.., player)| player.repeat == Some(repeat))
     }
 }
 

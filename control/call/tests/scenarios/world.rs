@@ -48,7 +48,7 @@ pub struct World {
     /// How often `m1` was started.
     starts: u32,
     /// Nothing reaches `m1`, which is there.
-    is_cut: bool,
+    pub is_cut: bool,
     pub records: Vec<Record>,
     /// Another controller, which is told every record and nothing else.
     shadow: Controller,
@@ -647,6 +647,43 @@ impl World {
         live.calls[0].stage
     }
 
+    /// Somebody presses keys, by telephone-events, as the media host tells of them.
+    pub fn press(&mut self, phone: usize, keys: &str) {
+        for key in keys.chars() {
+            let sends_to = self.phones[phone].sends_to().unwrap();
+            let (session, node) = self.media.endpoint_at(sends_to).unwrap();
+            let ended = pb::DigitEnded {
+                digit: key.to_string(),
+                duration_ms: 100,
+                ..pb::DigitEnded::default()
+            };
+            self.media_tells(session, node, pb::event::Kind::DigitEnded(ended));
+            self.run_ms(200);
+        }
+    }
+
+    /// What is played once to a phone is over.
+    pub fn question_ends(&mut self, phone: usize) {
+        let (session, node) = self.media.player_to(self.phones[phone].media).unwrap();
+        let finished = pb::PlayFinished {
+            reason: pb::PlayFinishReason::End.into(),
+        };
+        self.media_tells(session, node, pb::event::Kind::PlayFinished(finished));
+        self.run_ms(10);
+    }
+
+    fn media_tells(&mut self, session: String, node: String, kind: pb::event::Kind) {
+        let event = Box::new(pb::Event {
+            session,
+            node,
+            kind: Some(kind),
+            ..pb::Event::default()
+        });
+        let (at, host) = (self.clocks(), "m1".into());
+        self.controller
+            .handle_media(at, MediaInput::Event { host, event });
+    }
+
     /// What asks a phone to type.
     pub fn questions_to(&self, phone: usize) -> Vec<String> {
         self.media.asked(self.phones[phone].media)
@@ -684,6 +721,9 @@ impl World {
                 RecordKind::CallRinging { user, .. } => format!("ringing {user}"),
                 RecordKind::CallDeclined { user, status, .. } => format!("declined {user} {status}"),
                 RecordKind::CallAnswered { user, .. } => format!("answered {user}"),
+                RecordKind::CallChose { choice, .. } => {
+                    format!("chose {} {} {}", choice.menu, choice.keys, choice.to)
+                }
                 RecordKind::CallEnded { status, .. } => format!("ended {status}"),
                 RecordKind::CallDetail(_) => "detail".to_owned(),
                 RecordKind::AgentState { agent, state, .. } => format!("{agent} {state}"),

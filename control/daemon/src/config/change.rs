@@ -84,6 +84,7 @@ impl Config {
             |it| &it.name,
             &mut found,
         );
+        named("menus", (&running.menus, &new.menus), |it| &it.name, &mut found);
         named(
             "trunks",
             (&running.trunks, &new.trunks),

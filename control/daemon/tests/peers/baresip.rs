@@ -111,7 +111,7 @@ impl Baresip {
         let dir = site.dir.join(format!("baresip-{}", self.user));
         fs::create_dir_all(dir.join("heard")).unwrap();
         let tone = dir.join("tone.wav");
-        write_wav(&tone, self.hz, self.codec.rate());
+        write_wav(&tone, self.hz, self.codec.rate(), 120);
         let (sip_port, control_port, rtp_port) = (free_ports(2), free_ports(2), free_ports(20));
         let control = SocketAddr::from((Ipv4Addr::LOCALHOST, control_port));
         let rate = self.codec.rate();
@@ -335,8 +335,9 @@ fn read_netstring(stream: &mut impl std::io::Read) -> Value {
 }
 
 /// Two minutes of a tone.
-fn write_wav(path: &Path, hz: f64, rate: u32) {
-    let samples = rate * 120;
+/// A tone of so many seconds.
+pub(crate) fn write_wav(path: &Path, hz: f64, rate: u32, seconds: u32) {
+    let samples = rate * seconds;
     let mut bytes = Vec::new();
     bytes.extend(b"RIFF");
     bytes.extend((36 + samples * 2).to_le_bytes());
@@ -352,7 +353,7 @@ fn write_wav(path: &Path, hz: f64, rate: u32) {
             ((8_000.0 * angle.sin()) as i16).to_le_bytes()
         })
         .collect();
-    for _ in 0..120 {
+    for _ in 0..seconds {
         bytes.extend(&second);
     }
     fs::write(path, bytes).unwrap();

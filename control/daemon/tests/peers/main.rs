@@ -34,6 +34,7 @@ mod a_reload_ends_no_call;
 mod an_agent_transfers_a_call;
 mod an_agent_with_baresip_is_heard;
 mod an_encrypted_call_is_heard;
+mod callers_choose_in_a_menu;
 mod calls_end_in_every_way_they_can;
 mod calls_go_out_and_in_over_trunks;
 mod calls_go_through_kamailio;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::{
     api::ask,
+    baresip::write_wav,
     program::{Program, free_ports, scratch, wait_for},
     tether::Tether,
 };
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     hosts: usize,
     ip: IpAddr,
     is_tethered: bool,
+    /// Files of the media hosts: name, tone, seconds.
+    prompts: Vec<(&'static str, f64, u32)>,
 }
 
 impl Plan {
@@ -43,6 +46,7 @@ impl Plan {
             hosts: 1,
             ip: Ipv4Addr::LOCALHOST.into(),
             is_tethered: false,
+            prompts: Vec::new(),
         }
     }
 
@@ -61,6 +65,12 @@ impl Plan {
     /// Every codec there is.
     pub(crate) fn with_all_codecs(self) -> Self {
         self.with("media.codecs=['PCMU', 'PCMA', 'G722', 'opus']")
+    }
+
+    /// A file that media hosts can play: a tone of so many seconds.
+    pub(crate) fn with_prompt(mut self, name: &'static str, hz: f64, seconds: u32) -> Self {
+        self.prompts.push((name, hz, seconds));
+        self
     }
 
     pub(crate) fn with_media_hosts(mut self, hosts: usize) -> Self {
@@ -82,6 +92,10 @@ impl Plan {
 
     pub(crate) fn start(self) -> Site {
         let dir = scratch(&self.name);
+        fs::create_dir_all(dir.join("prompts")).unwrap();
+        for (name, hz, seconds) in self.prompts {
+            write_wav(&dir.join("prompts").join(name), hz, 8_000, seconds);
+        }
         let mut hosts: Vec<MediaHost> = (0..self.hosts)
             .map(|number| MediaHost::start(&dir, number, self.ip))
             .collect();
@@ -397,9 +411,11 @@ fn start_mediad(
     let recordings = dir.join("recordings").join(name);
     fs::create_dir_all(&recordings).unwrap();
     let recordings = format!("recordings.directory={}", recordings.display());
+    let prompts = format!("media.prompts={}", dir.join("prompts").display());
     let settings = [
         interfaces.as_str(),
         recordings.as_str(),
+        prompts.as_str(),
         "workers.pin=false",
         "workers.count=1",
         "io.sockets_max=2048",

@@ -36,7 +36,7 @@ export class Calls extends Listing {
 /** @type {import('../table.js').Column<Call>[]} */
 const columns = [
   { title: 'Caller', kind: 'main', cell: (call) => named(call.from_name ?? short(call.from), short(call.from)) },
-  { title: 'To', cell: (call) => named(short(call.to), call.queue ? `queue ${call.queue}` : null) },
+  { title: 'To', cell: (call) => named(short(call.to), placeOf(call)) },
   { title: 'With', cell: (call) => call.user ?? '–' },
   { title: 'Stage', cell: (call) => chip(call.stage, STAGES[call.stage] ?? 'off') },
   { title: 'Age', kind: 'number', cell: (call) => ticking(`call ${call.call}`, call.age_ms) },
@@ -44,6 +44,14 @@ const columns = [
   { title: 'Media host', cell: (call) => call.host },
   { title: 'Actions', kind: 'actions', cell: actions },
 ];
+
+/** @param {Call} call */
+function placeOf({ menu, queue }) {
+  if (menu) {
+    return `menu ${menu}`;
+  }
+  return queue ? `queue ${queue}` : null;
+}
 
 /** @param {Call} call */
 function recordingOf({ recording }) {
