@@ -25,6 +25,7 @@
  *   left_unix_us: number, codec: string, srtp: string, media: Media | null}} Leg
  * @typedef {{call: string, from: string, to: string, queue: string | null, room: string | null,
  *   answered_by: string | null, rung: string[], started_unix_us: number, wait_ms: number, talk_ms: number,
+ *   choices?: {menu: string, keys: string, to: string}[],
  *   ended_by: string, status: number, reason: string, host: string, caller_codec: string,
  *   callee_codec: string, recordings: {host: string, path: string, duration_ms: number}[],
  *   legs: Leg[]}} Detail

@@ -131,6 +131,7 @@ function whole(detail) {
     ['Begun', new Date(detail.started_unix_us / 1000).toLocaleString()],
     ['Caller', short(detail.from)],
     ['To', short(detail.to)],
+    ...(detail.choices ?? []).map(({ menu, keys, to }) => ['Chose', `${keys || 'nothing'} in menu ${menu}: on to ${to}`]),
     ['Queue', detail.queue],
     ['Room', detail.room],
     ['Rung', detail.rung.join(', ')],
