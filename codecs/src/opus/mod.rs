@@ -35,6 +35,11 @@ pub const COMPLEXITY_MAX: u8 = 10;
 const DTX_BYTES_MAX: usize = 2;
 /// The longest frame of all bandwidths; those of up to 8 kHz of sound may be of 60 ms (RFC 6716 §2.1.4).
 const FRAME_MS_MAX: usize = 20;
+/// Whoever encodes for a network reckons with the loss of so many packets in 100 at least, whatever is told: where an encoder
+/// reckons with none it predicts a steady tone from what was before with all it has, and a decoder that missed one packet, or
+/// came in the middle, makes up to twenty times as much of the next tone. Speech is as it was sent after 60 ms instead of 160,
+/// for 2 to 4 % more bytes.
+pub const NETWORK_LOSS_PERCENT: u8 = 2;
 /// From this bit rate on libopus takes the transform codec whatever it hears, with all that effort and packet time take off.
 const ANEW_BPS: u32 = 96_000;
 
@@ -67,12 +72,15 @@ pub struct Settings {
     pub bitrate_bps: u32,
     /// Packets of varying size. Constant size hides the content of encrypted speech, at a price.
     pub vbr: bool,
-    /// Send a coarse copy of each frame in the next packet. Takes effect only with a loss hint above 0.
+    /// Send a coarse copy of each frame in the next packet. Takes effect only while loss is told.
     pub inband_fec: bool,
     /// Send nothing in silence.
     pub dtx: bool,
-    /// Expected loss in percent: how much of the bit rate FEC may take.
+    /// Loss that is told, in percent: how much of the bit rate FEC may take.
     pub packet_loss_percent: u8,
+    /// Loss to reckon with when less is told, or none: the more, the less is predicted from packets before. See
+    /// [`NETWORK_LOSS_PERCENT`].
+    pub packet_loss_percent_min: u8,
     /// The rate that the peer plays at, in Hz: what only a higher one could carry is not sent.
     pub playback_rate_hz: u32,
 }
@@ -87,6 +95,7 @@ impl Default for Settings {
             inband_fec: false,
             dtx: false,
             packet_loss_percent: 0,
+            packet_loss_percent_min: 0,
             playback_rate_hz: CLOCK_HZ,
         }
     }
@@ -100,7 +109,9 @@ pub struct Encoder {
     dtx: bool,
     /// The latest packet said that there is nothing to hear.
     quiet: bool,
+    inband_fec: bool,
     packet_loss_percent: u8,
+    packet_loss_percent_min: u8,
     /// So many packets are to be of the transform codec.
     transform_packets: u8,
     /// The widest bandwidth that the peer can use …
@@ -154,31 +165,40 @@ impl Encoder {
             .set_bitrate(Bitrate::Value(settings.bitrate_bps))
             .map_err(fault)?;
         inner.set_vbr(settings.vbr).map_err(fault)?;
-        inner
-            .set_inband_fec(if settings.inband_fec {
-                InbandFec::Mode1
-            } else {
-                InbandFec::Off
-            })
-            .map_err(fault)?;
         inner.set_dtx(settings.dtx).map_err(fault)?;
-        inner
-            .set_packet_loss(settings.packet_loss_percent)
-            .map_err(fault)?;
         let widest = widest(settings.playback_rate_hz);
         inner.set_max_bandwidth(widest).map_err(fault)?;
-        Ok(Self {
+        let mut encoder = Self {
             inner,
             sample_rate_hz,
             bitrate_bps: settings.bitrate_bps,
             dtx: settings.dtx,
             quiet: false,
+            inband_fec: settings.inband_fec,
             packet_loss_percent: settings.packet_loss_percent,
+            packet_loss_percent_min: settings.packet_loss_percent_min,
             transform_packets: 0,
             widest,
             is_long: false,
             frame_samples_max: sample_rate_hz as usize / 1_000 * FRAME_MS_MAX * channel_count,
-        })
+        };
+        encoder.expect_loss(settings.packet_loss_percent)?;
+        Ok(encoder)
+    }
+
+    fn expect_loss(&mut self, percent: u8) -> Result<(), CodecError> {
+        self.packet_loss_percent = percent;
+        // Nobody needs copies of what nobody loses.
+        let fec = match self.inband_fec && percent > 0 {
+            true => InbandFec::Mode1,
+            false => InbandFec::Off,
+        };
+        self.inner.set_inband_fec(fec).map_err(fault)?;
+        self.inner.set_packet_loss(self.expected_loss()).map_err(fault)
+    }
+
+    fn expected_loss(&self) -> u8 {
+        self.packet_loss_percent.max(self.packet_loss_percent_min)
     }
 
     /// Whoever decodes heard another encoder until now: the next packet makes its decoder forget that.
@@ -210,7 +230,7 @@ impl Encoder {
     fn prefer_transform(&mut self, prefer: bool) -> Result<(), CodecError> {
         let (bitrate_bps, dtx, loss) = match prefer {
             true => (self.bitrate_bps.max(ANEW_BPS), false, 0),
-            false => (self.bitrate_bps, self.dtx, self.packet_loss_percent),
+            false => (self.bitrate_bps, self.dtx, self.expected_loss()),
         };
         let bitrate = Bitrate::Value(bitrate_bps);
         self.inner.set_bitrate(bitrate).map_err(fault)?;
@@ -277,8 +297,7 @@ impl Encoder {
 
     /// Changes the loss that the peer reports (RTCP), 0 to 100; larger values count as 100.
     pub fn set_packet_loss(&mut self, percent: u8) {
-        self.packet_loss_percent = percent.min(100);
-        let set = self.inner.set_packet_loss(self.packet_loss_percent);
+        let set = self.expect_loss(percent.min(100));
         debug_assert!(set.is_ok(), "0 to 100 is the documented range");
     }
 

@@ -1,6 +1,6 @@
 //! What a peer asks of those who encode for it: the `fmtp` of its format.
 
-use super::Settings;
+use super::{NETWORK_LOSS_PERCENT, Settings};
 
 /// Bounds of `maxaveragebitrate` in bit/s (RFC 7587 §6.1).
 const BITRATES_BPS: std::ops::RangeInclusive<u32> = 6_000..=510_000;
@@ -9,13 +9,16 @@ const BITRATES_BPS: std::ops::RangeInclusive<u32> = 6_000..=510_000;
 const PLAYBACK_RATES_HZ: std::ops::RangeInclusive<u32> = 8_000..=48_000;
 
 impl Settings {
-    /// The default, within what the peer's `fmtp` allows and with what it prefers (RFC 7587 §6.1): `maxaveragebitrate`,
+    /// The default, for a network that loses some packets, within what the peer's `fmtp` allows and with what it prefers (RFC 7587 §6.1): `maxaveragebitrate`,
     /// `maxplaybackrate`, `cbr` and `useinbandfec`. The copies of forward error correction are sent only while loss is told
     /// ([`super::Encoder::set_packet_loss`]). `usedtx` is for those to read who decide what is silence. What is unknown or
     /// out of range is not heeded.
     #[must_use]
     pub fn asked(fmtp: &str) -> Self {
-        let mut settings = Self::default();
+        let mut settings = Self {
+            packet_loss_percent_min: NETWORK_LOSS_PERCENT,
+            ..Self::default()
+        };
         let parameters = fmtp.split(';').filter_map(|parameter| parameter.split_once('='));
         for (name, value) in parameters.map(|(name, value)| (name.trim(), value.trim())) {
             let number = |bounds: &std::ops::RangeInclusive<u32>| {
@@ -46,7 +49,10 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_heeded_and_what_makes_no_sense_is_not() {
-        let default = Settings::default();
+        let default = Settings {
+            packet_loss_percent_min: NETWORK_LOSS_PERCENT,
+            ..Settings::default()
+        };
         for nothing in [
             "",
             "minptime=10",

@@ -458,3 +458,43 @@ fn packets_of_another_are_heard_at_their_level_behind_one_that_starts_anew() {
     assert!(loudest[0] > 4.0, "nothing is to be mended: {loudest:?}");
     assert!(loudest[1] < 1.25, "{loudest:?}");
 }
+
+/// Tones through an encoder that everybody heard from the beginning, but for one packet, or from its middle on.
+#[test]
+fn who_missed_a_packet_or_came_late_hears_the_next_tone_at_its_level() {
+    const LOUD: f64 = 2_000.0;
+    // The second one with up to twenty times its level where the encoder reckons with no loss.
+    for (first, second) in [(720.0, 520.0), (620.0, 520.0), (820.0, 520.0), (425.0, 620.0)] {
+        for complexity in [0, 5, 8] {
+            let settings = Settings {
+                complexity,
+                ..Settings::asked("")
+            };
+            let (change, missed) = (100, 57);
+            let mut pcm = tone(8_000, first, LOUD, change * 160);
+            pcm.extend(tone(8_000, second, LOUD, 60 * 160));
+            let sent = packets(8_000, &settings, &pcm);
+            let [mut loses, mut comes] = [(); 2].map(|()| Decoder::new(8_000).expect("a rate of Opus"));
+            let mut loudest = 0.0_f64;
+            for (at, packet) in sent.iter().enumerate() {
+                let mut heard = [[0; 160]; 2];
+                match at == missed {
+                    true => loses.conceal(&mut heard[0]),
+                    false => drop(loses.decode(packet, &mut heard[0]).expect("a packet")),
+                }
+                if at > missed {
+                    comes.decode(packet, &mut heard[1]).expect("a packet");
+                }
+                // Two packets after the change are of both tones.
+                for pcm in heard.iter().filter(|_| at > change + 1) {
+                    let level = (2.0 * crate::level::energy(pcm) as f64 / 160.0).sqrt() / LOUD;
+                    loudest = loudest.max(level);
+                }
+            }
+            assert!(
+                loudest < 1.25,
+                "{first} and then {second} Hz, effort {complexity}: {loudest:.1} of its level"
+            );
+        }
+    }
+}

@@ -88,6 +88,7 @@ const TONES: opus::Settings = opus::Settings {
     inband_fec: false,
     dtx: false,
     packet_loss_percent: 0,
+    packet_loss_percent_min: opus::NETWORK_LOSS_PERCENT,
     playback_rate_hz: opus::CLOCK_HZ,
 };
 

@@ -9,7 +9,7 @@ use media_engine::{
 
 use crate::{
     tones::{Ear, LOUD, Voice},
-    world::{Graph, Party, Sent, World, edge, events, format, pcma, peer, player, room, rtp_socket},
+    world::{Graph, Party, Sent, World, edge, events, format, pcma, pcmu, peer, player, room, rtp_socket},
 };
 
 /// Session of the agent, on the first engine; its link is end 1.
@@ -437,5 +437,80 @@ fn nothing_is_left_when_both_sessions_end() {
             assert_eq!((totals.sessions, totals.endpoints, totals.sockets), (0, 0, 0));
             assert_eq!(world.engine.poll_timeout(), None);
         }
+    }
+}
+
+/// Two agents in a room, and a customer and a guest who are to hear each other and the room, all over a link of Opus.
+fn conference(engines: usize) -> (Town, Graph) {
+    let opus = || vec![format(111, Codec::Opus, 48_000)];
+    let wide = || vec![format(96, Codec::L16, 16_000)];
+    let graph = |parties: Vec<Party>| {
+        let mut graph = Graph::of(parties, &[]);
+        graph.others.push(room("room", 8_000));
+        graph
+    };
+    let mut town = Town::new(engines);
+    let mut floor = graph(vec![
+        Party::new("agent", 0).with_formats(wide()),
+        Party::new("boss", 1).with_formats(wide()),
+        Party::linked("link", 10, 1).with_formats(opus()),
+    ]);
+    floor.hear(&all_in(["agent", "boss", "link"]));
+    town.agents().commit(AGENT, &floor);
+    let mut far = graph(vec![
+        Party::new("cust", 2).with_formats(opus()),
+        Party::new("guest", 3).with_formats(vec![pcmu()]),
+        Party::linked("link", 11, 2).with_formats(opus()),
+    ]);
+    far.hear(&[("link", "cust"), ("cust", "link")]);
+    town.customers().commit(CUSTOMER, &far);
+    town.join(2, true);
+    (town, far)
+}
+
+fn all_in(ids: [&'static str; 3]) -> Vec<(&'static str, &'static str)> {
+    ids.map(|id| [(id, "room"), ("room", id)]).concat()
+}
+
+/// What comes out of a link is forwarded, and then mixed: its decoder comes upon the far encoder's stream in the middle, of
+/// which nothing is to be heard when the tone changes long after.
+#[test]
+fn a_link_that_is_decoded_from_its_middle_on_is_heard_at_its_level() {
+    const QUIET: f64 = 2_000.0;
+    // Tones without the noise of a law: of those such a decoder made up to seventeen times as much.
+    const WIDE: CodecKind = CodecKind::L16 {
+        sample_rate_hz: 16_000,
+    };
+    for (engines, before, wait) in [(1, 620.0, 140), (2, 620.0, 0), (2, 425.0, 40)] {
+        let (mut town, mut far) = conference(engines);
+        let mut agents = [Voice::new(0, before, WIDE, 96), Voice::new(1, 520.0, WIDE, 96)];
+        let mut customers = [
+            Voice::new(2, 900.0, CodecKind::Opus, 111),
+            Voice::pcmu(3, 1_100.0),
+        ];
+        agents.iter_mut().for_each(|agent| agent.loud = QUIET);
+        customers.iter_mut().for_each(|customer| customer.silent = true);
+        let mut talk = |town: &mut Town, speaks: usize, ms| {
+            for (at, agent) in agents.iter_mut().enumerate() {
+                agent.silent = at != speaks;
+            }
+            let (mut here, mut there) = (agents.each_mut(), customers.each_mut());
+            town.talk(&mut here, &mut there, ms);
+        };
+        talk(&mut town, 0, 1_000 + wait);
+        assert!(town.plans(CUSTOMER).contains(&PlanKind::Relay));
+        far.hear(&all_in(["cust", "guest", "link"]));
+        town.customers().commit(CUSTOMER, &far);
+        talk(&mut town, 0, 2_400);
+        assert_eq!(town.plans(CUSTOMER), [PlanKind::Mix; 3]);
+        talk(&mut town, 1, 200);
+        let mut ear = Ear::default();
+        town.listen(&mut [(&mut ear, 2)]);
+        ear.pcm.clear();
+        talk(&mut town, 1, 800);
+        town.listen(&mut [(&mut ear, 2)]);
+        let loudest = ear.loudest(520.0) / QUIET;
+        assert!(loudest < 1.3, "{engines} engines: {loudest:.1} of its level");
+        ear.hears("the customer", &[before, 1_100.0, 520.0], &[(520.0, QUIET)]);
     }
 }
