@@ -647,9 +647,14 @@ fn check_levels(
         let level = measure.level(pcm, voice, hz, rate_hz);
         let gain = wanted.get(voice).copied().unwrap_or(0.0);
         // A player is as loud as two and a half of the others: an encoder that makes no effort leaves a third of what is five
-        // times below it.
-        let is_drowned = is_speech && gain < 0.6 && wanted.keys().any(|voice| voice.starts_with("player"));
-        let low = if is_drowned { low / 2.0 } else { low };
+        // times below it. It spends half as much again as its bit rate on what begins at once, and while it makes up for that
+        // in the next two seconds it leaves half of what is beside a player.
+        let is_beside = is_speech && wanted.keys().any(|voice| voice.starts_with("player"));
+        let low = match is_beside {
+            true if gain < 0.6 => low / 2.0,
+            true => f64::min(low, 0.4),
+            false => low,
+        };
         // The player's level is the tone's own.
         let right = match (gain > 0.0, voice.starts_with("player")) {
             (false, _) => level < noise,
