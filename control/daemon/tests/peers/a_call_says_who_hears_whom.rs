@@ -256,7 +256,7 @@ fn too_many_questions_are_turned_away(site: &Site, call: &str) {
     std::thread::scope(|scope| {
         for _ in 0..16 {
             let tell = tell.clone();
-            scope.spawn(move || tell.send(audio(site, call)));
+            scope.spawn(move || drop(tell.send(audio(site, call))));
         }
         drop(tell);
         let mut before = Vec::new();
