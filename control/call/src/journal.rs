@@ -8,7 +8,7 @@ use crate::{
     domain::Standing,
     menu::Choice,
     originate::Originate,
-    saved::{CallChange, MemberChange, SavedCall, SavedConference, SavedMember},
+    saved::{CallChange, MemberChange, SavedCall, SavedConference, SavedInvited, SavedMember},
 };
 
 /// One line of the journal.
@@ -35,6 +35,18 @@ pub enum RecordKind {
     Segment {
         /// So many records after this one repeat what stands.
         standing: u64,
+    },
+    /// A first INVITE waits for a media host. Its sender knows that it has come, and repeats it no more.
+    InviteWaits {
+        /// The tag that we answer it with.
+        tag: String,
+        /// The request.
+        invite: Box<SavedInvited>,
+    },
+    /// It waits no more: it is a call now, was refused, or its sender gave up.
+    InviteLeft {
+        /// Its tag.
+        tag: String,
     },
     /// A call came in and was accepted for routing.
     CallStarted {

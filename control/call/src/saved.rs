@@ -678,7 +678,7 @@ fn without_body(request: &[u8]) -> Bytes {
 
 /// See [`InvitedRecord`]. A body that may hold keys is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct SavedInvited {
+pub struct SavedInvited {
     request: Octets,
     flow: SavedTarget,
     local_tag: Octets,

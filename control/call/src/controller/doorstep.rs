@@ -2,17 +2,20 @@
 //! call that is refused is lost, and a proxy in front takes every such refusal for a failure of ours.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
 use sip::{
-    message::Request,
+    message::{HeaderName, Request, Response, StatusCode},
     stack::{DialogKey, Flow, ServerTxn},
 };
 
-use super::{Controller, Due, Now};
-use crate::limits;
+use super::{Controller, Due, Now, restore::text_without_keys, unix_us};
+use crate::{journal::RecordKind, limits, saved::SavedInvited};
+
+/// Whose INVITE has waited for longer when this process begins is taken to have given up.
+const PATIENCE: Duration = Duration::from_secs(32);
 
 /// First INVITEs that wait.
 #[derive(Debug, Default)]
@@ -28,6 +31,18 @@ struct Waiting {
     request: Request,
     flow: Flow,
     dialog: DialogKey,
+    /// Ours.
+    tag: String,
+}
+
+impl Waiting {
+    fn record(&self) -> RecordKind {
+        let text = text_without_keys(&self.request);
+        RecordKind::InviteWaits {
+            tag: self.tag.clone(),
+            invite: Box::new(SavedInvited::of(text, self.flow, self.tag.clone().into())),
+        }
+    }
 }
 
 impl Controller {
@@ -50,17 +65,23 @@ impl Controller {
         flow: Flow,
         dialog: DialogKey,
     ) -> bool {
-        let doorstep = &mut self.doorstep;
+        let doorstep = &self.doorstep;
         let has_hope = doorstep.until.is_some_and(|until| now.mono < until) && !self.pool.is_any_up();
         if !has_hope || self.is_stopping || doorstep.invites.len() >= limits::INVITES_WAITING_MAX {
             return false;
         }
-        doorstep.invites.push_back(Waiting {
+        let Some(known) = self.stack.dialog(dialog) else {
+            return false;
+        };
+        let waiting = Waiting {
             txn,
             request: request.clone(),
             flow,
             dialog,
-        });
+            tag: String::from_utf8_lossy(&known.id.local_tag).into_owned(),
+        };
+        self.record(now, waiting.record());
+        self.doorstep.invites.push_back(waiting);
         true
     }
 
@@ -68,11 +89,56 @@ impl Controller {
     pub(super) fn open_door(&mut self, now: Now) {
         for waiting in std::mem::take(&mut self.doorstep.invites) {
             self.receive_invite(now, waiting.txn, &waiting.request, waiting.flow, waiting.dialog);
+            self.left_door(now, waiting.tag);
         }
     }
 
     /// Who waited gave up.
-    pub(super) fn leaves_door(&mut self, dialog: DialogKey) {
-        self.doorstep.invites.retain(|waiting| waiting.dialog != dialog);
+    pub(super) fn leaves_door(&mut self, now: Now, dialog: DialogKey) {
+        let invites = &mut self.doorstep.invites;
+        let place = invites.iter().position(|waiting| waiting.dialog == dialog);
+        if let Some(waiting) = place.and_then(|place| invites.remove(place)) {
+            self.left_door(now, waiting.tag);
+        }
+    }
+
+    fn left_door(&mut self, now: Now, tag: String) {
+        if self.doorstep.invites.iter().all(|waiting| waiting.tag != tag) {
+            self.record(now, RecordKind::InviteLeft { tag });
+        }
+    }
+
+    /// Who waits, said again at the beginning of a new segment.
+    pub(super) fn doorstep_standing(&self) -> impl Iterator<Item = RecordKind> {
+        self.doorstep.invites.iter().map(Waiting::record)
+    }
+
+    /// Who waited when the process before was killed is received as if it came now.
+    pub(super) fn restore_doorstep(&mut self, now: Now, past: BTreeMap<String, (u64, SavedInvited)>) {
+        let mut past: Vec<_> = past.into_iter().collect();
+        past.sort_by_key(|(_, (since, _))| *since);
+        for (tag, (since_unix_us, invite)) in past {
+            let waited = unix_us(now.wall).saturating_sub(since_unix_us);
+            if Duration::from_micros(waited) <= PATIENCE {
+                self.receive_again(now, &invite);
+            }
+            self.left_door(now, tag);
+        }
+    }
+
+    fn receive_again(&mut self, now: Now, invite: &SavedInvited) {
+        let Some(record) = invite.restore() else { return };
+        let Ok((txn, dialog, request)) = self.stack.adopt_invited(now.mono, &record) else {
+            return;
+        };
+        // Its offer had keys, which no journal holds.
+        if request.body.is_empty() && request.headers.contains(HeaderName::ContentType) {
+            self.counters.calls_refused += 1;
+            let mut response = Response::new(StatusCode::SERVER_INTERNAL_ERROR);
+            let _digits = response.headers.set(HeaderName::RetryAfter, "1");
+            self.respond(now, txn, response);
+            return;
+        }
+        self.receive_invite(now, txn, &request, record.flow, dialog);
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Past {
     calls: BTreeMap<String, PastCall>,
     keys: Vec<(String, Kept)>,
     conferences: BTreeMap<String, SavedConference>,
+    /// First INVITEs that waited for a media host, and since when, by our tag.
+    doorstep: BTreeMap<String, (u64, SavedInvited)>,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,10 @@ impl Past {
             } => {
                 self.agents.insert(agent, PastAgent { state, standing });
             }
+            RecordKind::InviteWaits { tag, invite } => {
+                self.doorstep.insert(tag, (at_unix_us, *invite));
+            }
+            RecordKind::InviteLeft { tag } => drop(self.doorstep.remove(&tag)),
             RecordKind::CallStarted { ref call, .. } => {
                 let call = call.clone();
                 self.call(&call).started = Some((at_unix_us, kind));
@@ -222,7 +228,13 @@ impl Controller {
         });
         let keys = past.keys.iter().map(|(key, kept)| kept.record(key));
         let registrations = past.registrations.values().map(|(_, kind)| kind.clone());
-        registrations.chain(agents).chain(calls).chain(keys).collect()
+        let invites = past.doorstep.iter();
+        let invites = invites.map(|(tag, (_, invite))| RecordKind::InviteWaits {
+            tag: tag.clone(),
+            invite: Box::new(invite.clone()),
+        });
+        let of_calls = calls.chain(keys).chain(invites);
+        registrations.chain(agents).chain(of_calls).collect()
     }
 
     /// Goes on from what was replayed. Before any other input.
@@ -269,6 +281,7 @@ impl Controller {
         }
         // Reading the journal took its time.
         self.hope_for_host(now);
+        self.restore_doorstep(now, past.doorstep);
         self.advance(now);
     }
 
@@ -316,6 +329,7 @@ impl Controller {
         kinds.extend(self.keys.iter().map(|(key, kept)| kept.record(key)));
         kinds.extend(self.conferences_standing());
         kinds.extend(self.begun_standing());
+        kinds.extend(self.doorstep_standing());
         let begin = RecordKind::Segment {
             standing: kinds.len() as u64,
         };
@@ -826,7 +840,7 @@ fn saved_media(plan: &MediaPlan) -> SavedMedia {
     }
 }
 
-fn text_without_keys(request: &Request) -> Bytes {
+pub(super) fn text_without_keys(request: &Request) -> Bytes {
     let mut request = request.clone();
     if request.body.windows(9).any(|text| text == b"a=crypto:") {
         request.body = Bytes::new();

@@ -95,7 +95,7 @@ impl Controller {
             Some((id, Side::Caller)) => self.end(now, id, EndedBy::Caller, status, reason),
             // Their first INVITEs have their answers.
             Some((_, Side::Callee | Side::Transferor)) => {}
-            None => self.leaves_door(dialog),
+            None => self.leaves_door(now, dialog),
         }
     }
 
@@ -214,7 +214,7 @@ impl Controller {
     fn dialog_ended(&mut self, now: Now, dialog: DialogKey, reason: EndReason) {
         self.trunk_dialogs.remove(&dialog);
         let Some((id, side)) = self.by_dialog.remove(&dialog) else {
-            self.leaves_door(dialog);
+            self.leaves_door(now, dialog);
             return;
         };
         let (status, text) = match reason {

@@ -2,7 +2,7 @@
 //! repeated. A party that had a provisional answer repeats nothing, and one that had none repeats its INVITE: both are told
 //! the answer again, until its ACK comes.
 
-use sdp::LocalTransport;
+use sdp::{Description, LocalTransport, MediaKind};
 use sip::stack::{DialogKey, InvitedRecord};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     call::{CallId, Side},
-    leg::{Exchange, LegState},
+    leg::{Exchange, Leg, LegState},
     saved::{SavedInvited, SavedLeg},
 };
 
@@ -52,9 +52,9 @@ impl Controller {
         };
         let description = match &leg.exchange {
             Exchange::Theirs { .. } => local.and_then(|local| answer_leg(leg, &local, 0)),
-            // Other keys than those that may have been heard would make another offer.
             Exchange::Ours { offer } if !offers_keys => Some((**offer).clone()),
-            Exchange::Ours { .. } | Exchange::None => return false,
+            Exchange::Ours { .. } => local.and_then(|local| offer_with_keys(leg, local)),
+            Exchange::None => return false,
         };
         leg.state = LegState::Answered;
         leg.arrived = Some((invited.request.clone(), invited.flow));
@@ -69,7 +69,7 @@ impl Controller {
         true
     }
 
-    /// Where the party in this dialog is to send its audio.
+    /// Where the party in this dialog is to send its audio, and our keys once the media host has told them.
     fn local_of(&self, dialog: DialogKey) -> Option<LocalTransport> {
         let (id, side) = self.by_dialog.get(&dialog)?;
         if *side == Side::Member {
@@ -80,4 +80,25 @@ impl Controller {
         let call = self.calls.get(id)?;
         call.plan.local(&call.leg(*side)?.endpoint)
     }
+}
+
+/// Our offer as it was kept, which is without keys, with those that the media host has for it: the same ones, whose counts go
+/// on there, so that nothing is sent twice under one number of a key. `None`: it has not told them yet.
+fn offer_with_keys(leg: &mut Leg, local: LocalTransport) -> Option<Description> {
+    let Exchange::Ours { offer } = &leg.exchange else {
+        return None;
+    };
+    let is_audio = |line: &&sdp::Media| line.kind == MediaKind::Audio && !line.is_rejected();
+    let line = offer
+        .media()
+        .iter()
+        .find(is_audio)
+        .filter(|_| !local.sdes.is_empty())?;
+    let formats = line.formats.clone();
+    let lines = leg.lines_again(leg.offered_audio(formats, local));
+    let offer = sdp::write_offer(&lines, leg.session.as_mut()?);
+    leg.exchange = Exchange::Ours {
+        offer: offer.clone().into(),
+    };
+    Some(offer)
 }

@@ -1,6 +1,8 @@
 //! No media host is up, at the start or since the last one was lost: new calls wait a moment.
 
-use crate::world::World;
+use sdp::CryptoSuite;
+
+use crate::world::{World, config};
 
 /// A controller that has just started, and a call to this address after 100 ms.
 fn called(to: &str) -> (World, usize) {
@@ -87,4 +89,86 @@ fn a_controller_that_stops_keeps_nobody_waiting() {
     world.run_ms(100);
     assert_eq!(world.phones[customer].statuses, [503], "{}", world.story());
     world.assert_nothing_left();
+}
+
+/// Its caller has our 100, and so repeats nothing.
+#[test]
+fn one_that_waited_when_the_controller_was_killed_waits_on() {
+    for to in ["support", "alice", "room-1"] {
+        for segments in 0..2 {
+            let (mut world, customer) = called(to);
+            if segments > 0 {
+                world.records = world.controller.standing(world.clocks());
+            }
+            world.restart_alone();
+            world.run_ms(3_000);
+            assert!(world.phones[customer].statuses.is_empty(), "{}", world.story());
+            world.restart_media_host(true);
+            world.registered("alice", "wonder");
+            world.run_ms(5_000);
+            let served = world.phones[customer].statuses.last();
+            // Who calls her, and not the queue, came too early.
+            let status = if to == "alice" { 480 } else { 200 };
+            assert_eq!(served, Some(&status), "{to}: {}", world.story());
+            let started = world.kinds().iter().filter(|kind| *kind == "started").count();
+            assert_eq!(started, usize::from(status == 200), "{}", world.story());
+            if status == 200 {
+                world.hang_up(customer);
+                world.run_ms(500);
+                assert_eq!(world.detail().status, 200);
+            }
+            world.restart();
+            world.run_ms(40_000);
+            assert_eq!(world.details().len(), started, "{}", world.story());
+            world.assert_nothing_left();
+        }
+    }
+}
+
+#[test]
+fn and_may_give_up_then_too() {
+    let (mut world, customer) = called("support");
+    world.restart_alone();
+    world.run_ms(500);
+    let now = world.now;
+    world.phones[customer].cancel(now);
+    world.run_ms(100);
+    assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
+    world.restart();
+    world.run_ms(3_000);
+    assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
+    assert!(world.details().is_empty());
+    world.assert_nothing_left();
+}
+
+/// No journal holds keys: who offered some is told to call again.
+#[test]
+fn but_not_one_with_keys() {
+    let mut config = config();
+    config.media.srtp_keys_in_clear = true;
+    let mut world = World::with(config);
+    world.restart_alone();
+    let customer = world.phone("customer");
+    world.phones[customer].suites = vec![CryptoSuite::AesCm128HmacSha1_80];
+    world.call(customer, "support");
+    world.run_ms(1_000);
+    world.restart_alone();
+    world.run_ms(100);
+    assert_eq!(world.phones[customer].statuses, [500], "{}", world.story());
+    world.assert_nothing_left();
+}
+
+/// Nobody is there any more after so long.
+#[test]
+fn and_not_for_ever() {
+    let (mut world, customer) = called("support");
+    world.clock_set_s += 60;
+    world.restart();
+    world.run_ms(1_000);
+    assert!(world.phones[customer].statuses.is_empty(), "{}", world.story());
+    assert!(
+        !world.kinds().iter().any(|kind| kind == "started"),
+        "{}",
+        world.story()
+    );
 }

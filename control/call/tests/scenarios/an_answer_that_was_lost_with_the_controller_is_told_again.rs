@@ -114,10 +114,15 @@ fn to_who_waits() {
     }
 }
 
-/// Our keys are at the media host only, which tells them again.
+/// Our keys are at the media host only, which tells them again: in our answer, or in our offer to who made none.
 #[test]
 fn with_the_keys_that_were_in_it() {
-    for (to, others) in [("alice", 1), ("room-7", 0)] {
+    for (to, others, with_offer) in [
+        ("alice", 1, true),
+        ("room-7", 0, true),
+        ("alice", 1, false),
+        ("room-7", 0, false),
+    ] {
         let mut config = config();
         config.media.srtp = Srtp::Required;
         config.media.srtp_keys_in_clear = true;
@@ -132,7 +137,7 @@ fn with_the_keys_that_were_in_it() {
             world.call(alice, to);
             world.run_ms(200);
         }
-        killed_as_it_answers(&mut world, customer, to, true, others == 0);
+        killed_as_it_answers(&mut world, customer, to, with_offer, others == 0);
         world.run_ms(3_000);
         assert_eq!(
             world.phones[customer].statuses.last(),
@@ -143,6 +148,35 @@ fn with_the_keys_that_were_in_it() {
         assert_eq!(world.heard(), both("alice", "customer"), "{}", world.story());
         is_one_call(&mut world, customer);
     }
+}
+
+/// Its ACK is what was lost: told again, it hears of no other key.
+#[test]
+fn and_who_heard_it_talks_on_under_the_same_keys() {
+    let mut config = config();
+    config.media.srtp = Srtp::Required;
+    config.media.srtp_keys_in_clear = true;
+    let mut world = World::with(config);
+    let friend = world.phone("friend");
+    let customer = world.phone("customer");
+    for phone in [friend, customer] {
+        world.phones[phone].suites = vec![CryptoSuite::AesCm128HmacSha1_80];
+        world.phones[phone].insists = true;
+    }
+    world.call(friend, "room-7");
+    world.run_ms(200);
+    world.swallow.push(("ACK", usize::MAX));
+    let now = world.now;
+    world.phones[customer].call(now, "room-7", false);
+    world.run_ms(1_000);
+    let keys = world.phones[customer].ciphers();
+    assert!(keys.0.is_some() && keys.1.is_some(), "{}", world.story());
+    world.restart();
+    world.swallow.clear();
+    world.run_ms(3_000);
+    assert_eq!(world.phones[customer].ciphers(), keys, "{}", world.story());
+    assert_eq!(world.heard(), both("friend", "customer"), "{}", world.story());
+    is_one_call(&mut world, customer);
 }
 
 /// Who has acknowledged is asked whether it is there, and not answered again.

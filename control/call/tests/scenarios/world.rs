@@ -916,6 +916,7 @@ fn name_of(kind: &RecordKind, passing: &BTreeSet<String>) -> Option<String> {
         RecordKind::MemberState(state) => call(state.call()),
         RecordKind::CallEnded { call: name, .. } => call(name),
         RecordKind::CallOriginated { key, .. } => Some(format!("key {key:?}")),
+        RecordKind::InviteWaits { tag, .. } => Some(format!("invite {tag}")),
         RecordKind::AgentState {
             agent,
             state,
