@@ -95,6 +95,10 @@ impl Controller {
                     let adopt = plan.adopt(found.epoch);
                     self.command(now, host.clone(), Some(id), adopt);
                 }
+                // Its call is over: what waits for its recording does not need it, and that is finished by this.
+                Some(plan) if plan.is_gone() => {
+                    self.delete_stray(now, host.clone(), found.session, found.epoch);
+                }
                 Some(_) => {}
                 None => self.delete_stray(now, host.clone(), found.session, found.epoch),
             }

@@ -311,3 +311,33 @@ fn when_the_others_do_not_take_them() {
     world.restart_media_host(true);
     world.assert_nothing_left();
 }
+
+/// A session that nobody needs would record on.
+#[test]
+fn and_one_that_is_over_is_let_go_though_its_recording_is_awaited() {
+    let mut world = World::new();
+    world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    world.call(customer, "support");
+    world.run_ms(3_000);
+    let at = world.clocks();
+    let call = world.controller.live(at).calls[0].call.clone();
+    assert!(world.controller.record_call(at, &call));
+    world.run_ms(500);
+    world.cut_link(false);
+    let at = world.clocks();
+    let down = MediaInput::HostDown {
+        host: "m1".into(),
+        reason: "no answer".into(),
+    };
+    world.controller.handle_media(at, down);
+    world.run_ms(11_000);
+    assert!(!world.phones[customer].talks(), "{}", world.story());
+    assert!(world.details().is_empty(), "{}", world.story());
+    world.mend_link();
+    world.run_ms(200);
+    assert_eq!(world.media.sessions.len(), 0, "{}", world.story());
+    world.run_ms(10_000);
+    assert_eq!(world.detail().recordings.len(), 1);
+    world.assert_nothing_left();
+}

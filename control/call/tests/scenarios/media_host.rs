@@ -64,7 +64,7 @@ impl Session {
     }
 
     /// As mediad does: a key for each suite asked for, those that are there kept.
-    fn make_keys(&mut self, next_key: &mut u8) -> Result<(), String> {
+    fn make_keys(&mut self, next_key: &mut u32) -> Result<(), String> {
         self.keys.retain(|id, _| self.transports.contains_key(id));
         let ids: Vec<String> = self.transports.keys().cloned().collect();
         for id in ids {
@@ -83,7 +83,8 @@ impl Session {
                 let known = kept.iter().find(|(of, _)| *of == suite).cloned();
                 known.unwrap_or_else(|| {
                     *next_key += 1;
-                    (suite, vec![*next_key; suite_bytes(suite)])
+                    let bytes = next_key.to_le_bytes().into_iter().cycle();
+                    (suite, bytes.take(suite_bytes(suite)).collect())
                 })
             });
             let own = own.collect();
@@ -148,7 +149,7 @@ pub struct MediaHost {
     pub no_recorders: bool,
     /// Prompts it has.
     pub prompts: Vec<&'static str>,
-    next_key: u8,
+    next_key: u32,
     next_port: u16,
     /// Ports that are asked for are given.
     ports_are_free: bool,

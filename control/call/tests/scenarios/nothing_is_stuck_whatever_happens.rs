@@ -1,6 +1,6 @@
 use call_control::{Config, MediaInput, config::Queue, domain::AgentState};
 use proptest::prelude::*;
-use sdp::Direction;
+use sdp::{CryptoSuite, Direction};
 use sip::message::{HeaderName, Method, StatusCode};
 
 use crate::{
@@ -57,7 +57,15 @@ enum Happening {
     /// A key, for the menu or for who it talks to.
     Press(usize, &'static str),
     Mute(bool),
+    /// Puts a member out of its conference.
+    EndMember,
+    /// Records the first call, or masks it and ends that.
+    Record(Option<bool>),
+    /// Offers SRTP from now on, or no more.
+    Encrypt(usize, bool),
     Restart,
+    /// The same, and no media host is up.
+    RestartAlone,
     /// Another configuration: one of [`variant`].
     Reconfigure(usize),
 }
@@ -126,12 +134,16 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (phone(), prop::sample::select(vec!["alice", "carol", "room-7"])).prop_map(|(p, to)| Write(p, to)),
         1 => phone().prop_map(WriteWithin),
         2 => (0..REGISTERED.len(), prop::sample::select(vec![0, 300])).prop_map(|(p, s)| Register(p, s)),
-        3 => (phone(), prop::sample::select(vec!["carol", "bob", "support", "menu", "nobody"])).prop_map(|(p, to)| Transfer(p, to)),
+        3 => (phone(), prop::sample::select(vec!["carol", "bob", "support", "menu", "room-7", "nobody"])).prop_map(|(p, to)| Transfer(p, to)),
         2 => (phone(), phone()).prop_map(|(p, of)| Join(p, of)),
         2 => (phone(), phone()).prop_map(|(p, of)| TakeOver(p, of)),
         6 => (phone(), prop::sample::select(vec!["1", "2", "3", "4", "9", "#"])).prop_map(|(p, key)| Press(p, key)),
         1 => any::<bool>().prop_map(Mute),
+        1 => Just(EndMember),
+        2 => prop::option::of(any::<bool>()).prop_map(Record),
+        2 => (phone(), any::<bool>()).prop_map(|(p, on)| Encrypt(p, on)),
         1 => Just(Restart),
+        1 => Just(RestartAlone),
         4 => (0..VARIANTS).prop_map(Reconfigure),
     ]
 }
@@ -146,6 +158,7 @@ const VARIANTS: usize = 9;
 /// What an operator may make of the configuration, and take back.
 fn variant(number: usize) -> Config {
     let mut config = config();
+    config.media.srtp_keys_in_clear = true;
     let support = config.queues[0].clone();
     let menu = "menus = [{ name = 'menu', timeout_s = 3, tries_max = 2, otherwise = 'support', \
         keys = { 1 = 'support', 2 = 'carol', 3 = 'room-7', 4 = 'menu', 41 = 'bob' } }]";
@@ -249,7 +262,27 @@ fn happen(world: &mut World, happening: Happening) {
             }
         }
         Happening::Transfer(..) | Happening::Join(..) => {}
+        Happening::EndMember => {
+            let conferences = world.controller.live(at).conferences;
+            if let Some(member) = conferences.first().and_then(|it| it.members.last()) {
+                assert!(world.controller.end_call(at, &member.call, "told to"));
+            }
+        }
+        Happening::Record(masked) => {
+            if let Some(call) = world.controller.live(at).calls.first() {
+                // One that does not talk is not recorded.
+                let _is_so = match masked {
+                    None => world.controller.record_call(at, &call.call),
+                    Some(masked) => world.controller.pause_recording(at, &call.call, masked),
+                };
+            }
+        }
+        Happening::Encrypt(phone, on) => {
+            let suite = on.then_some(CryptoSuite::AesCm128HmacSha1_80);
+            world.phones[phone].suites = suite.into_iter().collect();
+        }
         Happening::Restart => world.restart(),
+        Happening::RestartAlone => world.restart_alone(),
         Happening::Reconfigure(number) => world.reconfigure(variant(number)),
         Happening::Mute(muted) => {
             let conferences = world.controller.live(at).conferences;
@@ -369,11 +402,15 @@ fn live_through(story: &[(Happening, u64)]) -> Result<(), TestCaseError> {
     world.phones[0].password = "wonder";
     let (mut were_moved, mut were_held, mut was_restarted) = (false, false, false);
     for &(what, then_ms) in story {
-        was_restarted |= matches!(what, Happening::Restart);
+        was_restarted |= matches!(what, Happening::Restart | Happening::RestartAlone);
         were_held |= matches!(what, Happening::Hold(..) | Happening::Update(..));
         were_moved |= matches!(
             what,
-            Happening::Transfer(..) | Happening::Join(..) | Happening::TakeOver(..) | Happening::Restart
+            Happening::Transfer(..)
+                | Happening::Join(..)
+                | Happening::TakeOver(..)
+                | Happening::Restart
+                | Happening::RestartAlone
         );
         happen(&mut world, what);
         world.run_ms(then_ms);
@@ -459,7 +496,18 @@ fn nor_by_what_once_went_wrong() {
     use Behaviour::Early;
     use Direction::SendOnly;
     use Happening::*;
-    let stories: [&[(Happening, u64)]; 7] = [
+    let stories: [&[(Happening, u64)]; 8] = [
+        &[
+            (Call(0, "support"), 1031),
+            (Record(None), 0),
+            (
+                Cut {
+                    arrives: false,
+                    is_lost: true,
+                },
+                4000,
+            ),
+        ],
         &[
             (Die(5), 0),
             (Call(0, "support"), 0),
