@@ -114,9 +114,7 @@ impl Past {
             } => {
                 self.agents.insert(agent, PastAgent { state, standing });
             }
-            RecordKind::InviteWaits { tag, invite } => {
-                self.doorstep.insert(tag, (at_unix_us, *invite));
-            }
+            RecordKind::InviteWaits { tag, invite } => drop(self.doorstep.insert(tag, (at_unix_us, *invite))),
             RecordKind::InviteLeft { tag } => drop(self.doorstep.remove(&tag)),
             RecordKind::CallStarted { ref call, .. } => {
                 let call = call.clone();
