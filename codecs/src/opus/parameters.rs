@@ -9,10 +9,10 @@ const BITRATES_BPS: std::ops::RangeInclusive<u32> = 6_000..=510_000;
 const PLAYBACK_RATES_HZ: std::ops::RangeInclusive<u32> = 8_000..=48_000;
 
 impl Settings {
-    /// The default, for a network that loses some packets, within what the peer's `fmtp` allows and with what it prefers (RFC 7587 §6.1): `maxaveragebitrate`,
-    /// `maxplaybackrate`, `cbr` and `useinbandfec`. The copies of forward error correction are sent only while loss is told
-    /// ([`super::Encoder::set_packet_loss`]). `usedtx` is for those to read who decide what is silence. What is unknown or
-    /// out of range is not heeded.
+    /// The default, for a network that loses some packets, within what the peer's `fmtp` allows and with what it prefers
+    /// (RFC 7587 §6.1): `maxaveragebitrate`, `maxplaybackrate`, `cbr` and `useinbandfec`. The copies of forward error
+    /// correction are sent only while loss is told ([`super::Encoder::set_packet_loss`]). `usedtx` is for those to read who
+    /// decide what is silence. What is unknown or out of range is not heeded.
     #[must_use]
     pub fn asked(fmtp: &str) -> Self {
         let mut settings = Self {
