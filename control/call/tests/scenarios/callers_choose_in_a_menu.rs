@@ -40,6 +40,8 @@ const OUT: &str = r#"
     name = "out"
     targets = [{ uri = "sip:10.0.1.5:5060" }]
     probe_s = 0
+    sources = ["10.0.1.5"]
+    rx_called = [{ pattern = "+4420.", set = "welcome" }]
     [dialplan]
     routes = [{ pattern = "+.", trunks = ["out"], accounts = ["alice"] }]
 "#;
@@ -371,7 +373,7 @@ fn or_to_a_conference() {
     world.assert_nothing_left();
 }
 
-/// The caller may not call out; who wrote the menu may.
+/// The caller may not call out; who wrote the menu may. And by a carrier's number to it.
 #[test]
 fn or_out() {
     let mut world = world();
@@ -395,6 +397,23 @@ fn or_out() {
     assert!(world.phones[carrier].talks(), "{}", world.story());
     assert_eq!(world.heard().len(), 2);
     world.hang_up(carrier);
+    world.run_ms(100);
+    let carol = world.registered("carol", "singer");
+    world.phones[carrier].statuses.clear();
+    world.call(carrier, "+442079460000");
+    world.run_ms(200);
+    assert_eq!(world.phones[carrier].statuses, [200], "{}", world.story());
+    assert_eq!(
+        world.questions_to(carrier),
+        ["prompt:welcome"],
+        "{}",
+        world.story()
+    );
+    world.press(carrier, "2#");
+    world.run_ms(2_000);
+    assert!(world.phones[carol].talks(), "{}", world.story());
+    assert_eq!(world.detail().choices, [choice("welcome", "5", "+49301234")]);
+    world.hang_up(carol);
     world.assert_nothing_left();
 }
 
