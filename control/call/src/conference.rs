@@ -11,7 +11,7 @@ use crate::{
     domain::Name,
     leg::Leg,
     media::{MediaPlan, Scene},
-    services::Conferences,
+    services::{Conferences, once},
     trunk::{TargetId, TrunkId},
 };
 
@@ -140,7 +140,7 @@ pub(crate) fn scene<'a>(
     let mut scene = Scene::default();
     scene.room("room", mix);
     for sound in sounds {
-        scene.play(&sound.node, Conferences::sound(sound.source()), "room");
+        scene.play(&sound.node, once(sound.source()), "room");
     }
     for member in members.filter(|member| member.leg.media.is_some()) {
         let endpoint = &member.leg.endpoint;

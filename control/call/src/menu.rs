@@ -1,15 +1,19 @@
 //! Menus: who dials one is answered, asked, and goes where the keys lead that it presses.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
-use proto::mediad::v1 as pb;
+use proto::mediad::v1::{self as pb, play_item::Source};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Config, ConfigError, invalid},
     limits,
     media::Scene,
-    services::Conferences,
+    services::{dial_tone, for_ever, once},
     trunk::numbers,
 };
 
@@ -28,7 +32,7 @@ pub struct Menu {
     /// Where keys lead, such as `"1" = "support"`: one key or several (`0` to `9`, `*`, `#`) to what could be dialled: an
     /// account, a queue, a room, another menu, a number that a route takes.
     #[serde(default)]
-    pub keys: std::collections::BTreeMap<String, String>,
+    pub keys: BTreeMap<String, String>,
     /// From the end of the question to the first key. Default 5.
     #[serde(default = "first_key")]
     pub timeout_s: u64,
@@ -67,10 +71,9 @@ pub(crate) enum Keys<'a> {
 impl Menu {
     /// What these keys mean. `is_over`: no more follow.
     pub(crate) fn read(&self, typed: &str, is_over: bool) -> Keys<'_> {
-        let typed_whole = self.keys.get(typed);
         let is_longer = |keys: &String| keys.len() > typed.len() && keys.starts_with(typed);
         let may_go_on = !is_over && self.keys.keys().any(is_longer);
-        match typed_whole {
+        match self.keys.get(typed) {
             _ if may_go_on => Keys::Begun,
             Some(target) => Keys::Whole(target),
             None => Keys::Wrong,
@@ -145,7 +148,10 @@ impl Selection {
         let (name, mut player) = if self.typed.is_empty() {
             (self.question(), self.player())
         } else {
-            (format!("{}-keys", self.question()), listening())
+            (
+                format!("{}-keys", self.question()),
+                for_ever(Source::SilenceMs(1_000)),
+            )
         };
         player.barge_in = Some(pb::BargeIn {
             node: caller.to_owned(),
@@ -156,28 +162,15 @@ impl Selection {
     }
 
     fn player(&self) -> pb::Player {
-        use pb::play_item::Source;
         if !self.has_end() {
-            return Conferences::sound(Source::Tone("dial-us".to_owned()));
+            return once(dial_tone());
         }
-        let mut player = Conferences::sound(Source::Prompt(self.menu.prompt.clone()));
+        let mut player = once(Source::Prompt(self.menu.prompt.clone()));
         if self.is_corrected && !self.menu.invalid_prompt.is_empty() {
-            let before = Conferences::sound(Source::Prompt(self.menu.invalid_prompt.clone()));
+            let before = once(Source::Prompt(self.menu.invalid_prompt.clone()));
             player.items.splice(..0, before.items);
         }
         player
-    }
-}
-
-fn listening() -> pb::Player {
-    let second = pb::PlayItem {
-        source: Some(pb::play_item::Source::SilenceMs(1_000)),
-        start_ms: 0,
-    };
-    pb::Player {
-        items: vec![second],
-        repeat: Some(0),
-        ..pb::Player::default()
     }
 }
 

@@ -64,7 +64,20 @@ fn shared(source: pb::play_item::Source) -> pb::Player {
     }
 }
 
-fn for_ever(source: pb::play_item::Source) -> pb::Player {
+/// What asks where there is no prompt.
+pub(crate) fn dial_tone() -> pb::play_item::Source {
+    pb::play_item::Source::Tone("dial-us".to_owned())
+}
+
+/// Played once.
+pub(crate) fn once(source: pb::play_item::Source) -> pb::Player {
+    pb::Player {
+        repeat: Some(1),
+        ..for_ever(source)
+    }
+}
+
+pub(crate) fn for_ever(source: pb::play_item::Source) -> pb::Player {
     let item = pb::PlayItem {
         source: Some(source),
         start_ms: 0,
@@ -180,23 +193,10 @@ impl Conferences {
 
     /// What asks for the PIN: the prompt, if the media host has it.
     pub(crate) fn question(&self, has_prompt: bool) -> pb::Player {
-        use pb::play_item::Source;
-        let source = match self.pin_prompt.is_empty() || !has_prompt {
-            true => Source::Tone("dial-us".to_owned()),
-            false => Source::Prompt(self.pin_prompt.clone()),
-        };
-        pb::Player {
-            repeat: Some(1),
-            ..for_ever(source)
-        }
-    }
-
-    /// Played to all, once.
-    pub(crate) fn sound(source: pb::play_item::Source) -> pb::Player {
-        pb::Player {
-            repeat: Some(1),
-            ..for_ever(source)
-        }
+        once(match self.pin_prompt.is_empty() || !has_prompt {
+            true => dial_tone(),
+            false => pb::play_item::Source::Prompt(self.pin_prompt.clone()),
+        })
     }
 
     pub(crate) fn node(&self) -> pb::Room {

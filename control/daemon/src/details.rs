@@ -14,7 +14,7 @@ use crate::{
     management::{Pages, query},
     problem::Problem,
     rfc3339,
-    store::{DetailQuery, Store as _},
+    store::{DetailQuery, Store as _, ended_by},
 };
 
 /// Behind the question mark, as it is written there; every field narrows.
@@ -101,16 +101,9 @@ fn status(text: &str) -> Result<u16, Problem> {
 }
 
 fn side(text: &str) -> Result<EndedBy, Problem> {
-    match text {
-        "caller" => Ok(EndedBy::Caller),
-        "callee" => Ok(EndedBy::Callee),
-        "system" => Ok(EndedBy::System),
-        _ => Err(bad(
-            "ended_by",
-            text,
-            "ends no call; write caller, callee or system",
-        )),
-    }
+    let mut sides = [EndedBy::Caller, EndedBy::Callee, EndedBy::System].into_iter();
+    let side = sides.find(|side| ended_by(*side) == text);
+    side.ok_or_else(|| bad("ended_by", text, "ends no call; write caller, callee or system"))
 }
 
 fn party(text: String) -> Result<String, Problem> {

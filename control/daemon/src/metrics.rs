@@ -49,7 +49,7 @@ pub(crate) fn page(sources: &Sources<'_>) -> String {
 }
 
 fn calls(page: &mut Page, counters: &Counters) {
-    for (name, help, count) in [
+    let rows = [
         (
             "calls_started",
             "Calls accepted for routing.",
@@ -106,17 +106,23 @@ fn calls(page: &mut Page, counters: &Counters) {
             "Keepalives that a registered device did not answer.",
             counters.keepalives_missed,
         ),
-    ] {
-        page.counter(&format!("controld_{name}_total"), help, count);
-    }
+    ];
+    totals(page, &rows);
     menus(page, counters);
     messages(page, counters);
     media(page, counters);
     calls_now(page, counters);
 }
 
+/// Counters: name, what they count, and how much.
+fn totals(page: &mut Page, rows: &[(&str, &str, u64)]) {
+    for (name, help, count) in rows {
+        page.counter(&format!("controld_{name}_total"), help, *count);
+    }
+}
+
 fn menus(page: &mut Page, counters: &Counters) {
-    for (name, help, count) in [
+    let rows = [
         (
             "menu_choices",
             "Choices of callers in menus, and those brought on who chose nothing.",
@@ -127,13 +133,12 @@ fn menus(page: &mut Page, counters: &Counters) {
             "Calls that ended in a menu: nothing was chosen, or nobody came.",
             counters.menu_failures,
         ),
-    ] {
-        page.counter(&format!("controld_{name}_total"), help, count);
-    }
+    ];
+    totals(page, &rows);
 }
 
 fn messages(page: &mut Page, counters: &Counters) {
-    for (name, help, count) in [
+    let rows = [
         (
             "messages_taken",
             "MESSAGEs that somebody took.",
@@ -144,13 +149,12 @@ fn messages(page: &mut Page, counters: &Counters) {
             "MESSAGEs that nobody took, or that were refused.",
             counters.messages_refused,
         ),
-    ] {
-        page.counter(&format!("controld_{name}_total"), help, count);
-    }
+    ];
+    totals(page, &rows);
 }
 
 fn media(page: &mut Page, counters: &Counters) {
-    for (name, help, count) in [
+    let rows = [
         (
             "media_commands",
             "Commands sent to media hosts.",
@@ -162,9 +166,8 @@ fn media(page: &mut Page, counters: &Counters) {
             "Commands without reply, whose outcome was asked for before they were said again.",
             counters.media_retries,
         ),
-    ] {
-        page.counter(&format!("controld_{name}_total"), help, count);
-    }
+    ];
+    totals(page, &rows);
 }
 
 fn calls_now(page: &mut Page, counters: &Counters) {

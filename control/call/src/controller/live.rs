@@ -82,11 +82,10 @@ impl Controller {
             queue: call.queue.as_ref().map(ToString::to_string),
             queued_ms: joined.map(|since| ms_since(now, since)),
             position: call.position,
-            menu: call
-                .menu
-                .as_ref()
-                .filter(|_| matches!(call.destination, Destination::Menu(_)))
-                .map(|it| it.menu.name.clone()),
+            menu: match &call.destination {
+                Destination::Menu(menu) => Some(menu.to_string()),
+                _ => None,
+            },
             user: answered.or(rung).map(|user| user.to_string()),
             stage: stage(call),
             age_ms: ms_since(now, call.started),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sip::{message::StatusCode, uri::Uri};
+use sip::message::StatusCode;
 
 use super::{Controller, Due, Now};
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
     limits,
     menu::{Choice, Keys, Selection},
     routing::Destination,
-    trunk::Origin,
 };
 
 /// Why a question brought nothing, as the call's detail says it should there be no other.
@@ -210,21 +209,6 @@ impl Controller {
                 let reason = format!("\"{target}\", which was chosen in the menu, cannot be reached");
                 self.ask_again(now, id, (EndedBy::System, status, &reason));
             }
-        }
-    }
-
-    /// Where an extension or number leads, for who may call whom it likes.
-    pub(super) fn destination_for_operator(&self, dialled: &str) -> Result<Destination, StatusCode> {
-        let number = self.trunks.dialled(dialled);
-        let uri = Uri::sip(Some(&number), &self.own_host(), None);
-        match self.routing.route(&uri, &self.registrar) {
-            Err(status) if status != StatusCode::TEMPORARILY_UNAVAILABLE => {
-                let leads_out = !self.trunks.ways(&number, Origin::Operator).is_empty();
-                leads_out
-                    .then(|| Destination::Out(number.as_str().into()))
-                    .ok_or(status)
-            }
-            other => other,
         }
     }
 

@@ -160,6 +160,21 @@ impl Controller {
         }
     }
 
+    /// Where an extension or number leads, for who may call whom it likes.
+    pub(super) fn destination_for_operator(&self, dialled: &str) -> Result<Destination, StatusCode> {
+        let number = self.trunks.dialled(dialled);
+        let uri = Uri::sip(Some(&number), &self.own_host(), None);
+        match self.routing.route(&uri, &self.registrar) {
+            Err(status) if status != StatusCode::TEMPORARILY_UNAVAILABLE => {
+                let leads_out = !self.trunks.ways(&number, Origin::Operator).is_empty();
+                leads_out
+                    .then(|| Destination::Out(number.as_str().into()))
+                    .ok_or(status)
+            }
+            other => other,
+        }
+    }
+
     /// The device that an address of ours means, if it means one (RFC 5627).
     pub(super) fn device_of(&self, uri: &Uri) -> Option<Bytes> {
         let device = self.registrar.gruu(uri).filter(|_| self.routing.is_ours(uri));

@@ -37,7 +37,8 @@ impl Controller {
         }
     }
 
-    /// Sends the call where `user` wants its calls. False when that leads nowhere: rooms are not gone to. It goes with the rights of the user, and not for ever.
+    /// Sends the call where `user` wants its calls, with the rights of that user, and not for ever. False when that leads
+    /// nowhere, or into a room.
     pub(super) fn follow_redirection(&mut self, now: Now, id: CallId, user: &Name, to: &Uri) -> bool {
         let destination = self.destination_of(to, None, Some(user));
         let instance = self.device_of(to);

@@ -244,12 +244,7 @@ fn unless_it_was_only_cut_off() {
     });
     let all = world.heard();
     world.cut_link(false);
-    let at = world.clocks();
-    let down = MediaInput::HostDown {
-        host: "m1".into(),
-        reason: "no answer".into(),
-    };
-    world.controller.handle_media(at, down);
+    world.give_up_media_host();
     world.run_ms(6_000);
     assert_eq!(world.heard(), all, "nobody noticed anything");
     world.mend_link();
@@ -325,12 +320,7 @@ fn and_one_that_is_over_is_let_go_though_its_recording_is_awaited() {
     assert!(world.controller.record_call(at, &call));
     world.run_ms(500);
     world.cut_link(false);
-    let at = world.clocks();
-    let down = MediaInput::HostDown {
-        host: "m1".into(),
-        reason: "no answer".into(),
-    };
-    world.controller.handle_media(at, down);
+    world.give_up_media_host();
     world.run_ms(11_000);
     assert!(!world.phones[customer].talks(), "{}", world.story());
     assert!(world.details().is_empty(), "{}", world.story());

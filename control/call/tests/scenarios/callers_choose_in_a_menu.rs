@@ -46,6 +46,14 @@ const OUT: &str = r#"
     routes = [{ pattern = "+.", trunks = ["out"], accounts = ["alice"] }]
 "#;
 
+/// Somebody has taken the menus out.
+fn without() -> Config {
+    Config {
+        menus: Vec::new(),
+        ..with(OUT)
+    }
+}
+
 fn world() -> World {
     world_of(with(OUT))
 }
@@ -550,9 +558,7 @@ fn a_machine_brings_somebody_to_it() {
 #[test]
 fn another_configuration_counts_for_who_comes() {
     let (mut world, _, customer) = asked();
-    let mut config = with(OUT);
-    config.menus.truncate(0);
-    world.reconfigure(config);
+    world.reconfigure(without());
     world.press(customer, "1");
     world.run_ms(3_000);
     assert_eq!(world.heard().len(), 2, "{}", world.story());
@@ -567,9 +573,7 @@ fn another_configuration_counts_for_who_comes() {
 #[test]
 fn one_that_is_gone_after_a_restart_ends_its_calls() {
     let (mut world, _, customer) = asked();
-    let mut config = with(OUT);
-    config.menus.truncate(0);
-    world.restart_with(config);
+    world.restart_with(without());
     world.run_ms(1_000);
     assert!(world.phones[customer].dialog.is_none(), "{}", world.story());
     assert_eq!(world.detail().reason, "the menu is not configured any more");

@@ -1,4 +1,4 @@
-use call_control::{Config, MediaInput, config::Queue, domain::AgentState};
+use call_control::{Config, config::Queue, domain::AgentState};
 use proptest::prelude::*;
 use sdp::{CryptoSuite, Direction};
 use sip::message::{HeaderName, Method, StatusCode};
@@ -305,11 +305,8 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::HostLost => world.lose_media_host(),
         Happening::Cut { arrives, is_lost } => {
             world.cut_link(arrives);
-            let (at, host) = (world.clocks(), "m1".into());
-            let reason = "no answer".into();
             if is_lost {
-                let down = MediaInput::HostDown { host, reason };
-                world.controller.handle_media(at, down);
+                world.give_up_media_host();
             }
         }
         Happening::HostBack => world.mend_link(),

@@ -460,6 +460,14 @@ impl World {
         );
     }
 
+    /// It does not answer for so long that it counts as lost.
+    pub fn give_up_media_host(&mut self) {
+        let (at, host) = (self.clocks(), "m1".into());
+        let reason = "no answer".into();
+        self.controller
+            .handle_media(at, MediaInput::HostDown { host, reason });
+    }
+
     /// The media host is killed and there again.
     pub fn restart_media_host(&mut self, ports_are_free: bool) {
         self.media.restart(ports_are_free);

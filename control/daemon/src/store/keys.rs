@@ -40,7 +40,7 @@ pub(super) fn fill(all: &Transaction<'_>) -> Result<(), StoreError> {
 }
 
 /// As the detail has it.
-pub(super) fn ended_by(side: EndedBy) -> &'static str {
+pub(crate) fn ended_by(side: EndedBy) -> &'static str {
     match side {
         EndedBy::Caller => "caller",
         EndedBy::Callee => "callee",

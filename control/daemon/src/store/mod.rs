@@ -13,6 +13,7 @@ use call_control::{Record, cdr::CallDetail, journal::EndedBy};
 use serde::Serialize;
 use thiserror::Error;
 
+pub(crate) use keys::ended_by;
 pub(crate) use sqlite::Sqlite;
 
 /// Why a store did not do what it was asked.
