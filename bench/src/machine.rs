@@ -4,6 +4,8 @@ use std::fs;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use anyhow::Context;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -75,6 +77,27 @@ pub fn may_raise() -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// Keeps cores from halting until this process ends: on each of them spins a thread that runs only when nothing else would
+/// (`SCHED_IDLE`), which is what `idle=poll` makes the kernel do. A virtual core that halts goes to another guest, and comes
+/// back milliseconds after the packet that should have woken it. Gives whether all of them spin.
+#[must_use]
+pub fn keep_awake(cores: &[usize]) -> bool {
+    let (told, hears) = mpsc::channel();
+    for &core in cores {
+        let told = told.clone();
+        thread::spawn(move || {
+            let ready = pin_this_thread(core).is_ok() && schedule_this_thread("--idle", 0);
+            let _ = told.send(ready);
+            if ready {
+                loop {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+    }
+    hears.iter().take(cores.len()).all(|ready| ready)
 }
 
 /// Moves this process into a network namespace of its own with nothing but loopback: no port of another program
@@ -316,6 +339,20 @@ pub fn output(program: &str, args: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_keeps_a_core_awake_runs_only_when_nothing_else_would() {
+        /// As in sched(7).
+        const SCHED_IDLE: &str = "5";
+        assert!(keep_awake(&[SERVER_CORE]));
+        let idle = fs::read_dir("/proc/self/task").unwrap().any(|task| {
+            let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+            // The 41st field of proc_pid_stat(5) is the policy; the two first stand before these.
+            fields.split_whitespace().nth(38) == Some(SCHED_IDLE)
+        });
+        assert!(idle, "no thread under SCHED_IDLE");
+    }
 
     #[test]
     fn a_process_s_clock_runs_with_its_work_and_its_memory_is_read() {

@@ -61,6 +61,9 @@ struct Servers {
     /// Stay in the machine's network instead of an own one with nothing but loopback.
     #[arg(long)]
     shared_network: bool,
+    /// Let both cores halt when they have nothing to do: what a machine that is not tuned does.
+    #[arg(long)]
+    halting: bool,
 }
 
 /// What every scenario is told.
@@ -249,6 +252,13 @@ fn prepare(servers: &Servers) -> anyhow::Result<Vec<String>> {
         "without SCHED_FIFO (not permitted)"
     };
     conditions.push(format!("server on core 0, generator and sink on core 1, {fifo}"));
+    conditions.push(if servers.halting {
+        "both cores halt when they have nothing to do".to_owned()
+    } else if machine::keep_awake(&[machine::SERVER_CORE, machine::GENERATOR_CORE]) {
+        "both cores kept from halting, as idle=poll does".to_owned()
+    } else {
+        "both cores halt when they have nothing to do (SCHED_IDLE not permitted)".to_owned()
+    });
     conditions.push(format!("open files limit {}", machine::raise_open_files()));
     conditions.push(format!("generator: {} socket(s) per side", servers.sockets));
     conditions.push(format!("yardstick: {}", Yardstick::measure()?));

@@ -63,6 +63,13 @@ pub enum RecordKind {
         /// The media host chosen for it.
         host: String,
     },
+    /// The caller of a call that has only begun has our 100, and repeats its INVITE no more.
+    CallInvited {
+        /// The call.
+        call: String,
+        /// The request.
+        invite: Box<SavedInvited>,
+    },
     /// Phones of somebody are being rung.
     CallRinging {
         /// The call.

@@ -6,8 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sip::message::{Request, StatusCode};
+
 use super::{
     Controller, Due, Now,
+    calling::text,
     detail::bare,
     restore::{PastCall, then},
     unix_us,
@@ -89,6 +92,49 @@ impl Controller {
         }
     }
 
+    /// The INVITE of a call that had only begun came again, and nothing came of it.
+    pub(super) fn begun_ends(
+        &mut self,
+        now: Now,
+        invite: &Request,
+        (by, status): (EndedBy, StatusCode),
+        reason: &str,
+    ) {
+        let call_id = invite.headers.call_id().unwrap_or_default();
+        let call_id = String::from_utf8_lossy(&call_id);
+        let caller = invite.headers.from().map(|from| text(from.uri.as_bytes()));
+        let past = self.begun.0.get(&*call_id).and_then(|past| past.started.as_ref());
+        let Some((_, RecordKind::CallStarted { call, from, .. })) = past else {
+            return;
+        };
+        if !caller.is_ok_and(|caller| caller == *from) {
+            return;
+        }
+        let end = self.record_end(now, &call.clone(), by, status.code(), reason);
+        if let Some(mut past) = self.begun.0.remove(&*call_id) {
+            past.end = Some(end);
+            self.bury_started(now, past);
+        }
+    }
+
+    fn record_end(&mut self, now: Now, call: &str, by: EndedBy, status: u16, reason: &str) -> SavedEnd {
+        self.record(
+            now,
+            RecordKind::CallEnded {
+                call: call.to_owned(),
+                by,
+                status,
+                reason: reason.to_owned(),
+            },
+        );
+        SavedEnd {
+            by,
+            status,
+            reason: reason.to_owned(),
+            at_unix_us: unix_us(now.wall),
+        }
+    }
+
     /// Their beginnings, said again at the beginning of a new segment.
     pub(super) fn begun_standing(&self) -> impl Iterator<Item = RecordKind> {
         let started = self.begun.0.values().filter_map(|past| past.started.as_ref());
@@ -114,21 +160,8 @@ impl Controller {
         let end = match past.end {
             Some(end) => end,
             None => {
-                let by = EndedBy::System;
-                let (status, reason) = (500, "the controller was restarted before the call was set up");
-                let record = RecordKind::CallEnded {
-                    call: call.clone(),
-                    by,
-                    status,
-                    reason: reason.to_owned(),
-                };
-                self.record(now, record);
-                SavedEnd {
-                    by,
-                    status,
-                    reason: reason.to_owned(),
-                    at_unix_us: unix_us(now.wall),
-                }
+                let reason = "the controller was restarted before the call was set up";
+                self.record_end(now, &call, EndedBy::System, 500, reason)
             }
         };
         let mut detail = bare(

@@ -39,11 +39,19 @@ impl Controller {
         }
         match self.admit(now, txn, request, flow, dialog) {
             Ok(()) => self.keep_invite(dialog, request, flow),
-            Err(refusal) => {
-                self.counters.calls_refused += 1;
-                self.respond(now, txn, *refusal);
-            }
+            Err(refusal) => self.refuse_invite(now, txn, request, *refusal),
         }
+    }
+
+    pub(super) fn refuse_invite(&mut self, now: Now, txn: ServerTxn, request: &Request, refusal: Response) {
+        self.counters.calls_refused += 1;
+        let status = refusal.status;
+        // Who is asked for a password sends it again.
+        if status != StatusCode::UNAUTHORIZED {
+            let reason = "refused after the controller was restarted";
+            self.begun_ends(now, request, (EndedBy::System, status), reason);
+        }
+        self.respond(now, txn, refusal);
     }
 
     fn admit(

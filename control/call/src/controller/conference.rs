@@ -54,18 +54,7 @@ impl Controller {
             .expect("found or made above");
         found.plan.put(&leg.endpoint, endpoint);
         found.members.insert(id);
-        let record = RecordKind::CallStarted {
-            call: name.clone(),
-            sip_call_id: sip_call_id.clone(),
-            from: text(from.uri.as_bytes()),
-            to: to.clone(),
-            queue: None,
-            host: found.plan.host().to_string(),
-        };
         self.counters.calls_started += 1;
-        if !beginning.is_recorded {
-            self.record(now, record);
-        }
         if let Some(dialog) = leg.dialog {
             self.by_dialog.insert(dialog, (id, Side::Member));
             // RFC 4579 §5.1: so that a phone knows that it talks to a room.
@@ -94,6 +83,9 @@ impl Controller {
             ended: None,
             check_at,
         };
+        if !beginning.is_recorded {
+            self.note_member_started(now, &member);
+        }
         self.members.insert(id, Box::new(member));
         self.send_conference(now, conference);
         Ok(())

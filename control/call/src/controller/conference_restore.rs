@@ -10,6 +10,7 @@ use sip::{header::NameAddr, message::StatusCode};
 
 use super::{
     CHECK_EVERY, Controller, Due, Now,
+    calling::text,
     restore::{HOST_UNKNOWN, leg_of, then},
 };
 use crate::{
@@ -84,10 +85,34 @@ impl Controller {
         let last = conferences.clone().flat_map(|conference| &conference.last);
         let conferences =
             conferences.map(|conference| RecordKind::ConferenceState(Box::new(saved_conference(conference))));
+        let begun = self.members.values();
+        let begun = begun.filter(|member| member.stage == MemberStage::Preparing);
+        let begun = begun.flat_map(|member| {
+            let invited = self.invited_record(&member.name, &member.leg);
+            self.member_started(member).into_iter().chain(invited)
+        });
         let members = self.members.values().filter(|member| is_lasting(member.stage));
         let members = members.chain(last).filter_map(|member| self.saved_member(member));
         let members = members.map(|state| RecordKind::MemberState(Box::new(state)));
-        conferences.chain(members).collect()
+        conferences.chain(begun).chain(members).collect()
+    }
+
+    pub(super) fn note_member_started(&mut self, now: Now, member: &Member) {
+        if let Some(started) = self.member_started(member) {
+            self.record(now, started);
+        }
+    }
+
+    fn member_started(&self, member: &Member) -> Option<RecordKind> {
+        let conference = self.conferences.get(&member.conference)?;
+        Some(RecordKind::CallStarted {
+            call: member.name.clone(),
+            sip_call_id: member.sip_call_id.clone(),
+            from: text(member.from.uri.as_bytes()),
+            to: member.to.clone(),
+            queue: None,
+            host: conference.plan.host().to_string(),
+        })
     }
 
     /// Puts conferences together again from those who were in them. Gives the names of members that cannot go on.

@@ -1,8 +1,11 @@
 //! New calls while no media host is up: at the start, and after the last one was lost. They wait a moment for one, for a
 //! call that is refused is lost, and a proxy in front takes every such refusal for a failure of ours.
+//!
+//! And every first INVITE whose sender has our 100: it repeats it no more, so that who goes on after this process knows of it
+//! from the journal alone.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
@@ -11,8 +14,15 @@ use sip::{
     stack::{DialogKey, Flow, ServerTxn},
 };
 
-use super::{Controller, Due, Now, restore::text_without_keys, unix_us};
-use crate::{journal::RecordKind, limits, saved::SavedInvited};
+use super::{Controller, Due, Now, restore::text_without_keys, sip_events::CANCELLED, unix_us};
+use crate::{
+    call::{Side, Stage},
+    conference::MemberStage,
+    journal::{EndedBy, RecordKind},
+    leg::Leg,
+    limits,
+    saved::SavedInvited,
+};
 
 /// Whose INVITE has waited for longer when this process begins is taken to have given up.
 const PATIENCE: Duration = Duration::from_secs(32);
@@ -89,8 +99,37 @@ impl Controller {
     pub(super) fn open_door(&mut self, now: Now) {
         for waiting in std::mem::take(&mut self.doorstep.invites) {
             self.receive_invite(now, waiting.txn, &waiting.request, waiting.flow, waiting.dialog);
+            self.repeats_no_more(now, waiting.dialog);
             self.left_door(now, waiting.tag);
         }
+    }
+
+    /// The sender of this INVITE has our 100. Of a call that is on its way the journal knows all that is needed.
+    pub(super) fn repeats_no_more(&mut self, now: Now, dialog: DialogKey) {
+        let (name, leg) = match self.by_dialog.get(&dialog) {
+            Some((id, Side::Caller)) => match self.calls.get(id) {
+                Some(call) if call.stage == Stage::Preparing => (&call.name, &call.caller),
+                _ => return,
+            },
+            Some((id, Side::Member)) => match self.members.get(id) {
+                Some(member) if member.stage == MemberStage::Preparing => (&member.name, &member.leg),
+                _ => return,
+            },
+            _ => return,
+        };
+        if let Some(record) = self.invited_record(name, leg) {
+            self.record(now, record);
+        }
+    }
+
+    /// What a process after this one needs to answer this caller.
+    pub(super) fn invited_record(&self, call: &str, leg: &Leg) -> Option<RecordKind> {
+        let (text, flow) = leg.arrived.as_ref().filter(|_| leg.state.is_pending())?;
+        let tag = self.stack.dialog(leg.dialog?)?.id.local_tag.clone();
+        Some(RecordKind::CallInvited {
+            call: call.to_owned(),
+            invite: Box::new(SavedInvited::of(text.clone(), *flow, tag)),
+        })
     }
 
     /// Who waited gave up.
@@ -98,6 +137,8 @@ impl Controller {
         let invites = &mut self.doorstep.invites;
         let place = invites.iter().position(|waiting| waiting.dialog == dialog);
         if let Some(waiting) = place.and_then(|place| invites.remove(place)) {
+            let how = (EndedBy::Caller, StatusCode::REQUEST_TERMINATED);
+            self.begun_ends(now, &waiting.request, how, CANCELLED);
             self.left_door(now, waiting.tag);
         }
     }
@@ -114,14 +155,20 @@ impl Controller {
     }
 
     /// Who waited when the process before was killed is received as if it came now.
-    pub(super) fn restore_doorstep(&mut self, now: Now, past: BTreeMap<String, (u64, SavedInvited)>) {
-        let mut past: Vec<_> = past.into_iter().collect();
-        past.sort_by_key(|(_, (since, _))| *since);
-        for (tag, (since_unix_us, invite)) in past {
+    pub(super) fn restore_doorstep(
+        &mut self,
+        now: Now,
+        mut waiting: Vec<(u64, SavedInvited)>,
+        tags: impl Iterator<Item = String>,
+    ) {
+        waiting.sort_by_key(|(since, _)| *since);
+        for (since_unix_us, invite) in waiting {
             let waited = unix_us(now.wall).saturating_sub(since_unix_us);
             if Duration::from_micros(waited) <= PATIENCE {
                 self.receive_again(now, &invite);
             }
+        }
+        for tag in tags {
             self.left_door(now, tag);
         }
     }
@@ -133,12 +180,12 @@ impl Controller {
         };
         // Its offer had keys, which no journal holds.
         if request.body.is_empty() && request.headers.contains(HeaderName::ContentType) {
-            self.counters.calls_refused += 1;
             let mut response = Response::new(StatusCode::SERVER_INTERNAL_ERROR);
             let _digits = response.headers.set(HeaderName::RetryAfter, "1");
-            self.respond(now, txn, response);
+            self.refuse_invite(now, txn, &request, response);
             return;
         }
         self.receive_invite(now, txn, &request, record.flow, dialog);
+        self.repeats_no_more(now, dialog);
     }
 }

@@ -99,7 +99,7 @@ impl Controller {
                 Some(plan) if plan.is_gone() => {
                     self.delete_stray(now, host.clone(), found.session, found.epoch);
                 }
-                Some(_) => {}
+                Some(plan) => plan.hear_of(found.epoch),
                 None => self.delete_stray(now, host.clone(), found.session, found.epoch),
             }
         }

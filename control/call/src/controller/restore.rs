@@ -68,12 +68,23 @@ struct PastAgent {
 pub(super) struct PastCall {
     /// When it began, and its [`RecordKind::CallStarted`].
     pub(super) started: Option<(u64, RecordKind)>,
+    /// When its caller was last known to repeat the INVITE no more, and that.
+    invited: Option<(u64, Box<SavedInvited>)>,
     /// A machine asked for it.
     pub(super) origin: CallOrigin,
     state: Option<Box<SavedCall>>,
     /// Of one into a conference.
     member: Option<Box<SavedMember>>,
     pub(super) end: Option<SavedEnd>,
+}
+
+impl PastCall {
+    /// The INVITE of a caller who waits, and of whose call nothing else is known.
+    fn left_waiting(&mut self) -> Option<(u64, SavedInvited)> {
+        let is_known = self.state.is_some() || self.member.is_some() || self.end.is_some();
+        let (since, invite) = self.invited.take().filter(|_| !is_known)?;
+        Some((since, *invite))
+    }
 }
 
 impl Kept {
@@ -120,6 +131,7 @@ impl Past {
                 let call = call.clone();
                 self.call(&call).started = Some((at_unix_us, kind));
             }
+            RecordKind::CallInvited { call, invite } => self.call(&call).invited = Some((at_unix_us, invite)),
             RecordKind::CallState(state) => {
                 let call = state.call.clone();
                 self.call(&call).state = Some(state);
@@ -249,6 +261,8 @@ impl Controller {
         for (name, agent) in &past.agents {
             self.domain.restore_agent(name, &agent.standing);
         }
+        let mut waiting: Vec<(u64, SavedInvited)> = past.doorstep.values().cloned().collect();
+        waiting.extend(past.calls.values_mut().filter_map(PastCall::left_waiting));
         // By name, which begins with the number: but places in queues must be taken in the order they were.
         let mut calls: Vec<(String, PastCall)> = past.calls.into_iter().collect();
         calls.sort_by_key(|(name, _)| CallId::of_name(name));
@@ -279,7 +293,7 @@ impl Controller {
         }
         // Reading the journal took its time.
         self.hope_for_host(now);
-        self.restore_doorstep(now, past.doorstep);
+        self.restore_doorstep(now, waiting, past.doorstep.into_keys());
         self.advance(now);
     }
 

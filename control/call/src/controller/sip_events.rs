@@ -12,6 +12,9 @@ use crate::{
     journal::EndedBy,
 };
 
+/// Why a call ended whose caller took its INVITE back.
+pub(super) const CANCELLED: &str = "the caller cancelled";
+
 impl Controller {
     pub(super) fn sip_event(&mut self, now: Now, event: Event) {
         if let Event::Request {
@@ -72,6 +75,7 @@ impl Controller {
             Event::TransportFailed { txn, dialog } => {
                 self.no_response(now, txn, dialog, StatusCode::SERVICE_UNAVAILABLE);
             }
+            Event::Trying { dialog } => self.repeats_no_more(now, dialog),
             Event::SequenceMark { dialog } => self.save_again(dialog),
             Event::SessionRefreshDue { dialog } => self.refresh_session(now, dialog),
             Event::SessionExpired { dialog } => self.lost(now, dialog, "the session was not refreshed"),
@@ -86,7 +90,7 @@ impl Controller {
 
     /// The party took its INVITE back, and the stack answered that.
     fn cancelled(&mut self, now: Now, dialog: DialogKey) {
-        let (status, reason) = (StatusCode::REQUEST_TERMINATED, "the caller cancelled");
+        let (status, reason) = (StatusCode::REQUEST_TERMINATED, CANCELLED);
         match self.by_dialog.get(&dialog).copied() {
             Some((id, Side::Newcomer)) => self.newcomer_gone(now, id, None),
             Some((id, Side::Member)) => self.member_leaves(now, id, EndedBy::Caller, status, reason),

@@ -261,6 +261,14 @@ impl MediaPlan {
         })
     }
 
+    /// The host told that it has a session of this name, by a process before this one, while it is to be made: it will be
+    /// taken over from under this epoch.
+    pub(crate) fn hear_of(&mut self, epoch: u64) {
+        if self.standing == Standing::Absent {
+            self.epoch = self.epoch.max(epoch);
+        }
+    }
+
     /// The host lost the session; it is to be had again.
     pub(crate) fn lose(&mut self) {
         self.standing = Standing::Lost;

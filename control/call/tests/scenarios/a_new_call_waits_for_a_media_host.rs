@@ -172,3 +172,118 @@ fn and_not_for_ever() {
         world.story()
     );
 }
+
+/// A call from whose media host nothing comes, though nobody knows yet that it is gone. Its caller has our 100.
+fn called_at_a_silent_host(to: &str) -> (World, usize) {
+    let mut world = World::new();
+    world.registered("alice", "wonder");
+    world.media.silent = true;
+    let customer = world.phone("customer");
+    world.call(customer, to);
+    world.run_ms(1_000);
+    assert!(world.phones[customer].statuses.is_empty(), "{}", world.story());
+    (world, customer)
+}
+
+fn count(world: &World, kind: &str) -> usize {
+    world.kinds().iter().filter(|one| *one == kind).count()
+}
+
+/// The controller is killed before it knows that the media host is gone.
+#[test]
+fn one_whose_host_was_silent_when_the_controller_was_killed_goes_on() {
+    for to in ["support", "alice", "room-1"] {
+        for segments in 0..2 {
+            for kills in 1..3 {
+                let (mut world, customer) = called_at_a_silent_host(to);
+                if segments > 0 {
+                    world.records = world.controller.standing(world.clocks());
+                }
+                for _ in 0..kills {
+                    world.restart_alone();
+                    world.run_ms(1_000);
+                }
+                world.media.silent = false;
+                world.media_host_is_up("boot-1");
+                world.run_ms(3_000);
+                let served = world.phones[customer].statuses.last();
+                assert_eq!(served, Some(&200), "{to}: {}", world.story());
+                world.hang_up(customer);
+                world.run_ms(500);
+                assert_eq!(world.detail().status, 200);
+                if segments > 0 {
+                    // Its beginning is told in the segment before.
+                    continue;
+                }
+                assert_eq!(count(&world, "started"), 1, "{to}: {}", world.story());
+                world.restart();
+                world.run_ms(40_000);
+                assert_eq!(world.details().len(), 1, "{to}: {}", world.story());
+                world.assert_nothing_left();
+            }
+        }
+    }
+}
+
+/// Or another one takes its place at once, and knows nothing of the call.
+#[test]
+fn also_when_there_is_a_host_at_once() {
+    for to in ["support", "alice", "room-1"] {
+        let (mut world, customer) = called_at_a_silent_host(to);
+        world.media.silent = false;
+        world.restart();
+        world.run_ms(3_000);
+        let served = world.phones[customer].statuses.last();
+        assert_eq!(served, Some(&200), "{to}: {}", world.story());
+        world.hang_up(customer);
+        world.run_ms(500);
+        assert_eq!(world.detail().status, 200);
+        world.assert_nothing_left();
+    }
+}
+
+/// And killed again, however soon after it is there again.
+#[test]
+fn also_when_it_is_killed_again() {
+    for to in ["support", "alice", "room-1"] {
+        for ms in (0..20).chain([250]) {
+            let (mut world, customer) = called_at_a_silent_host(to);
+            world.media.silent = false;
+            world.restart();
+            world.run_ms(ms);
+            world.restart_alone();
+            world.run_ms(50);
+            world.media_host_is_up("boot-1");
+            world.run_ms(3_000);
+            let served = world.phones[customer].statuses.last();
+            assert_eq!(served, Some(&200), "{to}, {ms} ms: {}", world.story());
+            world.hang_up(customer);
+            world.run_ms(500);
+            assert_eq!(world.detail().status, 200, "{to}, {ms} ms");
+            assert_eq!(count(&world, "started"), 1, "{to}: {}", world.story());
+            world.assert_nothing_left();
+        }
+    }
+}
+
+/// It may be taken back, by who was restarted too.
+#[test]
+fn and_is_given_up() {
+    for restarts in 0..2 {
+        let (mut world, customer) = called_at_a_silent_host("support");
+        for _ in 0..restarts {
+            world.restart_alone();
+            world.run_ms(500);
+        }
+        let now = world.now;
+        world.phones[customer].cancel(now);
+        world.run_ms(500);
+        assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
+        world.media.silent = false;
+        world.restart();
+        world.run_ms(40_000);
+        assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
+        assert_eq!(world.detail().status, 487, "{}", world.story());
+        world.assert_nothing_left();
+    }
+}

@@ -47,6 +47,8 @@ pub struct World {
     pub other_media: Option<MediaHost>,
     /// How often `m1` was started.
     starts: u32,
+    /// How often the controller was killed: each one's randomness is its own.
+    restarts: u8,
     /// Nothing reaches `m1`, which is there.
     pub is_cut: bool,
     pub records: Vec<Record>,
@@ -124,6 +126,7 @@ impl World {
             media: MediaHost::new(),
             other_media: None,
             starts: 1,
+            restarts: 0,
             is_cut: false,
             records: Vec::new(),
             shadow,
@@ -511,7 +514,8 @@ impl World {
         let at = self.clocks();
         self.trace.push("------- restart".to_owned());
         self.records.truncate(records);
-        let mut controller = Controller::new(config, [9; 32], at).unwrap();
+        self.restarts = self.restarts.wrapping_add(1);
+        let mut controller = Controller::new(config, [8_u8.wrapping_add(self.restarts); 32], at).unwrap();
         for record in &self.records {
             controller.replay(record.clone());
         }
@@ -522,7 +526,8 @@ impl World {
         self.is_cut = false;
     }
 
-    fn media_host_is_up(&mut self, boot_id: &str) {
+    /// It is connected to, and tells its sessions.
+    pub fn media_host_is_up(&mut self, boot_id: &str) {
         let at = self.clocks();
         let sessions = self.media.found();
         let up = MediaInput::HostUp {

@@ -127,6 +127,11 @@ pub enum Event {
         /// The INVITE's transaction.
         txn: ServerTxn,
     },
+    /// We have no answer yet to an INVITE with this dialog, and its sender was sent a 100: it repeats the INVITE no more.
+    Trying {
+        /// The dialog that the answer will make, or that the INVITE was sent inside.
+        dialog: DialogKey,
+    },
     /// We did not answer a request in time: 480 was sent for an INVITE, nothing for others.
     AnswerTimedOut {
         /// The transaction.

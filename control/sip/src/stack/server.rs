@@ -865,8 +865,10 @@ impl Stack {
         let wire = trying.to_bytes();
         server.last = Some(wire.clone());
         let (target, fallback) = server.reply.clone();
+        let dialog = server.dialog.map(DialogKey);
         self.count_response_sent(&trying);
         self.transmit(target, fallback, wire);
+        self.events.extend(dialog.map(|dialog| Event::Trying { dialog }));
     }
 
     /// Forgets a server transaction.

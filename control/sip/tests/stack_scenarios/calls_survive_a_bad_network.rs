@@ -135,6 +135,7 @@ fn act(world: &mut World, end: usize, event: Event, plan: Plan, outcome: &mut Ou
         | Event::AnswerTimedOut { .. }
         | Event::SessionRefreshDue { .. }
         | Event::SequenceMark { .. }
+        | Event::Trying { .. }
         | Event::UnknownDialog { .. } => {}
     }
 }

@@ -138,9 +138,10 @@ fn a_silent_user_gets_a_100_sent_for_it_and_a_repeated_invite_the_last_provision
     let invite = world.invite(ALICE, BOB);
     world.ends[ALICE].stack.request(now, invite, &[target]).unwrap();
     world.run_ms(10);
-    let (txn, _) = expect_invite(&mut world);
+    let (txn, dialog) = expect_invite(&mut world);
     world.run_ms(290);
     assert_eq!(world.times("100 Trying"), [210], "200 ms after the INVITE came");
+    assert_eq!(world.event(BOB), Event::Trying { dialog });
     world.run_ms(220);
     assert_eq!(world.times("100 Trying"), [210, 510], "again for the repetition");
     world.respond(BOB, txn, StatusCode::RINGING);
@@ -172,6 +173,7 @@ fn a_user_that_never_answers_is_answered_for() {
     world.run_ms(10);
     let (txn, dialog) = expect_invite(&mut world);
     world.run_ms(400_000);
+    assert_eq!(world.event(BOB), Event::Trying { dialog });
     assert_eq!(world.event(BOB), Event::AnswerTimedOut { txn });
     assert!(matches!(world.event(BOB), Event::DialogEnded { dialog: ended, .. } if ended == dialog));
     let Event::Response { response, .. } = world.event(ALICE) else {
