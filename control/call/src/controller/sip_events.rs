@@ -17,16 +17,7 @@ pub(super) const CANCELLED: &str = "the caller cancelled";
 
 impl Controller {
     pub(super) fn sip_event(&mut self, now: Now, event: Event) {
-        if let Event::Request {
-            dialog: Some(dialog), ..
-        }
-        | Event::Response {
-            dialog: Some(dialog), ..
-        } = &event
-        {
-            // It may hold a Contact.
-            self.follow_device(*dialog);
-        }
+        self.follow_sender(&event);
         match event {
             Event::Request {
                 txn,
@@ -85,6 +76,19 @@ impl Controller {
             | Event::ProvisionalTimedOut { .. }
             | Event::AnswerTimedOut { .. } => {}
             Event::GlareOver { dialog, .. } => self.glare_over(now, dialog),
+        }
+    }
+
+    /// What it sent may hold a Contact.
+    fn follow_sender(&mut self, event: &Event) {
+        if let Event::Request {
+            dialog: Some(dialog), ..
+        }
+        | Event::Response {
+            dialog: Some(dialog), ..
+        } = event
+        {
+            self.follow_device(*dialog);
         }
     }
 
