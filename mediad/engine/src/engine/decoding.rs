@@ -77,7 +77,7 @@ pub(crate) struct Decoding {
     pace: Pace,
     /// What is done to it before it is heard.
     pub(crate) polish: Option<Box<Polish>>,
-    /// The session's tick rests: the next packet is to wake it.
+    /// The session's tick rests, or its source: the next packet is to wake it.
     pub(crate) asleep: bool,
     /// Nobody hears it any more: packets are not taken.
     pub(crate) retired: bool,

@@ -214,6 +214,8 @@ impl<'a> Maker<'a> {
             loudness,
             ghost: !self.lasting[at],
             polished: 0,
+            still: 0,
+            rests: false,
         }
     }
 
@@ -229,6 +231,7 @@ impl<'a> Maker<'a> {
         }
         source.ghost = true;
         source.observer = None;
+        (source.still, source.rests) = (0, false);
         if let Feed::Clamp(_, of) = &mut source.feed {
             // What waits is more than it has to fade.
             *of = None;

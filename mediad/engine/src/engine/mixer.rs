@@ -46,6 +46,11 @@ const QUIET_TICKS: u32 = 50;
 const NOTICES_MAX: usize = 9;
 /// What is left of the loudness of a source after a tick of silence: 1.25 dB less.
 const LOUDNESS_KEPT: f32 = 0.75;
+/// Less than one step of a sample: nobody is heard for it.
+const LOUDNESS_STILL: f32 = 1.0;
+/// Without anything from a source for so many ticks it rests: longer than the pauses of discontinuous transmission (0.4 s), for
+/// it costs something to find it again.
+const STILL_TICKS: u32 = 100;
 
 /// See the module. Nothing in it allocates once it is made.
 #[derive(Debug)]
@@ -198,6 +203,10 @@ pub(crate) struct Source {
     pub(crate) ghost: bool,
     /// So many samples later its sound comes out of what makes it better.
     pub(crate) polished: usize,
+    /// So many ticks in a row nothing came of it …
+    pub(crate) still: u32,
+    /// … and so it is not looked at before its next packet, which is to say so.
+    pub(crate) rests: bool,
 }
 
 /// Where a source's sound comes from.
@@ -272,6 +281,9 @@ impl Mixer {
         }
         for at in 0..self.sources.len() {
             self.prefetch(at, speakers.endpoints, tx);
+            if self.sources[at].rests {
+                continue;
+            }
             let (before, rest) = self.sources.split_at_mut(at);
             let Some(source) = rest.first_mut() else { break };
             if source.ghost && !self.fading {
@@ -306,6 +318,7 @@ impl Mixer {
                 };
                 source.loudness = power.max(source.loudness * LOUDNESS_KEPT);
             }
+            source.come_to_rest(&taken, speakers.endpoints);
         }
         self.quiet_ticks = if idle { self.quiet_ticks + 1 } else { 0 };
         for sum in self.sums.iter_mut().filter(|sum| self.fading || !sum.ghost) {
@@ -318,7 +331,7 @@ impl Mixer {
     /// A hint: the sources after the one in place `at` have their turn soon.
     fn prefetch(&self, at: usize, endpoints: &Slab<Endpoint>, tx: &impl Egress) {
         let after = |distance: usize| {
-            let source = self.sources.get(at + distance)?;
+            let source = self.sources.get(at + distance).filter(|source| !source.rests)?;
             let Feed::Endpoint(key) = source.feed else {
                 return None;
             };
@@ -505,6 +518,15 @@ impl Mixer {
         observers.into_iter().any(|observer| observer.tones().is_some())
     }
 
+    /// A packet came of `endpoint`, which may rest.
+    pub(crate) fn rouse(&mut self, endpoint: Key) {
+        let mut sources = self.sources.iter_mut();
+        let found = sources.find(|source| matches!(source.feed, Feed::Endpoint(key) if key == endpoint));
+        if let Some(source) = found {
+            (source.still, source.rests) = (0, false);
+        }
+    }
+
     /// The rings of its taps.
     pub(crate) fn rings(&self) -> Vec<TapRings> {
         self.taps.iter().map(|tap| tap.tapping.rings()).collect()
@@ -630,6 +652,23 @@ impl Source {
         Taken {
             silent: pulled == Pulled::Silence,
             ..Taken::of(pulled != Pulled::Nothing, decoding.is_idle())
+        }
+    }
+
+    /// Of most members of a large room nothing comes: each would cost the memory of its decoding in every tick.
+    fn come_to_rest(&mut self, taken: &Taken, endpoints: &mut Slab<Endpoint>) {
+        let is_still =
+            taken.idle && !self.sounds && self.observer.is_none() && self.loudness < LOUDNESS_STILL;
+        self.still = if is_still { self.still.saturating_add(1) } else { 0 };
+        if self.still < STILL_TICKS {
+            return;
+        }
+        let Feed::Endpoint(key) = self.feed else { return };
+        let endpoint = endpoints.get_mut(key);
+        let decoding = endpoint.and_then(|endpoint| endpoint.ingress.decoding.as_deref_mut());
+        if let Some(decoding) = decoding.filter(|decoding| decoding.polish.is_none()) {
+            decoding.asleep = true;
+            (self.loudness, self.rests) = (0.0, true);
         }
     }
 

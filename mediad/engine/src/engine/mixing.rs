@@ -228,16 +228,20 @@ impl Engine {
         }
     }
 
-    /// A packet came for a session whose tick rests.
+    /// A packet came of a source that rests, or for a session whose tick rests.
     #[cold]
     pub(super) fn wake(&mut self, now: Now, key: Key) {
         let Some(endpoint) = self.endpoints.get_mut(key) else {
             return;
         };
+        let session = endpoint.session;
+        let mixer = self.sessions.get_mut(session).and_then(|it| it.mixer.as_mut());
+        // While it is at its tick the next packet has to say so again.
+        let Some(mixer) = mixer else { return };
+        mixer.rouse(key);
         if let Some(decoding) = &mut endpoint.ingress.decoding {
             decoding.asleep = false;
         }
-        let session = endpoint.session;
         self.wake_session(now, session);
     }
 

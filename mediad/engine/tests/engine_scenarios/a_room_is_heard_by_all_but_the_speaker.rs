@@ -208,3 +208,55 @@ fn losses_reordering_and_duplicates_are_made_good() {
     assert!(levels[&700] > LOUD * 0.9, "{levels:?}");
     assert!(levels[&1_100] < 200.0, "{levels:?}");
 }
+
+/// Whoever has said nothing for long is not looked at until the next packet: all of what then comes is heard, as soon as of
+/// somebody who never paused, whether the room was changed meanwhile or not.
+#[test]
+fn who_was_silent_for_long_is_heard_from_the_first_packet_on() {
+    const PAUSES_MS: [u32; 5] = [400, 900, 1_100, 3_000, 20_000];
+    for is_edited in [false, true] {
+        let mut world = World::new();
+        let parties = ["a", "b", "c", "d"].into_iter().zip(0..);
+        let mut graph = Graph::of(parties.map(|(id, number)| Party::new(id, number)).collect(), &[]);
+        graph.others.push(room("room", 8_000));
+        graph.edges = members(&["a", "b", "c"]);
+        world.commit(SESSION, &graph);
+        let mut voices = [0, 1, 2].map(|number| Voice::pcmu(number, TONES[number as usize]));
+        let mut ears = [0, 1, 2].map(|_| Ear::default());
+        for (round, pause_ms) in PAUSES_MS.into_iter().enumerate() {
+            let [a, b, c] = &mut voices;
+            talk(&mut world, &mut [a, b, c], 500);
+            let paused_ms = pause_ms / 2;
+            talk(&mut world, &mut [a], paused_ms.into());
+            if is_edited {
+                let with_d = round % 2 == 0;
+                graph.edges = members(if with_d {
+                    &["a", "b", "c", "d"]
+                } else {
+                    &["a", "b", "c"]
+                });
+                world.commit(SESSION, &graph);
+            }
+            talk(&mut world, &mut [a], (pause_ms - paused_ms).into());
+            b.rest(pause_ms);
+            c.rest(pause_ms);
+            let sent = world.sent_rtp();
+            for (number, ear) in ears.iter_mut().enumerate() {
+                ear.hear(&sent, number as u32, KINDS);
+                ear.pcm.clear();
+            }
+            talk(&mut world, &mut [a, b, c], 300);
+            let sent = world.sent_rtp();
+            for (number, ear) in ears.iter_mut().enumerate() {
+                ear.hear(&sent, number as u32, KINDS);
+                let who = format!("{number} after {pause_ms} ms, edited: {is_edited}");
+                let others = (0..3usize).filter(|other| *other != number);
+                let expected: Vec<_> = others.map(|other| (TONES[other], LOUD)).collect();
+                ear.hears(&who, &TONES, &expected);
+                // No more of the beginning is missing than the packets wait for their turn.
+                ear.pcm.truncate(8 * 240);
+                ear.hears(&who, &TONES, &expected);
+            }
+        }
+    }
+}
