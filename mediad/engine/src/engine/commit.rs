@@ -193,6 +193,9 @@ impl Engine {
                 && let Some(transport) = self.transports.get_mut(key)
             {
                 transport.update(now, new.clone(), &spec.options);
+                if let Some(endpoint) = transport.endpoint {
+                    self.arm(now, endpoint);
+                }
             }
             return key;
         }

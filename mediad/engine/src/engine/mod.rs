@@ -350,8 +350,17 @@ impl Engine {
         StreamId(self.last_stream)
     }
 
-    /// Arm the timer of `endpoint` for its next deadline.
+    /// Something happened to `endpoint`: its reports go on if they rested.
     fn arm(&mut self, now: Instant, endpoint: Key) {
+        let random = &mut self.random;
+        if let Some(endpoint) = self.endpoints.get_mut(endpoint) {
+            endpoint.participant.rouse(now, || random.next() as u32);
+        }
+        self.set_timer(now, endpoint);
+    }
+
+    /// Arm the timer of `endpoint` for its next deadline.
+    fn set_timer(&mut self, now: Instant, endpoint: Key) {
         let of = self.endpoints.get(endpoint);
         let transport = of.and_then(|endpoint| self.transports.get(endpoint.transport));
         let source = transport.and_then(|transport| transport.source.due());

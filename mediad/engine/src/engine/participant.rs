@@ -32,10 +32,15 @@ const AVERAGE_BYTES: u32 = 120;
 /// Fewer packets say nothing about quality: a lost one of five is chance. They count with the next.
 const EVALUATED_PACKETS_MIN: u32 = 50;
 
+/// So long after it was last seen that there is nothing to tell, and nobody to tell it, it is looked whether that is so still.
+const RESTS: Duration = Duration::from_secs(60);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Participant {
     due: Option<Instant>,
+    /// It was seen that there is nothing to tell.
+    rests: bool,
     cname: Name,
     /// RTCP was sent.
     sent: bool,
@@ -117,6 +122,7 @@ impl Participant {
     pub(crate) fn new(cname: Name) -> Self {
         Self {
             due: None,
+            rests: false,
             cname,
             sent: false,
             poor: false,
@@ -154,6 +160,24 @@ impl Participant {
             random,
         );
         self.due = Some(now + interval);
+    }
+
+    /// Nothing came, and reports have no destination: until something happens to the endpoint.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.due = Some(now + RESTS);
+        self.rests = true;
+    }
+
+    /// Something happened to the endpoint.
+    pub(crate) fn rouse(&mut self, now: Instant, random: impl FnOnce() -> u32) {
+        if std::mem::take(&mut self.rests) {
+            self.schedule(now, false, random());
+        }
+    }
+
+    /// RTP came since the latest evaluation.
+    pub(crate) fn has_received_rtp(&self, ingress: &Ingress) -> bool {
+        ingress.packets as u32 != self.received_prior
     }
 
     /// RTP went out since the latest report.

@@ -97,22 +97,4 @@ impl Engine {
         branches().for_each(|branch| branch.prefetch_near(tx));
         listeners().for_each(|key| prefetch_near(tx, &self.endpoints, *key));
     }
-
-    /// A hint: these timers' turn is now. Those of endpoints of which nothing comes were last looked at seconds ago.
-    pub(super) fn prefetch_timers(&self, timers: &[u32], tx: &impl Egress) {
-        let indices = || {
-            timers
-                .iter()
-                .filter(|timer| **timer & 1 == 0)
-                .map(|timer| timer >> 1)
-        };
-        indices()
-            .filter_map(|index| self.endpoints.address_at(index))
-            .for_each(|at| prefetch(tx, at, 0..size_of::<Endpoint>()));
-        let endpoints = || indices().filter_map(|index| self.endpoints.at(index));
-        endpoints()
-            .filter_map(|endpoint| self.transports.address(endpoint.transport))
-            .for_each(|at| prefetch(tx, at, Transport::RECEIVING));
-        endpoints().for_each(|endpoint| endpoint.ingress.prefetch(tx));
-    }
 }

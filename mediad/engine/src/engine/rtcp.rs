@@ -84,6 +84,7 @@ impl Engine {
             transport,
             ..
         } = endpoint;
+        let has_received = participant.has_received_rtp(ingress);
         if !links::is_link(egress.socket)
             && let Some(crossing) = participant.evaluate(ingress, egress, &self.config.mos)
             && let Some(session) = self.sessions.get(*session)
@@ -100,6 +101,9 @@ impl Engine {
             return;
         };
         let Some((socket, to)) = transport.rtcp_destination() else {
+            if !has_received {
+                participant.rest(now.mono);
+            }
             return;
         };
         let Some(slot) = tx.slot() else {

@@ -103,18 +103,8 @@ impl<T> Slab<T> {
     /// Where the value of `key` lies, if it lives: nothing of it is read.
     #[inline]
     pub(crate) fn address(&self, key: Key) -> Option<*const u8> {
-        self.address_at(key.index)
-    }
-
-    /// Where the one in place `index` is.
-    pub(crate) fn address_at(&self, index: u32) -> Option<*const u8> {
-        let chunk = self.chunks.get((index >> CHUNK_BITS) as usize)?;
-        Some(std::ptr::from_ref(chunk.get(index as usize % CHUNK)?).cast())
-    }
-
-    pub(crate) fn at(&self, index: u32) -> Option<&T> {
-        let chunk = self.chunks.get((index >> CHUNK_BITS) as usize)?;
-        chunk.get(index as usize % CHUNK)?.value.as_ref()
+        let chunk = self.chunks.get((key.index >> CHUNK_BITS) as usize)?;
+        Some(std::ptr::from_ref(chunk.get(key.index as usize % CHUNK)?).cast())
     }
 
     #[inline]

@@ -7,23 +7,19 @@ use rtp::time::Now;
 use super::{Egress, Engine, links, session_timer, slab::Key, wheel::Wake};
 use crate::command::{EventKind, SessionKey};
 
-/// So many are looked after at once.
-const TIMERS: usize = 16;
-
 impl Engine {
     /// Do what is due at `now`. Never allocates.
     pub fn handle_timeout(&mut self, now: Now, tx: &mut impl Egress) {
         let mut exits = self.open_exits(tx);
         let tx = &mut exits;
-        let mut timers = [0; TIMERS];
-        loop {
-            let due = self.expire(now, &mut timers);
-            self.prefetch_timers(due, tx);
-            for timer in due {
-                self.on_timer(now, *timer, tx);
-            }
-            if due.is_empty() {
-                break;
+        while let Some(timer) = self.wheel.expire(now.mono) {
+            let index = timer >> 1;
+            if timer & 1 == 1 {
+                if let Some((key, _)) = self.sessions.at_mut(index) {
+                    self.check_silence(now, key);
+                }
+            } else if let Some((key, _)) = self.endpoints.at_mut(index) {
+                self.check_endpoint(now, key, tx);
             }
         }
         while let Some((session, number, phase)) = self.ticks.expire(now.mono) {
@@ -32,27 +28,6 @@ impl Engine {
         }
         self.carry(now, tx, 0);
         self.close_exits(exits);
-    }
-
-    /// Timers whose time has come, as many as there is room for.
-    fn expire<'a>(&mut self, now: Now, timers: &'a mut [u32]) -> &'a [u32] {
-        let expired = std::iter::from_fn(|| self.wheel.expire(now.mono));
-        let count = timers.iter_mut().zip(expired).fold(0, |count, (place, timer)| {
-            *place = timer;
-            count + 1
-        });
-        &timers[..count]
-    }
-
-    fn on_timer(&mut self, now: Now, timer: u32, tx: &mut impl Egress) {
-        let index = timer >> 1;
-        if timer & 1 == 1 {
-            if let Some((key, _)) = self.sessions.at_mut(index) {
-                self.check_silence(now, key);
-            }
-        } else if let Some((key, _)) = self.endpoints.at_mut(index) {
-            self.check_endpoint(now, key, tx);
-        }
     }
 
     fn check_endpoint(&mut self, now: Now, key: Key, tx: &mut impl Egress) {
@@ -75,7 +50,7 @@ impl Engine {
         if report_due {
             self.send_report(now, key, tx);
         }
-        self.arm(now.mono, key);
+        self.set_timer(now.mono, key);
     }
 
     /// Where the peer was before it moved nothing comes from any more.

@@ -377,3 +377,33 @@ fn rtcp_is_taken_only_from_the_peers_host_and_its_port_is_learned() {
         .collect::<Vec<_>>();
     assert!(!to_b.is_empty() && to_b.iter().all(|sent| sent.socket == SocketId(2)));
 }
+
+/// While nobody knows where the peer is, and nothing comes of it, there is nothing to tell; from when that changes on reports come
+/// as soon as of any other.
+#[test]
+fn reports_begin_when_the_peer_is_there() {
+    for is_told in [true, false] {
+        let mut world = World::new();
+        let mut graph = Graph::call();
+        graph.endpoints[1].remote = None;
+        world.commit(SESSION, &graph);
+        world.pass_ms(20_000);
+        let early = rtcp(&mut world);
+        assert!(early.iter().all(|sent| sent.to == above(peer(0))), "{early:?}");
+        let mut b = Speaker::new(0xB);
+        if is_told {
+            graph.endpoints[1].remote = Some(peer(1));
+            world.commit(SESSION, &graph);
+        }
+        let mut reports = Vec::new();
+        for _ in 0..400 {
+            if !is_told {
+                world.receive(rtp_socket(1), peer(1), &b.packet(&[1; 160]));
+            }
+            world.pass_ms(20);
+            reports.extend(rtcp(&mut world));
+        }
+        let to_b = reports.iter().filter(|sent| sent.to == above(peer(1))).count();
+        assert!(to_b > 0, "none in 8 s, told: {is_told}");
+    }
+}
