@@ -42,6 +42,8 @@ const OPUS_MEMBERS: [usize; 9] = [60, 80, 100, 120, 130, 140, 160, 180, 200];
 const OPUS_TOP3_MEMBERS: [usize; 5] = [500, 1_000, 1_500, 2_000, 3_000];
 const FANOUT_LISTENERS: usize = 1_000;
 const IDLE_ROOMS: usize = 1_000;
+/// By then each endpoint of a new room was looked at once for what it has to report.
+const SETTLES: Duration = Duration::from_secs(5);
 /// A room holds when less is lost …
 const LOSS_MAX: f64 = 0.005;
 /// How often a step is tried whose generator was held back.
@@ -181,7 +183,7 @@ impl MixLab {
         for room in 0..IDLE_ROOMS {
             server.apply(&format!("idle-{room}"), self.session(G711, 3, true))?;
         }
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(SETTLES);
         let window = self.window();
         let before = server.process().cpu_ns()?;
         std::thread::sleep(window);
