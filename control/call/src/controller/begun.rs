@@ -64,16 +64,10 @@ impl Controller {
 
     /// What an INVITE with this Call-ID, by this caller, begins, or had begun.
     pub(super) fn beginning(&mut self, now: Now, sip_call_id: &str, caller: &str) -> Beginning {
-        let begun = self
-            .begun
-            .0
-            .get(sip_call_id)
-            .and_then(|past| past.started.as_ref());
-        if let Some((at_unix_us, RecordKind::CallStarted { call, from, .. })) = begun
-            && from == caller
-            && let Some(id) = CallId::of_name(call)
+        if let Some((name, at_unix_us)) = self.begun_by(sip_call_id, caller)
+            && let Some(id) = CallId::of_name(&name)
         {
-            let (name, at) = (call.clone(), (then(now, *at_unix_us), *at_unix_us));
+            let at = (then(now, at_unix_us), at_unix_us);
             self.begun.0.remove(sip_call_id);
             return Beginning {
                 id,
@@ -92,6 +86,16 @@ impl Controller {
         }
     }
 
+    /// The call that an INVITE with this Call-ID, by this caller, had begun, and when.
+    fn begun_by(&self, sip_call_id: &str, caller: &str) -> Option<(String, u64)> {
+        match self.begun.0.get(sip_call_id)?.started.as_ref()? {
+            (at_unix_us, RecordKind::CallStarted { call, from, .. }) if from == caller => {
+                Some((call.clone(), *at_unix_us))
+            }
+            _ => None,
+        }
+    }
+
     /// The INVITE of a call that had only begun came again, and nothing came of it.
     pub(super) fn begun_ends(
         &mut self,
@@ -102,17 +106,12 @@ impl Controller {
     ) {
         let call_id = invite.headers.call_id().unwrap_or_default();
         let call_id = String::from_utf8_lossy(&call_id);
-        let caller = invite.headers.from().map(|from| text(from.uri.as_bytes()));
-        let past = self.begun.0.get(&*call_id).and_then(|past| past.started.as_ref());
-        let Some((_, RecordKind::CallStarted { call, from, .. })) = past else {
+        let Ok(from) = invite.headers.from() else { return };
+        let Some((call, _)) = self.begun_by(&call_id, &text(from.uri.as_bytes())) else {
             return;
         };
-        if !caller.is_ok_and(|caller| caller == *from) {
-            return;
-        }
-        let end = self.record_end(now, &call.clone(), by, status.code(), reason);
         if let Some(mut past) = self.begun.0.remove(&*call_id) {
-            past.end = Some(end);
+            past.end = Some(self.record_end(now, &call, by, status.code(), reason));
             self.bury_started(now, past);
         }
     }

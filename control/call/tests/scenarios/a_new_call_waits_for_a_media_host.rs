@@ -16,6 +16,17 @@ fn called(to: &str) -> (World, usize) {
     (world, customer)
 }
 
+fn count(world: &World, kind: &str) -> usize {
+    world.kinds().iter().filter(|one| *one == kind).count()
+}
+
+fn gives_up(world: &mut World, customer: usize) {
+    let now = world.now;
+    world.phones[customer].cancel(now);
+    world.run_ms(100);
+    assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
+}
+
 #[test]
 fn and_is_served_once_there_is_one() {
     let (mut world, customer) = called("support");
@@ -54,10 +65,7 @@ fn and_is_refused_when_there_is_none_and_the_next_one_at_once() {
 #[test]
 fn who_gives_up_meanwhile_is_no_call() {
     let (mut world, customer) = called("support");
-    let now = world.now;
-    world.phones[customer].cancel(now);
-    world.run_ms(100);
-    assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
+    gives_up(&mut world, customer);
     world.restart_media_host(true);
     world.run_ms(3_000);
     assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
@@ -110,7 +118,7 @@ fn one_that_waited_when_the_controller_was_killed_waits_on() {
             // Who calls her, and not the queue, came too early.
             let status = if to == "alice" { 480 } else { 200 };
             assert_eq!(served, Some(&status), "{to}: {}", world.story());
-            let started = world.kinds().iter().filter(|kind| *kind == "started").count();
+            let started = count(&world, "started");
             assert_eq!(started, usize::from(status == 200), "{}", world.story());
             if status == 200 {
                 world.hang_up(customer);
@@ -130,10 +138,7 @@ fn and_may_give_up_then_too() {
     let (mut world, customer) = called("support");
     world.restart_alone();
     world.run_ms(500);
-    let now = world.now;
-    world.phones[customer].cancel(now);
-    world.run_ms(100);
-    assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
+    gives_up(&mut world, customer);
     world.restart();
     world.run_ms(3_000);
     assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
@@ -183,10 +188,6 @@ fn called_at_a_silent_host(to: &str) -> (World, usize) {
     world.run_ms(1_000);
     assert!(world.phones[customer].statuses.is_empty(), "{}", world.story());
     (world, customer)
-}
-
-fn count(world: &World, kind: &str) -> usize {
-    world.kinds().iter().filter(|one| *one == kind).count()
 }
 
 /// The controller is killed before it knows that the media host is gone.
@@ -275,10 +276,7 @@ fn and_is_given_up() {
             world.restart_alone();
             world.run_ms(500);
         }
-        let now = world.now;
-        world.phones[customer].cancel(now);
-        world.run_ms(500);
-        assert_eq!(world.phones[customer].statuses, [487], "{}", world.story());
+        gives_up(&mut world, customer);
         world.media.silent = false;
         world.restart();
         world.run_ms(40_000);
