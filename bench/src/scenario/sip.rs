@@ -33,10 +33,12 @@ const RATE_STEP: f64 = 1.1;
 const RATE_MAX: f64 = 1_600.0;
 /// A rate at which nothing is near its limit: set-up times are stated for it.
 const RATE_PLAIN: f64 = 100.0;
-/// A rate below and one above it: what caches have lost from one call to the next is paid anew for each.
-const RATES_BESIDE: [(f64, &str); 2] = [
+/// Rates below and above it, up to the lowest one that is asked of us: what caches have lost from one call to the next is
+/// paid anew for each.
+const RATES_BESIDE: [(f64, &str); 3] = [
     (25.0, "controld_cpu_ms_per_call_at_25"),
     (200.0, "controld_cpu_ms_per_call_at_200"),
+    (RATE_START, "controld_cpu_ms_per_call_at_400"),
 ];
 /// A rate holds only when less of the audio is lost.
 const LOSS_MAX: f64 = 0.001;
@@ -79,7 +81,7 @@ pub fn run(plan: Plan, controld: std::path::PathBuf, mut facts: Facts) -> anyhow
     ));
     facts.conditions.push(format!(
         "`controld_cpu_ms_per_call`: without audio, as many calls as can be; with audio `_busy`: at the highest rate, `_at_25`, \
-         `_at_100` and `_at_200`: at those, while most of the core is idle; memory: {} s after the last of {} calls at \
+         `_at_100`, `_at_200` and `_at_400`: at those, while some of the core is idle; memory: {} s after the last of {} calls at \
          {RATE_MEMORY} calls/s without audio, against as long after {} s of such calls, mediad with {SHORT_EVENTS}",
         MEMORY_FORGETS.as_secs(),
         MEMORY_CALLS.0,
