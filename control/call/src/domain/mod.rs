@@ -493,7 +493,14 @@ impl Domain {
             return Race::Lost;
         }
         let gone = self.remove_offer(offer);
-        if let Some(until) = self.agent_mut(&gone.agent).released(now, offer) {
+        let agent = self.agent_mut(&gone.agent);
+        // Who was rung already when another of its calls ended has not rested from that yet.
+        let (before, until) = (agent.wraps_up_until(), agent.released(now, offer));
+        if let Some(until) = until {
+            if let Some(before) = before {
+                self.deadlines
+                    .remove(&(before, Deadline::WrapUp(gone.agent.clone())));
+            }
             self.deadlines.insert((until, Deadline::WrapUp(gone.agent)));
         }
         self.match_up(now);

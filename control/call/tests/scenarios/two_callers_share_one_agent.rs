@@ -1,6 +1,6 @@
 use call_control::domain::AgentState;
 
-use crate::world::World;
+use crate::world::{World, config};
 
 #[test]
 fn one_after_the_other_with_a_rest_between() {
@@ -82,5 +82,32 @@ fn an_agent_who_registers_late_gets_who_waits() {
     world.run_ms(1_500);
     assert_eq!(world.phones[customer].statuses, [180, 200], "{}", world.story());
     world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
+/// Two at once, and its rest after the first is not over when the agent is taken out.
+#[test]
+fn at_once_and_the_agent_is_taken_out_while_it_rests() {
+    let mut settings = config();
+    (settings.agents.calls_max, settings.agents.wrap_up_s) = (2, 60);
+    let mut world = World::with(settings.clone());
+    world.registered("alice", "wonder");
+    world.registered("alice", "wonder");
+    let first = world.phone("first");
+    let second = world.phone("second");
+    world.call(first, "support");
+    world.run_ms(2_000);
+    world.call(second, "support");
+    world.run_ms(500);
+    assert_eq!(world.phones[second].statuses, [180], "{}", world.story());
+    world.hang_up(first);
+    world.run_ms(5_000);
+    assert!(world.phones[second].talks(), "{}", world.story());
+    world.hang_up(second);
+    world.run_ms(1_000);
+    assert_eq!(world.agent("alice"), AgentState::WrapUp);
+    settings.queues[0].agents = vec!["bob".to_owned()];
+    world.reconfigure(settings);
+    world.run_ms(120_000);
     world.assert_nothing_left();
 }
