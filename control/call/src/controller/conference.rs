@@ -99,6 +99,10 @@ impl Controller {
         id: CallId,
         room: &Name,
     ) -> Result<String, Box<Response>> {
+        if let Some(offer) = self.take_back_reoffer(id, Side::Caller) {
+            // It is made an offer in a moment, and its own may come after that.
+            self.respond(now, offer, Response::new(StatusCode::REQUEST_PENDING));
+        }
         let call = self
             .calls
             .get_mut(&id)
@@ -333,6 +337,8 @@ impl Controller {
                     self.by_client.insert(txn, Purpose::Refresh(id, Side::Member));
                     self.member_is_asked(id);
                 }
+                // It makes an offer of its own just now, or its ACK has not come yet.
+                Err(_) if self.stack.dialog(dialog).is_some() => self.reinvite_soon(now, dialog),
                 Err(_) => {
                     let (status, reason) =
                         (StatusCode::CALL_DOES_NOT_EXIST, "it cannot be moved to the room");
@@ -594,6 +600,10 @@ impl Controller {
             .get(&id)
             .is_some_and(|member| member.stage == MemberStage::AwaitingAnswer);
         if !comes && self.moved_member_refused(now, id, response.status) {
+            return;
+        }
+        if comes && response.status == StatusCode::REQUEST_PENDING {
+            // Two offers crossed, and `glare_over` is told when ours may go again.
             return;
         }
         let Some(dialog) = dialog.filter(|_| response.status.is_success()) else {

@@ -12,6 +12,7 @@ use sip::{
 use super::{Controller, Due, Now, Purpose};
 use crate::{
     call::{CallId, Side, Stage},
+    conference::MemberStage,
     journal::EndedBy,
     pool::HostId,
 };
@@ -385,6 +386,11 @@ impl Controller {
         };
         if let Some(call) = self.moved_from(id, side) {
             self.send_move(now, call);
+            return;
+        }
+        let member = self.members.get(&id).filter(|_| side == Side::Member);
+        if member.is_some_and(|member| member.stage == MemberStage::AwaitingAnswer) {
+            self.reinvite_soon(now, dialog);
             return;
         }
         if side == Side::Member && self.has_member_moved(id) {

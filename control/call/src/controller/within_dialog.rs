@@ -218,7 +218,7 @@ impl Controller {
         !refused.is_empty()
     }
 
-    fn take_back_reoffer(&mut self, id: CallId, side: Side) -> Option<ServerTxn> {
+    pub(super) fn take_back_reoffer(&mut self, id: CallId, side: Side) -> Option<ServerTxn> {
         let call = self.calls.get_mut(&id)?;
         let leg = match side {
             Side::Caller => Some(&mut call.caller),

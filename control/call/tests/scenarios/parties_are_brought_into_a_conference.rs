@@ -59,6 +59,31 @@ fn whose_contact_says_that_it_is_one() {
     world.assert_nothing_left();
 }
 
+/// The one who is brought makes an offer of its own just then.
+#[test]
+fn who_offers_anew_at_that_moment_too() {
+    for slow in [false, true] {
+        for after_ms in 0..24 {
+            let (mut world, alice, customer, dora) = talking();
+            refer(&mut world, alice, "sip:room-7@example.com");
+            world.media.silent = slow;
+            world.run_ms(after_ms);
+            let now = world.now;
+            world.phones[customer].try_reinvite(now, sdp::Direction::SendRecv);
+            world.run_ms(200);
+            world.media.silent = false;
+            world.run_ms(10_000);
+            let story = format!("after {after_ms} ms\n{}", world.story());
+            assert!(world.phones[customer].talks(), "{story}");
+            assert_eq!(world.heard(), all(&["customer", "dora"]), "{story}");
+            assert!(!world.phones[customer].is_calling(), "{story}");
+            world.hang_up(customer);
+            world.hang_up(dora);
+            world.assert_nothing_left();
+        }
+    }
+}
+
 #[test]
 fn by_who_talks_to_them() {
     let (mut world, alice, customer, dora) = talking();
