@@ -189,6 +189,8 @@ pub(crate) struct Newcomer {
     pub(crate) leg: Leg,
     /// Whose place.
     pub(crate) replaces: Side,
+    /// Our tag, by which the journal knows that it waits and repeats nothing.
+    pub(crate) waits: Option<String>,
 }
 
 /// A party that was in the call, for its detail record.

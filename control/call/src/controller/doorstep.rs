@@ -5,7 +5,7 @@
 //! from the journal alone.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use sip::{
 
 use super::{Controller, Due, Now, restore::text_without_keys, sip_events::CANCELLED, unix_us};
 use crate::{
-    call::{Side, Stage},
+    call::{CallId, Newcomer, Side, Stage},
     conference::MemberStage,
     journal::{EndedBy, RecordKind},
     leg::Leg,
@@ -111,6 +111,10 @@ impl Controller {
                 Some(call) if call.stage == Stage::Preparing => (&call.name, &call.caller),
                 _ => return,
             },
+            Some((id, Side::Newcomer)) => {
+                self.newcomer_waits(now, *id);
+                return;
+            }
             Some((id, Side::Member)) => match self.members.get(id) {
                 Some(member) if member.stage == MemberStage::Preparing => (&member.name, &member.leg),
                 _ => return,
@@ -120,6 +124,43 @@ impl Controller {
         if let Some(record) = self.invited_record(name, leg) {
             self.record(now, record);
         }
+    }
+
+    /// As [`Controller::repeats_no_more`], of who is to take another's place.
+    fn newcomer_waits(&mut self, now: Now, id: CallId) {
+        let newcomer = self.calls.get(&id).and_then(|call| call.newcomer.as_ref());
+        let Some((tag, record)) = newcomer.and_then(|newcomer| self.newcomer_record(newcomer)) else {
+            return;
+        };
+        self.record(now, record);
+        let newcomer = self.calls.get_mut(&id).and_then(|call| call.newcomer.as_mut());
+        if let Some(newcomer) = newcomer {
+            newcomer.waits = Some(tag);
+        }
+    }
+
+    fn newcomer_record(&self, newcomer: &Newcomer) -> Option<(String, RecordKind)> {
+        let (text, flow) = newcomer.leg.arrived.as_ref()?;
+        let tag = self.stack.dialog(newcomer.leg.dialog?)?.id.local_tag.clone();
+        let name = String::from_utf8_lossy(&tag).into_owned();
+        let record = RecordKind::InviteWaits {
+            tag: name.clone(),
+            invite: Box::new(SavedInvited::of(text.clone(), *flow, tag)),
+        };
+        Some((name, record))
+    }
+
+    /// Who was to take another's place has an answer.
+    pub(super) fn waits_no_more(&mut self, now: Now, waits: Option<String>) {
+        if let Some(tag) = waits {
+            self.record(now, RecordKind::InviteLeft { tag });
+        }
+    }
+
+    /// Those of whom the journal was told that they are to take another's place.
+    fn newcomers(&self) -> impl Iterator<Item = &Newcomer> {
+        let newcomers = self.calls.values().filter_map(|call| call.newcomer.as_ref());
+        newcomers.filter(|newcomer| newcomer.waits.is_some())
     }
 
     /// What a process after this one needs to answer this caller.
@@ -151,7 +192,9 @@ impl Controller {
 
     /// Who waits, said again at the beginning of a new segment.
     pub(super) fn doorstep_standing(&self) -> impl Iterator<Item = RecordKind> {
-        self.doorstep.invites.iter().map(Waiting::record)
+        let newcomers = self.newcomers().filter_map(|it| self.newcomer_record(it));
+        let waiting = self.doorstep.invites.iter().map(Waiting::record);
+        waiting.chain(newcomers.map(|(_, record)| record))
     }
 
     /// Who waited when the process before was killed is received as if it came now.
@@ -168,7 +211,9 @@ impl Controller {
                 self.receive_again(now, &invite);
             }
         }
-        for tag in tags {
+        let newcomers = self.newcomers().filter_map(|it| it.waits.clone());
+        let wait_again: BTreeSet<String> = newcomers.collect();
+        for tag in tags.filter(|tag| !wait_again.contains(tag)) {
             self.left_door(now, tag);
         }
     }
@@ -185,7 +230,14 @@ impl Controller {
             self.refuse_invite(now, txn, &request, response);
             return;
         }
-        self.receive_invite(now, txn, &request, record.flow, dialog);
+        match self.stack.check_replaces(&request) {
+            Ok(Some(replaced)) => {
+                self.receive_replacement(now, txn, &request, record.flow, (dialog, replaced));
+                self.keep_invite(dialog, &request, record.flow);
+            }
+            Ok(None) => self.receive_invite(now, txn, &request, record.flow, dialog),
+            Err(status) => self.refuse_invite(now, txn, &request, Response::new(status)),
+        }
         self.repeats_no_more(now, dialog);
     }
 }

@@ -51,7 +51,11 @@ impl Controller {
             self.by_dialog.insert(dialog, (id, Side::Newcomer));
         }
         let replaces = Side::Callee;
-        call.newcomer = Some(Newcomer { leg, replaces });
+        call.newcomer = Some(Newcomer {
+            leg,
+            replaces,
+            waits: None,
+        });
         self.settle(now, id);
     }
 
@@ -71,7 +75,7 @@ impl Controller {
         if !call.stage.on_answered() {
             return;
         }
-        let Some(Newcomer { mut leg, .. }) = call.newcomer.take() else {
+        let Some(Newcomer { mut leg, waits, .. }) = call.newcomer.take() else {
             return;
         };
         leg.state.on_answered();
@@ -82,6 +86,7 @@ impl Controller {
         call.callee = Some(leg);
         self.by_dialog
             .extend(dialog.map(|dialog| (dialog, (id, Side::Callee))));
+        self.waits_no_more(now, waits);
         if let Invite::Received(txn) = invite {
             self.respond(now, txn, with_description(&answer));
         }

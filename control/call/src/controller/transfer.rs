@@ -612,10 +612,11 @@ impl Controller {
             let reason = Reason::new("SIP", status.code(), "The transferred party is gone");
             self.part(now, id, Side::Callee, transfer.leg, &reason);
         }
-        if let Some(Newcomer { leg, .. }) = newcomer
+        if let Some(Newcomer { leg, waits, .. }) = newcomer
             && let Invite::Received(txn) = leg.invite
         {
             self.by_dialog.retain(|dialog, _| leg.dialog != Some(*dialog));
+            self.waits_no_more(now, waits);
             self.respond(now, txn, Response::new(StatusCode::CALL_DOES_NOT_EXIST));
         }
     }
@@ -740,7 +741,11 @@ impl Controller {
         let wanted = self.read_newcomer(id, request, &mut leg)?;
         let call = self.calls.get_mut(&id).expect("looked at above");
         call.plan.put(&leg.endpoint, wanted);
-        call.newcomer = Some(Newcomer { leg, replaces: seat });
+        call.newcomer = Some(Newcomer {
+            leg,
+            replaces: seat,
+            waits: None,
+        });
         self.by_dialog.insert(dialog, (id, Side::Newcomer));
         self.settle(now, id);
         Ok(())
@@ -775,7 +780,11 @@ impl Controller {
             self.newcomer_gone(now, id, Some(StatusCode::SERVER_INTERNAL_ERROR));
             return;
         };
-        let Newcomer { mut leg, replaces } = call.newcomer.take().expect("looked at above");
+        let Newcomer {
+            mut leg,
+            replaces,
+            waits,
+        } = call.newcomer.take().expect("looked at above");
         let Some(old) = call.leg_mut(replaces) else { return };
         leg.state.on_answered();
         (leg.is_described, leg.joined_unix_us) = (true, unix_us(now.wall));
@@ -798,6 +807,7 @@ impl Controller {
             status: StatusCode::OK.code(),
         };
         self.record(now, record);
+        self.waits_no_more(now, waits);
         self.respond(now, txn, with_description(&answer));
         if let Some(offer) = old.conversation.take() {
             self.by_offer.remove(&offer);
@@ -812,10 +822,11 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        let Some(Newcomer { leg, .. }) = call.newcomer.take() else {
+        let Some(Newcomer { leg, waits, .. }) = call.newcomer.take() else {
             return;
         };
         call.plan.remove(&leg.endpoint);
+        self.waits_no_more(now, waits);
         if let Some(dialog) = leg.dialog {
             self.by_dialog.remove(&dialog);
         }

@@ -415,6 +415,48 @@ fn by_somebody_who_takes_it_over() {
     world.assert_nothing_left();
 }
 
+/// The media host is silent, so that carol has our 100 and repeats nothing when the controller is killed.
+#[test]
+fn by_somebody_who_waits_when_the_controller_is_killed() {
+    for (segments, kills) in [(0, 1), (0, 2), (1, 1)] {
+        let (mut world, alice, carol, customer) = served();
+        let (_, header) = world.phones[alice].replaces();
+        let now = world.now;
+        world.media.silent = true;
+        world.phones[carol].call_with(now, "alice", true, |request| {
+            request.headers.push(HeaderName::Replaces, &header).unwrap();
+        });
+        world.run_ms(1_000);
+        if segments > 0 {
+            world.records = world.controller.standing(world.clocks());
+        }
+        for _ in 0..kills {
+            world.restart_alone();
+            world.run_ms(1_000);
+        }
+        world.media.silent = false;
+        world.media_host_is_up("boot-1");
+        world.run_ms(3_000);
+        let story = world.story();
+        assert_eq!(world.heard(), both("customer", "carol"), "{story}");
+        assert!(world.phones[alice].dialog.is_none(), "{story}");
+        // And of who waited nothing is left in the journal.
+        world.restart();
+        world.run_ms(3_000);
+        assert_eq!(world.heard(), both("customer", "carol"), "{}", world.story());
+        world.hang_up(customer);
+        world.run_ms(200);
+        assert_eq!(
+            world.details().pop().unwrap().answered_by.as_deref(),
+            Some("carol")
+        );
+        world.run_ms(40_000);
+        world.restart();
+        world.run_ms(1_000);
+        assert_eq!(world.count("server>carol SIP/2.0 481"), 0, "{}", world.story());
+    }
+}
+
 #[test]
 fn only_by_who_may_and_to_who_is_there() {
     let (mut world, alice, carol, customer) = served();

@@ -323,8 +323,11 @@ impl Stack {
         true
     }
 
-    /// RFC 3891 §3: which dialog an INVITE may replace, or what it gets.
-    fn check_replaces(&self, request: &Request) -> Result<Option<DialogKey>, StatusCode> {
+    /// RFC 3891 §3: which dialog an INVITE may replace, if it is to replace one.
+    ///
+    /// # Errors
+    /// What it is answered with, as there is no such dialog, or none that may be replaced.
+    pub fn check_replaces(&self, request: &Request) -> Result<Option<DialogKey>, StatusCode> {
         let replaces = request.headers.replaces().map_err(|_| StatusCode::BAD_REQUEST)?;
         let Some(replaces) = replaces.filter(|_| self.config.extensions.contains(&"replaces")) else {
             return Ok(None);
