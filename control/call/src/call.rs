@@ -370,6 +370,8 @@ pub(crate) struct Call {
     pub(crate) past: Vec<Past>,
     /// The caller's place is taken by who was called: the caller transferred it.
     pub(crate) is_turned: bool,
+    /// It was so when it joined the queue: whether who has the caller's place came by that.
+    pub(crate) queued_turned: bool,
     /// Its place in the queue.
     pub(crate) entry: Option<EntryId>,
     /// Of those who wait in the queue; 1 is next.
@@ -465,6 +467,7 @@ impl Call {
             newcomer: None,
             past: Vec::new(),
             is_turned: false,
+            queued_turned: false,
             entry: None,
             position: None,
             menu: None,
@@ -510,11 +513,17 @@ impl Call {
         }
     }
 
+    /// The queue that who has the caller's place came by: who was brought to a caller came by none.
+    pub(crate) fn came_by(&self) -> Option<&Name> {
+        let is_its_own = self.is_turned == self.queued_turned;
+        self.queue.as_ref().filter(|_| is_its_own)
+    }
+
     /// Somebody sent it on from its queue: who asked for that has it back when nobody comes, or, when that one is gone, the
     /// queue.
     pub(crate) fn is_sent_on(&self) -> bool {
         let is_elsewhere = !matches!(self.destination, Destination::Queue(_));
-        self.transfer.is_some() || (self.behalf.is_some() && self.queue.is_some() && is_elsewhere)
+        self.transfer.is_some() || (self.behalf.is_some() && self.came_by().is_some() && is_elsewhere)
     }
 
     /// When nobody takes it, it does not end: somebody, a queue or a menu has it back.

@@ -58,6 +58,8 @@ in_parts! {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         past: Vec<SavedPast>,
         is_turned: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        queued_turned: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recorded: Option<SavedRecorded>,
         rounds: u32,

@@ -237,10 +237,16 @@ impl Controller {
         match call.destination.clone() {
             Destination::User(user) => self.start_round(now, id, user, None),
             Destination::Out(number) => self.go_out(now, id, &number),
+            // Who is transferred there is where it was to go: who asked need not wait for an agent, and may be one.
             Destination::Queue(queue) => {
-                self.enqueue(now, id, &queue, 0);
+                if self.enqueue(now, id, &queue, 0) {
+                    self.transfer_done(now, id);
+                }
             }
-            Destination::Menu(menu) => self.enter_menu(now, id, &menu),
+            Destination::Menu(menu) => {
+                self.enter_menu(now, id, &menu);
+                self.transfer_done(now, id);
+            }
             Destination::Room(room) => self.enter_room(now, id, &room),
         }
     }
@@ -254,7 +260,11 @@ impl Controller {
                 self.by_entry.insert(entry, id);
                 if let Some(call) = self.calls.get_mut(&id) {
                     call.entry = Some(entry);
-                    call.queue = Some(queue.clone());
+                    (call.queue, call.queued_turned) = (Some(queue.clone()), call.is_turned);
+                    if call.displaced.is_some() || call.plan.is_away() {
+                        // No agent is rung for who could not be heard.
+                        self.domain.set_aside(now.mono, entry);
+                    }
                 }
                 if self.config.calls.answer_before_music {
                     self.answer_early(now, id);

@@ -485,6 +485,7 @@ impl Controller {
             others: others.collect(),
             past: call.past.iter().map(saved_past).collect(),
             is_turned: call.is_turned,
+            queued_turned: call.queued_turned,
             recorded: call.recorded.as_ref().map(SavedRecorded::of),
             rounds: call.rounds,
             rung: call.rung.clone(),
@@ -643,6 +644,7 @@ impl Controller {
         call.callee = callee;
         call.past = saved.past.iter().filter_map(left_of).collect();
         call.is_turned = saved.is_turned;
+        call.queued_turned = saved.queued_turned;
         call.recorded = saved.recorded.as_ref().map(|recorded| recorded.restore(format));
         call.behalf = saved.behalf.as_deref().map(Name::from);
         call.origin = saved.origin.clone();

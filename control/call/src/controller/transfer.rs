@@ -172,24 +172,9 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        call.destination = destination.clone();
+        call.destination = destination;
         (call.instance, call.redirected) = (instance, None);
-        match destination {
-            Destination::User(user) => self.start_round(now, id, user, None),
-            Destination::Out(number) => self.go_out(now, id, &number),
-            Destination::Queue(queue) => {
-                if self.enqueue(now, id, &queue, 0) {
-                    // The queue has it; who transferred it need not wait for an agent, and may be one.
-                    self.transfer_done(now, id);
-                }
-            }
-            Destination::Menu(menu) => {
-                self.enter_menu(now, id, &menu);
-                // As a queue.
-                self.transfer_done(now, id);
-            }
-            Destination::Room(_) => {}
-        }
+        self.proceed(now, id);
         self.send_media(now, id);
     }
 
@@ -552,7 +537,7 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        if let Some(queue) = call.queue.clone() {
+        if let Some(queue) = call.came_by().cloned() {
             call.destination = Destination::Queue(queue.clone());
             self.enqueue(now, id, &queue, 1);
         } else {
@@ -570,7 +555,7 @@ impl Controller {
             .returned
             .is_some_and(|at| now.mono.saturating_duration_since(at) < PARTING);
         let is_free = call.transfer.is_none() && call.newcomer.is_none();
-        if !crossed || call.queue.is_none() || !is_free {
+        if !crossed || call.came_by().is_none() || !is_free {
             return false;
         }
         if !call.stage.on_transfer() {

@@ -201,6 +201,78 @@ fn by_the_caller() {
     world.assert_nothing_left();
 }
 
+/// The caller of a queue leaves its agent to somebody who does not come: the agent came by no queue, and waits in none.
+#[test]
+fn by_a_caller_who_leaves_its_agent_alone() {
+    for hangs_up_late in [false, true] {
+        let mut world = World::new();
+        let alice = world.registered("alice", "wonder");
+        let carol = world.registered("carol", "singer");
+        world.call(carol, "support");
+        world.run_ms(1_500);
+        let bob = world.registered("bob", "builder");
+        world.behave(bob, Behaviour::Refuse(StatusCode::BUSY_HERE));
+        let at = world.clocks();
+        world.controller.agent_pause(at, "bob", "lunch").unwrap();
+        refer(&mut world, carol, "sip:bob@example.com");
+        world.run_ms(if hangs_up_late { 28 } else { 12 });
+        world.hang_up(carol);
+        world.run_ms(1_000);
+        let story = world.story();
+        assert_eq!(world.controller.counters().waiting, 0, "{story}");
+        assert!(world.phones[alice].dialog.is_none(), "{story}");
+        assert_eq!(world.agent("alice"), AgentState::WrapUp, "{story}");
+        world.assert_nothing_left();
+    }
+}
+
+/// Carol has her calls go to the queue: then that has it, as if alice had sent it there.
+#[test]
+fn to_who_sends_its_calls_to_a_queue() {
+    let (mut world, alice, carol, customer) = served();
+    world.behave(carol, Behaviour::Forward("support"));
+    refer(&mut world, alice, "sip:carol@example.com");
+    world.run_ms(500);
+    let story = world.story();
+    assert_eq!(
+        world.phones[alice].notified.last().unwrap(),
+        "SIP/2.0 200 OK",
+        "{story}"
+    );
+    assert_eq!(world.agent("alice"), AgentState::WrapUp, "{story}");
+    // She is the only one who may take it.
+    world.run_ms(5_000);
+    assert_eq!(world.heard(), both("customer", "alice"), "{}", world.story());
+    world.hang_up(customer);
+    world.run_ms(200);
+    assert_eq!(transfers(&world), [200]);
+    world.assert_nothing_left();
+}
+
+/// There is no media host just then: nobody is rung before there is one, nor blamed.
+#[test]
+fn to_a_queue_while_the_media_host_is_lost() {
+    let (mut world, alice, _, customer) = served();
+    world.registered("bob", "builder");
+    world.lose_media_host();
+    world.run_ms(100);
+    refer(&mut world, alice, "sip:support@example.com");
+    world.run_ms(9_000);
+    let state = world.agent("bob");
+    assert_eq!(state, AgentState::Ready, "{}", world.story());
+    world.run_ms(600);
+    world.restart_media_host(false);
+    world.run_ms(5_000);
+    let story = world.story();
+    assert_eq!(world.heard(), both("customer", "bob"), "{story}");
+    let agents = world.controller.live(world.clocks()).agents;
+    let blamed: Vec<_> = agents.iter().map(|it| (it.missed, it.declined)).collect();
+    assert_eq!(blamed, [(0, 0), (0, 0)], "{story}");
+    world.hang_up(customer);
+    world.run_ms(200);
+    world.assert_nothing_left();
+}
+
 /// The agent is free at once: it may be the one who has to take the next call.
 #[test]
 fn to_a_queue() {
