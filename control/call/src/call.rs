@@ -365,6 +365,8 @@ pub(crate) struct Call {
     pub(crate) early: Option<String>,
     pub(crate) recorded: Option<Recorded>,
     pub(crate) transfer: Option<Transfer>,
+    /// The call that one of its parties is asked to go to: the other has it brought there.
+    pub(crate) goes_to: Option<CallId>,
     pub(crate) newcomer: Option<Newcomer>,
     /// Who was in it and left.
     pub(crate) past: Vec<Past>,
@@ -464,6 +466,7 @@ impl Call {
             early: None,
             recorded: None,
             transfer: None,
+            goes_to: None,
             newcomer: None,
             past: Vec::new(),
             is_turned: false,

@@ -482,6 +482,7 @@ impl Controller {
         };
         call.ended = Some((now.mono, end));
         call.plan.end();
+        let goes_to = call.goes_to.take();
         let record = RecordKind::CallEnded {
             call: call.name.clone(),
             by,
@@ -504,6 +505,10 @@ impl Controller {
         self.leave_trunks(id);
         self.end_legs(now, id, status, &cause);
         self.send_media(now, id);
+        if let Some(to) = goes_to {
+            let reason = Reason::new("SIP", 487, "It hung up");
+            self.give_up_round(now, to, &reason, StatusCode::TEMPORARILY_UNAVAILABLE);
+        }
     }
 
     fn leave_domain(&mut self, now: Now, id: CallId, why: Leave) {

@@ -192,6 +192,7 @@ impl Controller {
                 return;
             }
             Side::Callee if self.transferor_left(now, id) => return,
+            Side::Caller | Side::Callee if self.asker_left(now, id, side) => return,
             Side::Caller | Side::Callee => {}
         }
         let Some(call) = self.call_mut(id) else { return };

@@ -27,7 +27,7 @@ use crate::{
     conference::MemberStage,
     domain::{Name, Race},
     journal::{EndedBy, RecordKind},
-    leg::{Exchange, Invite, Leg},
+    leg::{Exchange, Invite, Leg, LegState},
     media::Endpoint,
     routing::Destination,
     services::Transfers,
@@ -237,10 +237,7 @@ impl Controller {
             self.transfer_ringing(now, asked, named.0, notify);
             return;
         }
-        let from = match moved.1 {
-            Side::Caller => Side::Callee,
-            _ => Side::Caller,
-        };
+        let from = other_of(moved.1);
         let Some(guest) = source.leg(from) else { return };
         let (user, peer, address) = (guest.user.clone(), guest.peer, guest.address.clone());
         let suites = self
@@ -256,6 +253,9 @@ impl Controller {
         }
         self.tell_transferor(now, kept.0, StatusCode::TRYING);
         let formats = self.formats_for(kept.0, user.as_ref());
+        if let Some(source) = self.calls.get_mut(&moved.0) {
+            source.goes_to = Some(kept.0);
+        }
         let Some(call) = self.calls.get_mut(&kept.0) else {
             return;
         };
@@ -441,11 +441,12 @@ impl Controller {
         let Some(source) = self.calls.get_mut(&from) else {
             return;
         };
+        source.goes_to = None;
         let role = source.role(seat);
         let Some(guest) = source.leg_mut(seat) else { return };
         let conversation = guest.conversation.take();
         let past = Past::of(guest, role, left);
-        (guest.dialog, guest.state) = (None, crate::leg::LegState::Ended);
+        (guest.dialog, guest.state) = (None, LegState::Ended);
         source.past.push(past);
         let way = if seat == Side::Callee {
             source.callee = None;
@@ -505,6 +506,10 @@ impl Controller {
             return;
         };
         call.withdraw_endpoints(|_| false);
+        self.stays_behind(now, transfer.from);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         let record = RecordKind::CallTransferred {
             call: call.name.clone(),
             by: text(transfer.leg.address.uri.as_bytes()),
@@ -596,6 +601,7 @@ impl Controller {
             self.trunks.give_back_all(transfer.way);
             let reason = Reason::new("SIP", status.code(), "The transferred party is gone");
             self.part(now, id, Side::Callee, transfer.leg, &reason);
+            self.stays_behind(now, transfer.from);
         }
         if let Some(Newcomer { leg, waits, .. }) = newcomer
             && let Invite::Received(txn) = leg.invite
@@ -606,13 +612,40 @@ impl Controller {
         }
     }
 
+    /// The party of this call that was to be moved stays. Should who talked to it have gone, nobody is there any more.
+    fn stays_behind(&mut self, now: Now, from: Option<(CallId, Side)>) {
+        let Some((id, seat)) = from else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.goes_to = None;
+        let other = other_of(seat);
+        let is_alone = call.leg(other).is_none_or(|leg| leg.state == LegState::Ended);
+        if is_alone {
+            let by = call.ended_by(other);
+            let reason = "the transfer failed, and who asked for it is gone";
+            self.end(now, id, by, StatusCode::OK, reason);
+        }
+    }
+
+    /// Who asked hung up in the call from which the other party is asked to go: the transfer goes on. False when it is no such.
+    pub(super) fn asker_left(&mut self, now: Now, id: CallId, side: Side) -> bool {
+        let goes_to = self.calls.get(&id).and_then(|call| call.goes_to);
+        let is_asker = goes_to.and_then(|to| self.move_of(to)) == Some((id, other_of(side)));
+        if is_asker {
+            self.steps_out(now, id, side);
+        }
+        is_asker
+    }
+
     /// Who asked for a transfer hung up; it goes on.
     pub(super) fn transferor_gone(&mut self, now: Now, id: CallId) {
-        self.release(now, id, Side::Transferor);
-        let leg = self
-            .calls
-            .get_mut(&id)
-            .and_then(|call| call.leg_mut(Side::Transferor));
+        self.steps_out(now, id, Side::Transferor);
+    }
+
+    fn steps_out(&mut self, now: Now, id: CallId, side: Side) {
+        self.release(now, id, side);
+        let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
         if let Some(leg) = leg {
             leg.state.on_ended();
             if let Some(dialog) = leg.dialog.take() {
@@ -819,6 +852,14 @@ impl Controller {
             self.respond(now, txn, Response::new(status));
         }
         self.send_media(now, id);
+    }
+}
+
+/// Who talks to this party.
+fn other_of(side: Side) -> Side {
+    match side {
+        Side::Caller => Side::Callee,
+        Side::Callee | Side::Transferor | Side::Newcomer | Side::Member => Side::Caller,
     }
 }
 

@@ -351,6 +351,119 @@ fn after_asking_the_other() {
     }
 }
 
+/// She does not wait to be told, and hangs up one of her lines, or both, while the other is being moved.
+#[test]
+fn after_asking_the_other_by_who_hangs_up_at_once() {
+    for after_ms in 1..30 {
+        for (named_first, hangs_up) in [false, true]
+            .into_iter()
+            .flat_map(|it| (1..4).map(move |up| (it, up)))
+        {
+            let (mut world, alice, carol, customer) = served();
+            let line_two = world.phone("alice");
+            world.phones[line_two].password = "wonder";
+            world.call(line_two, "carol");
+            world.run_ms(2_000);
+            refer_to_the_other(&mut world, (alice, line_two), named_first);
+            world.run_ms(after_ms);
+            for (line, is_hung_up) in [(alice, hangs_up & 1 > 0), (line_two, hangs_up & 2 > 0)] {
+                if is_hung_up && world.phones[line].talks() {
+                    world.hang_up(line);
+                }
+            }
+            world.run_ms(1_000);
+            let story = format!("{named_first} {hangs_up} after {after_ms} ms\n{}", world.story());
+            assert_eq!(world.heard(), both("customer", "carol"), "{story}");
+            assert_eq!(times(&world, "alice", "wrap_up"), 1, "{story}");
+            for line in [alice, line_two] {
+                assert!(world.phones[line].dialog.is_none(), "{story}");
+            }
+            world.hang_up(customer);
+            world.run_ms(200);
+            let details = world.details();
+            let told: Vec<_> = details
+                .iter()
+                .map(|it| (it.status, it.answered_by.as_deref(), it.legs.len()))
+                .collect();
+            assert_eq!(
+                told,
+                [(200, Some("carol"), 2), (200, Some("carol"), 3)],
+                "{story}"
+            );
+            assert!(world.phones[carol].dialog.is_none(), "{story}");
+            world.assert_nothing_left();
+        }
+    }
+}
+
+/// And then carol cannot be moved: nobody is left alone.
+#[test]
+fn and_nobody_is_left_alone_when_that_fails() {
+    for hangs_up in 1..4 {
+        let (mut world, alice, carol, customer) = served();
+        let line_two = world.phone("alice");
+        world.phones[line_two].password = "wonder";
+        world.call(line_two, "carol");
+        world.run_ms(2_000);
+        world.phones[carol].codecs = vec![sdp::Codec::g722()];
+        refer_to_the_other(&mut world, (alice, line_two), false);
+        world.run_ms(7);
+        for (line, is_hung_up) in [(alice, hangs_up & 1 > 0), (line_two, hangs_up & 2 > 0)] {
+            if is_hung_up {
+                world.hang_up(line);
+            }
+        }
+        world.run_ms(8_000);
+        let story = format!("{hangs_up}\n{}", world.story());
+        // The customer is with alice, who has it back or has taken it from the queue.
+        let mut expected = both("customer", "alice");
+        if hangs_up == 1 {
+            expected.extend(both("carol", "alice"));
+        }
+        assert_eq!(world.phones[carol].talks(), hangs_up == 1, "{story}");
+        if hangs_up > 1 {
+            assert_eq!(world.heard(), expected, "{story}");
+        }
+        for phone in [customer, line_two] {
+            if world.phones[phone].talks() {
+                world.hang_up(phone);
+            }
+        }
+        world.assert_nothing_left();
+    }
+}
+
+/// Carol makes an offer of her own just then, and hangs up before she can be asked again: alice has the customer back at
+/// once.
+#[test]
+fn unless_the_other_hangs_up_meanwhile() {
+    for after_ms in 0..20 {
+        let (mut world, alice, carol, customer) = served();
+        let line_two = world.phone("alice");
+        world.phones[line_two].password = "wonder";
+        world.call(line_two, "carol");
+        world.run_ms(2_000);
+        refer_to_the_other(&mut world, (alice, line_two), false);
+        world.run_ms(after_ms);
+        let now = world.now;
+        world.phones[carol].try_reinvite(now, sdp::Direction::SendRecv);
+        world.run_ms(30);
+        let is_moved = world.heard() == both("customer", "carol");
+        if world.phones[carol].talks() {
+            world.hang_up(carol);
+        }
+        world.run_ms(1_000);
+        let story = format!("{after_ms} ms\n{}", world.story());
+        if !is_moved && world.phones[alice].talks() {
+            assert_eq!(world.heard(), both("customer", "alice"), "{story}");
+        }
+        if world.phones[customer].talks() {
+            world.hang_up(customer);
+        }
+        world.assert_nothing_left();
+    }
+}
+
 /// Whenever the controller is killed meanwhile, it is done or all is as it was before, and nobody is rung anew.
 #[test]
 fn after_asking_the_other_though_the_controller_is_killed() {
