@@ -25,7 +25,7 @@ use super::{
 use crate::{
     call::{Call, CallId, Newcomer, Past, Round, Side, Stage, Transfer},
     conference::MemberStage,
-    domain::{Name, Race},
+    domain::{Leave, Name, Race},
     journal::{EndedBy, RecordKind},
     leg::{Exchange, Invite, Leg, LegState},
     media::Endpoint,
@@ -293,6 +293,12 @@ impl Controller {
         };
         let (destination, to) = (call.destination.clone(), call.to.clone());
         let instance = call.instance.clone();
+        let entry = self.calls.get_mut(&other).and_then(|call| call.entry.take());
+        if let Some(entry) = entry {
+            // Whom it brings there waits in its stead: nobody gave up.
+            self.by_entry.remove(&entry);
+            let _lost: Race<()> = self.domain.leave(now.mono, entry, Leave::TurnedAway);
+        }
         let (status, reason) = (
             StatusCode::REQUEST_TERMINATED,
             "the caller transferred another call to it",

@@ -538,6 +538,31 @@ fn while_the_other_is_still_rung() {
     world.assert_nothing_left();
 }
 
+/// She waits in a queue herself, and leaves that to the customer: nobody gave up there.
+#[test]
+fn while_she_waits_in_a_queue() {
+    let (mut world, alice, _, customer) = served();
+    let line_two = world.phone("alice");
+    world.phones[line_two].password = "wonder";
+    world.call(line_two, "support");
+    world.run_ms(300);
+    world.phones[line_two].dialog = world.phones[line_two].early;
+    let (escaped, _) = world.phones[line_two].replaces();
+    refer(
+        &mut world,
+        alice,
+        &format!("sip:support@example.com?Replaces={escaped}"),
+    );
+    world.run_ms(5_000);
+    let story = world.story();
+    assert_eq!(world.heard(), both("customer", "alice"), "{story}");
+    let queue = world.controller.live(world.clocks()).queues.remove(0);
+    assert_eq!((queue.answered, queue.abandoned), (2, 0), "{story}");
+    world.hang_up(customer);
+    world.run_ms(200);
+    world.assert_nothing_left();
+}
+
 /// Carol does not take it from where she is: everything is as before.
 #[test]
 fn unless_the_other_cannot_be_moved() {
