@@ -79,6 +79,12 @@ pub(super) struct PastCall {
 }
 
 impl PastCall {
+    /// When it came to the queue in which it waits.
+    fn waits_since(&self) -> Option<u64> {
+        let place = self.state.as_ref()?.place.as_ref()?;
+        Some(place.since_unix_us)
+    }
+
     /// The INVITE of a caller who waits, and of whose call nothing else is known.
     fn left_waiting(&mut self) -> Option<(u64, SavedInvited)> {
         let is_known = self.state.is_some() || self.member.is_some() || self.end.is_some();
@@ -263,9 +269,9 @@ impl Controller {
         }
         let mut waiting: Vec<(u64, SavedInvited)> = past.doorstep.values().cloned().collect();
         waiting.extend(past.calls.values_mut().filter_map(PastCall::left_waiting));
-        // By name, which begins with the number: but places in queues must be taken in the order they were.
+        // Places in queues must be taken in the order they were: of two calls the one that began last may wait for longer.
         let mut calls: Vec<(String, PastCall)> = past.calls.into_iter().collect();
-        calls.sort_by_key(|(name, _)| CallId::of_name(name));
+        calls.sort_by_key(|(name, past)| (past.waits_since(), CallId::of_name(name)));
         let mut members = BTreeMap::new();
         for (name, mut call) in calls {
             match call.member.take() {

@@ -504,3 +504,33 @@ fn and_ends_when_it_does_not() {
         world.assert_nothing_left();
     }
 }
+
+/// Whose call began first may have come to the queue last.
+#[test]
+fn callers_are_served_in_the_order_in_which_they_came_to_the_queue() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let (first, second) = (world.phone("first"), world.phone("second"));
+    world.call(first, "support");
+    world.run_ms(2_000);
+    world.call(second, "support");
+    world.run_ms(1_000);
+    let at = world.clocks();
+    world.controller.agent_pause(at, "alice", "lunch").unwrap();
+    let now = world.now;
+    world.phones[alice].refer(now, "sip:support@example.com");
+    world.run_ms(3_000);
+    world.restart();
+    world.run_ms(3_000);
+    let at = world.clocks();
+    world.controller.agent_ready(at, "alice").unwrap();
+    world.run_ms(3_000);
+    assert!(world.phones[second].talks(), "{}", world.story());
+    world.hang_up(second);
+    world.run_ms(6_000);
+    assert!(world.heard().contains(&("first", "alice")), "{}", world.story());
+    world.hang_up(first);
+    world.run_ms(200);
+    assert_eq!(world.details().len(), 2);
+    world.assert_nothing_left();
+}
