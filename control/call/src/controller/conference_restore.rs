@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
-use sip::{header::NameAddr, message::StatusCode};
+use sip::{header::NameAddr, message::StatusCode, stack::DialogKey};
 
 use super::{
     CHECK_EVERY, Controller, Due, Now,
@@ -31,7 +31,7 @@ impl Controller {
     /// Records the state of every member that changed.
     pub(super) fn save_touched_members(&mut self, now: Now) {
         while let Some(id) = self.members.pop_touched() {
-            let member = self.members.get(&id).filter(|member| is_lasting(member.stage));
+            let member = self.members.get(&id).filter(|member| is_lasting(member));
             let Some(state) = member.and_then(|member| self.saved_member(member)) else {
                 continue;
             };
@@ -91,7 +91,7 @@ impl Controller {
             let invited = self.invited_record(&member.name, &member.leg);
             self.member_started(member).into_iter().chain(invited)
         });
-        let members = self.members.values().filter(|member| is_lasting(member.stage));
+        let members = self.members.values().filter(|member| is_lasting(member));
         let members = members.chain(last).filter_map(|member| self.saved_member(member));
         let members = members.map(|state| RecordKind::MemberState(Box::new(state)));
         conferences.chain(begun).chain(members).collect()
@@ -263,8 +263,9 @@ impl Controller {
         };
         let is_heard = member.stage == MemberStage::Joined || member.leg.state == LegState::Answered;
         let is_whole = is_heard && member.leg.dialog.is_some();
-        match end {
-            Some(end) => {
+        let (is_joined, brought_in) = (member.stage == MemberStage::Joined, brought_in(member));
+        match (end, brought_in) {
+            (Some(end), _) => {
                 let end = End {
                     by: end.by,
                     status: StatusCode::new(end.status).unwrap_or(StatusCode::SERVER_INTERNAL_ERROR),
@@ -273,9 +274,11 @@ impl Controller {
                 };
                 self.member_ends(now, id, (then(now, end.at_unix_us), end));
             }
-            None if is_whole && member.stage == MemberStage::Joined => self.begin_gate(now, id),
-            None if is_whole => {}
-            None => {
+            (None, _) if is_whole && is_joined => self.begin_gate(now, id),
+            (None, _) if is_whole => {}
+            // It may not have followed yet.
+            (None, Some(dialog)) => self.reinvite_soon(now, dialog),
+            (None, None) => {
                 let reason = "a party could not be taken over from before the restart";
                 let status = StatusCode::SERVER_INTERNAL_ERROR;
                 self.member_leaves(now, id, EndedBy::System, status, reason);
@@ -284,9 +287,19 @@ impl Controller {
     }
 }
 
-/// It has our answer; who has none yet is told by nobody.
-fn is_lasting(stage: MemberStage) -> bool {
-    matches!(stage, MemberStage::Joined | MemberStage::AwaitingAnswer)
+/// It has our answer, or comes from a call of two; who has none yet is told by nobody.
+fn is_lasting(member: &Member) -> bool {
+    match member.stage {
+        MemberStage::Preparing => member.leg.state.is_confirmed(),
+        MemberStage::Joined | MemberStage::AwaitingAnswer => true,
+        MemberStage::Left => false,
+    }
+}
+
+/// The dialog of a member that talked to somebody before, and is asked to send its audio to the room.
+fn brought_in(member: &Member) -> Option<DialogKey> {
+    let is_asked = member.stage == MemberStage::AwaitingAnswer && member.leg.media.is_some();
+    member.leg.dialog.filter(|_| is_asked)
 }
 
 fn saved_conference(conference: &Conference) -> SavedConference {

@@ -84,6 +84,31 @@ fn who_offers_anew_at_that_moment_too() {
     }
 }
 
+/// Whenever the controller is killed meanwhile, who is brought is there, or with who brought it.
+#[test]
+fn also_when_the_controller_is_killed() {
+    for (after_ms, slow) in (0..30).flat_map(|ms| [(ms, false), (ms, true)]) {
+        let (mut world, alice, customer, dora) = talking();
+        refer(&mut world, alice, "sip:room-7@example.com");
+        world.run_ms(5);
+        world.media.silent = slow;
+        world.run_ms(after_ms);
+        world.media.silent = false;
+        world.restart();
+        world.run_ms(60_000);
+        let story = format!("killed after {after_ms} ms, slow: {slow}\n{}", world.story());
+        let with = |other| world.heard().contains(&("customer", other));
+        assert!(with("dora") || with("alice"), "{story}");
+        for phone in [alice, customer, dora] {
+            if world.phones[phone].talks() {
+                world.hang_up(phone);
+                world.run_ms(200);
+            }
+        }
+        world.assert_nothing_left();
+    }
+}
+
 #[test]
 fn by_who_talks_to_them() {
     let (mut world, alice, customer, dora) = talking();
