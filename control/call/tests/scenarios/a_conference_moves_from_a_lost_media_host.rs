@@ -59,7 +59,7 @@ fn to_another_which_every_member_is_told() {
     );
     // The journal knows where it is.
     world.restart();
-    world.other_media_is_up();
+    world.host_is_up("m2");
     world.run_ms(1_000);
     assert_eq!(
         world.heard(),

@@ -205,7 +205,7 @@ fn one_whose_host_was_silent_when_the_controller_was_killed_goes_on() {
                     world.run_ms(1_000);
                 }
                 world.media.silent = false;
-                world.media_host_is_up("boot-1");
+                world.host_is_up("m1");
                 world.run_ms(3_000);
                 let served = world.phones[customer].statuses.last();
                 assert_eq!(served, Some(&200), "{to}: {}", world.story());
@@ -254,7 +254,7 @@ fn also_when_it_is_killed_again() {
             world.run_ms(ms);
             world.restart_alone();
             world.run_ms(50);
-            world.media_host_is_up("boot-1");
+            world.host_is_up("m1");
             world.run_ms(3_000);
             let served = world.phones[customer].statuses.last();
             assert_eq!(served, Some(&200), "{to}, {ms} ms: {}", world.story());

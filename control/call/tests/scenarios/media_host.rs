@@ -145,6 +145,13 @@ pub struct MediaHost {
     pub fail: Option<&'static str>,
     /// It takes commands and says nothing.
     pub silent: bool,
+    /// Its process stands still, and these commands wait.
+    pub stopped: Option<Vec<pb::Command>>,
+    /// Nothing reaches it.
+    pub is_cut: bool,
+    /// Commands that it was sent and has not answered.
+    pub unanswered: BTreeSet<u64>,
+    starts: u32,
     /// It knows no recorders.
     pub no_recorders: bool,
     /// Prompts it has.
@@ -169,6 +176,10 @@ impl MediaHost {
             acts: Vec::new(),
             fail: None,
             silent: false,
+            stopped: None,
+            is_cut: false,
+            unanswered: BTreeSet::new(),
+            starts: 1,
             no_recorders: false,
             prompts: Vec::new(),
             next_key: 0x80,
@@ -195,6 +206,10 @@ impl MediaHost {
 
     pub fn handle(&mut self, command: pb::Command) -> Option<pb::CommandReply> {
         use pb::{command::Kind, command_reply::Result as Reply};
+        if let Some(waiting) = &mut self.stopped {
+            waiting.push(command);
+            return None;
+        }
         let session = match &command.kind {
             Some(Kind::Apply(request)) => request.session.clone(),
             _ => String::new(),
@@ -398,8 +413,22 @@ impl MediaHost {
 
     /// It lost everything, and gives these ports again.
     pub fn restart(&mut self, ports_are_free: bool) {
-        self.sessions.clear();
+        self.die();
+        self.is_cut = false;
         self.ports_are_free = ports_are_free;
+    }
+
+    /// It loses everything; who comes in its place is another start.
+    pub fn die(&mut self) {
+        self.sessions.clear();
+        (self.stopped, self.removed) = (None, Vec::new());
+        self.unanswered.clear();
+        self.starts += 1;
+    }
+
+    /// Of this start.
+    pub fn boot_id(&self) -> String {
+        format!("boot-{}", self.starts)
     }
 
     fn delete(&mut self, request: &pb::DeleteRequest) -> Result<pb::DeleteReply, String> {

@@ -4,6 +4,7 @@ use sdp::{CryptoSuite, Direction};
 use sip::message::{HeaderName, Method, StatusCode};
 
 use crate::{
+    media_host::MediaHost,
     phone::{Behaviour, Phone},
     world::{World, config},
 };
@@ -21,16 +22,8 @@ enum Happening {
     Lose(&'static str),
     Die(usize),
     Live(usize),
-    Refuse(bool),
-    Silence(bool),
-    HostLost,
-    /// Nothing reaches the media host, which goes on; it may be given up for that.
-    Cut {
-        /// What was under way arrived there.
-        arrives: bool,
-        is_lost: bool,
-    },
-    HostBack,
+    /// To the media host of this name.
+    Host(&'static str, Trouble),
     Pause(&'static str),
     Ready(&'static str),
     EndSome,
@@ -66,12 +59,38 @@ enum Happening {
     Restart,
     /// The same, and no media host is up.
     RestartAlone,
+    /// A restart at which so many records that were written last are not there.
+    RestartWithout(usize),
+    /// Somebody sets the wall clock, by so many seconds from what it should be.
+    Clock(i64),
     /// Another configuration: one of [`variant`].
     Reconfigure(usize),
 }
 
+/// What may happen to a media host.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    Refuse(bool),
+    /// It takes commands and says nothing.
+    Silence(bool),
+    /// It neither takes them nor says anything, until it goes on.
+    Stop,
+    GoOn,
+    Lost,
+    /// Nothing reaches it, and it goes on; it may be given up for that.
+    Cut {
+        /// What was under way arrived there.
+        arrives: bool,
+        is_lost: bool,
+    },
+    /// The second host is there when this happens to it first.
+    Back,
+}
+
 const AGENTS: [&str; 2] = ["alice", "bob"];
-const PHONES: usize = 8;
+/// The last two are carriers.
+const PHONES: usize = 10;
+const CARRIERS: [&str; 2] = ["north", "south"];
 /// The first phones, with their passwords.
 const REGISTERED: [&str; 4] = ["wonder", "builder", "singer", "wonder"];
 
@@ -85,7 +104,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         Just(Behaviour::Refuse(StatusCode::DECLINE)),
         Just(Behaviour::Refuse(StatusCode::SERVICE_UNAVAILABLE)),
         (0..12_000_u64).prop_map(Behaviour::Early),
-        prop::sample::select(vec!["bob", "carol", "support", "menu"]).prop_map(Behaviour::Forward),
+        prop::sample::select(vec!["bob", "carol", "support", "menu", "+49301234"])
+            .prop_map(Behaviour::Forward),
     ];
     let message = prop::sample::select(vec![
         "INVITE",
@@ -108,9 +128,9 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]);
     let agent = || prop::sample::select(AGENTS.to_vec());
     prop_oneof![
-        8 => (phone(), prop::sample::select(vec!["support", "support", "carol", "alice", "room-7", "room-7", "menu", "menu"])).prop_map(|(p, to)| Call(p, to)),
-        2 => (phone(), prop::sample::select(vec!["support", "carol", "room-7", "menu"])).prop_map(|(p, to)| CallWithoutOffer(p, to)),
-        3 => (prop::sample::select(vec!["alice", "carol"]), prop::sample::select(vec!["support", "bob", "dora", "menu"]))
+        8 => (phone(), prop::sample::select(vec!["support", "support", "carol", "alice", "room-7", "room-7", "menu", "menu", "+49301234", "+49301234"])).prop_map(|(p, to)| Call(p, to)),
+        2 => (phone(), prop::sample::select(vec!["support", "carol", "room-7", "menu", "+49301234"])).prop_map(|(p, to)| CallWithoutOffer(p, to)),
+        3 => (prop::sample::select(vec!["alice", "carol"]), prop::sample::select(vec!["support", "bob", "dora", "menu", "+49301234"]))
             .prop_map(|(from, to)| Ask(from, to)),
         3 => phone().prop_map(GiveUp),
         5 => phone().prop_map(HangUp),
@@ -118,23 +138,20 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => message.prop_map(Lose),
         1 => phone().prop_map(Die),
         2 => phone().prop_map(Live),
-        1 => any::<bool>().prop_map(Refuse),
-        1 => any::<bool>().prop_map(Silence),
-        1 => Just(HostLost),
-        2 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, is_lost)| Cut { arrives, is_lost }),
-        4 => Just(HostBack),
+        9 => trouble().prop_map(|trouble| Host("m1", trouble)),
+        6 => trouble().prop_map(|trouble| Host("m2", trouble)),
         1 => agent().prop_map(Pause),
         2 => agent().prop_map(Ready),
         1 => Just(EndSome),
         3 => (phone(), direction.clone()).prop_map(|(p, d)| Hold(p, d)),
         2 => (phone(), direction).prop_map(|(p, d)| Update(p, d)),
         2 => phone().prop_map(AskForOffer),
-        1 => (phone(), prop::sample::select(vec!["carol", "bob", "support"])).prop_map(|(p, to)| Invite(p, to)),
+        1 => (phone(), prop::sample::select(vec!["carol", "bob", "support", "+49301234"])).prop_map(|(p, to)| Invite(p, to)),
         1 => Just(Wait),
         1 => (phone(), prop::sample::select(vec!["alice", "carol", "room-7"])).prop_map(|(p, to)| Write(p, to)),
         1 => phone().prop_map(WriteWithin),
         2 => (0..REGISTERED.len(), prop::sample::select(vec![0, 300])).prop_map(|(p, s)| Register(p, s)),
-        3 => (phone(), prop::sample::select(vec!["carol", "bob", "support", "menu", "room-7", "nobody"])).prop_map(|(p, to)| Transfer(p, to)),
+        3 => (phone(), prop::sample::select(vec!["carol", "bob", "support", "menu", "room-7", "nobody", "+49301234"])).prop_map(|(p, to)| Transfer(p, to)),
         2 => (phone(), phone()).prop_map(|(p, of)| Join(p, of)),
         2 => (phone(), phone()).prop_map(|(p, of)| TakeOver(p, of)),
         6 => (phone(), prop::sample::select(vec!["1", "2", "3", "4", "9", "#"])).prop_map(|(p, key)| Press(p, key)),
@@ -144,7 +161,22 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (phone(), any::<bool>()).prop_map(|(p, on)| Encrypt(p, on)),
         1 => Just(Restart),
         1 => Just(RestartAlone),
+        1 => (1..5_usize).prop_map(RestartWithout),
+        1 => prop::sample::select(vec![-3_600, 0, 3_600]).prop_map(Clock),
         4 => (0..VARIANTS).prop_map(Reconfigure),
+    ]
+}
+
+fn trouble() -> impl Strategy<Value = Trouble> {
+    use Trouble::*;
+    prop_oneof![
+        1 => any::<bool>().prop_map(Refuse),
+        1 => any::<bool>().prop_map(Silence),
+        1 => Just(Stop),
+        1 => Just(GoOn),
+        1 => Just(Lost),
+        2 => (any::<bool>(), any::<bool>()).prop_map(|(arrives, is_lost)| Cut { arrives, is_lost }),
+        4 => Just(Back),
     ]
 }
 
@@ -153,7 +185,7 @@ fn pause_ms() -> impl Strategy<Value = u64> {
     prop_oneof![1 => 0..40_u64, 2 => 0..4_000_u64]
 }
 
-const VARIANTS: usize = 9;
+const VARIANTS: usize = 11;
 
 /// What an operator may make of the configuration, and take back.
 fn variant(number: usize) -> Config {
@@ -163,6 +195,14 @@ fn variant(number: usize) -> Config {
     let menu = "menus = [{ name = 'menu', timeout_s = 3, tries_max = 2, otherwise = 'support', \
         keys = { 1 = 'support', 2 = 'carol', 3 = 'room-7', 4 = 'menu', 41 = 'bob' } }]";
     config.menus = toml::from_str::<Config>(menu).unwrap().menus;
+    let more = "media.hosts = [{ name = 'm1', address = 'http://10.0.0.2:7000' }, \
+        { name = 'm2', address = 'http://10.0.0.3:7000' }]\n\
+        trunks = [{ name = 'north', targets = [{ uri = 'sip:10.0.1.9:5060' }], sources = ['10.0.1.9'], probe_s = 0, \
+        calls_max = 2 }, { name = 'south', targets = [{ uri = 'sip:10.0.1.10:5060' }], probe_s = 0 }]\n\
+        dialplan.routes = [{ pattern = '+.', trunks = ['north', 'south'] }]";
+    let more: Config = toml::from_str(more).unwrap();
+    config.media.hosts = more.media.hosts;
+    (config.trunks, config.dialplan) = (more.trunks, more.dialplan);
     match number {
         1 => config.queues[0].agents = vec!["alice".to_owned()],
         // Menus lead to what there is.
@@ -190,7 +230,7 @@ fn variant(number: usize) -> Config {
             }];
             config.music.tone = "dial-us".to_owned();
         }
-        6 => config.media.hosts[0].name = "m2".into(),
+        6 => drop(config.media.hosts.remove(0)),
         7 => {
             config.media.codecs = vec!["PCMA".to_owned()];
             config.agents.wrap_up_s = 0;
@@ -203,9 +243,38 @@ fn variant(number: usize) -> Config {
             config.agents.ready_when_registered = false;
             config.conferences.pins = [("room-7".to_owned(), "1".to_owned())].into();
         }
+        9 => config.media.hosts.truncate(1),
+        10 => {
+            config.trunks.remove(0);
+            config.dialplan.routes[0].trunks.remove(0);
+        }
         _ => {}
     }
     config
+}
+
+fn befall(world: &mut World, host: &'static str, trouble: Trouble) {
+    if host == "m2" && world.other_media.is_none() {
+        if matches!(trouble, Trouble::Back) {
+            world.add_media_host();
+        }
+        return;
+    }
+    let it = world.host_mut(host).expect("it is there");
+    match trouble {
+        Trouble::Refuse(refuses) => it.fail = refuses.then_some("out of ports"),
+        Trouble::Silence(silent) => it.silent = silent,
+        Trouble::Stop => drop(it.stopped.get_or_insert_default()),
+        Trouble::GoOn => world.host_goes_on(host),
+        Trouble::Lost => world.lose_host(host),
+        Trouble::Cut { arrives, is_lost } => {
+            world.cut_link_to(host, arrives);
+            if is_lost {
+                world.give_up_host(host, "no answer");
+            }
+        }
+        Trouble::Back => world.mend_link_to(host),
+    }
 }
 
 fn happen(world: &mut World, happening: Happening) {
@@ -281,7 +350,20 @@ fn happen(world: &mut World, happening: Happening) {
             let suite = on.then_some(CryptoSuite::AesCm128HmacSha1_80);
             world.phones[phone].suites = suite.into_iter().collect();
         }
-        Happening::Restart => world.restart(),
+        Happening::Restart => {
+            world.restart();
+            world.mend_link_to("m2");
+        }
+        Happening::RestartWithout(records) => {
+            world.restart_from(world.records.len().saturating_sub(records));
+            world.mend_link_to("m2");
+        }
+        Happening::Clock(seconds) => {
+            world.clock_set_s = seconds;
+            // It is noticed with whatever comes next, and until then the records tell by the clock of before.
+            let at = world.clocks();
+            world.controller.handle_timeout(at);
+        }
         Happening::RestartAlone => world.restart_alone(),
         Happening::Reconfigure(number) => world.reconfigure(variant(number)),
         Happening::Mute(muted) => {
@@ -292,7 +374,7 @@ fn happen(world: &mut World, happening: Happening) {
         }
         Happening::Press(phone, key) => {
             let sends_to = world.phones[phone].sends_to();
-            if sends_to.is_some_and(|at| world.media.endpoint_at(at).is_some()) {
+            if sends_to.is_some_and(|at| world.endpoint_at(at).is_some()) {
                 world.press(phone, key);
             }
         }
@@ -300,16 +382,7 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::Lose(message) => world.swallow.push((message, 1)),
         Happening::Die(phone) => world.phones[phone].dead = true,
         Happening::Live(phone) => world.phones[phone].dead = false,
-        Happening::Refuse(refuses) => world.media.fail = refuses.then_some("out of ports"),
-        Happening::Silence(silent) => world.media.silent = silent,
-        Happening::HostLost => world.lose_media_host(),
-        Happening::Cut { arrives, is_lost } => {
-            world.cut_link(arrives);
-            if is_lost {
-                world.give_up_media_host();
-            }
-        }
-        Happening::HostBack => world.mend_link(),
+        Happening::Host(host, trouble) => befall(world, host, trouble),
         // It may be none just now.
         Happening::Pause(agent) => drop(world.controller.agent_pause(at, agent, "lunch")),
         Happening::Ready(agent) => drop(world.controller.agent_ready(at, agent)),
@@ -342,7 +415,8 @@ fn assert_sane(world: &World, were_moved: bool) {
         );
         // A phone that answers a second call is in both; these phones do not refuse it.
         let calls = live.calls.iter().filter(|call| {
-            call.user.as_deref() == Some(*name) || call.from.contains(&format!("sip:{name}@"))
+            let is_theirs = call.to.contains("sip:+") && CARRIERS.contains(name);
+            is_theirs || call.user.as_deref() == Some(*name) || call.from.contains(&format!("sip:{name}@"))
         });
         let calls = calls.count().max(1);
         // In a room one hears all.
@@ -353,7 +427,9 @@ fn assert_sane(world: &World, were_moved: bool) {
         // A media host that refuses even that somebody is gone lets it hear on, and one that was cut off goes on until the
         // phone is told, and with who is in no call.
         let is_out = world.phones[phone].dialog.is_none();
-        let hears_on = world.media.fail.is_some() || is_leaving || (world.is_cut && is_out);
+        let lags =
+            |host: &MediaHost| host.fail.is_some() || ((host.is_cut || host.stopped.is_some()) && is_out);
+        let hears_on = is_leaving || world.hosts().any(|(_, host)| lags(host));
         assert!(
             hears_on || spoken_to.max(heard) <= calls,
             "{name} is in {calls} calls\n{}",
@@ -393,22 +469,23 @@ fn live_through(story: &[(Happening, u64)]) -> Result<(), TestCaseError> {
     world.registered("bob", "builder");
     world.registered("carol", "singer");
     world.registered("alice", "wonder");
-    for name in ["dora", "emil", "fred", "gina"] {
+    for name in ["dora", "emil", "fred", "gina"].into_iter().chain(CARRIERS) {
         world.phone(name);
     }
     world.phones[0].password = "wonder";
     let (mut were_moved, mut were_held, mut was_restarted) = (false, false, false);
     for &(what, then_ms) in story {
-        was_restarted |= matches!(what, Happening::Restart | Happening::RestartAlone);
-        were_held |= matches!(what, Happening::Hold(..) | Happening::Update(..));
-        were_moved |= matches!(
+        let restarts = matches!(
             what,
-            Happening::Transfer(..)
-                | Happening::Join(..)
-                | Happening::TakeOver(..)
-                | Happening::Restart
-                | Happening::RestartAlone
+            Happening::Restart | Happening::RestartAlone | Happening::RestartWithout(_)
         );
+        was_restarted |= restarts;
+        were_held |= matches!(what, Happening::Hold(..) | Happening::Update(..));
+        were_moved |= restarts
+            || matches!(
+                what,
+                Happening::Transfer(..) | Happening::Join(..) | Happening::TakeOver(..)
+            );
         happen(&mut world, what);
         world.run_ms(then_ms);
         assert_sane(&world, were_moved);
@@ -438,11 +515,16 @@ fn live_through(story: &[(Happening, u64)]) -> Result<(), TestCaseError> {
 /// Nothing happens any more, and all is mended.
 fn come_to_rest(world: &mut World, was_restarted: bool) -> Result<(), TestCaseError> {
     world.swallow.clear();
-    world.media.fail = None;
-    world.media.silent = false;
+    for host in ["m1", "m2"] {
+        if let Some(it) = world.host_mut(host) {
+            (it.fail, it.silent) = (None, false);
+        }
+        world.host_goes_on(host);
+    }
     world.run_ms(6_000);
     world.reconfigure(variant(0));
-    world.mend_link();
+    world.mend_link_to("m1");
+    world.mend_link_to("m2");
     for phone in 0..PHONES {
         world.phones[phone].dead = false;
         world.behave(phone, Behaviour::Refuse(StatusCode::BUSY_HERE));
@@ -479,7 +561,7 @@ fn come_to_rest(world: &mut World, was_restarted: bool) -> Result<(), TestCaseEr
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 3_000, ..ProptestConfig::default() })]
 
     #[test]
     fn and_the_records_agree(story in prop::collection::vec((happening(), pause_ms()), 1..60)) {
@@ -493,15 +575,19 @@ fn nor_by_what_once_went_wrong() {
     use Behaviour::Early;
     use Direction::SendOnly;
     use Happening::*;
+    use Trouble::*;
     let stories: [&[(Happening, u64)]; 8] = [
         &[
             (Call(0, "support"), 1031),
             (Record(None), 0),
             (
-                Cut {
-                    arrives: false,
-                    is_lost: true,
-                },
+                Host(
+                    "m1",
+                    Cut {
+                        arrives: false,
+                        is_lost: true,
+                    },
+                ),
                 4000,
             ),
         ],
@@ -510,18 +596,18 @@ fn nor_by_what_once_went_wrong() {
             (Call(0, "support"), 0),
             (Call(2, "support"), 10),
             (Call(5, "support"), 3723),
-            (Silence(false), 1897),
+            (Host("m1", Silence(false)), 1897),
             (Call(0, "support"), 2862),
-            (HostBack, 1358),
+            (Host("m1", Back), 1358),
             (Call(0, "support"), 2735),
             (Call(0, "support"), 1224),
-            (HostBack, 2299),
+            (Host("m1", Back), 2299),
             (Call(0, "support"), 2199),
             (Lose("INVITE"), 2725),
             (HangUp(2), 1624),
             (Call(0, "support"), 214),
             (Call(4, "support"), 978),
-            (HostBack, 3552),
+            (Host("m1", Back), 3552),
             (GiveUp(0), 914),
             (Call(3, "support"), 3696),
             (Call(5, "carol"), 2016),
@@ -530,7 +616,7 @@ fn nor_by_what_once_went_wrong() {
             (Call(4, "support"), 0),
             (Call(0, "support"), 1030),
             (Call(0, "support"), 1),
-            (HostLost, 5),
+            (Host("m1", Lost), 5),
             (Hold(0, SendOnly), 205),
             (Restart, 0),
         ],
@@ -539,10 +625,13 @@ fn nor_by_what_once_went_wrong() {
             (Invite(0, "bob"), 0),
             (Call(3, "room-7"), 1041),
             (
-                Cut {
-                    arrives: true,
-                    is_lost: true,
-                },
+                Host(
+                    "m1",
+                    Cut {
+                        arrives: true,
+                        is_lost: true,
+                    },
+                ),
                 820,
             ),
             (Pause("alice"), 3861),
@@ -555,10 +644,13 @@ fn nor_by_what_once_went_wrong() {
             (Call(1, "room-7"), 12),
             (Die(5), 5),
             (
-                Cut {
-                    arrives: true,
-                    is_lost: true,
-                },
+                Host(
+                    "m1",
+                    Cut {
+                        arrives: true,
+                        is_lost: true,
+                    },
+                ),
                 0,
             ),
             (Pause("alice"), 3311),
@@ -575,16 +667,16 @@ fn nor_by_what_once_went_wrong() {
             (CallWithoutOffer(7, "room-7"), 0),
             (Ask("carol", "bob"), 0),
             (Call(0, "room-7"), 16),
-            (Refuse(true), 0),
+            (Host("m1", Refuse(true)), 0),
             (HangUp(7), 6),
         ],
         &[
-            (HostLost, 0),
+            (Host("m1", Lost), 0),
             (Ask("alice", "support"), 0),
             (Behave(0, Early(0)), 0),
             (Die(7), 0),
-            (HostLost, 0),
-            (HostBack, 0),
+            (Host("m1", Lost), 0),
+            (Host("m1", Back), 0),
             (Call(7, "alice"), 29),
             (EndSome, 0),
         ],

@@ -1,5 +1,8 @@
 //! A controller, phones and a media host in virtual time, joined by a network that only delays.
 
+#[path = "hosts.rs"]
+mod hosts;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
@@ -31,7 +34,8 @@ pub fn server() -> SocketAddr {
 enum Packet {
     ToServer(SocketAddr, Bytes),
     ToPhone(Target, Bytes),
-    ToMedia(HostId, pb::Command),
+    /// By which process of the controller, beside.
+    ToMedia(HostId, pb::Command, u8),
     FromMedia(HostId, pb::CommandReply),
 }
 
@@ -45,12 +49,8 @@ pub struct World {
     pub media: MediaHost,
     /// The host `m2`, if there is one.
     pub other_media: Option<MediaHost>,
-    /// How often `m1` was started.
-    starts: u32,
     /// How often the controller was killed: each one's randomness is its own.
     restarts: u8,
-    /// Nothing reaches `m1`, which is there.
-    pub is_cut: bool,
     pub records: Vec<Record>,
     /// Another controller, which is told every record and nothing else.
     shadow: Controller,
@@ -125,9 +125,7 @@ impl World {
             phones: Vec::new(),
             media: MediaHost::new(),
             other_media: None,
-            starts: 1,
             restarts: 0,
-            is_cut: false,
             records: Vec::new(),
             shadow,
             names: BTreeMap::new(),
@@ -146,7 +144,7 @@ impl World {
             at,
             MediaInput::HostUp {
                 host: "m1".into(),
-                boot_id: "boot-1".into(),
+                boot_id: world.media.boot_id(),
             },
         );
         world
@@ -258,18 +256,7 @@ impl World {
                     self.drained.push(host);
                 }
                 Output::Unreachable(_) | Output::WrongPassword(_) => {}
-                Output::Media { host, command } => {
-                    if host.as_str() == "m1" && self.is_cut {
-                        let at = self.clocks();
-                        let commands = vec![command.id];
-                        self.controller
-                            .handle_media(at, MediaInput::Unanswered { host, commands });
-                    } else if host.as_str() == "m1" || self.other_media.is_some() {
-                        self.put(1, Packet::ToMedia(host, command));
-                    } else {
-                        self.put(1, Packet::FromMedia(host, MediaHost::full(command.id)));
-                    }
-                }
+                Output::Media { host, command } => self.send_media(host, command),
             }
         }
         for index in 0..self.phones.len() {
@@ -358,129 +345,13 @@ impl World {
                     self.controller.handle_transport_error(at, &target);
                 }
             }
-            Packet::ToMedia(host, command) => {
-                if let Some(reply) = self.host_mut(&host).handle(command) {
-                    self.put(1, Packet::FromMedia(host, reply));
-                }
-                for event in std::mem::take(&mut self.media.removed) {
-                    let host = "m1".into();
-                    self.controller.handle_media(
-                        at,
-                        MediaInput::Event {
-                            host,
-                            event: Box::new(event),
-                        },
-                    );
-                }
-            }
+            Packet::ToMedia(host, command, by) => self.media_works(&host, command, by == self.restarts),
             Packet::FromMedia(host, reply) => {
                 let replies = vec![reply];
                 self.controller
                     .handle_media(at, MediaInput::Replies { host, replies });
             }
         }
-    }
-
-    fn host_mut(&mut self, host: &HostId) -> &mut MediaHost {
-        match (&mut self.other_media, host.as_str()) {
-            (Some(other), "m2") => other,
-            _ => &mut self.media,
-        }
-    }
-
-    /// A second media host comes up, with ports of its own.
-    pub fn add_media_host(&mut self) {
-        self.other_media = Some(MediaHost::with_ports_from(30_000));
-        let at = self.clocks();
-        let up = MediaInput::HostUp {
-            host: "m2".into(),
-            boot_id: "boot-other".into(),
-        };
-        self.controller.handle_media(at, up);
-    }
-
-    /// `m2` is heard of again, after a restart of the controller.
-    pub fn other_media_is_up(&mut self) {
-        let at = self.clocks();
-        let sessions = self.other_media.as_ref().unwrap().found();
-        let (host, boot_id) = (HostId::from("m2"), "boot-other".into());
-        let up = MediaInput::HostUp {
-            host: host.clone(),
-            boot_id,
-        };
-        self.controller.handle_media(at, up);
-        self.controller
-            .handle_media(at, MediaInput::Sessions { host, sessions });
-    }
-
-    /// The connection to `m1` breaks and stays broken. Commands under way arrive there, or are lost.
-    pub fn cut_link(&mut self, arrive: bool) {
-        self.is_cut = true;
-        self.break_connection(arrive);
-    }
-
-    fn break_connection(&mut self, arrive: bool) {
-        self.pump();
-        let mut commands = Vec::new();
-        for packet in std::mem::take(&mut self.wire) {
-            match packet {
-                (_, Packet::ToMedia(host, command)) if host.as_str() == "m1" => {
-                    commands.push(command.id);
-                    if arrive {
-                        let _lost = self.media.handle(command);
-                    }
-                }
-                (_, Packet::FromMedia(host, reply)) if host.as_str() == "m1" => commands.push(reply.id),
-                (key, packet) => drop(self.wire.insert(key, packet)),
-            }
-        }
-        self.trace.push("------- the link is cut".to_owned());
-        let (at, host) = (self.clocks(), HostId::from("m1"));
-        self.controller
-            .handle_media(at, MediaInput::LinkLost { host: host.clone() });
-        self.controller
-            .handle_media(at, MediaInput::Unanswered { host, commands });
-    }
-
-    /// The connection to `m1` is there again.
-    pub fn mend_link(&mut self) {
-        self.is_cut = false;
-        self.trace.push("------- the link is there again".to_owned());
-        self.media_host_is_up("boot-1");
-    }
-
-    /// The media host is killed, and nobody answers in its place.
-    pub fn lose_media_host(&mut self) {
-        self.break_connection(false);
-        let at = self.clocks();
-        self.media.sessions.clear();
-        self.controller.handle_media(
-            at,
-            MediaInput::HostDown {
-                host: "m1".into(),
-                reason: "connection refused".into(),
-            },
-        );
-    }
-
-    /// It does not answer for so long that it counts as lost.
-    pub fn give_up_media_host(&mut self) {
-        let (at, host) = (self.clocks(), "m1".into());
-        let reason = "no answer".into();
-        self.controller
-            .handle_media(at, MediaInput::HostDown { host, reason });
-    }
-
-    /// The media host is killed and there again.
-    pub fn restart_media_host(&mut self, ports_are_free: bool) {
-        self.media.restart(ports_are_free);
-        self.starts += 1;
-        let at = self.clocks();
-        let up = MediaInput::HostUp {
-            host: "m1".into(),
-            boot_id: format!("boot-{}", self.starts),
-        };
-        self.controller.handle_media(at, up);
     }
 
     /// The controller is killed: what it had not sent is lost. Another one goes on from the journal.
@@ -507,7 +378,8 @@ impl World {
 
     fn restart_as(&mut self, config: Config, records: usize) {
         self.begin_anew(config, records);
-        self.media_host_is_up("boot-1");
+        self.host_goes_on("m1");
+        self.host_is_up("m1");
     }
 
     fn begin_anew(&mut self, config: Config, records: usize) {
@@ -523,21 +395,7 @@ impl World {
         self.controller = controller;
         self.wire
             .retain(|_, packet| !matches!(packet, Packet::FromMedia(..)));
-        self.is_cut = false;
-    }
-
-    /// It is connected to, and tells its sessions.
-    pub fn media_host_is_up(&mut self, boot_id: &str) {
-        let at = self.clocks();
-        let sessions = self.media.found();
-        let up = MediaInput::HostUp {
-            host: "m1".into(),
-            boot_id: boot_id.into(),
-        };
-        self.controller.handle_media(at, up);
-        let host = "m1".into();
-        self.controller
-            .handle_media(at, MediaInput::Sessions { host, sessions });
+        self.hosts_await_the_next();
     }
 
     /// Another configuration while calls go on. A media host that was let go and is put back is connected to anew.
@@ -552,12 +410,11 @@ impl World {
         let at = self.clocks();
         let hosts: Vec<HostId> = config.media.hosts.iter().map(|host| host.name.clone()).collect();
         self.controller.reconfigure(at, config)?;
-        let is_back = |host: &HostId| hosts.contains(host);
-        if self.drained.iter().any(is_back) {
-            self.drained.retain(|host| !is_back(host));
-            if !self.is_cut {
-                self.media_host_is_up("boot-1");
-            }
+        let drained = std::mem::take(&mut self.drained).into_iter();
+        let (back, drained): (Vec<HostId>, _) = drained.partition(|host| hosts.contains(host));
+        self.drained = drained;
+        for host in back {
+            self.host_is_connected_to(&host);
         }
         Ok(())
     }
@@ -583,9 +440,8 @@ impl World {
                 continue;
             };
             let (under, _) = speaker.ciphers();
-            let hosts = [Some(&self.media), self.other_media.as_ref()];
-            let hosts = hosts.into_iter().flatten();
-            for (address, cipher) in hosts.flat_map(|host| host.listeners(sends_to, under.as_ref())) {
+            let hosts = self.hosts();
+            for (address, cipher) in hosts.flat_map(|(_, host)| host.listeners(sends_to, under.as_ref())) {
                 let hears =
                     |(_, phone): &(usize, &Phone)| phone.media == address && phone.ciphers().1 == cipher;
                 let listeners = self.phones.iter().enumerate().filter(hears);
@@ -664,13 +520,13 @@ impl World {
     pub fn press(&mut self, phone: usize, keys: &str) {
         for key in keys.chars() {
             let sends_to = self.phones[phone].sends_to().unwrap();
-            let (session, node) = self.media.endpoint_at(sends_to).unwrap();
+            let (host, session, node) = self.endpoint_at(sends_to).unwrap();
             let ended = pb::DigitEnded {
                 digit: key.to_string(),
                 duration_ms: 100,
                 ..pb::DigitEnded::default()
             };
-            self.media_tells(session, node, pb::event::Kind::DigitEnded(ended));
+            self.media_tells(host, session, node, pb::event::Kind::DigitEnded(ended));
             self.run_ms(200);
         }
     }
@@ -681,18 +537,18 @@ impl World {
         let finished = pb::PlayFinished {
             reason: pb::PlayFinishReason::End.into(),
         };
-        self.media_tells(session, node, pb::event::Kind::PlayFinished(finished));
+        self.media_tells("m1", session, node, pb::event::Kind::PlayFinished(finished));
         self.run_ms(10);
     }
 
-    fn media_tells(&mut self, session: String, node: String, kind: pb::event::Kind) {
+    fn media_tells(&mut self, host: &str, session: String, node: String, kind: pb::event::Kind) {
         let event = Box::new(pb::Event {
             session,
             node,
             kind: Some(kind),
             ..pb::Event::default()
         });
-        let (at, host) = (self.clocks(), "m1".into());
+        let (at, host) = (self.clocks(), host.into());
         self.controller
             .handle_media(at, MediaInput::Event { host, event });
     }
@@ -869,6 +725,8 @@ impl World {
             "{}",
             self.story()
         );
+        let trunks = self.controller.trunks_live();
+        assert!(trunks.iter().all(|trunk| trunk.calls == 0), "{}", self.story());
         assert_eq!(self.heard(), BTreeSet::new());
     }
 }
