@@ -176,6 +176,8 @@ pub(crate) struct Leg {
     pub(crate) arrived: Option<(Bytes, Flow)>,
     /// Its INVITE, which the process before answered, while the answer cannot be told again for lack of keys.
     pub(crate) unheard: Option<Box<InvitedRecord>>,
+    /// It was told the answer of the process before again, and has not acknowledged that.
+    pub(crate) is_told_again: bool,
     /// The dialog: a caller's from the start, a callee's once it answered.
     pub(crate) dialog: Option<DialogKey>,
     /// Dialogs that ringing made, one for each phone that a proxy rings.
@@ -237,6 +239,7 @@ impl Leg {
             invite,
             arrived: None,
             unheard: None,
+            is_told_again: false,
             dialog: None,
             early: Vec::new(),
             user: None,

@@ -159,6 +159,7 @@ impl Controller {
         if let Some(leg) = self.leg_of_dialog(dialog) {
             leg.arrived = None;
         }
+        self.heard_again(now, id, dialog);
         if self.reoffer_acknowledged(now, id, side, request) {
             return;
         }

@@ -65,8 +65,20 @@ impl Controller {
         let Ok(txn) = self.stack.adopt_unacknowledged(now.mono, dialog, &invited) else {
             return false;
         };
+        if let Some(leg) = self.leg_of_dialog(dialog) {
+            leg.is_told_again = true;
+        }
         self.respond(now, txn, with_description(&description));
         true
+    }
+
+    /// An ACK came. To what was told again a phone says it as well when its call is over: it is asked, now that it has the
+    /// answer.
+    pub(super) fn heard_again(&mut self, now: Now, id: CallId, dialog: DialogKey) {
+        let leg = self.leg_of_dialog(dialog);
+        if leg.is_some_and(|leg| std::mem::take(&mut leg.is_told_again)) {
+            self.ask_whether_there(now, id, dialog);
+        }
     }
 
     /// Where the party in this dialog is to send its audio, and our keys once the media host has told them.

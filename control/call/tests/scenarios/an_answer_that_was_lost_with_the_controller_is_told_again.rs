@@ -196,3 +196,33 @@ fn and_not_to_who_has_it() {
         is_one_call(&mut world, customer);
     }
 }
+
+/// The end of the journal is lost with the controller: that the answer was acknowledged, and the call over. The phone
+/// acknowledges what it is told again, as it does when its ACK was lost.
+#[test]
+fn and_who_has_left_since_is_let_go() {
+    for to in ["room-7", "support"] {
+        let mut config = config();
+        config.calls.answer_before_music = true;
+        let mut world = World::with(config);
+        let customer = world.phone("customer");
+        world.call(customer, to);
+        while world.count(TO_CUSTOMER) == 0 {
+            world.run_ms(1);
+        }
+        let kept = world.records.len();
+        world.run_ms(20);
+        let live = world.controller.live(world.clocks());
+        let waiting = live.calls.iter().map(|call| &call.call);
+        let members = live.conferences.iter().flat_map(|room| &room.members);
+        let call = waiting.chain(members.map(|member| &member.call)).next().unwrap();
+        assert!(world.end(call), "{}", world.story());
+        world.run_ms(20);
+        assert!(world.phones[customer].dialog.is_none(), "{}", world.story());
+        world.restart_from(kept);
+        world.run_ms(60_000);
+        assert_eq!(world.count("customer>server ACK"), 2, "{}", world.story());
+        assert_eq!(world.controller.counters().calls, 0, "{}", world.story());
+        world.assert_nothing_left();
+    }
+}
