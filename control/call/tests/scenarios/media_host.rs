@@ -158,6 +158,8 @@ pub struct MediaHost {
     pub prompts: Vec<&'static str>,
     next_key: u32,
     next_port: u16,
+    /// It gives none below, nor ten thousand above.
+    first_port: u16,
     /// Ports that are asked for are given.
     ports_are_free: bool,
     /// What it tells of endpoints that an edit took out, unless its events are lost.
@@ -184,6 +186,7 @@ impl MediaHost {
             prompts: Vec::new(),
             next_key: 0x80,
             next_port,
+            first_port: next_port,
             ports_are_free: true,
             removed: Vec::new(),
             loses_events: false,
@@ -331,6 +334,13 @@ impl MediaHost {
             };
             let known = next.transports.get(&transport.id).map(|(_, port)| *port);
             let asked = u16::try_from(udp.requested_port).ok().filter(|port| *port != 0);
+            let is_given = |port: u16| port.checked_sub(self.first_port).is_some_and(|at| at < 10_000);
+            if asked.is_some_and(|port| !is_given(port)) {
+                return Err(format!(
+                    "requested port {} is not of this host",
+                    udp.requested_port
+                ));
+            }
             if asked.is_some() && !self.ports_are_free {
                 return Err(format!("requested port {} is in quarantine", udp.requested_port));
             }

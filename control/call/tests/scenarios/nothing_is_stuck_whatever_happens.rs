@@ -401,13 +401,13 @@ fn happen(world: &mut World, happening: Happening) {
 }
 
 /// `were_moved`: parties were transferred or took over places, so that who talks is not who was rung or called; or the
-/// controller was restarted.
-fn assert_sane(world: &World, were_moved: bool) {
+/// controller was restarted. `were_forgotten`: it was, and does not know of the last that it told them.
+fn assert_sane(world: &World, were_moved: bool, were_forgotten: bool) {
     let pairs = world.heard_phones();
     let live = world.controller.live(world.clocks());
     for (phone, Phone { name, .. }) in world.phones.iter().enumerate() {
         // Who calls again before we know that it hung up is taken for two.
-        let is_leaving = world.is_being_hung_up(phone);
+        let is_leaving = world.is_being_hung_up(phone) || were_forgotten;
         assert!(
             is_leaving || !pairs.contains(&(phone, phone)),
             "nobody hears itself\n{}",
@@ -474,12 +474,14 @@ fn live_through(story: &[(Happening, u64)]) -> Result<(), TestCaseError> {
     }
     world.phones[0].password = "wonder";
     let (mut were_moved, mut were_held, mut was_restarted) = (false, false, false);
+    let mut were_forgotten = false;
     for &(what, then_ms) in story {
         let restarts = matches!(
             what,
             Happening::Restart | Happening::RestartAlone | Happening::RestartWithout(_)
         );
         was_restarted |= restarts;
+        were_forgotten |= matches!(what, Happening::RestartWithout(_));
         were_held |= matches!(what, Happening::Hold(..) | Happening::Update(..));
         were_moved |= restarts
             || matches!(
@@ -488,7 +490,7 @@ fn live_through(story: &[(Happening, u64)]) -> Result<(), TestCaseError> {
             );
         happen(&mut world, what);
         world.run_ms(then_ms);
-        assert_sane(&world, were_moved);
+        assert_sane(&world, were_moved, were_forgotten);
         // Of what was said to stand the next record of a call tells all: mostly changes are to follow each other.
         if then_ms % 4 != 0 {
             continue;
