@@ -167,14 +167,14 @@ impl World {
             .handle_media(at, MediaInput::HostUp { host, boot_id });
     }
 
-    /// The controller that knew them is gone.
+    /// The controller that knew them is gone, and nobody has connected to them yet.
     pub(super) fn hosts_await_the_next(&mut self) {
         for host in [Some(&mut self.media), self.other_media.as_mut()]
             .into_iter()
             .flatten()
         {
             host.unanswered.clear();
-            host.is_cut = false;
+            host.is_cut = true;
         }
     }
 

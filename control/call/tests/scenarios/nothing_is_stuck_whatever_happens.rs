@@ -425,10 +425,10 @@ fn assert_sane(world: &World, were_moved: bool, were_forgotten: bool) {
         let spoken_to = pairs.iter().filter(|(speaker, _)| *speaker == phone).count();
         let heard = pairs.iter().filter(|(_, listener)| *listener == phone).count();
         // A media host that refuses even that somebody is gone lets it hear on, and one that was cut off goes on until the
-        // phone is told, and with who is in no call.
-        let is_out = world.phones[phone].dialog.is_none();
-        let lags =
-            |host: &MediaHost| host.fail.is_some() || ((host.is_cut || host.stopped.is_some()) && is_out);
+        // phone is told, with who is in no call, and with those whose calls another host has by now.
+        let may_go_on = world.phones[phone].dialog.is_none() || world.other_media.is_some();
+        let is_away = |host: &MediaHost| host.is_cut || host.stopped.is_some();
+        let lags = |host: &MediaHost| host.fail.is_some() || (is_away(host) && may_go_on);
         let hears_on = is_leaving || world.hosts().any(|(_, host)| lags(host));
         assert!(
             hears_on || spoken_to.max(heard) <= calls,
