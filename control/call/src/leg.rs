@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sip::{
     header::NameAddr,
     message::{HeaderName, Request},
-    stack::{ClientTxn, DialogKey, Flow, InvitedRecord, ServerTxn},
+    stack::{ClientTxn, DialogKey, Flow, ServerTxn},
 };
 
 use crate::{
@@ -175,7 +175,7 @@ pub(crate) struct Leg {
     /// The INVITE it sent, and how it came, for who may have to answer it after a restart; until its ACK comes.
     pub(crate) arrived: Option<(Bytes, Flow)>,
     /// Its INVITE, which the process before answered, while the answer cannot be told again for lack of keys.
-    pub(crate) unheard: Option<Box<InvitedRecord>>,
+    pub(crate) unheard: Option<ServerTxn>,
     /// It was told the answer of the process before again, and has not acknowledged that.
     pub(crate) is_told_again: bool,
     /// The dialog: a caller's from the start, a callee's once it answered.

@@ -544,6 +544,8 @@ impl Controller {
             return;
         };
         let mut goodbyes = Vec::new();
+        let unheard =
+            [Some(&mut call.caller), call.callee.as_mut()].map(|leg| leg.and_then(|leg| leg.unheard.take()));
         let (was_confirmed, invite) = (call.caller.state.is_confirmed(), call.caller.invite);
         let was_open = call.caller.state.on_ended();
         if was_confirmed {
@@ -569,6 +571,10 @@ impl Controller {
         for dialog in goodbyes {
             let bye = DialogRequest::new(sip::message::Method::Bye).with_value(HeaderName::Reason, cause);
             self.send_plain(now, dialog, bye);
+        }
+        // Who had no answer from the process before does not know what our BYE is about.
+        for txn in unheard.into_iter().flatten() {
+            self.respond(now, txn, Response::new(StatusCode::REQUEST_TERMINATED));
         }
     }
 

@@ -731,6 +731,10 @@ impl Controller {
         if let (true, Some(dialog)) = (was_confirmed, dialog) {
             let bye = DialogRequest::new(Method::Bye).with_value(HeaderName::Reason, reason);
             self.send_plain(now, dialog, bye);
+            if let Some(txn) = member.leg.unheard.take() {
+                // It may not know what that is about.
+                self.respond(now, txn, Response::new(StatusCode::REQUEST_TERMINATED));
+            }
         } else if let (true, Invite::Received(txn)) = (was_open, member.leg.invite) {
             self.respond(now, txn, Response::new(status));
         }

@@ -32,44 +32,45 @@ impl Controller {
         }
     }
 
-    /// Answers a party that waited for the keys of its answer.
-    pub(super) fn answer_unheard(&mut self, now: Now, dialog: DialogKey) {
-        let invited = self.leg_of_dialog(dialog).and_then(|leg| leg.unheard.take());
-        if let Some(invited) = invited {
-            let _told = self.answer_again(now, dialog, *invited);
+    /// Tells the party what it was told, at once or when the media host has told our keys: until then its INVITE is taken
+    /// over without an answer, so that a repetition of it begins no other call. False: that is not known.
+    fn answer_again(&mut self, now: Now, dialog: DialogKey, invited: InvitedRecord) -> bool {
+        let leg = self.leg_of_dialog(dialog);
+        if leg.is_none_or(|leg| matches!(leg.exchange, Exchange::None)) {
+            return false;
         }
+        let Ok(txn) = self.stack.adopt_unacknowledged(now.mono, dialog, &invited) else {
+            return false;
+        };
+        if let Some(leg) = self.leg_of_dialog(dialog) {
+            leg.state = LegState::Answered;
+            leg.arrived = Some((invited.request, invited.flow));
+            leg.unheard = Some(txn);
+        }
+        self.answer_unheard(now, dialog);
+        true
     }
 
-    /// Tells the party what it was told, at once or when the media host has told our keys. False: that is not known.
-    fn answer_again(&mut self, now: Now, dialog: DialogKey, invited: InvitedRecord) -> bool {
+    /// Answers a party that waits for the answer of the process before, if there is all that belongs into it.
+    pub(super) fn answer_unheard(&mut self, now: Now, dialog: DialogKey) {
         let local = self.local_of(dialog);
         let Some(security) = self.leg_of_dialog(dialog).map(|leg| leg.security) else {
-            return false;
+            return;
         };
         let offers_keys = !self.security.offered(security).is_empty();
         let Some(leg) = self.leg_of_dialog(dialog) else {
-            return false;
+            return;
         };
         let description = match &leg.exchange {
             Exchange::Theirs { .. } => local.and_then(|local| answer_leg(leg, &local, 0)),
             Exchange::Ours { offer } if !offers_keys => Some((**offer).clone()),
             Exchange::Ours { .. } => local.and_then(|local| offer_with_keys(leg, local)),
-            Exchange::None => return false,
+            Exchange::None => None,
         };
-        leg.state = LegState::Answered;
-        leg.arrived = Some((invited.request.clone(), invited.flow));
-        let Some(description) = description else {
-            leg.unheard = Some(Box::new(invited));
-            return true;
-        };
-        let Ok(txn) = self.stack.adopt_unacknowledged(now.mono, dialog, &invited) else {
-            return false;
-        };
-        if let Some(leg) = self.leg_of_dialog(dialog) {
-            leg.is_told_again = true;
+        if let (Some(description), Some(txn)) = (description, leg.unheard) {
+            (leg.unheard, leg.is_told_again) = (None, true);
+            self.respond(now, txn, with_description(&description));
         }
-        self.respond(now, txn, with_description(&description));
-        true
     }
 
     /// An ACK came. To what was told again a phone says it as well when its call is over: it is asked, now that it has the

@@ -645,7 +645,7 @@ fn by_somebody_who_waits_when_the_controller_is_killed() {
             world.run_ms(1_000);
         }
         world.media.silent = false;
-        world.media_host_is_up("boot-1");
+        world.host_is_up("m1");
         world.run_ms(3_000);
         let story = world.story();
         assert_eq!(world.heard(), both("customer", "carol"), "{story}");

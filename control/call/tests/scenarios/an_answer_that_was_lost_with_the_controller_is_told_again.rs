@@ -114,6 +114,45 @@ fn to_who_waits() {
     }
 }
 
+/// The answer cannot be told again before the media host has told our keys, and who had none repeats its INVITE meanwhile.
+#[test]
+fn to_who_repeats_its_invite_while_the_keys_are_away() {
+    for (to, with_offer) in [
+        ("alice", true),
+        ("alice", false),
+        ("room-7", true),
+        ("room-7", false),
+    ] {
+        let mut config = config();
+        config.media.srtp = Srtp::Required;
+        config.media.srtp_keys_in_clear = true;
+        let mut world = World::with(config);
+        let alice = world.registered("alice", "wonder");
+        let customer = world.phone("customer");
+        for phone in [alice, customer] {
+            world.phones[phone].suites = vec![CryptoSuite::AesCm128HmacSha1_80];
+            world.phones[phone].insists = true;
+        }
+        if to == "room-7" {
+            world.call(alice, to);
+            world.run_ms(200);
+        }
+        killed_as_it_answers(&mut world, customer, to, with_offer, true);
+        world.restart_alone();
+        world.run_ms(2_000);
+        world.host_is_up("m1");
+        world.run_ms(3_000);
+        assert_eq!(
+            world.phones[customer].statuses.last(),
+            Some(&200),
+            "{}",
+            world.story()
+        );
+        assert_eq!(world.heard(), both("alice", "customer"), "{}", world.story());
+        is_one_call(&mut world, customer);
+    }
+}
+
 /// Our keys are at the media host only, which tells them again: in our answer, or in our offer to who made none.
 #[test]
 fn with_the_keys_that_were_in_it() {

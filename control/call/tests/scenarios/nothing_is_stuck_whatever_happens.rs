@@ -578,7 +578,7 @@ fn nor_by_what_once_went_wrong() {
     use Direction::SendOnly;
     use Happening::*;
     use Trouble::*;
-    let stories: [&[(Happening, u64)]; 8] = [
+    let stories: [&[(Happening, u64)]; 9] = [
         &[
             (Call(0, "support"), 1031),
             (Record(None), 0),
@@ -681,6 +681,13 @@ fn nor_by_what_once_went_wrong() {
             (Host("m1", Back), 0),
             (Call(7, "alice"), 29),
             (EndSome, 0),
+        ],
+        &[
+            (Lose("SIP/2.0 200"), 0),
+            (CallWithoutOffer(4, "room-7"), 7),
+            (RestartAlone, 0),
+            (Call(0, "support"), 494),
+            (Call(0, "support"), 0),
         ],
     ];
     for story in stories {

@@ -99,6 +99,9 @@ impl Stack {
         if let Some(server) = self.servers.get_mut(&id) {
             server.dialog = Some(dialog.0);
         }
+        if let Some(entry) = self.dialogs.get_mut(&dialog.0) {
+            entry.invite_server = Some(id);
+        }
         Ok(ServerTxn(id))
     }
 
