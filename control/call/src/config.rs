@@ -179,7 +179,7 @@ pub struct Queue {
     /// What a caller who waited too long is told: 480 (default) or 503.
     #[serde(default = "timeout_status")]
     pub timeout_status: u16,
-    /// Callers waiting at once. Default 1 000.
+    /// Callers waiting at once; who comes back from a transfer that failed is let in above that. Default 1 000.
     #[serde(default = "entries_max")]
     pub entries_max: usize,
     /// The prompt its callers hear while they wait. Empty (default): that of `music`.

@@ -267,7 +267,8 @@ impl Domain {
         Ok(())
     }
 
-    /// A caller joins a queue; higher `priority` goes first, then who waited longest.
+    /// A caller joins a queue; higher `priority` goes first, then who waited longest. Above 0 it comes back, and is let in
+    /// by a queue that takes nobody new.
     ///
     /// # Errors
     /// No such queue, or it is full.
@@ -303,7 +304,11 @@ impl Domain {
         let Some((name, found)) = found.filter(|(_, queue)| !queue.is_retired) else {
             return Err(DomainError::UnknownQueue(queue.into()));
         };
-        let max = found.config.entries_max.min(limits::QUEUE_ENTRIES_MAX);
+        let max = match priority {
+            0 => found.config.entries_max.min(limits::QUEUE_ENTRIES_MAX),
+            // Who comes back has been let in before, and would be hung up on.
+            _ => limits::QUEUE_ENTRIES_MAX,
+        };
         if found.waiting() >= max {
             return Err(DomainError::QueueFull {
                 queue: name.clone(),

@@ -129,6 +129,43 @@ fn by_an_agent_who_hangs_up_at_once() {
     }
 }
 
+/// The queue that has the customer back took nobody more meanwhile.
+#[test]
+fn by_an_agent_who_hangs_up_and_whose_queue_is_full() {
+    let mut settings = config();
+    settings.queues[0].entries_max = 1;
+    let mut world = World::with(settings);
+    let alice = world.registered("alice", "wonder");
+    let carol = world.registered("carol", "singer");
+    world.behave(carol, Behaviour::Refuse(StatusCode::BUSY_HERE));
+    let [customer, other, late] = ["customer", "other", "late"].map(|name| world.phone(name));
+    world.call(customer, "support");
+    world.run_ms(1_500);
+    world.call(other, "support");
+    world.run_ms(200);
+    refer(&mut world, alice, "sip:carol@example.com");
+    world.run_ms(12);
+    world.hang_up(alice);
+    world.run_ms(500);
+    assert_eq!(world.played_to(customer), ["tone:melody"], "{}", world.story());
+    world.call(late, "support");
+    world.run_ms(200);
+    assert_eq!(
+        world.phones[late].statuses.last(),
+        Some(&486),
+        "{}",
+        world.story()
+    );
+    world.run_ms(7_500);
+    assert_eq!(world.heard(), both("customer", "alice"), "{}", world.story());
+    world.hang_up(customer);
+    world.run_ms(8_000);
+    assert_eq!(world.heard(), both("other", "alice"), "{}", world.story());
+    world.hang_up(other);
+    world.run_ms(200);
+    world.assert_nothing_left();
+}
+
 #[test]
 fn and_comes_back_when_nobody_takes_it() {
     for behaviour in [Behaviour::Refuse(StatusCode::BUSY_HERE), Behaviour::Ring] {
