@@ -387,10 +387,10 @@ pub(crate) struct Call {
     /// The media host does not have the prompt that should be played to who waits.
     pub(crate) lacks_prompt: bool,
     pub(crate) plan: MediaPlan,
-    /// The trunk it came from.
+    /// The trunk it came from. Who came by it counts for it, also in another call.
     pub(crate) rx_trunk: Option<TrunkId>,
-    /// It is not counted for that trunk any more.
-    pub(crate) has_left_trunk: bool,
+    /// Its parties are not counted for trunks any more.
+    pub(crate) has_left_trunks: bool,
     /// Who asked for it.
     pub(crate) origin: CallOrigin,
     pub(crate) summons: Option<Summons>,
@@ -479,7 +479,7 @@ impl Call {
             lacks_prompt: false,
             plan,
             rx_trunk: None,
-            has_left_trunk: false,
+            has_left_trunks: false,
             origin: CallOrigin::default(),
             summons: None,
             behalf: None,

@@ -20,6 +20,7 @@ use crate::{
     media::Endpoint,
     saved::without_keys,
     security::{Security, Srtp},
+    trunk::TrunkId,
 };
 
 /// How far a party is. Every `on_` method makes its step and says true, or changes nothing and says false: of two
@@ -178,6 +179,8 @@ pub(crate) struct Leg {
     pub(crate) unheard: Option<ServerTxn>,
     /// It was told the answer of the process before again, and has not acknowledged that.
     pub(crate) is_told_again: bool,
+    /// The trunk that it came by, for which it counts as long as it is there.
+    pub(crate) rx_trunk: Option<TrunkId>,
     /// The dialog: a caller's from the start, a callee's once it answered.
     pub(crate) dialog: Option<DialogKey>,
     /// Dialogs that ringing made, one for each phone that a proxy rings.
@@ -240,6 +243,7 @@ impl Leg {
             arrived: None,
             unheard: None,
             is_told_again: false,
+            rx_trunk: None,
             dialog: None,
             early: Vec::new(),
             user: None,

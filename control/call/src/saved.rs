@@ -362,6 +362,9 @@ in_parts! {
         is_silent: bool,
         /// It is an agent in a conversation that a queue brought.
         converses: bool,
+        /// The trunk that it came by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rx_trunk: Option<String>,
         joined_unix_us: u64,
     }
 }

@@ -102,7 +102,7 @@ impl Controller {
         call.from = from;
         (call.to, call.sip_call_id) = (to, sip_call_id);
         (call.max_forwards, call.check_at) = (max_forwards, now.mono + CHECK_EVERY);
-        call.rx_trunk = trunk;
+        (call.rx_trunk, call.caller.rx_trunk) = (trunk, trunk);
         call.instance = self.device_of(&uri);
         if let Some(trunk) = trunk {
             self.join_trunk(dialog, trunk);

@@ -109,10 +109,8 @@ impl Controller {
             .filter(|call| call.caller.dialog.is_some());
         let call = call.ok_or_else(|| Box::new(Response::new(StatusCode::CALL_DOES_NOT_EXIST)))?;
         let said = (call.from.clone(), call.to.clone(), call.sip_call_id.clone());
-        // Whose trunk the call came by may have left it to who was called.
-        let is_counted = !call.has_left_trunk;
-        let rx_trunk = call.rx_trunk.filter(|_| is_counted && !call.is_turned);
-        let trunk = (rx_trunk, call.caller_way.filter(|_| is_counted));
+        let caller_way = call.caller_way.filter(|_| !call.has_left_trunks);
+        let trunk = (call.caller.rx_trunk, caller_way);
         let caller = &call.caller;
         let security = caller.security;
         let mut leg = Leg::new(Invite::Adopted, caller.address.clone(), caller.peer, "", security);

@@ -454,12 +454,12 @@ impl Controller {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        let from_is_open = !call.has_left_trunk;
-        let (way, from) = (call.way.take(), call.rx_trunk.filter(|_| from_is_open));
-        call.has_left_trunk = true;
-        let caller_way = call.caller_way.filter(|_| from_is_open);
-        self.trunks.give_back_all(way);
+        let caller_way = call.caller_way.filter(|_| !call.has_left_trunks);
+        call.has_left_trunks = true;
+        let from = call.caller.rx_trunk.take();
+        let from_of_callee = call.callee.as_mut().and_then(|callee| callee.rx_trunk.take());
         self.trunks.release(from, caller_way);
+        self.trunks.release(from_of_callee, call.way.take());
     }
 
     /// A trunk asks for our password.

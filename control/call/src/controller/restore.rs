@@ -564,6 +564,7 @@ impl Controller {
             is_described: leg.is_described,
             is_silent: leg.is_silent,
             converses: leg.conversation.is_some(),
+            rx_trunk: leg.rx_trunk.map(|id| self.trunks.get(id).name.to_string()),
             joined_unix_us: leg.joined_unix_us,
         }
     }
@@ -581,8 +582,9 @@ impl Controller {
         };
         self.counters.calls_started += 1;
         let has_host = self.pool.adopt(call.plan.host());
-        self.trunks.adopt(call.rx_trunk, call.way);
-        self.trunks.adopt(None, call.caller_way);
+        self.trunks.adopt(call.caller.rx_trunk, call.caller_way);
+        let from_of_callee = call.callee.as_ref().and_then(|callee| callee.rx_trunk);
+        self.trunks.adopt(from_of_callee, call.way);
         self.deadlines.insert((call.check_at, Due::Check(id)));
         self.calls.insert(id, call);
         if let Some(end) = past.end.or(state.ended.clone()) {
@@ -622,9 +624,15 @@ impl Controller {
         let media = &saved.media;
         plan.restore(media.epoch, media.local.clone(), media.told.clone());
         let local = |endpoint: &str| saved.media.local.get(endpoint).map(|(rtp, _)| rtp.ip());
-        let caller = leg_of(&saved.caller, local(&saved.caller.endpoint))?;
+        let party = |saved: &SavedLeg| {
+            let mut leg = leg_of(saved, local(&saved.endpoint))?;
+            let rx_trunk = saved.rx_trunk.as_deref();
+            leg.rx_trunk = rx_trunk.and_then(|name| self.trunks.by_name(name));
+            Some(leg)
+        };
+        let caller = party(&saved.caller)?;
         let callee = match &saved.callee {
-            Some(leg) => Some(leg_of(leg, local(&leg.endpoint))?),
+            Some(leg) => Some(party(leg)?),
             None => None,
         };
         let summons = match &saved.summons {
@@ -780,13 +788,14 @@ impl Controller {
             leg.arrived = Some((record.request, record.flow));
         }
         let is_confirmed = leg.state.is_confirmed();
-        let is_stranger = leg.user.is_none();
+        let (is_stranger, rx_trunk) = (leg.user.is_none(), leg.rx_trunk);
         self.by_dialog.insert(dialog, (id, side));
-        let trunk = self.calls.get(&id).and_then(|call| match side {
-            Side::Caller => call.rx_trunk.or(call.caller_way.map(|way| way.trunk)),
-            Side::Callee => call.way.or(call.last_way).map(|way| way.trunk),
+        let way = self.calls.get(&id).and_then(|call| match side {
+            Side::Caller => call.caller_way,
+            Side::Callee => call.way.or(call.last_way),
             Side::Transferor | Side::Newcomer | Side::Member => None,
         });
+        let trunk = rx_trunk.or(way.map(|way| way.trunk));
         if let Some(trunk) = trunk.filter(|_| is_stranger) {
             self.join_trunk(dialog, trunk);
         }

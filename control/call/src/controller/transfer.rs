@@ -450,7 +450,7 @@ impl Controller {
         source.goes_to = None;
         let role = source.role(seat);
         let Some(guest) = source.leg_mut(seat) else { return };
-        let conversation = guest.conversation.take();
+        let (conversation, rx_trunk) = (guest.conversation.take(), guest.rx_trunk.take());
         let past = Past::of(guest, role, left);
         (guest.dialog, guest.state) = (None, LegState::Ended);
         source.past.push(past);
@@ -463,7 +463,7 @@ impl Controller {
         if let Some(call) = self.calls.get_mut(&id) {
             call.reached_by(way);
             if let Some(leg) = call.callee.as_mut() {
-                leg.conversation = conversation;
+                (leg.conversation, leg.rx_trunk) = (conversation, rx_trunk);
             }
         }
         self.by_offer.extend(conversation.map(|offer| (offer, id)));
@@ -654,6 +654,7 @@ impl Controller {
         let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
         if let Some(leg) = leg {
             leg.state.on_ended();
+            self.trunks.release(leg.rx_trunk.take(), None);
             if let Some(dialog) = leg.dialog.take() {
                 self.by_dialog.remove(&dialog);
             }
@@ -667,6 +668,7 @@ impl Controller {
             call.past.push(past);
             call.plan.mute(&leg.endpoint);
         }
+        self.trunks.release(leg.rx_trunk.take(), None);
         if let Some(reoffer) = leg.reoffer.take() {
             self.respond(now, reoffer.txn, Response::new(StatusCode::REQUEST_TERMINATED));
         }

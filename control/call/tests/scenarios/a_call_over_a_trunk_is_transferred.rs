@@ -35,7 +35,11 @@ struct Town {
 }
 
 fn town() -> Town {
-    let trunks: Config = toml::from_str(TRUNKS).unwrap();
+    town_with(TRUNKS)
+}
+
+fn town_with(trunks: &str) -> Town {
+    let trunks: Config = toml::from_str(trunks).unwrap();
     let mut world = World::with(Config {
         trunks: trunks.trunks,
         dialplan: trunks.dialplan,
@@ -235,6 +239,82 @@ fn by_who_asked_first() {
     assert_eq!(calls(&world), [0, 0], "{}", world.story());
     let header = HeaderName::Reason;
     assert!(world.phones[a].bye.as_ref().unwrap().headers.contains(header));
+    world.assert_nothing_left();
+}
+
+/// Two came by trunk a: one to alice's queue, one to her other line. She joins them.
+#[test]
+fn who_came_by_it_counts_for_it_in_another_call_too() {
+    for restarts in [false, true] {
+        let trunks = TRUNKS
+            .replace("calls_max = 1", "calls_max = 2")
+            .replace(r#"["10.0.1.3"]"#, r#"["10.0.1.3", "10.0.1.5"]"#)
+            .replace(
+                r#"set = "support" }"#,
+                r#"set = "support" }, { pattern = "+442071.", set = "alice" }"#,
+            );
+        let Town {
+            mut world, alice, a, ..
+        } = town_with(&trunks);
+        let c = world.phone("c");
+        let line = world.registered("alice", "wonder");
+        world.behave(line, Behaviour::Refuse(StatusCode::BUSY_HERE));
+        world.call(a, "+442070123");
+        world.run_ms(3_000);
+        assert_eq!(world.heard(), both("a", "alice"), "{}", world.story());
+        world.behave(line, Behaviour::Answer(100));
+        world.behave(alice, Behaviour::Refuse(StatusCode::BUSY_HERE));
+        world.call(c, "+442071123");
+        world.run_ms(3_000);
+        assert_eq!(calls(&world), [2, 0], "{}", world.story());
+        let (replaces, _) = world.phones[line].replaces();
+        refer(
+            &mut world,
+            alice,
+            &format!("sip:x@example.com?Replaces={replaces}"),
+        );
+        world.run_ms(3_000);
+        assert_eq!(world.heard(), both("a", "c"), "{}", world.story());
+        if restarts {
+            world.restart();
+            world.run_ms(3_000);
+        }
+        assert_eq!(calls(&world), [2, 0], "both talk; {}", world.story());
+        world.hang_up(a);
+        world.run_ms(3_000);
+        assert_eq!(calls(&world), [0, 0], "{}", world.story());
+        world.assert_nothing_left();
+    }
+}
+
+/// Carol takes the place of who came by trunk a, and talks to alice.
+#[test]
+fn who_came_by_it_and_has_left_counts_no_more() {
+    let Town {
+        mut world,
+        alice,
+        carol,
+        a,
+        ..
+    } = town();
+    world.call(a, "+442070123");
+    world.run_ms(3_000);
+    assert_eq!(calls(&world), [1, 0], "{}", world.story());
+    let (_, header) = world.phones[a].replaces();
+    let now = world.now;
+    world.phones[carol].call_with(now, "alice", true, |request| {
+        request.headers.push(HeaderName::Replaces, &header).unwrap();
+        request.headers.push(HeaderName::Require, "replaces").unwrap();
+    });
+    world.run_ms(1_000);
+    assert_eq!(world.heard(), both("alice", "carol"), "{}", world.story());
+    assert_eq!(calls(&world), [0, 0], "{}", world.story());
+    world.restart();
+    world.run_ms(1_000);
+    assert_eq!(calls(&world), [0, 0], "{}", world.story());
+    world.hang_up(alice);
+    world.run_ms(1_000);
+    assert_eq!(calls(&world), [0, 0], "{}", world.story());
     world.assert_nothing_left();
 }
 
