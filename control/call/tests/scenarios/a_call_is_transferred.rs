@@ -550,21 +550,22 @@ fn after_asking_the_other_though_the_controller_is_killed() {
     assert_eq!(ends.len(), 2, "it was killed before and after it was done");
 }
 
+/// By another line alice calls there, and before anybody answers she brings the customer to that place.
+fn refer_to_own_call(world: &mut World, alice: usize, to: &str) {
+    let line_two = world.phone("alice");
+    world.phones[line_two].password = "wonder";
+    world.call(line_two, to);
+    world.run_ms(300);
+    world.phones[line_two].dialog = world.phones[line_two].early;
+    let (escaped, _) = world.phones[line_two].replaces();
+    refer(world, alice, &format!("sip:{to}@example.com?Replaces={escaped}"));
+}
+
 /// She does not wait until carol answers.
 #[test]
 fn while_the_other_is_still_rung() {
     let (mut world, alice, carol, customer) = served();
-    let line_two = world.phone("alice");
-    world.phones[line_two].password = "wonder";
-    world.call(line_two, "carol");
-    world.run_ms(300);
-    world.phones[line_two].dialog = world.phones[line_two].early;
-    let (escaped, _) = world.phones[line_two].replaces();
-    refer(
-        &mut world,
-        alice,
-        &format!("sip:carol@example.com?Replaces={escaped}"),
-    );
+    refer_to_own_call(&mut world, alice, "carol");
     world.run_ms(3_000);
     let story = world.story();
     assert_eq!(world.heard(), both("customer", "carol"), "{story}");
@@ -579,17 +580,7 @@ fn while_the_other_is_still_rung() {
 #[test]
 fn while_she_waits_in_a_queue() {
     let (mut world, alice, _, customer) = served();
-    let line_two = world.phone("alice");
-    world.phones[line_two].password = "wonder";
-    world.call(line_two, "support");
-    world.run_ms(300);
-    world.phones[line_two].dialog = world.phones[line_two].early;
-    let (escaped, _) = world.phones[line_two].replaces();
-    refer(
-        &mut world,
-        alice,
-        &format!("sip:support@example.com?Replaces={escaped}"),
-    );
+    refer_to_own_call(&mut world, alice, "support");
     world.run_ms(5_000);
     let story = world.story();
     assert_eq!(world.heard(), both("customer", "alice"), "{story}");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use call_control::Srtp;
+use call_control::{Config, Srtp};
 use sdp::CryptoSuite;
 
 use crate::world::{World, config};
@@ -82,13 +82,7 @@ fn to_the_caller_of_a_user() {
         let customer = world.phone("customer");
         killed_as_it_answers(&mut world, customer, "alice", with_offer, is_deaf);
         world.run_ms(3_000);
-        assert_eq!(
-            world.phones[customer].statuses.last(),
-            Some(&200),
-            "{}",
-            world.story()
-        );
-        assert_eq!(world.heard(), both("alice", "customer"), "{}", world.story());
+        talks_to_alice(&world, customer);
         assert_eq!(world.phones[alice].rung, 1, "{}", world.story());
         world.run_ms(60_000);
         assert_eq!(world.heard(), both("alice", "customer"), "{}", world.story());
@@ -114,6 +108,46 @@ fn to_who_waits() {
     }
 }
 
+/// The same, of audio that has to be encrypted, to alice or to a room in which she is.
+fn killed_as_it_answers_with_keys(to: &str, with_offer: bool, is_deaf: bool) -> (World, usize) {
+    let mut world = World::with(encrypted());
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    insist(&mut world, [alice, customer]);
+    if to == "room-7" {
+        world.call(alice, to);
+        world.run_ms(200);
+    }
+    killed_as_it_answers(&mut world, customer, to, with_offer, is_deaf);
+    (world, customer)
+}
+
+fn encrypted() -> Config {
+    let mut config = config();
+    config.media.srtp = Srtp::Required;
+    config.media.srtp_keys_in_clear = true;
+    config
+}
+
+/// These phones offer SRTP, and nothing else.
+fn insist(world: &mut World, phones: [usize; 2]) {
+    for phone in phones {
+        world.phones[phone].suites = vec![CryptoSuite::AesCm128HmacSha1_80];
+        world.phones[phone].insists = true;
+    }
+}
+
+/// It was answered, and talks to alice.
+fn talks_to_alice(world: &World, customer: usize) {
+    assert_eq!(
+        world.phones[customer].statuses.last(),
+        Some(&200),
+        "{}",
+        world.story()
+    );
+    assert_eq!(world.heard(), both("alice", "customer"), "{}", world.story());
+}
+
 /// The answer cannot be told again before the media host has told our keys, and who had none repeats its INVITE meanwhile.
 #[test]
 fn to_who_repeats_its_invite_while_the_keys_are_away() {
@@ -123,32 +157,12 @@ fn to_who_repeats_its_invite_while_the_keys_are_away() {
         ("room-7", true),
         ("room-7", false),
     ] {
-        let mut config = config();
-        config.media.srtp = Srtp::Required;
-        config.media.srtp_keys_in_clear = true;
-        let mut world = World::with(config);
-        let alice = world.registered("alice", "wonder");
-        let customer = world.phone("customer");
-        for phone in [alice, customer] {
-            world.phones[phone].suites = vec![CryptoSuite::AesCm128HmacSha1_80];
-            world.phones[phone].insists = true;
-        }
-        if to == "room-7" {
-            world.call(alice, to);
-            world.run_ms(200);
-        }
-        killed_as_it_answers(&mut world, customer, to, with_offer, true);
+        let (mut world, customer) = killed_as_it_answers_with_keys(to, with_offer, true);
         world.restart_alone();
         world.run_ms(2_000);
         world.host_is_up("m1");
         world.run_ms(3_000);
-        assert_eq!(
-            world.phones[customer].statuses.last(),
-            Some(&200),
-            "{}",
-            world.story()
-        );
-        assert_eq!(world.heard(), both("alice", "customer"), "{}", world.story());
+        talks_to_alice(&world, customer);
         is_one_call(&mut world, customer);
     }
 }
@@ -156,35 +170,15 @@ fn to_who_repeats_its_invite_while_the_keys_are_away() {
 /// Our keys are at the media host only, which tells them again: in our answer, or in our offer to who made none.
 #[test]
 fn with_the_keys_that_were_in_it() {
-    for (to, others, with_offer) in [
-        ("alice", 1, true),
-        ("room-7", 0, true),
-        ("alice", 1, false),
-        ("room-7", 0, false),
+    for (to, with_offer) in [
+        ("alice", true),
+        ("room-7", true),
+        ("alice", false),
+        ("room-7", false),
     ] {
-        let mut config = config();
-        config.media.srtp = Srtp::Required;
-        config.media.srtp_keys_in_clear = true;
-        let mut world = World::with(config);
-        let alice = world.registered("alice", "wonder");
-        let customer = world.phone("customer");
-        for phone in [alice, customer] {
-            world.phones[phone].suites = vec![CryptoSuite::AesCm128HmacSha1_80];
-            world.phones[phone].insists = true;
-        }
-        if others == 0 {
-            world.call(alice, to);
-            world.run_ms(200);
-        }
-        killed_as_it_answers(&mut world, customer, to, with_offer, others == 0);
+        let (mut world, customer) = killed_as_it_answers_with_keys(to, with_offer, to == "room-7");
         world.run_ms(3_000);
-        assert_eq!(
-            world.phones[customer].statuses.last(),
-            Some(&200),
-            "{}",
-            world.story()
-        );
-        assert_eq!(world.heard(), both("alice", "customer"), "{}", world.story());
+        talks_to_alice(&world, customer);
         is_one_call(&mut world, customer);
     }
 }
@@ -192,16 +186,10 @@ fn with_the_keys_that_were_in_it() {
 /// Its ACK is what was lost: told again, it hears of no other key.
 #[test]
 fn and_who_heard_it_talks_on_under_the_same_keys() {
-    let mut config = config();
-    config.media.srtp = Srtp::Required;
-    config.media.srtp_keys_in_clear = true;
-    let mut world = World::with(config);
+    let mut world = World::with(encrypted());
     let friend = world.phone("friend");
     let customer = world.phone("customer");
-    for phone in [friend, customer] {
-        world.phones[phone].suites = vec![CryptoSuite::AesCm128HmacSha1_80];
-        world.phones[phone].insists = true;
-    }
+    insist(&mut world, [friend, customer]);
     world.call(friend, "room-7");
     world.run_ms(200);
     world.swallow.push(("ACK", usize::MAX));
