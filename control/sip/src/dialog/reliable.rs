@@ -94,17 +94,19 @@ pub enum ProvisionalOrder {
 /// The UAC side of one dialog.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReliableReceiver {
-    last_rseq: Option<u32>,
+    /// The number of the INVITE that was answered so last, and of the answer.
+    last: Option<(u32, u32)>,
 }
 
 impl ReliableReceiver {
-    /// A reliable provisional response came.
-    pub fn on_provisional(&mut self, rseq: u32) -> ProvisionalOrder {
-        match self.last_rseq {
-            Some(last) if rseq <= last => ProvisionalOrder::Repeated,
-            Some(last) if rseq > last + 1 => ProvisionalOrder::OutOfOrder,
+    /// A reliable provisional response came, to the INVITE with this CSeq number. RFC 3262 §7.1: each INVITE has numbers of
+    /// its own.
+    pub fn on_provisional(&mut self, invite: u32, rseq: u32) -> ProvisionalOrder {
+        match self.last {
+            Some((of, last)) if of == invite && rseq <= last => ProvisionalOrder::Repeated,
+            Some((of, last)) if of == invite && rseq > last + 1 => ProvisionalOrder::OutOfOrder,
             Some(_) | None => {
-                self.last_rseq = Some(rseq);
+                self.last = Some((invite, rseq));
                 ProvisionalOrder::Next
             }
         }

@@ -315,7 +315,8 @@ impl Stack {
             let Some(entry) = self.dialogs.get_mut(&dialog) else {
                 return;
             };
-            match entry.dialog.received.on_provisional(rseq) {
+            let invite = response.headers.cseq().map_or(0, |cseq| cseq.number);
+            match entry.dialog.received.on_provisional(invite, rseq) {
                 ProvisionalOrder::Next => {}
                 ProvisionalOrder::Repeated | ProvisionalOrder::OutOfOrder => {
                     self.stats.retransmissions_received += 1;

@@ -200,6 +200,48 @@ fn without_any_prack_the_call_is_refused() {
     world.assert_nothing_left();
 }
 
+/// RFC 3262 §7.1: each INVITE numbers its own anew, from wherever it likes.
+#[test]
+fn those_to_a_further_invite_of_the_dialog_are_acknowledged_too() {
+    let mut world = World::new(4, Weather::FINE);
+    let (txn, _) = call(&mut world, false);
+    reliably(&mut world, txn, progress(true)).unwrap();
+    world.run_ms(50);
+    world.respond(BOB, txn, StatusCode::OK);
+    world.run_ms(50);
+    drop(world.event(ALICE));
+    let alices = expect_answer(&mut world);
+    world.ends[ALICE].stack.ack(alices, None).unwrap();
+    world.run_ms(50);
+    for pracks in 2..5 {
+        world.ends.iter_mut().for_each(|end| end.events.clear());
+        let (now, again) = (
+            world.now,
+            DialogRequest::new(Method::Invite).with_content(sdp().unwrap()),
+        );
+        world.ends[ALICE]
+            .stack
+            .dialog_request(now, alices, again)
+            .unwrap();
+        world.run_ms(15);
+        let Event::Request { txn, .. } = world.event(BOB) else {
+            panic!()
+        };
+        reliably(&mut world, txn, progress(true)).unwrap();
+        world.run_ms(50);
+        assert_eq!(world.count("A>B PRACK"), pracks, "{}", world.trace.join("\n"));
+        world.respond(BOB, txn, StatusCode::OK);
+        world.run_ms(50);
+        drop(world.event(ALICE));
+        assert_eq!(expect_answer(&mut world), alices);
+        world.ends[ALICE].stack.ack(alices, None).unwrap();
+        world.run_ms(50);
+    }
+    let (now, bye) = (world.now, DialogRequest::new(Method::Bye));
+    world.ends[ALICE].stack.dialog_request(now, alices, bye).unwrap();
+    world.assert_nothing_left();
+}
+
 #[test]
 fn one_that_comes_before_its_turn_is_ignored() {
     let mut world = World::new(4, Weather::FINE);
