@@ -538,13 +538,16 @@ impl Stack {
             }
             return;
         };
-        if let Some(response) = self.check_in_dialog(dialog, &request) {
-            self.count_refusal();
-            self.answer_stateless(flow, response);
-            return;
-        }
+        let refusal = self.check_in_dialog(dialog, &request);
         let txn = self.new_server(now, flow, via, key, &request);
-        self.deliver_in_dialog(now, txn, dialog, flow, request);
+        match refusal {
+            // By its transaction: a repetition has taken its number, and gets the same answer.
+            Some(response) => {
+                self.count_refusal();
+                self.finish_own(now, txn, response);
+            }
+            None => self.deliver_in_dialog(now, txn, dialog, flow, request),
+        }
     }
 
     /// Hands a request that was [parked](Event::UnknownDialog) to the dialog that has been adopted since.

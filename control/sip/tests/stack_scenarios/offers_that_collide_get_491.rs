@@ -65,6 +65,28 @@ fn both_wait_and_the_side_that_may_be_faster_is_the_callee() {
     hang_up(&mut world, alices);
 }
 
+/// Who does not hear that it has to wait asks again, and is told the same: told anything else it would give up.
+#[test]
+fn a_refusal_that_is_lost_is_told_again() {
+    let mut world = World::new(3, Weather::FINE);
+    let (alices, bobs) = establish(&mut world);
+    world.swallow.push(("SIP/2.0 491", 2));
+    let now = world.now;
+    for (end, dialog) in [(ALICE, alices), (BOB, bobs)] {
+        let stack = &mut world.ends[end].stack;
+        stack.dialog_request(now, dialog, reinvite()).unwrap();
+    }
+    world.run_ms(1_000);
+    for end in [ALICE, BOB] {
+        let Event::Response { response, .. } = world.event(end) else {
+            panic!()
+        };
+        let status = response.status;
+        assert_eq!(status, StatusCode::REQUEST_PENDING, "{}", world.trace.join("\n"));
+    }
+    hang_up(&mut world, alices);
+}
+
 fn hang_up(world: &mut World, dialog: sip::stack::DialogKey) {
     let now = world.now;
     world.ends[ALICE]
