@@ -95,6 +95,16 @@ impl DialogEntry {
         self.dialog.offers.may_send_invite() && self.to_ack.is_none()
     }
 
+    /// A request of ours has gone, or waits for its turn: until it is answered it is open.
+    pub(super) fn note_sent(&mut self, method: &Method) {
+        match method {
+            Method::Invite => self.dialog.offers.invite_sent = true,
+            Method::Update => self.dialog.offers.update_sent = true,
+            Method::Bye => self.bye_open = true,
+            _ => {}
+        }
+    }
+
     /// A NOTIFY came or went: `terminated` ends a subscription.
     pub(super) fn note_notify(&mut self, headers: &Headers) {
         let state = headers.subscription_state().ok().flatten();
@@ -239,14 +249,9 @@ impl Stack {
         let Some(entry) = self.dialogs.get_mut(&key.0) else {
             return Ok(ClientTxn(txn));
         };
-        match method {
-            Method::Invite => entry.dialog.offers.invite_sent = true,
-            Method::Update => entry.dialog.offers.update_sent = true,
-            Method::Bye => {
-                entry.bye_open = true;
-                self.begin_ending(now, key.0, EndReason::LocalBye);
-            }
-            _ => {}
+        entry.note_sent(&method);
+        if method == Method::Bye {
+            self.begin_ending(now, key.0, EndReason::LocalBye);
         }
         Ok(ClientTxn(txn))
     }

@@ -323,13 +323,10 @@ impl Stack {
         let mut number = request.headers.cseq().map_err(|_| StackError::Malformed)?.number + 1;
         if let Some(key) = dialog {
             let entry = self.dialogs.get_mut(&key).ok_or(StackError::NoDialog)?;
-            let offers = &mut entry.dialog.offers;
+            let offers = &entry.dialog.offers;
             match method {
                 Method::Invite if !offers.may_send_invite() => return Err(StackError::RequestPending),
                 Method::Update if offers.update_sent => return Err(StackError::RequestPending),
-                Method::Invite => offers.invite_sent = true,
-                Method::Update => offers.update_sent = true,
-                Method::Bye => entry.bye_open = true,
                 _ => {}
             }
             entry.dialog.local_cseq += 1;
@@ -347,7 +344,11 @@ impl Stack {
             dialog,
             silent: false,
         };
+        let method = request.method.clone();
         self.start_client(now, id, request, outgoing)?;
+        if let Some(entry) = dialog.and_then(|key| self.dialogs.get_mut(&key)) {
+            entry.note_sent(&method);
+        }
         Ok(ClientTxn(id))
     }
 

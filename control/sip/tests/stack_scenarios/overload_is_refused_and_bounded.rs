@@ -1,9 +1,10 @@
+use super::a_call_is_set_up_and_torn_down::establish;
 use super::phone::*;
 use super::world::*;
 use sip::header::RetryAfter;
-use sip::limits::StackLimits;
-use sip::message::{Method, Response, StatusCode};
-use sip::stack::{Event, StackError, Transport, WAIT_MAX, Waiting};
+use sip::limits::{Limits, StackLimits};
+use sip::message::{Message, Method, Response, StatusCode, parse_datagram};
+use sip::stack::{DialogRequest, Event, StackError, Transport, WAIT_MAX, Waiting};
 
 #[test]
 fn new_work_gets_503_and_calls_in_progress_go_on() {
@@ -84,4 +85,49 @@ fn a_copy_of_a_refused_call_is_refused_too() {
     world.respond(BOB, txn, StatusCode::BUSY_HERE);
     world.run_ms(40_000);
     world.assert_nothing_left();
+}
+
+/// What could not be sent is not waited for.
+#[test]
+fn a_request_that_cannot_be_sent_again_for_want_of_room_is_no_open_one() {
+    let limits = StackLimits {
+        server_transactions: 20,
+        client_transactions: 4,
+        dialogs: 10,
+    };
+    let mut world = World::with_configs(8, Weather::FINE, Transport::Udp, |config| config.limits = limits);
+    let (alices, _) = establish(&mut world);
+    world.run_ms(100_000);
+    for method in [Method::Invite, Method::Bye] {
+        world.ends.iter_mut().for_each(|end| end.events.clear());
+        let now = world.now;
+        let alice = &mut world.ends[ALICE].stack;
+        for _ in 0..4 {
+            let info = DialogRequest::new(Method::Info);
+            alice.dialog_request(now, alices, info).unwrap();
+            alice.poll_transmit().unwrap();
+        }
+        let request = DialogRequest::new(method.clone());
+        let first = alice.dialog_request(now, alices, request).unwrap();
+        let sent = alice.poll_transmit().unwrap().bytes;
+        let Ok(Message::Request(sent)) = parse_datagram(sent, &Limits::DEFAULT) else {
+            panic!()
+        };
+        let asks = Response::to_request(&sent, StatusCode::UNAUTHORIZED);
+        world.send(address(BOB), address(ALICE), asks.to_bytes());
+        world.run_ms(20);
+        let now = world.now;
+        let again = world.ends[ALICE].stack.retry(now, first, |_| {});
+        assert_eq!(again, Err(StackError::Overloaded));
+        if method == Method::Invite {
+            world.run_ms(100_000);
+            assert!(world.ends[ALICE].stack.may_reinvite(alices));
+        }
+    }
+    world.run_ms(100_000);
+    assert_eq!(
+        world.ends[ALICE].stack.stats().dialogs,
+        0,
+        "hung up, as far as that goes"
+    );
 }
