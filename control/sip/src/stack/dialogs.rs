@@ -400,6 +400,7 @@ impl Stack {
                 if let Some(entry) = self.dialogs.get_mut(&key) {
                     entry.dialog.target = target;
                     entry.alternates.clear();
+                    entry.looked_up = None;
                 }
             }
             Some(Hop::Name(name)) => self.look_up_next_hop(key, name),

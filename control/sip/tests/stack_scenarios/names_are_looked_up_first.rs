@@ -168,3 +168,39 @@ fn a_dialog_whose_peer_names_a_host_goes_there_once_it_is_known() {
     world.run_ms(5);
     assert_eq!(world.count("A>B INFO"), 2);
 }
+
+/// Bob goes on at this address: a re-INVITE of his has it as its Contact.
+fn moves(world: &mut World, bobs: sip::stack::DialogKey, contact: &'static str) {
+    let contact = NameAddr::new(Uri::parse(contact.into()).unwrap());
+    let reinvite = DialogRequest::new(Method::Invite)
+        .with_content(sdp().unwrap())
+        .with_value(HeaderName::Contact, &contact);
+    let now = world.now;
+    world.ends[BOB].stack.dialog_request(now, bobs, reinvite).unwrap();
+    world.run_ms(20);
+    let Event::Request { txn, .. } = world.event(ALICE) else {
+        panic!()
+    };
+    world.respond(ALICE, txn, StatusCode::OK);
+    world.run_ms(20);
+    world.ends[BOB].stack.ack(bobs, None).unwrap();
+    world.run_ms(20);
+    world.ends.iter_mut().for_each(|end| end.events.clear());
+}
+
+#[test]
+fn a_peer_that_moves_and_comes_back_is_found_where_its_name_leads() {
+    let mut world = world();
+    let (alices, bobs) = establish(&mut world);
+    for _ in 0..2 {
+        moves(&mut world, bobs, "sip:bob@home.example");
+        let id = asked(&mut world, ALICE, "home.example");
+        let (now, targets) = (world.now, vec![world.target(BOB)]);
+        world.ends[ALICE].stack.handle_lookup(now, id, targets);
+        moves(&mut world, bobs, "sip:bob@192.0.2.3");
+        let (now, info) = (world.now, DialogRequest::new(Method::Info));
+        let alice = &mut world.ends[ALICE].stack;
+        alice.dialog_request(now, alices, info).unwrap();
+        assert_eq!(alice.poll_transmit().unwrap().target.remote(), address(CAROL));
+    }
+}
