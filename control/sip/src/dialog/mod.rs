@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::header::{CSeq, HeaderError, HeaderValue, NameAddr, OptionTags, Replaces};
 use crate::message::{Header, HeaderName, Headers, Method, Request, Response};
-use crate::stack::{Hop, Target};
+use crate::stack::{Hop, Target, Transport};
 use crate::uri::{Scheme, Uri};
 
 /// What identifies a dialog (RFC 3261 §12).
@@ -326,6 +326,24 @@ impl Dialog {
         let remote = SocketAddr::new(ip, port);
         let is_new = (self.target.transport(), self.target.remote()) != (transport, remote);
         is_new.then(|| Hop::Target(Target::address(transport, remote)))
+    }
+
+    /// Where requests go when the connection that they went over is gone (RFC 3261 §18.1.1): where the peer, or the proxy
+    /// before it, says that it is, if that is where the connection led. A NAT lets nobody in there, and whom the certificate
+    /// of such a peer names nobody knows.
+    pub fn without_connection(&self) -> Option<Target> {
+        let Target::Flow(flow) = &self.target else {
+            return None;
+        };
+        let uri = self.next_hop();
+        let Hop::Target(target) = Hop::of_uri(&uri)? else {
+            return None;
+        };
+        let ip = target.remote().ip();
+        let is_said = target.transport() == Transport::Tcp
+            || (uri.transport().is_none() && uri.scheme() != Scheme::Sips);
+        let is_same = flow.transport == Transport::Tcp && ip == flow.remote.ip().to_canonical();
+        (is_said && is_same).then(|| Target::address(Transport::Tcp, target.remote()))
     }
 
     fn note_capabilities(&mut self, headers: &Headers) {

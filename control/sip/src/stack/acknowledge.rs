@@ -21,7 +21,7 @@ impl Stack {
         let entry = self.dialogs.get_mut(&dialog.0).ok_or(StackError::NoDialog)?;
         let (id, cseq) = entry.to_ack.ok_or(StackError::WrongState)?;
         let mut ack = entry.dialog.build_request(Method::Ack, Some(cseq));
-        let target = entry.dialog.target.clone();
+        let (target, fallback) = (entry.dialog.target.clone(), entry.dialog.without_connection());
         let tag = entry.dialog.id.remote_tag.clone();
         for field in self.credentials_of(id) {
             ack.headers.push_field(field);
@@ -38,7 +38,7 @@ impl Stack {
         self.count_request_sent(&ack);
         let transmit = Transmit {
             target,
-            fallback: None,
+            fallback,
             bytes: ack.to_bytes(),
         };
         self.keep_ack(id, tag, transmit.clone());

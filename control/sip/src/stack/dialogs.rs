@@ -223,7 +223,8 @@ impl Stack {
         let entry = self.dialogs.get(&key.0).ok_or(StackError::NoDialog)?;
         let hops = if targets.is_empty() {
             let own = std::iter::once(&entry.dialog.target).chain(&entry.alternates);
-            own.cloned().map(Hop::Target).collect()
+            let own = own.cloned().chain(entry.dialog.without_connection());
+            own.map(Hop::Target).collect()
         } else {
             targets.into_iter().map(Hop::Target).collect()
         };

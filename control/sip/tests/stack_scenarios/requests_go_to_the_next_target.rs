@@ -1,4 +1,4 @@
-use super::a_call_is_set_up_and_torn_down::establish;
+use super::a_call_is_set_up_and_torn_down::{establish, expect_answer, expect_invite};
 use super::world::*;
 use sip::auth::{ClientSession, Ha1, HashKind, choose_challenge};
 use sip::limits::Limits;
@@ -241,4 +241,81 @@ fn a_bye_that_is_challenged_is_sent_again_or_forgotten() {
             1
         );
     }
+}
+
+/// RFC 3261 §18.1.1, RFC 5923: a proxy that records itself at an address closes connections that are silent for a while,
+/// and is still there.
+#[test]
+fn within_a_dialog_when_its_connection_is_gone() {
+    for is_recorded in [false, true] {
+        let mut world = World::over(10, Transport::Tcp);
+        let (now, target) = (world.now, world.target(BOB));
+        let mut invite = world.invite(ALICE, BOB);
+        if is_recorded {
+            let route = "<sip:192.0.2.1;transport=tcp;lr>";
+            invite.headers.push(HeaderName::RecordRoute, route).unwrap();
+            invite
+                .headers
+                .push(HeaderName::Contact, "<sip:user@10.9.9.9;transport=tcp>")
+                .unwrap();
+        }
+        world.ends[ALICE].stack.request(now, invite, &[target]).unwrap();
+        world.run_ms(50);
+        let (txn, bobs) = expect_invite(&mut world);
+        world.respond(BOB, txn, StatusCode::OK);
+        world.run_ms(50);
+        let alices = expect_answer(&mut world);
+        world.ends[ALICE].stack.ack(alices, None).unwrap();
+        // She would take the proxy's way, and there is none.
+        let ack = world.ends[ALICE].stack.poll_transmit().unwrap();
+        world.send(address(ALICE), address(BOB), ack.bytes);
+        world.run_ms(50);
+
+        let (now, bye) = (world.now, DialogRequest::new(Method::Bye));
+        let bob = &mut world.ends[BOB].stack;
+        bob.dialog_request(now, bobs, bye).unwrap();
+        let first = bob.poll_transmit().unwrap().target;
+        assert!(
+            matches!(first, Target::Flow(_)),
+            "over the connection if it is there"
+        );
+        bob.handle_transport_error(now, &first);
+        let next = bob.poll_transmit().expect("a connection of its own");
+        assert_eq!(next.target, Target::address(Transport::Tcp, address(ALICE)));
+        world.send(address(BOB), address(ALICE), next.bytes);
+        world.run_ms(50);
+        assert!(matches!(world.event(ALICE), Event::Bye { .. }));
+        world.ends.iter_mut().for_each(|end| end.events.clear());
+        world.assert_nothing_left();
+    }
+}
+
+/// Where a phone's Contact leads to another place than its connection, only that leads back through its NAT.
+#[test]
+fn a_peer_behind_a_nat_has_its_connection_only() {
+    let mut world = World::over(10, Transport::Tcp);
+    let (now, target) = (world.now, world.target(BOB));
+    let mut invite = world.invite(ALICE, BOB);
+    let contact = "<sip:user@10.9.9.9;transport=tcp>";
+    invite.headers.push(HeaderName::Contact, contact).unwrap();
+    world.ends[ALICE].stack.request(now, invite, &[target]).unwrap();
+    world.run_ms(50);
+    let (txn, bobs) = expect_invite(&mut world);
+    world.respond(BOB, txn, StatusCode::OK);
+    world.run_ms(50);
+    let alices = expect_answer(&mut world);
+    world.ends[ALICE].stack.ack(alices, None).unwrap();
+    world.run_ms(50);
+    let (now, bye) = (world.now, DialogRequest::new(Method::Bye));
+    let bob = &mut world.ends[BOB].stack;
+    let sent = bob.dialog_request(now, bobs, bye).unwrap();
+    let first = bob.poll_transmit().unwrap().target;
+    bob.handle_transport_error(now, &first);
+    assert_eq!(bob.poll_transmit(), None);
+    assert!(matches!(world.event(BOB), Event::Ack { .. }));
+    let failed = Event::TransportFailed {
+        txn: sent,
+        dialog: Some(bobs),
+    };
+    assert_eq!(world.event(BOB), failed);
 }
