@@ -380,14 +380,15 @@ impl Registrar {
                 self.remove_where(user, records, |binding| binding.is_same(&contact));
                 continue;
             }
+            let uri = contact.uri.without_headers();
             let mut gruus = None;
             for replaced in self.drop_quietly(user, |binding| binding.is_same(&contact)) {
                 // RFC 5627 §5.1: those of another Call-ID are good no more.
                 if replaced.instance == contact.instance && replaced.call_id == call_id {
                     gruus.clone_from(&replaced.gruus);
                 }
-                // A record of the same Contact and flow takes the old one's place by itself.
-                if !replaced.uri.matches(&contact.uri) || replaced.reg_id != contact.reg_id {
+                // A record of the same Contact, as it is written, and flow takes the old one's place by itself.
+                if replaced.uri.as_bytes() != uri.as_bytes() || replaced.reg_id != contact.reg_id {
                     records.push(unregistered(user, &replaced, false));
                 }
             }
@@ -406,7 +407,7 @@ impl Registrar {
             }
             let binding = Binding {
                 id: 0,
-                uri: contact.uri.without_headers(),
+                uri,
                 instance: contact.instance,
                 reg_id: contact.reg_id,
                 preference: contact.preference,

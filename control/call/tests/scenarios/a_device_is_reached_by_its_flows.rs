@@ -236,6 +236,32 @@ fn registrations_survive_the_process() {
     world.assert_nothing_left();
 }
 
+/// A phone that writes its Contact in another way than before is no second phone, and when it leaves it has left.
+#[test]
+fn one_that_writes_its_contact_anew_is_one_after_a_restart_too() {
+    for leaves in [false, true] {
+        let mut world = World::new();
+        let alice = world.phone("alice");
+        for contact in ["<sip:alice@10.0.1.1:5060>", "<sip:alice@10.0.1.1:5060;ob>"] {
+            let now = world.now;
+            world.phones[alice].register_as(now, "wonder", &format!("{contact};expires=3000"));
+            world.run_ms(100);
+            assert_eq!(world.phones[alice].registered, Some(200), "{}", world.story());
+        }
+        assert_eq!(world.controller.counters().bindings, 1);
+        if leaves {
+            let now = world.now;
+            world.phones[alice].register_as(now, "wonder", "<sip:alice@10.0.1.1:5060;ob>;expires=0");
+            world.run_ms(100);
+            assert_eq!(world.controller.counters().bindings, 0);
+        }
+        world.restart();
+        world.run_ms(100);
+        let bindings = world.controller.counters().bindings;
+        assert_eq!(bindings, usize::from(!leaves), "{}", world.story());
+    }
+}
+
 /// A browser whose network fails for a moment has its call when it is back, and is told of its end.
 #[test]
 fn a_call_goes_on_over_the_next_connection() {
