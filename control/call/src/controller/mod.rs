@@ -552,7 +552,7 @@ pub struct Controller {
     originate_rate: Rate,
     trunks: Trunks,
     /// Requests to trunks that hold our proof already.
-    tried: BTreeSet<ClientTxn>,
+    tried: BTreeMap<ClientTxn, u8>,
     /// On their way, outside of calls.
     messages: BTreeMap<u64, Message>,
     /// Dialogs with trunks, until they end.
@@ -629,7 +629,7 @@ impl Controller {
             keys: Keys::default(),
             originate_rate: Rate::new(config.originate.calls_per_s),
             trunks: Trunks::new(&config.trunks, &config.dialplan),
-            tried: BTreeSet::new(),
+            tried: BTreeMap::new(),
             messages: BTreeMap::new(),
             trunk_dialogs: BTreeMap::new(),
             insistent: BTreeSet::new(),

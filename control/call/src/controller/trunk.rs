@@ -22,6 +22,8 @@ use crate::{
 
 /// Unanswered in a row: then it counts as down.
 const MISSES_MAX: u32 = 2;
+/// How often a request is sent with credentials: a nonce may have become old in the meantime.
+const PROOFS_MAX: u8 = 2;
 /// First and longest pause after a registration that failed.
 const REGISTER_AGAIN_MIN: Duration = Duration::from_secs(5);
 const REGISTER_AGAIN_MAX: Duration = Duration::from_secs(300);
@@ -188,7 +190,9 @@ impl Controller {
             return;
         }
         let asked = self.trunks.get(id).register_s();
-        let granted = granted(response).unwrap_or(asked).max(10);
+        let trunk = self.trunks.get(id);
+        let contact = self.contact_towards(&trunk.targets[trunk.registrar].uri, &trunk.config.username);
+        let granted = granted(response, &contact.uri).unwrap_or(asked).max(10);
         let trunk = self.trunks.get_mut(id);
         trunk.register_failures = 0;
         let target = TargetId {
@@ -355,8 +359,8 @@ impl Controller {
             false => (trunk.config.username.clone(), trunk.config.password.clone()),
         };
         // Proved already, and refused.
-        let has_tried = self.tried.contains(&txn);
-        if username.is_empty() || (has_tried && !challenge.stale) {
+        let proofs = self.tried.get(&txn).copied().unwrap_or_default();
+        if username.is_empty() || proofs >= if challenge.stale { PROOFS_MAX } else { 1 } {
             return None;
         }
         let ha1 = Ha1::from_password(
@@ -373,7 +377,7 @@ impl Controller {
         if !is_farewell {
             self.trunks.get_mut(id).session = Some(session);
         }
-        self.tried.insert(again);
+        self.tried.insert(again, proofs + 1);
         Some(again)
     }
 
@@ -497,13 +501,15 @@ pub(super) fn target_of(uri: &Uri) -> Option<Target> {
     crate::registrar::address_of(uri)
 }
 
-/// How long a registration was granted for.
-fn granted(response: &Response) -> Option<u32> {
+/// How long a registration of this Contact was granted for. RFC 3261 §10.2.4: others of the same name are told too. When a
+/// hop in between wrote ours anew, it may be any of them.
+fn granted(response: &Response, own: &Uri) -> Option<u32> {
     let headers = &response.headers;
     let contacts = headers.contacts().ok()?;
-    let of_contact = contacts
-        .iter()
-        .filter_map(|contact| contact.address()?.expires())
-        .max();
+    let addresses = || contacts.iter().filter_map(|contact| contact.address());
+    let of_contact = match addresses().find(|address| address.uri.matches(own)) {
+        Some(address) => address.expires(),
+        None => addresses().filter_map(|address| address.expires()).min(),
+    };
     of_contact.or_else(|| headers.expires().ok().flatten())
 }

@@ -86,6 +86,10 @@ pub struct Phone {
     pub invite: Option<ClientTxn>,
     /// REGISTERs that came, for one that is a carrier.
     pub registers: Vec<Request>,
+    /// Contacts of others that are registered under the same name.
+    pub lodgers: Vec<&'static str>,
+    /// It takes every nonce for an old one.
+    pub forgets_nonces: bool,
     /// The last INVITE that came.
     pub invited_by: Option<Request>,
     /// The dialog that ringing made.
@@ -158,6 +162,8 @@ impl Phone {
             password: "",
             invite: None,
             registers: Vec::new(),
+            lodgers: Vec::new(),
+            forgets_nonces: false,
             invited_by: None,
             early: None,
             notified: Vec::new(),
@@ -599,16 +605,20 @@ impl Phone {
                 }
                 if request.method == Method::Register {
                     self.registers.push(request.clone());
-                    let status = match request.headers.contains(HeaderName::Authorization) {
+                    let is_proved =
+                        request.headers.contains(HeaderName::Authorization) && !self.forgets_nonces;
+                    let status = match is_proved {
                         true => StatusCode::OK,
                         false => StatusCode::UNAUTHORIZED,
                     };
                     let mut response = Response::new(status);
-                    let challenge = "Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"";
                     response
                         .headers
-                        .push(HeaderName::WwwAuthenticate, challenge)
+                        .push(HeaderName::WwwAuthenticate, self.carriers_challenge())
                         .unwrap();
+                    for lodger in &self.lodgers {
+                        response.headers.push(HeaderName::Contact, *lodger).unwrap();
+                    }
                     let contact = request.headers.get(HeaderName::Contact).unwrap().to_vec();
                     let granted = [&contact[..], b";expires=100"].concat();
                     response.headers.push(HeaderName::Contact, granted).unwrap();
@@ -680,6 +690,13 @@ impl Phone {
         }
     }
 
+    fn carriers_challenge(&self) -> &'static str {
+        match self.forgets_nonces {
+            true => "Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\", stale=true",
+            false => "Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"",
+        }
+    }
+
     fn invited(&mut self, now: Instant, txn: ServerTxn, request: Request, dialog: Option<DialogKey>) {
         self.rung += 1;
         self.invited_by = Some(request.clone());
@@ -689,12 +706,11 @@ impl Phone {
         }
         let mut behaviour = self.behaviour;
         if let Behaviour::Challenge(after_ms) = behaviour {
-            if !request.headers.contains(HeaderName::ProxyAuthorization) {
+            if self.forgets_nonces || !request.headers.contains(HeaderName::ProxyAuthorization) {
                 let mut response = Response::new(StatusCode::PROXY_AUTHENTICATION_REQUIRED);
-                let challenge = "Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"";
                 response
                     .headers
-                    .push(HeaderName::ProxyAuthenticate, challenge)
+                    .push(HeaderName::ProxyAuthenticate, self.carriers_challenge())
                     .unwrap();
                 let _gone = self.stack.respond(now, txn, response);
                 return;

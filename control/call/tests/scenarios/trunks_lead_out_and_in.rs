@@ -464,6 +464,44 @@ fn a_registration_is_kept_and_a_dead_target_is_known() {
     assert_eq!(world.controller.trunks_live()[0].targets[0].1, Health::Up);
 }
 
+/// RFC 3261 §10.2.4: a registrar tells all Contacts of the name, each with its own time.
+#[test]
+fn others_of_the_same_name_have_their_own_time() {
+    let mut town = town(REGISTERING);
+    let lodgers = [
+        "<sip:us@10.9.9.9:5060>;expires=3600",
+        "<sip:us@10.9.9.8:5060>;expires=20",
+    ];
+    town.world.phones[town.a].lodgers = lodgers.to_vec();
+    assert_registers(&mut town);
+    let world = &mut town.world;
+    let before = world.phones[town.a].registers.len();
+    world.run_ms(90_000);
+    let again = world.phones[town.a].registers.len() - before;
+    assert_eq!(again, 1, "ours is granted for 100 s\n{}", world.story());
+}
+
+/// A cluster whose nodes do not know each other's nonces must not be asked without end.
+#[test]
+fn one_that_takes_every_nonce_for_an_old_one_is_not_asked_for_ever() {
+    let mut town = town(REGISTERING);
+    town.world.phones[town.a].forgets_nonces = true;
+    town.world.behave(town.a, Behaviour::Challenge(500));
+    town.world.run_ms(20_000);
+    let registers = town.world.phones[town.a].registers.len();
+    assert!(
+        (3..=12).contains(&registers),
+        "{registers}\n{}",
+        town.world.story()
+    );
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    assert_eq!(world.count("server>a INVITE"), 3, "{}", world.story());
+    assert!(world.heard().contains(&("alice", "b")), "{}", world.story());
+    world.hang_up(town.b);
+}
+
 #[test]
 fn a_call_over_a_trunk_survives_a_restart_and_is_counted() {
     let mut town = town(PLAIN);
