@@ -225,7 +225,8 @@ impl Stack {
         let (answered, dialog) = (server.answered, server.dialog);
         // A CANCEL keeps no state: repeated, it gets the same 200 again.
         self.answer_stateless(flow, response);
-        if answered {
+        // A 2xx that waits for a PRACK has not been sent yet.
+        if answered && !self.holds_answer(id) {
             return;
         }
         if let Some(dialog) = dialog {

@@ -185,6 +185,35 @@ fn a_2xx_that_waits_for_a_prack_is_taken_back_by_bye() {
     world.assert_nothing_left();
 }
 
+/// It has not been sent: who takes its INVITE back meanwhile is not answered (RFC 3261 §9.2).
+#[test]
+fn a_2xx_that_waits_for_a_prack_is_taken_back_by_cancel() {
+    let mut world = World::new(4, Weather::FINE);
+    world.swallow.push(("PRACK", EVER));
+    let (txn, dialog) = call(&mut world, false);
+    reliably(&mut world, txn, progress(true)).unwrap();
+    world.respond(BOB, txn, StatusCode::OK);
+    world.run_ms(200);
+    let Event::Response { txn: invite, .. } = world.event(ALICE) else {
+        panic!()
+    };
+    let now = world.now;
+    world.ends[ALICE].stack.cancel(now, invite, None).unwrap();
+    world.run_ms(100);
+    assert_eq!(
+        world.count("487 Request Terminated [1 INVITE]"),
+        1,
+        "{}",
+        world.trace.join("\n")
+    );
+    assert!(matches!(world.event(BOB), Event::Cancelled { dialog: told, .. } if told == dialog));
+    let reason = EndReason::Failed(StatusCode::REQUEST_TERMINATED);
+    assert_eq!(world.event(BOB), Event::DialogEnded { dialog, reason });
+    world.ends[ALICE].events.clear();
+    world.assert_nothing_left();
+    assert_eq!(world.count("200 OK [1 INVITE]"), 0);
+}
+
 #[test]
 fn without_any_prack_the_call_is_refused() {
     let mut world = World::new(4, Weather::FINE);
