@@ -16,7 +16,7 @@ use super::{
     live::{display_name, ms},
     message::info_refusal,
     unix_us,
-    within_dialog::digits_of,
+    within_dialog::{digits_of, take_back},
 };
 use crate::{
     call::{CallId, End, Side},
@@ -472,6 +472,21 @@ impl Controller {
         self.send_conference(now, conference);
         self.answer_member_again(now, id);
         Ok(())
+    }
+
+    /// A member took its re-INVITE back, and the stack answered that. False: it is the first INVITE that was cancelled.
+    pub(super) fn forget_members_reoffer(&mut self, now: Now, id: CallId) -> bool {
+        let member = self.members.get_mut(&id);
+        let Some(member) = member.filter(|member| !member.leg.state.is_pending()) else {
+            return false;
+        };
+        let conference = member.conference;
+        if let Some(found) = self.conferences.get_mut(&conference)
+            && take_back(&mut member.leg, &mut found.plan).is_some()
+        {
+            self.send_conference(now, conference);
+        }
+        true
     }
 
     /// Something that its media host noticed.

@@ -95,11 +95,13 @@ impl Controller {
     /// The party took its INVITE back, and the stack answered that.
     fn cancelled(&mut self, now: Now, dialog: DialogKey) {
         let (status, reason) = (StatusCode::REQUEST_TERMINATED, CANCELLED);
+        let is_within = self.stack.dialog(dialog).is_some();
         match self.by_dialog.get(&dialog).copied() {
             Some((id, Side::Newcomer)) => self.newcomer_gone(now, id, None),
+            // A re-INVITE was cancelled: what stood before stands. A first INVITE takes its dialog along.
+            Some((id, Side::Member)) if is_within && self.forget_members_reoffer(now, id) => {}
             Some((id, Side::Member)) => self.member_leaves(now, id, EndedBy::Caller, status, reason),
-            // A re-INVITE was cancelled: what stood before stands.
-            Some((id, side)) if self.forget_reoffer(now, id, side) => {}
+            Some((id, side)) if is_within && self.forget_reoffer(now, id, side) => {}
             Some((id, Side::Caller)) => self.end(now, id, EndedBy::Caller, status, reason),
             // Their first INVITEs have their answers.
             Some((_, Side::Callee | Side::Transferor)) => {}

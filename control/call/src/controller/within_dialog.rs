@@ -448,7 +448,7 @@ fn is_to_be_tried_again(response: &Response) -> bool {
 }
 
 /// What stood before a party's new offer stands again.
-fn take_back(leg: &mut Leg, plan: &mut MediaPlan) -> Option<ServerTxn> {
+pub(super) fn take_back(leg: &mut Leg, plan: &mut MediaPlan) -> Option<ServerTxn> {
     let reoffer = leg.reoffer.take()?;
     (leg.media, leg.exchange) = (reoffer.media, reoffer.exchange);
     if let Some(media) = &leg.media {

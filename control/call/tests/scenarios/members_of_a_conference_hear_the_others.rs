@@ -167,6 +167,34 @@ fn but_not_who_is_muted_or_holds() {
     world.assert_nothing_left();
 }
 
+/// What stood before stands: who takes a new offer back, because its media host is slow, has not left.
+#[test]
+fn and_one_who_takes_a_new_offer_back_stays() {
+    let mut world = World::new();
+    let (dora, _) = (join(&mut world, "dora"), join(&mut world, "emil"));
+    let now = world.now;
+    world.media.silent = true;
+    world.phones[dora].reinvite(now, Direction::SendOnly);
+    world.run_ms(500);
+    let now = world.now;
+    world.phones[dora].cancel(now);
+    world.run_ms(100);
+    assert_eq!(world.phones[dora].statuses, [487], "{}", world.story());
+    assert!(world.phones[dora].dialog.is_some(), "{}", world.story());
+    assert_eq!(world.count("server>dora BYE"), 0, "{}", world.story());
+    world.media.silent = false;
+    world.run_ms(20_000);
+    let now = world.now;
+    world.phones[dora].reinvite(now, Direction::SendRecv);
+    world.run_ms(1_000);
+    assert_eq!(world.heard(), all(&["dora", "emil"]), "{}", world.story());
+    for phone in 0..2 {
+        world.hang_up(phone);
+        world.run_ms(100);
+    }
+    world.assert_nothing_left();
+}
+
 #[test]
 fn as_many_as_there_may_be() {
     let mut config = config();
