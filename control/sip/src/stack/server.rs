@@ -849,18 +849,31 @@ impl Stack {
                 Action::Stop(timer) => {
                     self.timers.stop(Due::Server(id, ServerTimer::Machine(timer)));
                 }
-                Action::TimedOut => {
-                    // An INVITE refused and never acknowledged concerns nobody any more.
-                    let silent = self.servers.get(&id).is_some_and(|server| server.answered);
-                    if !silent {
-                        self.events
-                            .push_back(Event::AnswerTimedOut { txn: ServerTxn(id) });
-                    }
-                }
+                Action::TimedOut => self.server_timed_out(id),
                 Action::End => self.end_server(id),
                 Action::Deliver | Action::SendAck | Action::TransportFailed => {}
             }
         }
+    }
+
+    fn server_timed_out(&mut self, id: u64) {
+        let Some(server) = self.servers.get(&id) else {
+            return;
+        };
+        // An INVITE refused and never acknowledged concerns nobody any more.
+        if server.answered {
+            return;
+        }
+        let is_update = server
+            .open
+            .as_ref()
+            .is_some_and(|open| open.method == Method::Update);
+        let dialog = server.dialog.filter(|_| is_update);
+        if let Some(entry) = dialog.and_then(|dialog| self.dialogs.get_mut(&dialog)) {
+            entry.dialog.offers.update_received = false;
+        }
+        self.events
+            .push_back(Event::AnswerTimedOut { txn: ServerTxn(id) });
     }
 
     fn send_trying(&mut self, id: u64) {

@@ -65,6 +65,27 @@ fn both_wait_and_the_side_that_may_be_faster_is_the_callee() {
     hang_up(&mut world, alices);
 }
 
+/// After 64·T1 nobody waits for the answer any more: what comes then is no second one before the first is answered.
+#[test]
+fn an_update_that_is_never_answered_is_over_some_time() {
+    let mut world = World::new(3, Weather::FINE);
+    let (alices, bobs) = establish(&mut world);
+    for _ in 0..2 {
+        let update = DialogRequest::new(Method::Update).with_content(sdp().unwrap());
+        let now = world.now;
+        let alice = &mut world.ends[ALICE].stack;
+        alice.dialog_request(now, alices, update).unwrap();
+        world.run_ms(20);
+        let event = world.event(BOB);
+        let is_update = matches!(&event, Event::Request { request, .. } if request.method == Method::Update);
+        assert!(is_update, "{event:?}");
+        world.run_ms(40_000);
+        world.ends.iter_mut().for_each(|end| end.events.clear());
+        assert!(world.ends[BOB].stack.may_reinvite(bobs));
+    }
+    hang_up(&mut world, alices);
+}
+
 /// Who does not hear that it has to wait asks again, and is told the same: told anything else it would give up.
 #[test]
 fn a_refusal_that_is_lost_is_told_again() {
