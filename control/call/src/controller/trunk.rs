@@ -167,6 +167,8 @@ impl Controller {
         }
         self.by_client.remove(&txn);
         if let Some(again) = self.answer_challenge(now, id, txn, response) {
+            // RFC 3261 §10.2.4: it went with the next number.
+            self.trunks.get_mut(id).register_cseq += 1;
             self.by_client.insert(again, Purpose::Registration(id));
             return;
         }
@@ -214,7 +216,10 @@ impl Controller {
         let again = self.answer_challenge(now, id, txn, response);
         self.by_client.remove(&txn);
         match again {
-            Some(again) => drop(self.by_client.insert(again, Purpose::Farewell(id))),
+            Some(again) => {
+                self.trunks.get_mut(id).register_cseq += 1;
+                self.by_client.insert(again, Purpose::Farewell(id));
+            }
             None => self.registration_ended(now, id),
         }
     }

@@ -464,6 +464,25 @@ fn a_registration_is_kept_and_a_dead_target_is_known() {
     assert_eq!(world.controller.trunks_live()[0].targets[0].1, Health::Up);
 }
 
+/// RFC 3261 §10.2.4: one number more for each REGISTER, those with a proof too. A registrar takes another for overtaken.
+#[test]
+fn every_registration_has_a_number_of_its_own() {
+    let mut town = town(REGISTERING);
+    assert_registers(&mut town);
+    let world = &mut town.world;
+    world.run_ms(300_000);
+    let numbers: Vec<u32> = world.phones[town.a]
+        .registers
+        .iter()
+        .map(|register| register.headers.cseq().unwrap().number)
+        .collect();
+    assert!(numbers.len() > 4, "{numbers:?}");
+    assert!(
+        numbers.is_sorted_by(|before, after| before < after),
+        "{numbers:?}"
+    );
+}
+
 /// RFC 3261 §10.2.4: a registrar tells all Contacts of the name, each with its own time.
 #[test]
 fn others_of_the_same_name_have_their_own_time() {
