@@ -153,7 +153,10 @@ impl Binding {
     /// RFC 5626 §6, RFC 3261 §10.3: what a new registration of this Contact takes the place of.
     pub(super) fn is_same(&self, contact: &Identity) -> bool {
         match (&self.instance, &contact.instance) {
-            (Some(own), Some(other)) if own == other => self.reg_id == contact.reg_id,
+            // A device that told its flows apart does so no more, or does so from now on.
+            (Some(own), Some(other)) if own == other => {
+                self.reg_id == contact.reg_id || self.reg_id.is_none() || contact.reg_id.is_none()
+            }
             _ => self.uri.matches(&contact.uri),
         }
     }

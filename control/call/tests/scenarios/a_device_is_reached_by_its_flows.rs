@@ -138,6 +138,24 @@ fn a_flow_registered_again_takes_its_own_place() {
     assert_eq!(world.controller.counters().bindings, 0);
 }
 
+/// A phone whose settings were changed is the same phone: called twice it would knock at its own call.
+#[test]
+fn a_device_that_has_flows_now_or_has_none_any_more_is_one() {
+    let plain = format!("Contact: <sip:a1@a.invalid;transport=ws>;+sip.instance=\"{INSTANCE}\"\r\n");
+    for contacts in [[plain.clone(), contact(1)], [contact(1), plain]] {
+        let mut world = world();
+        for (number, contact) in (1..).zip(&contacts) {
+            let answer = register(&mut world, connection(number), contact);
+            assert_eq!(answer.status.code(), 200);
+            assert_eq!(world.controller.counters().bindings, 1, "{contact}");
+        }
+        let customer = world.phone("customer");
+        world.call(customer, "alice");
+        world.run_ms(300);
+        assert_eq!(invites(&world), 1, "{}", world.story());
+    }
+}
+
 #[test]
 fn a_proxy_before_the_phone_must_keep_flows_too() {
     let mut world = world();
