@@ -788,7 +788,14 @@ impl Controller {
         if request.body.is_empty() {
             return Err(Box::new(Response::new(StatusCode::NOT_ACCEPTABLE_HERE)));
         }
-        let number = self.calls.get(&id).map_or(0, |call| call.past.len()) + 1;
+        // Who came in before has a name of that kind too, whether it left or not.
+        let came = |call: &Call| {
+            let there = [Side::Caller, Side::Callee].map(|side| call.leg(side));
+            let there = there.into_iter().flatten();
+            let newcomers = there.filter(|leg| leg.endpoint.starts_with("newcomer-"));
+            call.past.len() + newcomers.count()
+        };
+        let number = self.calls.get(&id).map_or(0, came) + 1;
         leg.endpoint = format!("newcomer-{number}");
         self.read_first_offer(request, leg)
     }

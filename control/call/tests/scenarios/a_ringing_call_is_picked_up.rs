@@ -245,3 +245,43 @@ fn but_not_one_that_a_machine_asked_for() {
     world.run_ms(200);
     world.assert_nothing_left();
 }
+
+/// Whoever has picked it up, whose place another phone takes by itself then.
+#[test]
+fn and_is_passed_on_by_an_invite_with_replaces() {
+    for replaced in ["caller", "callee", "cancelled"] {
+        let (mut world, alice, carol, customer) = ringing();
+        pick_up(&mut world, carol, alice, "");
+        world.run_ms(500);
+        let bob = world.registered("bob", "builder");
+        let (of, stays) = match replaced {
+            "caller" => (customer, "carol"),
+            _ => (carol, "customer"),
+        };
+        if replaced == "cancelled" {
+            world.media.silent = true;
+        }
+        pick_up(&mut world, bob, of, "");
+        if replaced == "cancelled" {
+            world.run_ms(100);
+            let now = world.now;
+            world.phones[bob].cancel(now);
+            world.run_ms(500);
+            world.media.silent = false;
+        }
+        world.run_ms(12_000);
+        let heard = match replaced {
+            "cancelled" => BTreeSet::from([("customer", "carol"), ("carol", "customer")]),
+            _ => BTreeSet::from([("bob", stays), (stays, "bob")]),
+        };
+        assert_eq!(world.heard(), heard, "{replaced}\n{}", world.story());
+        let last = if replaced == "caller" { carol } else { customer };
+        world.hang_up(last);
+        world.run_ms(200);
+        assert_eq!(
+            world.detail().legs.len(),
+            if replaced == "cancelled" { 2 } else { 3 }
+        );
+        world.assert_nothing_left();
+    }
+}
