@@ -157,6 +157,7 @@ impl Controller {
         match menu.read(&selection.typed, is_over) {
             Keys::Whole(target) => {
                 let keys = std::mem::take(&mut selection.typed);
+                selection.is_corrected = false;
                 self.lead_on(now, id, keys, target);
             }
             Keys::Begun => {

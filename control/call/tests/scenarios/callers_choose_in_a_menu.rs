@@ -262,6 +262,38 @@ fn who_presses_another_key_is_told_so() {
     world.assert_nothing_left();
 }
 
+/// Of keys that led somewhere nobody says that they were wrong, whatever was pressed before.
+#[test]
+fn but_not_who_pressed_the_right_one_and_is_back() {
+    let (mut world, _, customer) = asked();
+    let carol = world.registered("carol", "singer");
+    world.behave(carol, Behaviour::Refuse(StatusCode::BUSY_HERE));
+    for keys in ["2#", "9"] {
+        world.press(customer, "7");
+        assert_eq!(
+            world.questions_to(customer),
+            ["prompt:invalid", "prompt:welcome"],
+            "{}",
+            world.story()
+        );
+        world.press(customer, keys);
+        world.run_ms(200);
+        assert_eq!(
+            world.questions_to(customer),
+            ["prompt:welcome"],
+            "after {keys}\n{}",
+            world.story()
+        );
+        world.hang_up(customer);
+        world.run_ms(200);
+        world.phones[customer].statuses.clear();
+        world.call(customer, "welcome");
+        world.run_ms(200);
+    }
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
 #[test]
 fn or_brought_to_where_those_go_who_choose_nothing() {
     let mut world = world();
