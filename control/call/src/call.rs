@@ -349,6 +349,8 @@ pub(crate) struct Call {
     pub(crate) destination: Destination,
     /// The queue it came by, or was transferred to.
     pub(crate) queue: Option<Name>,
+    /// That whose agent took it last.
+    pub(crate) served_by: Option<Name>,
     pub(crate) from: NameAddr,
     /// As written in records.
     pub(crate) to: String,
@@ -453,6 +455,7 @@ impl Call {
                     None
                 }
             },
+            served_by: None,
             destination,
             from: caller.address.clone(),
             to: String::new(),

@@ -42,6 +42,8 @@ in_parts! {
         destination: SavedDestination,
         #[serde(skip_serializing_if = "Option::is_none")]
         queue: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        served_by: Option<String>,
         from: Octets,
         to: String,
         sip_call_id: String,

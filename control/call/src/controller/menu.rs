@@ -228,7 +228,7 @@ impl Controller {
         let menu = Arc::clone(&selection.menu);
         selection.tries += 1;
         // It waits in no queue any more.
-        call.queue = None;
+        call.queue.clone_from(&call.served_by);
         call.destination = Destination::Menu(menu.name.as_str().into());
         if selection.tries < menu.tries_max {
             self.ask(now, id);

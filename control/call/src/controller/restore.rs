@@ -481,6 +481,7 @@ impl Controller {
             stage: unasked.map_or(call.stage, |_| Stage::Talking),
             destination: SavedDestination::of(&call.destination),
             queue: call.queue.as_deref().map(str::to_owned),
+            served_by: call.served_by.as_deref().map(str::to_owned),
             from: Octets(written(&call.from)),
             to: call.to.clone(),
             sip_call_id: call.sip_call_id.clone(),
@@ -650,6 +651,7 @@ impl Controller {
         let mut call = Call::new(saved.call.clone(), destination, caller, plan, times);
         call.stage = saved.stage;
         call.queue = saved.queue.as_deref().map(Name::from);
+        call.served_by = saved.served_by.as_deref().map(Name::from);
         call.from = NameAddr::parse(&saved.from.0).ok()?;
         call.to.clone_from(&saved.to);
         call.sip_call_id.clone_from(&saved.sip_call_id);

@@ -431,6 +431,7 @@ impl Controller {
                 self.by_entry.remove(&entry);
             }
             call.position = None;
+            call.served_by.clone_from(&call.queue);
         }
         if !call.stage.on_answered() {
             return false;

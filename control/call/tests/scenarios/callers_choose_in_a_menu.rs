@@ -566,6 +566,54 @@ fn a_party_is_transferred_to_it() {
     world.assert_nothing_left();
 }
 
+/// Whoever is rung from there, the call was served by the queue that it came by.
+#[test]
+fn and_its_queue_is_told_when_nothing_is_chosen_there() {
+    // Pressing nothing, waiting in vain in another queue, and being killed in between.
+    for (keys, other, killed) in [
+        ("", false, false),
+        ("", false, true),
+        ("1", true, false),
+        ("1", true, true),
+    ] {
+        let mut config = with(OUT);
+        let mut sales = config.queues[0].clone();
+        sales.name = "sales".to_owned();
+        sales.timeout_s = 10;
+        config.queues.push(sales);
+        if other {
+            config.menus[0].keys.insert("1".to_owned(), "sales".to_owned());
+        }
+        let mut world = world_of(config);
+        let alice = world.registered("alice", "wonder");
+        let customer = world.phone("customer");
+        world.call(customer, "support");
+        world.run_ms(3_000);
+        let now = world.now;
+        world.phones[alice].refer(now, "sip:welcome@example.com");
+        world.run_ms(500);
+        assert_eq!(world.questions_to(customer), ["prompt:welcome"]);
+        let at = world.clocks();
+        world.controller.agent_pause(at, "alice", "lunch").unwrap();
+        world.press(customer, keys);
+        world.run_ms(11_000);
+        if killed {
+            world.restart();
+            world.run_ms(500);
+        }
+        world.run_ms(4 * 300_000);
+        assert!(world.phones[customer].dialog.is_none(), "{}", world.story());
+        let detail = world.detail();
+        assert_eq!(
+            (detail.queue.as_deref(), detail.answered_by.as_deref()),
+            (Some("support"), Some("alice")),
+            "{}",
+            world.story()
+        );
+        world.assert_nothing_left();
+    }
+}
+
 #[test]
 fn a_machine_brings_somebody_to_it() {
     let mut world = world();
