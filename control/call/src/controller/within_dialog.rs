@@ -38,6 +38,8 @@ impl Controller {
         }
         match request.method {
             Method::Invite | Method::Update => self.reoffered(now, id, side, txn, request),
+            // RFC 3262 §5: its 200 holds the answer.
+            Method::Prack if !request.body.is_empty() => self.reoffered(now, id, side, txn, request),
             Method::Info => self.info_within(now, (id, side), txn, request),
             Method::Refer => self.referred(now, id, side, txn, request),
             Method::Message => self.message_within(now, (id, side), txn, request),
@@ -115,7 +117,7 @@ impl Controller {
         }
     }
 
-    /// A re-INVITE or UPDATE. The other party need not know: what changes is this one's endpoint.
+    /// A re-INVITE or UPDATE, or an offer in a PRACK. The other party need not know: what changes is this one's endpoint.
     fn reoffered(&mut self, now: Now, id: CallId, side: Side, txn: ServerTxn, request: &Request) {
         let is_update = request.method == Method::Update;
         // Who is on hold with music, or is being transferred, may change its description too.

@@ -37,6 +37,41 @@ fn and_the_caller_gets_its_description() {
     }
 }
 
+/// RFC 3262 §5: an offer in the PRACK of that 183 is answered in the PRACK's 200.
+#[test]
+fn and_the_caller_may_offer_anew_in_its_prack() {
+    for (codec, status) in [("0", 200), ("18", 488)] {
+        let mut world = World::new();
+        let carol = world.registered("carol", "singer");
+        world.behave(carol, Behaviour::Early(2_000));
+        let dora = world.phone("dora");
+        let media = world.phones[dora].media;
+        world.phones[dora].pracks_with = Some(format!(
+            "v=0\r\no=- 1 9 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio {1} RTP/AVP {codec}\r\n\
+             a=sendonly\r\n",
+            media.ip(),
+            media.port()
+        ));
+        world.call(dora, "carol");
+        world.run_ms(1_000);
+        let story = world.story();
+        let answer = world.phones[dora].pracked.take().expect(&story);
+        assert_eq!(answer.status.code(), status, "{story}");
+        if status == 200 {
+            let body = String::from_utf8_lossy(&answer.body);
+            assert!(body.contains("a=recvonly"), "{body}\n{story}");
+            assert_eq!(world.heard(), BTreeSet::from([("dora", "carol")]), "{story}");
+        } else {
+            assert_eq!(world.heard(), both("dora", "carol"), "{story}");
+        }
+        world.run_ms(2_000);
+        assert_eq!(world.phones[dora].statuses, [183, 200], "{}", world.story());
+        world.hang_up(dora);
+        world.run_ms(200);
+        world.assert_nothing_left();
+    }
+}
+
 /// Two phones: the announcement of one, then it refuses; the other only rings, so that the ringback is ours.
 #[test]
 fn and_ringback_is_ours_when_it_is_gone() {

@@ -15,7 +15,8 @@ use sip::{
     auth::{ClientSession, Ha1, HashKind, choose_challenge},
     dialog::DialogState,
     header::NameAddr,
-    message::{HeaderName, Method, Request, Response, StatusCode},
+    limits::Limits,
+    message::{HeaderName, Message, Method, Request, Response, StatusCode, parse_datagram},
     stack::{
         ClientTxn, Content, DialogKey, DialogRequest, Event, Identity, ServerTxn, Stack, StackConfig, Target,
         Transport,
@@ -118,6 +119,10 @@ pub struct Phone {
     pub register_cseq: u32,
     /// What the next requests within its dialog are answered with, if not as they should be.
     pub balks: VecDeque<StatusCode>,
+    /// An offer that its PRACKs hold.
+    pub pracks_with: Option<String>,
+    /// The last answer to a PRACK, which its stack keeps to itself.
+    pub pracked: Option<Response>,
     register: Option<ClientTxn>,
     /// It has answered the challenge to its request.
     has_tried: bool,
@@ -178,6 +183,8 @@ impl Phone {
             starts: 1,
             register_cseq: 0,
             balks: VecDeque::new(),
+            pracks_with: None,
+            pracked: None,
             register: None,
             has_tried: false,
             answer_at: None,
@@ -202,6 +209,10 @@ impl Phone {
     /// A message of its stack as it sends it.
     pub fn written(&self, message: &[u8]) -> Bytes {
         let text = std::str::from_utf8(message).expect("phones write text");
+        if let (Some(offer), true) = (&self.pracks_with, text.starts_with("PRACK ")) {
+            let length = format!("Content-Type: application/sdp\r\nContent-Length: {}", offer.len());
+            return (text.replacen("Content-Length: 0", &length, 1) + offer).into();
+        }
         let line = text.lines().find(|line| line.starts_with("Contact: "));
         let is_registration = text.starts_with("REGISTER ");
         match (&self.contact, line) {
@@ -209,6 +220,17 @@ impl Phone {
                 text.replacen(line, &format!("Contact: <{contact}>"), 1).into()
             }
             _ => Bytes::copy_from_slice(message),
+        }
+    }
+
+    /// Notes what its stack keeps to itself.
+    pub fn receives(&mut self, message: &Bytes) {
+        let Ok(Message::Response(response)) = parse_datagram(message.clone(), &Limits::default()) else {
+            return;
+        };
+        let cseq = response.headers.cseq();
+        if cseq.is_ok_and(|cseq| cseq.method == Method::Prack) {
+            self.pracked = Some(response);
         }
     }
 

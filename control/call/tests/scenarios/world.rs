@@ -334,6 +334,7 @@ impl World {
                 if self.phones.iter().any(|phone| phone.address == to && phone.dead) {
                     self.note_bye(to, &bytes, false);
                 } else if let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == to) {
+                    phone.receives(&bytes);
                     phone
                         .stack
                         .handle_message(now, flow(phone.transport, to, server()), bytes);
