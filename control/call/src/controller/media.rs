@@ -11,7 +11,7 @@ use crate::{
     pool::HostId,
     scene::scene,
 };
-use sip::{message::StatusCode, stack::Waiting};
+use sip::{header::Reason, message::StatusCode, stack::Waiting};
 use std::time::Duration;
 
 /// Who may make a new offer while a call stands or waits.
@@ -211,6 +211,8 @@ impl Controller {
         // What was taken over cannot be brought into order, and what no host has cannot be left as it is.
         let is_joined = call.newcomer.is_some();
         let is_unruly = call.plan.is_found() || !call.plan.may_exist();
+        let is_of_queue = call.round.as_ref().is_some_and(|round| round.offer.is_some());
+        let comes_back = call.comes_back() && !is_of_queue;
         match stage {
             Stage::Ended => self.send_media(now, id),
             // Without who picks it up it rings on.
@@ -222,6 +224,7 @@ impl Controller {
                 self.newcomer_gone(now, id, Some(StatusCode::SERVICE_UNAVAILABLE));
                 self.send_media(now, id);
             }
+            Stage::Offering if !is_unruly && comes_back => self.no_room_for_round(now, id),
             Stage::Preparing
             | Stage::Waiting
             | Stage::Offering
@@ -241,6 +244,20 @@ impl Controller {
                 self.end(now, id, EndedBy::System, StatusCode::SERVICE_UNAVAILABLE, &reason);
             }
         }
+    }
+
+    /// The media host has no room for who is to be rung, or moved here: who has the call back then has it back.
+    fn no_room_for_round(&mut self, now: Now, id: CallId) {
+        self.refuse_reoffers(now, id);
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        self.cancel_round(now, id, &Reason::new("SIP", 503, "No room"), status);
+        self.leave_way(id);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.stage.on_round_over();
+            call.withdraw_endpoints(|_| false);
+        }
+        let reason = "the media host has no room for who is called";
+        self.nobody_came(now, id, EndedBy::System, status, reason);
     }
 
     /// A host that refuses a new call may be full or draining: another one may take it. True when one was found.

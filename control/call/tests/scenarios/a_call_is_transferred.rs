@@ -195,6 +195,49 @@ fn and_comes_back_when_nobody_takes_it() {
     }
 }
 
+/// Nor does a media host end the call that has no room for who is to be rung, or to be moved.
+#[test]
+fn and_when_the_media_host_has_no_room_for_who_is_to_come() {
+    for attended in [false, true] {
+        let (mut world, alice, carol, customer) = served();
+        let line_two = world.phone("alice");
+        world.phones[line_two].password = "wonder";
+        if attended {
+            world.call(line_two, "carol");
+            world.run_ms(2_000);
+            world.media.fail = Some("out of ports");
+            refer_to_the_other(&mut world, (alice, line_two), false);
+        } else {
+            world.media.fail = Some("out of ports");
+            refer(&mut world, alice, "sip:carol@example.com");
+        }
+        world.run_ms(300);
+        world.media.fail = None;
+        world.run_ms(2_000);
+        let story = world.story();
+        let mut expected = both("customer", "alice");
+        if attended {
+            expected.extend(both("carol", "alice"));
+        }
+        assert_eq!(world.heard(), expected, "{story}");
+        let told = world.phones[alice].notified.last().unwrap();
+        assert_eq!(told, "SIP/2.0 503 Service Unavailable", "{story}");
+        assert_eq!(world.agent("alice"), AgentState::Talking);
+        if attended {
+            world.hang_up(line_two);
+            world.run_ms(100);
+        }
+        refer(&mut world, alice, "sip:carol@example.com");
+        world.run_ms(2_000);
+        assert_eq!(world.heard(), both("customer", "carol"), "{}", world.story());
+        assert_eq!(transfers(&world), [503, 200]);
+        world.hang_up(carol);
+        world.run_ms(100);
+        assert!(world.phones[customer].dialog.is_none(), "{}", world.story());
+        world.assert_nothing_left();
+    }
+}
+
 /// The one who was called goes on, and hears ringback of ours.
 #[test]
 fn by_the_caller() {
