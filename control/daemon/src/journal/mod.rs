@@ -39,6 +39,8 @@ pub(crate) struct Journal {
     /// Bytes in the file.
     bytes: u64,
     segment_bytes: u64,
+    /// A segment of this size is followed by another: one that was due and could not be begun is so later.
+    full_bytes: u64,
     segments_kept: usize,
     buffer: Vec<u8>,
     /// Records were given up: what is written says no more what stands.
@@ -105,6 +107,7 @@ impl Journal {
             file,
             bytes,
             segment_bytes: settings.segment_bytes,
+            full_bytes: settings.segment_bytes,
             segments_kept: settings.segments_kept,
             buffer: Vec::new(),
             has_gap: false,
@@ -183,7 +186,7 @@ impl Journal {
 
     /// The segment is full, or does not say what stands: [`Journal::turn`] is due.
     pub(crate) fn is_full(&self) -> bool {
-        (self.bytes >= self.segment_bytes || self.can_mend) && self.buffer.is_empty()
+        (self.bytes >= self.full_bytes || self.can_mend) && self.buffer.is_empty()
     }
 
     /// Begins a new segment with these records, which repeat everything that stands; drops the oldest segments that
@@ -201,6 +204,7 @@ impl Journal {
             Ok((file, synced)) => {
                 self.file = file;
                 self.bytes = text.len() as u64;
+                self.full_bytes = self.segment_bytes;
                 (self.has_gap, self.can_mend) = (false, false);
                 let mut files = self.shared.files.lock().expect("nobody panics while holding it");
                 files.push(synced);
@@ -213,7 +217,7 @@ impl Journal {
                 tracing::error!(%error, path = %path.display(), "a new journal segment cannot be begun");
                 // Not again at once.
                 self.can_mend = false;
-                self.segment_bytes = self.segment_bytes.saturating_mul(2);
+                self.full_bytes = self.full_bytes.saturating_mul(2);
                 return;
             }
         }
@@ -266,14 +270,26 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-/// The new file under its name only once all of `text` is in it.
+/// The new file under its name only once all of `text` is in it. What could not be finished is taken away: the disk may be
+/// full, and the segment in use needs it.
 fn begin(path: &Path, text: &[u8]) -> io::Result<(File, File)> {
     let unfinished = path.with_extension("unfinished");
-    let _gone = fs::remove_file(&unfinished);
-    let mut file = append_to(&unfinished)?;
+    let begun = write_whole(&unfinished, text).and_then(|files| {
+        fs::rename(&unfinished, path)?;
+        Ok(files)
+    });
+    if begun.is_err() {
+        let _gone = fs::remove_file(&unfinished);
+    }
+    begun
+}
+
+/// A file with this text, and once more, to be synced.
+fn write_whole(path: &Path, text: &[u8]) -> io::Result<(File, File)> {
+    let _gone = fs::remove_file(path);
+    let mut file = append_to(path)?;
     file.write_all(text)?;
     let synced = file.try_clone()?;
-    fs::rename(&unfinished, path)?;
     Ok((file, synced))
 }
 
@@ -551,6 +567,38 @@ mod tests {
         .unwrap();
         let (_, replayed) = place.open();
         assert_eq!(replayed, [42, 43, 44, 51, 52, 53]);
+    }
+
+    /// What was begun of it is no use, and the disk may be full.
+    #[test]
+    fn segments_are_turned_as_before_after_some_that_could_not_be() {
+        let mut place = Place::new("unturned");
+        place.0.segment_bytes = 1_000;
+        let (mut journal, _) = place.open();
+        let mut number = 1;
+        let mut fill = |journal: &mut Journal| {
+            let begin = journal.bytes;
+            while !journal.is_full() {
+                journal.push(&record(number));
+                journal.write();
+                number += 1;
+            }
+            (journal.bytes - begin, number)
+        };
+        for _ in 0..8 {
+            let (_, next) = fill(&mut journal);
+            let in_the_way = segment::path_of(&place.0.path, next);
+            fs::create_dir(&in_the_way).unwrap();
+            journal.turn(&standing(next, &["ready"]));
+            fs::remove_dir(&in_the_way).unwrap();
+            assert_eq!(fs::read_dir(&place.0.path).unwrap().count(), 2, "it and the lock");
+            assert!(!journal.is_full(), "not again at once");
+        }
+        let (_, next) = fill(&mut journal);
+        journal.turn(&standing(next, &["ready"]));
+        assert_eq!(place.files().len(), 2);
+        let (grown, _) = fill(&mut journal);
+        assert!(grown < 2_000, "{grown} bytes of one more");
     }
 
     #[test]
