@@ -20,7 +20,7 @@ use super::{AgentSpell, DetailQuery, QueueHour, Store, StoreError, keys};
 use crate::limits;
 
 /// Counts up with every change of the tables below.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 const TABLES: &str = "
     CREATE TABLE progress (one INTEGER PRIMARY KEY CHECK (one = 1), record INTEGER NOT NULL);
@@ -78,8 +78,11 @@ impl Sqlite {
             if found < 2 {
                 making.execute_batch(keys::TABLE)?;
                 keys::fill(&making)?;
-                making.pragma_update(None, "user_version", SCHEMA)?;
             }
+            if found < 3 {
+                count_again(&making)?;
+            }
+            making.pragma_update(None, "user_version", SCHEMA)?;
             making.commit()?;
         }
         match version(&connection)? {
@@ -351,7 +354,8 @@ fn count_queue(all: &Transaction<'_>, detail: &CallDetail, times: i64) -> Result
     };
     let began = detail.started_unix_us / 1_000_000;
     let hour = (began - began % 3_600).cast_signed();
-    let answered = detail.answered_by.is_some();
+    // Who was in it last, brought there by an agent, may be nobody of ours.
+    let answered = detail.answered_unix_us.is_some();
     let abandoned = !answered && detail.ended_by == EndedBy::Caller;
     let waited = if answered { detail.wait_ms.cast_signed() } else { 0 };
     let mut count = all.prepare_cached(
@@ -372,6 +376,20 @@ fn count_queue(all: &Transaction<'_>, detail: &CallDetail, times: i64) -> Result
         times * detail.talk_ms.cast_signed(),
         times,
     ])?;
+    Ok(())
+}
+
+/// Versions before counted who was transferred to a number outside as not answered.
+fn count_again(all: &Transaction<'_>) -> Result<(), StoreError> {
+    all.execute("DELETE FROM queue_hours", [])?;
+    let mut details = all.prepare("SELECT detail FROM cdrs WHERE queue IS NOT NULL")?;
+    let mut rows = details.query([])?;
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        if let Some(detail) = read_detail(&text) {
+            count_queue(all, &detail, 1)?;
+        }
+    }
     Ok(())
 }
 
@@ -410,9 +428,10 @@ mod tests {
 
     fn detail(call: &str, answered_by: Option<&str>, ended_by: &str) -> RecordKind {
         let answered = answered_by.map_or("null".to_owned(), |who| format!("\"{who}\""));
+        let answered_at = answered_by.map_or("null", |_| "7304000000");
         let text = format!(
             r#"{{"call":"{call}","sip_call_id":"x","from":"sip:a@h","to":"sip:support@h","queue":"support",
-            "answered_by":{answered},"rung":[],"started_unix_us":7300000000,"answered_unix_us":null,
+            "answered_by":{answered},"rung":[],"started_unix_us":7300000000,"answered_unix_us":{answered_at},
             "ended_unix_us":7310000000,"wait_ms":4000,"talk_ms":500,"ended_by":"{ended_by}","status":200,"reason":"",
             "host":"a","caller_codec":"","callee_codec":"","caller_media":null,"callee_media":null}}"#
         );
@@ -635,6 +654,22 @@ mod tests {
         assert_eq!(found(|query| query.limit = 2), 2);
     }
 
+    /// Who was in it last, whom the agent brought there, may be no user of ours.
+    #[test]
+    fn a_caller_whom_an_agent_transferred_outside_was_answered() {
+        let RecordKind::CallDetail(mut told) = detail("c1", None, "caller") else {
+            unreachable!()
+        };
+        told.answered_unix_us = Some(7_304_000_000);
+        let mut store = Sqlite::in_memory().unwrap();
+        store
+            .project(&numbered(vec![RecordKind::CallDetail(told)]))
+            .unwrap();
+        let hours = store.queue_hours(0).unwrap();
+        let ends = |hour: &QueueHour| (hour.answered, hour.abandoned, hour.turned_away, hour.waited_ms);
+        assert_eq!(ends(&hours[0]), (1, 0, 0, 4_000));
+    }
+
     fn found(store: &mut Sqlite, query: &DetailQuery) -> Vec<String> {
         let found = store.details(query).unwrap();
         found.into_iter().map(|detail| detail.call).collect()
@@ -746,15 +781,15 @@ mod tests {
         assert!(error.is_of_time(), "{error}");
     }
 
-    /// The keys are made of the details that were there before them.
+    /// The keys are made of the details that were there before them, and the hours are counted again.
     #[test]
     fn a_database_of_the_version_before_is_taken_over() {
         let path = std::env::temp_dir().join(format!("controld-before-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let mut store = Sqlite::open(&path).unwrap();
         store.project(&story()).unwrap();
-        let back =
-            "DROP TABLE cdr_keys; PRAGMA user_version = 1; UPDATE cdrs SET detail = '{' WHERE call = 'c2'";
+        let back = "DROP TABLE cdr_keys; PRAGMA user_version = 1; UPDATE queue_hours SET answered = 0, abandoned = 2;
+            UPDATE cdrs SET detail = '{' WHERE call = 'c2'";
         store.connection.execute_batch(back).unwrap();
         drop(store);
         let mut store = Sqlite::open(&path).unwrap();
@@ -763,6 +798,11 @@ mod tests {
             ..all()
         };
         assert_eq!(found(&mut store, &query), ["c3", "c1"]);
+        let hours = store.queue_hours(0).unwrap();
+        assert_eq!(
+            (hours[0].answered, hours[0].abandoned, hours[0].offered),
+            (1, 0, 2)
+        );
         drop(store);
         for ending in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
