@@ -15,15 +15,16 @@ pub(super) fn detail(call: &Call, stats: &[pb::EndpointStats], trunks: &Trunks) 
     let ended = call.ended.as_ref();
     let (ended, end) = ended.expect("a call is finished only after it ended");
     let (ended, end) = (*ended, end.clone());
-    let parties = parties(call, end.at_unix_us);
+    let mut parties = parties(call, end.at_unix_us);
     let media = |party: &Past| {
         let of_it = stats.iter().find(|stats| stats.node == party.endpoint);
         of_it.map(media_detail)
     };
     // Who called came first, who was brought to it last is who answered in the end.
-    let first = |side| parties.iter().find(|party| party.side == side);
-    let last = |side| parties.iter().rev().find(|party| party.side == side);
-    let (caller, callee) = (first(Side::Caller), last(Side::Callee));
+    let caller = parties.iter().find(|party| party.side == Side::Caller).cloned();
+    let callee = parties.iter().rfind(|party| party.side == Side::Callee).cloned();
+    let (caller, callee) = (caller.as_ref(), callee.as_ref());
+    parties.sort_by_key(|party| party.joined_unix_us);
     let trunk = |id: Option<TrunkId>| id.map(|id| trunks.get(id).name.to_string());
     // Who called by SIP came by a trunk; whom a machine had called was reached by one.
     let caller_way = call.caller_way.filter(|_| call.origin.kind == OriginKind::Api);
@@ -119,14 +120,13 @@ pub(super) fn bare(
     }
 }
 
-/// Everybody who was in the call, in the order they came.
+/// Everybody who was in the call, in the order they left, whatever a clock that was set says of when they came.
 fn parties(call: &Call, ended_unix_us: u64) -> Vec<Past> {
     let mut parties = call.past.clone();
     for side in [Side::Caller, Side::Callee] {
         let leg = call.leg(side).filter(|leg| !is_past(leg.endpoint.as_str(), call));
         parties.extend(leg.map(|leg| Past::of(leg, call.role(side), ended_unix_us)));
     }
-    parties.sort_by_key(|party| party.joined_unix_us);
     parties
 }
 

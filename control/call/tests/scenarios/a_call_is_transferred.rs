@@ -238,6 +238,26 @@ fn and_when_the_media_host_has_no_room_for_who_is_to_come() {
     }
 }
 
+/// Who came last is not who came at the latest time.
+#[test]
+fn and_its_detail_names_who_has_it_though_a_clock_was_set_back() {
+    let (mut world, alice, carol, customer) = served();
+    world.phones[carol].codecs = vec![sdp::Codec::pcma()];
+    world.clock_set_s = -3_600;
+    refer(&mut world, alice, "sip:carol@example.com");
+    world.run_ms(2_000);
+    assert_eq!(world.heard(), both("customer", "carol"), "{}", world.story());
+    world.hang_up(customer);
+    world.run_ms(200);
+    let detail = world.detail();
+    assert_eq!(
+        (detail.answered_by.as_deref(), detail.callee_codec.as_str()),
+        (Some("carol"), "PCMA")
+    );
+    assert_eq!(detail.legs.len(), 3);
+    world.assert_nothing_left();
+}
+
 /// The one who was called goes on, and hears ringback of ours.
 #[test]
 fn by_the_caller() {
