@@ -180,6 +180,10 @@ impl Controller {
             // What another host, or another life of it, writes is a file of its own.
             recorded.segment += 1;
         }
+        // It tells of who is silent there, and not of who is not.
+        for leg in std::iter::once(&mut call.caller).chain(&mut call.callee) {
+            leg.is_silent = false;
+        }
         call.plan.place(host.clone(), host == former);
         self.counters.calls_replaced += 1;
         self.send_media(now, id);

@@ -60,6 +60,32 @@ fn when_both_parties_are_silent_it_ends() {
     world.assert_nothing_left();
 }
 
+/// Of who was silent on a media host that is lost the next one tells nothing but that it is silent again.
+#[test]
+fn who_was_silent_on_a_lost_media_host_is_not_silent_on_the_next() {
+    let silent = || pb::event::Kind::MediaTimeout(pb::MediaTimeout::default());
+    for killed in [false, true] {
+        let (mut world, alice, customer) = talking();
+        tell(&mut world, "caller", silent());
+        world.lose_media_host();
+        world.restart_media_host(true);
+        world.run_ms(2_000);
+        if killed {
+            world.restart();
+            world.run_ms(500);
+        }
+        tell(&mut world, "callee-1", silent());
+        assert!(
+            world.phones[alice].talks() && world.phones[customer].talks(),
+            "{}",
+            world.story()
+        );
+        tell(&mut world, "caller", silent());
+        assert!(world.phones[alice].dialog.is_none(), "{}", world.story());
+        world.assert_nothing_left();
+    }
+}
+
 #[test]
 fn its_lease_is_renewed_for_as_long_as_it_lasts() {
     let (mut world, _, customer) = talking();
