@@ -184,6 +184,11 @@ impl Controller {
         for leg in std::iter::once(&mut call.caller).chain(&mut call.callee) {
             leg.is_silent = false;
         }
+        // And may have what that one had not.
+        call.lacks_prompt = false;
+        if let Some(selection) = &mut call.menu {
+            selection.lacks_prompt = false;
+        }
         call.plan.place(host.clone(), host == former);
         self.counters.calls_replaced += 1;
         self.send_media(now, id);
@@ -243,6 +248,7 @@ impl Controller {
             return;
         };
         self.pool.give_back(&former);
+        (conference.lacks_prompt, conference.lacks_sounds) = (false, false);
         conference.plan.place(host.clone(), host == former);
         self.counters.calls_replaced += conference.members.len() as u64;
         self.save_conference(now, id);

@@ -540,6 +540,43 @@ fn a_prompt_that_is_not_there_is_a_tone() {
     }
 }
 
+/// The host that it goes on at may have what the lost one lacked: the question, and a queue's music.
+#[test]
+fn unless_another_media_host_has_it() {
+    let mut config = with(OUT);
+    config.queues[0].music = "jazz".to_owned();
+    let mut world = world_of(config);
+    world.media.prompts = vec![];
+    let customer = dial(&mut world, "welcome");
+    let move_on = |world: &mut World, prompts: &[&'static str]| {
+        world.lose_media_host();
+        world.media.prompts = prompts.to_vec();
+        world.restart_media_host(false);
+        world.run_ms(1_000);
+    };
+    assert_eq!(
+        world.questions_to(customer),
+        ["tone:dial-us"],
+        "{}",
+        world.story()
+    );
+    move_on(&mut world, &["welcome", "invalid"]);
+    assert_eq!(
+        world.questions_to(customer),
+        ["prompt:welcome"],
+        "{}",
+        world.story()
+    );
+    world.press(customer, "1");
+    assert_eq!(world.played_to(customer), ["tone:melody"], "{}", world.story());
+    move_on(&mut world, &["jazz"]);
+    assert_eq!(world.played_to(customer), ["prompt:jazz"], "{}", world.story());
+    move_on(&mut world, &[]);
+    assert_eq!(world.played_to(customer), ["tone:melody"], "{}", world.story());
+    world.hang_up(customer);
+    world.assert_nothing_left();
+}
+
 /// By who serves it, who is free then.
 #[test]
 fn a_party_is_transferred_to_it() {
