@@ -75,7 +75,7 @@ pub(crate) fn allow_files(config: &Config) -> Result<(), String> {
 
 async fn serve(config: Config, source: Source) -> Result<(), String> {
     let identities = Arc::new(Identities::read(&config.tls)?);
-    let guard = Arc::new(Guard::new(config.sources.clone()));
+    let guard = Arc::new(Guard::new(config.sources.but_for(&config.trunks)));
     let terms = Arc::new(Terms::new(&config));
     let token = Token::read(&config.management)?;
     // Listeners first: a taken port must not cost the time of everything else.

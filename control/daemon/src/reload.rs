@@ -170,7 +170,7 @@ impl Reloader {
             .map_err(|error| told(error.into()))?;
         self.identities.exchange(&identities);
         self.token.exchange(&token);
-        self.guard.reload(new.sources.clone());
+        self.guard.reload(new.sources.but_for(&new.trunks));
         self.terms.reload(&new);
         let changed = new.changes(&self.running);
         if new.log.level != self.running.log.level && !(self.source.level)(filter(&new.log.level)) {

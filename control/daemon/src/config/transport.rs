@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use call_control::trunk::{Network, Trunk};
 use serde::Deserialize;
 
 use super::{ConfigError, value, within};
@@ -147,6 +148,10 @@ pub(crate) struct Sources {
     pub(crate) exempt: Vec<Network>,
 }
 
+fn network(text: &str) -> Network {
+    Network::try_from(text.to_owned()).expect("it is one")
+}
+
 impl Default for Sources {
     fn default() -> Self {
         let scanners = [
@@ -166,15 +171,22 @@ impl Default for Sources {
             failures_within_s: 60,
             silence_s: 600,
             scanners: scanners.map(str::to_owned).to_vec(),
-            exempt: vec![
-                Network(Ipv4Addr::new(127, 0, 0, 0).into(), 8),
-                Network(std::net::Ipv6Addr::LOCALHOST.into(), 128),
-            ],
+            exempt: ["127.0.0.0/8", "::1/128"].map(network).to_vec(),
         }
     }
 }
 
 impl Sources {
+    /// These trunks are known by where they send from, so they are exempt too: whoever can write a sender's address on a
+    /// datagram could have a carrier silenced.
+    pub(crate) fn but_for(&self, trunks: &[Trunk]) -> Self {
+        let mut sources = self.clone();
+        sources
+            .exempt
+            .extend(trunks.iter().flat_map(|trunk| &trunk.sources));
+        sources
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         within("sources.silence_s", self.silence_s, 1, 7 * 86_400)?;
         within("sources.failures_within_s", self.failures_within_s, 1, 86_400)?;
@@ -190,47 +202,6 @@ impl Sources {
             return Err(value("sources.scanners", message.into()));
         }
         Ok(())
-    }
-}
-
-/// Addresses with a common beginning: `192.0.2.0/24`, or one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Network(pub(crate) IpAddr, pub(crate) u8);
-
-impl Network {
-    /// True when the address is one of them.
-    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
-        let bits = |ip: IpAddr| match ip.to_canonical() {
-            IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, true),
-            IpAddr::V6(ip) => (ip.to_bits(), false),
-        };
-        let ((own, own_family), (other, family)) = (bits(self.0), bits(ip));
-        let differing = (own ^ other).leading_zeros();
-        own_family == family && differing >= u32::from(self.1)
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let (ip, prefix) = match text.split_once('/') {
-            Some((ip, prefix)) => (ip, Some(prefix)),
-            None => (&*text, None),
-        };
-        let wrong = || format!("\"{text}\" is no network; write 192.0.2.0/24, 2001:db8::/32 or an address");
-        let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
-        let most = if ip.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(prefix) => prefix
-                .parse()
-                .ok()
-                .filter(|prefix| *prefix <= most)
-                .ok_or_else(wrong)?,
-            None => most,
-        };
-        Ok(Self(ip, prefix))
     }
 }
 
@@ -259,23 +230,5 @@ impl Dns {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         within("dns.timeout_ms", self.timeout_ms, 10, 10_000)?;
         within("dns.attempts", self.attempts as u64, 1, 10)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_holds_its_own_and_nobody_else() {
-        let network = |text: &str| Network::try_from(text.to_owned());
-        let holds = |net: &str, ip: &str| network(net).unwrap().contains(ip.parse().unwrap());
-        assert!(holds("192.0.2.0/24", "192.0.2.200") && !holds("192.0.2.0/24", "192.0.3.1"));
-        assert!(holds("192.0.2.7", "192.0.2.7") && !holds("192.0.2.7", "192.0.2.6"));
-        assert!(holds("0.0.0.0/0", "203.0.113.1") && !holds("0.0.0.0/0", "2001:db8::1"));
-        assert!(holds("2001:db8::/32", "2001:db8:7::1") && holds("127.0.0.0/8", "::ffff:127.0.0.1"));
-        for wrong in ["192.0.2.0/33", "host", "192.0.2.0/-1", ""] {
-            assert!(network(wrong).unwrap_err().contains("is no network"), "{wrong}");
-        }
     }
 }

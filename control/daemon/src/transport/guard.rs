@@ -137,6 +137,9 @@ impl Guard {
     /// True when a connection from there is closed unheard.
     pub(crate) fn refuses(&self, now: Instant, from: IpAddr) -> bool {
         let mut state = self.state();
+        if state.is_exempt(from) {
+            return false;
+        }
         let Some(source) = state
             .sources
             .get_mut(&key(from))
@@ -215,7 +218,7 @@ impl Guard {
 
 impl State {
     fn is_exempt(&self, from: IpAddr) -> bool {
-        self.settings.exempt.iter().any(|network| network.contains(from))
+        self.settings.exempt.iter().any(|network| network.holds(from))
     }
 
     /// Looks at the beginning only: scanners send small messages.
@@ -383,6 +386,22 @@ mod tests {
         assert!(!guard.wrong_password(at(101), neighbours[2]));
         assert!(guard.wrong_password(at(102), neighbours[0]));
         assert!(guard.refuses(at(103), ip("2001:db8::9")) && !guard.refuses(at(103), ip("2001:db8:1::9")));
+    }
+
+    /// Anybody can write a carrier's address on a datagram.
+    #[test]
+    fn where_a_trunk_sends_from_is_never_silenced() {
+        let (guard, now) = (Guard::new(settings()), Instant::now());
+        let scan = b"REGISTER\r\nUser-Agent: sipvicious\r\n";
+        let (carrier, other) = (ip("198.51.100.7"), ip("198.51.101.7"));
+        guard.admit(now, carrier, scan);
+        assert!(guard.refuses(now, carrier), "nobody knows it");
+        let trunk = "name = 'carrier'\nsources = ['198.51.100.0/24']";
+        guard.reload(settings().but_for(&[toml::from_str(trunk).unwrap()]));
+        assert_eq!(guard.admit(now, carrier, scan), Verdict::Pass);
+        assert!(!(0..9).any(|_| guard.wrong_password(now, carrier)));
+        assert!(!guard.refuses(now, carrier));
+        assert_eq!(guard.admit(now, other, scan), Verdict::Silence);
     }
 
     #[test]
