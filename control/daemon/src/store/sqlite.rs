@@ -379,9 +379,13 @@ fn count_queue(all: &Transaction<'_>, detail: &CallDetail, times: i64) -> Result
     Ok(())
 }
 
-/// Versions before counted who was transferred to a number outside as not answered.
+/// Versions before counted who was transferred to a number outside as not answered. Hours whose details somebody has
+/// removed since stay as they were counted.
 fn count_again(all: &Transaction<'_>) -> Result<(), StoreError> {
-    all.execute("DELETE FROM queue_hours", [])?;
+    all.execute(
+        "DELETE FROM queue_hours WHERE (hour_unix + 3600) * 1000000 > (SELECT min(started_unix_us) FROM cdrs)",
+        [],
+    )?;
     let mut details = all.prepare("SELECT detail FROM cdrs WHERE queue IS NOT NULL")?;
     let mut rows = details.query([])?;
     while let Some(row) = rows.next()? {
@@ -789,6 +793,7 @@ mod tests {
         let mut store = Sqlite::open(&path).unwrap();
         store.project(&story()).unwrap();
         let back = "DROP TABLE cdr_keys; PRAGMA user_version = 1; UPDATE queue_hours SET answered = 0, abandoned = 2;
+            INSERT INTO queue_hours VALUES (0, 'support', 7, 7, 0, 0, 0, 0, 0);
             UPDATE cdrs SET detail = '{' WHERE call = 'c2'";
         store.connection.execute_batch(back).unwrap();
         drop(store);
@@ -799,10 +804,11 @@ mod tests {
         };
         assert_eq!(found(&mut store, &query), ["c3", "c1"]);
         let hours = store.queue_hours(0).unwrap();
-        assert_eq!(
-            (hours[0].answered, hours[0].abandoned, hours[0].offered),
-            (1, 0, 2)
-        );
+        let counts = hours
+            .iter()
+            .map(|hour| (hour.hour_unix, hour.offered, hour.answered, hour.abandoned));
+        let of_no_detail = (0, 7, 7, 0);
+        assert_eq!(counts.collect::<Vec<_>>(), [of_no_detail, (7_200, 2, 1, 0)]);
         drop(store);
         for ending in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
