@@ -449,12 +449,7 @@ impl Call {
         Box::new(Self {
             name,
             stage: Stage::Preparing,
-            queue: match &destination {
-                Destination::Queue(queue) => Some(queue.clone()),
-                Destination::User(_) | Destination::Menu(_) | Destination::Room(_) | Destination::Out(_) => {
-                    None
-                }
-            },
+            queue: destination.queue().cloned(),
             served_by: None,
             destination,
             from: caller.address.clone(),

@@ -23,6 +23,16 @@ pub(crate) enum Destination {
     Out(Name),
 }
 
+impl Destination {
+    /// The queue that it is.
+    pub(crate) fn queue(&self) -> Option<&Name> {
+        match self {
+            Self::Queue(queue) => Some(queue),
+            Self::User(_) | Self::Menu(_) | Self::Room(_) | Self::Out(_) => None,
+        }
+    }
+}
+
 /// The hosts that are ours, and what is dialled there.
 #[derive(Debug)]
 pub(crate) struct Routing {
