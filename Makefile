@@ -15,6 +15,8 @@ ARGS ?=
 # The demonstration's size.
 AGENTS ?= 2
 CALLS ?= 1
+# What `bench-sip` measures: `dist`, as it is deployed (`make release`), or `release`, which is built sooner.
+BUILD ?= dist
 # Seconds for each fuzz target.
 SECONDS ?= 60
 
@@ -72,9 +74,9 @@ bench-relay: setup-bench ## Compare the relay with rtpengine, alone on the machi
 	$(SHARED) $(CARGO) build --release --locked $(call programs,mediad bench)
 	$(EXCLUSIVE) $(OUT)/release/bench relay $(ARGS)
 
-bench-sip: setup-bench ## Registrations, calls with audio, memory, alone on the machine (ARGS=…)
+bench-sip: setup-bench $(if $(filter dist,$(BUILD)),release) ## Registrations, calls with audio, memory, alone on the machine (BUILD=dist ARGS=…)
 	$(SHARED) $(CARGO) build --release --locked $(call programs,mediad controld bench)
-	$(EXCLUSIVE) $(OUT)/release/bench sip $(ARGS)
+	$(EXCLUSIVE) $(OUT)/release/bench sip --mediad $(OUT)/$(BUILD)/mediad --controld $(OUT)/$(BUILD)/controld $(ARGS)
 
 bench-mix: setup-bench ## Rooms: members, loudest talkers, cost beside a relay, idle, alone on the machine (ARGS=…)
 	$(SHARED) $(CARGO) build --release --locked $(call programs,mediad bench)
