@@ -50,6 +50,7 @@ pub use outbound::TrunkLive;
 use relocate::Displaced;
 pub(crate) use relocate::Displacement;
 use restore::Past;
+use trunk::Proof;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -551,8 +552,8 @@ pub struct Controller {
     keys: Keys,
     originate_rate: Rate,
     trunks: Trunks,
-    /// Requests to trunks that hold our proof already.
-    tried: BTreeMap<ClientTxn, u8>,
+    /// Requests to trunks that hold proofs of ours already.
+    tried: BTreeMap<ClientTxn, Vec<Proof>>,
     /// On their way, outside of calls.
     messages: BTreeMap<u64, Message>,
     /// Dialogs with trunks, until they end.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sip::{
-    auth::{ClientSession, Ha1, choose_challenge},
+    auth::{ClientChallenge, ClientSession, Ha1, choose_challenge},
     header::NameAddr,
     message::{HeaderName, Method, Request, Response, StatusCode},
     stack::{ClientTxn, DialogKey, DialogRequest, Hop, StackError, Target, Transport, distance},
@@ -24,9 +24,27 @@ use crate::{
 const MISSES_MAX: u32 = 2;
 /// How often a request is sent with credentials: a nonce may have become old in the meantime.
 const PROOFS_MAX: u8 = 2;
+/// To how many on its way a request proves itself: proxies, and who is called.
+const CHALLENGERS_MAX: usize = 3;
 /// First and longest pause after a registration that failed.
 const REGISTER_AGAIN_MIN: Duration = Duration::from_secs(5);
 const REGISTER_AGAIN_MAX: Duration = Duration::from_secs(300);
+
+/// What a request was sent with, and for whom.
+#[derive(Debug, Clone)]
+pub(super) struct Proof {
+    /// Where it stands: for a proxy, or for who is called.
+    name: HeaderName,
+    session: ClientSession,
+    /// How often the request was sent with one for this realm.
+    count: u8,
+}
+
+impl Proof {
+    fn is_for(&self, name: HeaderName, realm: &[u8]) -> bool {
+        self.name == name && self.session.challenge().realm == realm
+    }
+}
 
 impl Controller {
     /// Registers with every trunk that wants it, and asks every target whether it is there.
@@ -341,8 +359,8 @@ impl Controller {
         self.record(now, record);
     }
 
-    /// Sends a request again with our credentials, when that is what a 401 or 407 asks for and we have them; once, and
-    /// once more when only the nonce was old.
+    /// Sends a request again with our credentials, when that is what a 401 or 407 asks for and we have them; once for each
+    /// realm, and once more when only the nonce was old.
     pub(super) fn answer_challenge(
         &mut self,
         now: Now,
@@ -350,12 +368,20 @@ impl Controller {
         txn: ClientTxn,
         response: &Response,
     ) -> Option<ClientTxn> {
-        let challenges = match response.status {
-            StatusCode::UNAUTHORIZED => response.headers.www_authenticate(),
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => response.headers.proxy_authenticate(),
+        let (name, challenges) = match response.status {
+            StatusCode::UNAUTHORIZED => (HeaderName::Authorization, response.headers.www_authenticate()),
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => (
+                HeaderName::ProxyAuthorization,
+                response.headers.proxy_authenticate(),
+            ),
             _ => return None,
         };
-        let challenge = choose_challenge(&challenges.ok()?)?;
+        let challenges = challenges.ok()?;
+        let mut proofs = self.tried.get(&txn).cloned().unwrap_or_default();
+        let mut readable = challenges
+            .iter()
+            .filter_map(|challenge| choose_challenge(std::slice::from_ref(challenge)));
+        let challenge = readable.find(|challenge| may_be_proved(&proofs, name, challenge))?;
         let cnonce = self.stack.random_token();
         let is_farewell = self.by_client.get(&txn) == Some(&Purpose::Farewell(id));
         let trunk = self.trunks.get(id);
@@ -363,26 +389,31 @@ impl Controller {
             true => trunk.former.clone(),
             false => (trunk.config.username.clone(), trunk.config.password.clone()),
         };
-        // Proved already, and refused.
-        let proofs = self.tried.get(&txn).copied().unwrap_or_default();
-        if username.is_empty() || proofs >= if challenge.stale { PROOFS_MAX } else { 1 } {
+        if username.is_empty() {
             return None;
         }
-        let ha1 = Ha1::from_password(
-            challenge.hash,
-            username.as_bytes(),
-            &challenge.realm,
-            password.as_bytes(),
-        );
-        let mut session = ClientSession::new(challenge, &username, ha1, &cnonce)?;
+        let (hash, realm) = (challenge.hash, challenge.realm.clone());
+        let ha1 = Ha1::from_password(hash, username.as_bytes(), &realm, password.as_bytes());
+        let session = ClientSession::new(challenge, &username, ha1, &cnonce)?;
+        match proofs.iter_mut().find(|proof| proof.is_for(name, &realm)) {
+            Some(proof) => (proof.session, proof.count) = (session, proof.count + 1),
+            None => proofs.push(Proof {
+                name,
+                session,
+                count: 1,
+            }),
+        }
         let again = self
             .stack
-            .retry_with_credentials(now.mono, txn, response, &mut session)
-            .ok()?;
-        if !is_farewell {
-            self.trunks.get_mut(id).session = Some(session);
+            .retry(now.mono, txn, |request| write_proofs(request, &mut proofs));
+        let again = again.ok()?;
+        let own = proofs
+            .iter()
+            .rfind(|proof| proof.name == HeaderName::Authorization);
+        if let Some(own) = own.filter(|_| !is_farewell) {
+            self.trunks.get_mut(id).session = Some(own.session.clone());
         }
-        self.tried.insert(again, proofs + 1);
+        self.tried.insert(again, proofs);
         Some(again)
     }
 
@@ -489,6 +520,25 @@ impl Controller {
             uri = uri.with_param("transport", Some(listener.transport.uri_token()));
         }
         NameAddr::new(uri)
+    }
+}
+
+/// Whoever asks has no proof yet, or one with a nonce that was old.
+fn may_be_proved(proofs: &[Proof], name: HeaderName, challenge: &ClientChallenge) -> bool {
+    match proofs.iter().find(|proof| proof.is_for(name, &challenge.realm)) {
+        Some(proof) => challenge.stale && proof.count < PROOFS_MAX,
+        None => proofs.len() < CHALLENGERS_MAX,
+    }
+}
+
+/// RFC 3261 §22.3: those on the way each find their own, told apart by the realm.
+fn write_proofs(request: &mut Request, proofs: &mut [Proof]) {
+    for proof in proofs.iter() {
+        request.headers.remove(proof.name);
+    }
+    for proof in proofs {
+        let credentials = proof.session.credentials(request);
+        request.headers.push_value(proof.name, &credentials);
     }
 }
 

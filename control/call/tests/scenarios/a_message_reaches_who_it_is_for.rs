@@ -368,6 +368,64 @@ fn over_trunks_out_and_in() {
     world.assert_nothing_left();
 }
 
+/// A proxy on the way and who is called (RFC 3261 §22.3), whoever asks first; but nobody twice.
+#[test]
+fn each_that_asks_on_the_way_to_a_trunk_gets_its_proof() {
+    let mut world = World::with(with_trunks());
+    let alice = world.registered("alice", "wonder");
+    let _bob = world.phone("bob");
+    let (a, b) = (world.phone("a"), world.phone("b"));
+    let asked = |status, name, realm: &str| {
+        let mut challenge = refusal(status);
+        let digest = format!("Digest realm=\"{realm}\", nonce=\"n-{realm}\", algorithm=MD5, qop=\"auth\"");
+        challenge.headers.push(name, &digest).unwrap();
+        challenge
+    };
+    let by_proxy = || asked(407, HeaderName::ProxyAuthenticate, "edge");
+    let by_carrier = || asked(401, HeaderName::WwwAuthenticate, "carrier");
+    for [first, second] in [[by_proxy(), by_carrier()], [by_carrier(), by_proxy()]] {
+        let first_was_proxy = first.status.code() == 407;
+        world.phones[a].replies.extend([first, second]);
+        assert_eq!(
+            told(&mut world, alice, "+49301234"),
+            Some(200),
+            "{}",
+            world.story()
+        );
+        let got = world.phones[a].read.last().unwrap();
+        let (to_proxy, to_carrier) = (
+            header(got, HeaderName::ProxyAuthorization),
+            header(got, HeaderName::Authorization),
+        );
+        assert!(to_proxy.contains("nonce=\"n-edge\""), "{to_proxy}");
+        assert!(to_carrier.contains("nonce=\"n-carrier\""), "{to_carrier}");
+        let of_first = if first_was_proxy { to_proxy } else { to_carrier };
+        assert!(of_first.contains("nc=00000002"), "sent anew: {of_first}");
+    }
+    // Two proxies, whose proofs stand side by side.
+    let by_other = asked(407, HeaderName::ProxyAuthenticate, "core");
+    world.phones[a].replies.extend([by_proxy(), by_other]);
+    assert_eq!(
+        told(&mut world, alice, "+49301234"),
+        Some(200),
+        "{}",
+        world.story()
+    );
+    let got = world.phones[a].read.last().unwrap();
+    assert_eq!(got.headers.count(HeaderName::ProxyAuthorization), 2);
+    let sent = world.phones[a].read.len();
+    world.phones[a]
+        .replies
+        .extend([by_proxy(), by_carrier(), by_proxy()]);
+    assert_eq!(
+        told(&mut world, alice, "+49301234"),
+        Some(200),
+        "by the other target"
+    );
+    assert_eq!(world.phones[a].read.len(), sent + 3);
+    assert_eq!(world.phones[b].read.len(), 1);
+}
+
 #[test]
 fn within_a_call_the_other_party_answers() {
     let mut world = World::new();
