@@ -314,7 +314,7 @@ impl Controller {
             Err(status) => {
                 let number = self.trunks.dialled(&dialled);
                 let origin = by.map_or(Origin::Stranger, |user| Origin::Account(user));
-                if self.trunks.ways(&number, origin).is_empty() {
+                if !self.trunks.leads_out(&number, origin) {
                     return Err(status);
                 }
                 Ok(Wish::Invite(

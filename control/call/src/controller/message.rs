@@ -134,7 +134,7 @@ impl Controller {
                 self.send_to_devices(now, id, user, device.as_ref());
             }
             Destination::Out(number) => {
-                message.outside = Some(self.outside_of(number, &arrival, request));
+                message.outside = Some(self.outside_of(now, number, &arrival, request));
                 self.messages.insert(id, message);
                 self.send_out(now, id);
             }
@@ -148,7 +148,7 @@ impl Controller {
         Ok(())
     }
 
-    fn outside_of(&self, number: &Name, arrival: &Arrival, request: &Request) -> Outside {
+    fn outside_of(&self, now: Now, number: &Name, arrival: &Arrival, request: &Request) -> Outside {
         let origin = origin_of(arrival.trunk, arrival.account.as_deref());
         let caller = arrival.address.uri.user_unescaped().unwrap_or_default();
         Outside {
@@ -159,7 +159,7 @@ impl Controller {
                 said: self.said(request),
                 is_diverted: false,
             },
-            ways: self.trunks.ways(number, origin).into(),
+            ways: self.trunks.ways(now.mono, number, origin).into(),
             way: None,
         }
     }
@@ -250,6 +250,7 @@ impl Controller {
         let way = message.outside.as_ref().and_then(|outside| outside.way);
         if let Some(way) = way {
             self.target_answered(now, way);
+            self.asked_to_wait(now, way, response);
             if let Some(again) = self.answer_challenge(now, way.trunk, txn, response) {
                 self.by_client.insert(again, Purpose::Message(id));
                 self.still_open(id, txn, Some(again));

@@ -150,10 +150,10 @@ impl Controller {
         match self.routing.route(&here, &self.registrar) {
             Err(StatusCode::NOT_FOUND) if self.trunks.knows(&number) => {
                 let origin = origin_of(trunk, account.map(|name| &**name));
-                if self.trunks.ways(&number, origin).is_empty() {
-                    Err(StatusCode::FORBIDDEN)
-                } else {
+                if self.trunks.leads_out(&number, origin) {
                     Ok(Destination::Out(number.as_str().into()))
+                } else {
+                    Err(StatusCode::FORBIDDEN)
                 }
             }
             other => other,
@@ -166,7 +166,7 @@ impl Controller {
         let uri = Uri::sip(Some(&number), &self.own_host(), None);
         match self.routing.route(&uri, &self.registrar) {
             Err(status) if status != StatusCode::TEMPORARILY_UNAVAILABLE => {
-                let leads_out = !self.trunks.ways(&number, Origin::Operator).is_empty();
+                let leads_out = self.trunks.leads_out(&number, Origin::Operator);
                 leads_out
                     .then(|| Destination::Out(number.as_str().into()))
                     .ok_or(status)
@@ -236,7 +236,7 @@ impl Controller {
             }
             (None, None, None) => origin_of(call.rx_trunk, call.caller.user.as_deref()),
         };
-        let ways = self.trunks.ways(number, origin);
+        let ways = self.trunks.ways(now.mono, number, origin);
         if let Some(call) = self.calls.get_mut(&id) {
             call.ways = ways.into();
         }

@@ -318,6 +318,9 @@ impl Controller {
             self.replace_branch(id, txn, again);
             return;
         }
+        if let Some(way) = self.calls.get(&id).and_then(|call| call.way) {
+            self.asked_to_wait(now, way, response);
+        }
         self.does_not_move(dialog);
         if response.status == StatusCode::REQUEST_PENDING && self.moves_later(id, txn) {
             self.by_client.remove(&txn);
@@ -352,7 +355,7 @@ impl Controller {
             Some(Purpose::Branch(id)) => self.branch_refused(now, id, txn, status),
             Some(Purpose::Registration(trunk)) => {
                 self.by_client.remove(&txn);
-                self.registration_failed(now, trunk, status);
+                self.registration_failed(now, trunk, status, None);
             }
             Some(Purpose::Farewell(trunk)) => {
                 self.by_client.remove(&txn);

@@ -22,6 +22,8 @@ use crate::{
 
 /// Unanswered in a row: then it counts as down.
 const MISSES_MAX: u32 = 2;
+/// For how long a target is left alone at most, whatever it asks for.
+const REST_MAX: Duration = Duration::from_secs(300);
 /// How often a request is sent with credentials: a nonce may have become old in the meantime.
 const PROOFS_MAX: u8 = 2;
 /// To how many on its way a request proves itself: proxies, and who is called.
@@ -154,7 +156,7 @@ impl Controller {
         match sent {
             Some(Ok(txn)) => drop(self.by_client.insert(txn, purpose)),
             Some(Err(_)) | None if seconds == 0 => self.registration_ended(now, id),
-            Some(Err(_)) | None => self.registration_failed(now, id, StatusCode::SERVICE_UNAVAILABLE),
+            Some(Err(_)) | None => self.registration_failed(now, id, StatusCode::SERVICE_UNAVAILABLE, None),
         }
     }
 
@@ -200,8 +202,13 @@ impl Controller {
                 return;
             }
         }
+        let target = TargetId {
+            trunk: id,
+            target: self.trunks.get(id).registrar,
+        };
         if !status.is_success() {
-            self.registration_failed(now, id, status);
+            self.asked_to_wait(now, target, response);
+            self.registration_failed(now, id, status, wait_of(response));
             return;
         }
         if self.is_stopping || !self.trunks.get(id).wants_registration() {
@@ -215,10 +222,6 @@ impl Controller {
         let granted = granted(response, &contact.uri).unwrap_or(asked).max(10);
         let trunk = self.trunks.get_mut(id);
         trunk.register_failures = 0;
-        let target = TargetId {
-            trunk: id,
-            target: trunk.registrar,
-        };
         self.note_registration(now, id, Registration::Registered);
         self.target_answered(now, target);
         // Early enough for a second try.
@@ -248,8 +251,15 @@ impl Controller {
         }
     }
 
-    /// The next target is tried, after a pause that grows.
-    pub(super) fn registration_failed(&mut self, now: Now, id: TrunkId, status: StatusCode) {
+    /// The next target is tried, after a pause that grows; `wait`: for how long the one that failed wants to be left
+    /// alone.
+    pub(super) fn registration_failed(
+        &mut self,
+        now: Now,
+        id: TrunkId,
+        status: StatusCode,
+        wait: Option<Duration>,
+    ) {
         if self.is_stopping || !self.trunks.get(id).wants_registration() {
             self.note_registration(now, id, Registration::Off);
             return;
@@ -272,7 +282,11 @@ impl Controller {
             };
             self.target_missed(now, target);
         }
-        let pause = if is_round_over { pause } else { Duration::ZERO };
+        let pause = if is_round_over {
+            pause.max(wait.unwrap_or_default())
+        } else {
+            Duration::ZERO
+        };
         self.register_at(id, Some(now.mono + pause));
     }
 
@@ -334,6 +348,13 @@ impl Controller {
         if target.health != Health::Up {
             target.health = Health::Up;
             self.note_health(now, id);
+        }
+    }
+
+    /// RFC 3261 §21.5.4: a target that cannot now may say for how long.
+    pub(super) fn asked_to_wait(&mut self, now: Now, id: TargetId, response: &Response) {
+        if let Some(wait) = wait_of(response) {
+            self.trunks.get_mut(id.trunk).targets[id.target].rests_until = Some(now.mono + wait);
         }
     }
 
@@ -521,6 +542,14 @@ impl Controller {
         }
         NameAddr::new(uri)
     }
+}
+
+/// For how long a 503 asks to be left alone. One that does not say counts as a 500.
+fn wait_of(response: &Response) -> Option<Duration> {
+    let is_unavailable = response.status == StatusCode::SERVICE_UNAVAILABLE;
+    let wait = response.headers.retry_after().ok().flatten();
+    let wait = wait.filter(|_| is_unavailable)?;
+    Some(Duration::from_secs(wait.seconds.into()).min(REST_MAX))
 }
 
 /// Whoever asks has no proof yet, or one with a nonce that was old.

@@ -59,6 +59,8 @@ pub(crate) struct TargetState {
     pub(crate) health: Health,
     /// Answers missed in a row.
     pub(crate) missed: u32,
+    /// It wants no calls until then, as it said.
+    pub(crate) rests_until: Option<Instant>,
     /// When it is asked next whether it is there.
     pub(crate) probe_at: Option<Instant>,
     pub(crate) calls: usize,
@@ -72,10 +74,28 @@ impl TargetState {
             priority: config.priority,
             health: Health::Unknown,
             missed: 0,
+            rests_until: None,
             probe_at: None,
             calls: 0,
         }
     }
+
+    fn reach(&self, now: Instant) -> Reach {
+        match self.health {
+            Health::Down => Reach::Down,
+            Health::Unknown | Health::Up if self.rests_until.is_some_and(|until| now < until) => Reach::Rests,
+            Health::Unknown | Health::Up => Reach::Takes,
+        }
+    }
+}
+
+/// How soon a target is thought of for a call, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    Takes,
+    /// It is there, and wants no calls for now.
+    Rests,
+    Down,
 }
 
 /// A trunk as it is.
@@ -143,18 +163,13 @@ impl TrunkState {
         }
     }
 
-    /// Its targets in the order in which a call tries them: those that are up or unknown before those that are down,
-    /// then by priority, then the one with fewer calls.
-    fn order(&self) -> Vec<usize> {
+    /// Its targets in the order in which a call tries them: those that are up or unknown before those that rest and
+    /// those that are down, then by priority, then the one with fewer calls.
+    fn order(&self, now: Instant) -> Vec<usize> {
         let mut order: Vec<usize> = self.open_targets().collect();
         order.sort_by_key(|index| {
             let target = &self.targets[*index];
-            (
-                target.health == Health::Down,
-                target.priority,
-                target.calls,
-                target.place,
-            )
+            (target.reach(now), target.priority, target.calls, target.place)
         });
         order
     }
@@ -165,10 +180,10 @@ impl TrunkState {
         targets.filter_map(|(index, target)| target.place.map(|_| index))
     }
 
-    /// Nothing of it answers.
-    pub(crate) fn is_down(&self) -> bool {
-        self.open_targets()
-            .all(|index| self.targets[index].health == Health::Down)
+    /// That of its best target.
+    fn reach(&self, now: Instant) -> Reach {
+        let targets = self.open_targets().map(|index| self.targets[index].reach(now));
+        targets.min().unwrap_or(Reach::Down)
     }
 }
 
@@ -233,7 +248,24 @@ impl Trunks {
 
     /// The ways out for a number, best first: every target of every trunk of every route that matches. `from`: the
     /// trunk or the account that calls.
-    pub(crate) fn ways(&self, number: &str, from: Origin<'_>) -> Vec<TargetId> {
+    pub(crate) fn ways(&self, now: Instant, number: &str, from: Origin<'_>) -> Vec<TargetId> {
+        let mut trunks = self.towards(number, from);
+        // One that rests or is down is tried when all others have failed.
+        trunks.sort_by_key(|trunk| self.get(*trunk).reach(now));
+        let targets = |trunk: TrunkId| {
+            let order = self.get(trunk).order(now);
+            order.into_iter().map(move |target| TargetId { trunk, target })
+        };
+        trunks.into_iter().flat_map(targets).collect()
+    }
+
+    /// True when a route leads out for this number, and may be used from there.
+    pub(crate) fn leads_out(&self, number: &str, from: Origin<'_>) -> bool {
+        !self.towards(number, from).is_empty()
+    }
+
+    /// The trunks of every route that matches, in the routes' order.
+    fn towards(&self, number: &str, from: Origin<'_>) -> Vec<TrunkId> {
         let may = |route: &&Route| match from {
             Origin::Trunk(trunk) => self.get(trunk).config.transit && route.accounts.is_empty(),
             Origin::Account(account) => {
@@ -257,13 +289,7 @@ impl Trunks {
                 }
             }
         }
-        // One that is down is tried when all others have failed.
-        trunks.sort_by_key(|trunk| self.get(*trunk).is_down());
-        let targets = |trunk: TrunkId| {
-            let order = self.get(trunk).order();
-            order.into_iter().map(move |target| TargetId { trunk, target })
-        };
-        trunks.into_iter().flat_map(targets).collect()
+        trunks
     }
 
     /// True when a route leads anywhere for this number, whoever may use it.
@@ -380,8 +406,10 @@ mod tests {
     }
 
     fn way(trunks: &Trunks, number: &str, from: Origin<'_>) -> Vec<String> {
+        #[allow(clippy::disallowed_methods, reason = "only differences count")]
+        let now = Instant::now();
         let name = |id: TargetId| format!("{}{}", trunks.get(id.trunk).name, id.target);
-        trunks.ways(number, from).into_iter().map(name).collect()
+        trunks.ways(now, number, from).into_iter().map(name).collect()
     }
 
     #[test]
@@ -447,9 +475,9 @@ mod tests {
         );
         #[allow(clippy::disallowed_methods, reason = "only differences count")]
         let now = Instant::now();
-        let first = trunks.ways("1", Origin::Operator)[0];
+        let first = trunks.ways(now, "1", Origin::Operator)[0];
         assert_eq!(trunks.take(now, first), Ok(()));
-        let second = trunks.ways("1", Origin::Operator)[0];
+        let second = trunks.ways(now, "1", Origin::Operator)[0];
         assert_ne!(first, second);
         assert_eq!(trunks.take(now, second), Ok(()));
         assert_eq!(trunks.take(now, first), Err(Full::Calls));

@@ -37,6 +37,8 @@ pub enum Behaviour {
     Ring,
     /// This status.
     Refuse(StatusCode),
+    /// 503, with so many seconds in Retry-After: whatever a carrier is asked.
+    Overloaded(u32),
     /// 302: its calls are to go to this user.
     Forward(&'static str),
     /// 407, and then as [`Behaviour::Answer`] for who proves itself.
@@ -627,6 +629,10 @@ impl Phone {
                 }
                 if request.method == Method::Register {
                     self.registers.push(request.clone());
+                    if let Behaviour::Overloaded(seconds) = self.behaviour {
+                        let _gone = self.stack.respond(now, txn, overloaded(seconds));
+                        return;
+                    }
                     let is_proved =
                         request.headers.contains(HeaderName::Authorization) && !self.forgets_nonces;
                     let status = match is_proved {
@@ -742,6 +748,7 @@ impl Phone {
         match behaviour {
             Behaviour::Challenge(_) => {}
             Behaviour::Refuse(status) => drop(self.stack.respond(now, txn, Response::new(status))),
+            Behaviour::Overloaded(seconds) => drop(self.stack.respond(now, txn, overloaded(seconds))),
             Behaviour::Forward(to) => {
                 let mut response = Response::new(StatusCode::MOVED_TEMPORARILY);
                 let contact = format!("<sip:{to}@example.com>");
@@ -867,4 +874,10 @@ impl Phone {
         };
         self.stack.ack(dialog, content).unwrap();
     }
+}
+
+fn overloaded(seconds: u32) -> Response {
+    let mut response = Response::new(StatusCode::SERVICE_UNAVAILABLE);
+    let _digits = response.headers.set(HeaderName::RetryAfter, seconds.to_string());
+    response
 }

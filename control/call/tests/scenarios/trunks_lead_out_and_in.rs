@@ -254,6 +254,29 @@ fn one_that_refuses_or_is_silent_is_passed_over() {
     }
 }
 
+/// RFC 3261 §21.5.4. Its calls take the other way for as long as it said.
+#[test]
+fn one_that_asks_to_be_left_alone_is_left_alone() {
+    let mut town = town(PLAIN);
+    town.world.behave(town.a, Behaviour::Overloaded(60));
+    for (asked, after_ms) in [(1, 3_000), (1, 70_000), (2, 0)] {
+        call_out(&mut town, "0049301234");
+        town.world.run_ms(3_000);
+        let world = &mut town.world;
+        assert!(world.heard().contains(&("alice", "b")), "{}", world.story());
+        assert_eq!(world.count("server>a INVITE"), asked, "{}", world.story());
+        assert_eq!(
+            world.controller.trunks_live()[0].targets[0].1,
+            Health::Up,
+            "it answers"
+        );
+        world.hang_up(town.b);
+        world.run_ms(after_ms);
+    }
+    town.world.run_ms(60_000);
+    town.world.assert_nothing_left();
+}
+
 #[test]
 fn what_the_called_person_says_is_not_asked_of_another_carrier() {
     let mut town = town(PLAIN);
@@ -462,6 +485,18 @@ fn a_registration_is_kept_and_a_dead_target_is_known() {
     world.phones[town.a].dead = false;
     world.run_ms(60_000);
     assert_eq!(world.controller.trunks_live()[0].targets[0].1, Health::Up);
+}
+
+/// RFC 3261 §21.5.4.
+#[test]
+fn one_that_takes_no_registrations_for_now_is_asked_when_it_does() {
+    let mut town = town(REGISTERING);
+    town.world.behave(town.a, Behaviour::Overloaded(120));
+    town.world.run_ms(120_000);
+    let world = &mut town.world;
+    assert_eq!(world.phones[town.a].registers.len(), 1, "{}", world.story());
+    world.behave(town.a, Behaviour::Answer(500));
+    assert_registers(&mut town);
 }
 
 /// RFC 3261 §10.2.4: one number more for each REGISTER, those with a proof too. A registrar takes another for overtaken.
