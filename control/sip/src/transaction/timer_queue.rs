@@ -10,6 +10,9 @@ const RUN_COUNT_MAX: usize = 16;
 /// Stopped timers that may wait in runs besides as many as there are running ones.
 const STOPPED_SPARE: usize = 64;
 
+/// Room for so many timers is kept in a run that has grown short.
+const ROOM_KEPT: usize = 1_024;
+
 /// What a timer is known by.
 pub trait TimerKey: Copy + Ord {
     /// The number of whose timer it is.
@@ -177,6 +180,7 @@ impl<K: TimerKey> TimerQueue<K> {
             queue.pop_front();
             self.stopped -= 1;
         }
+        give_back(&mut queue);
         self.runs[at] = Run::of(queue);
     }
 
@@ -186,10 +190,19 @@ impl<K: TimerKey> TimerQueue<K> {
         for run in std::mem::take(&mut self.runs) {
             let mut queue = run.queue;
             queue.retain(|(due, key)| self.due(*key) == Some(*due));
+            give_back(&mut queue);
             kept += queue.len();
             self.runs.push(Run::of(queue));
         }
         self.stopped = kept - self.count;
+    }
+}
+
+/// Room of a busier hour goes: which run is long changes, and each would keep what its longest hour took.
+fn give_back<K>(queue: &mut VecDeque<(Instant, K)>) {
+    let room = queue.capacity();
+    if room > ROOM_KEPT && queue.len() < room / 4 {
+        queue.shrink_to((room / 2).max(ROOM_KEPT));
     }
 }
 
@@ -270,5 +283,25 @@ mod tests {
                 queue.len()
             );
         }
+    }
+
+    /// Timers of one hour stand in one run, those of the next in another.
+    #[test]
+    fn a_busy_hour_leaves_no_room_taken() {
+        let start = Instant::now();
+        let mut queue = TimerQueue::default();
+        let room =
+            |queue: &TimerQueue<(u64, u8)>| queue.runs.iter().map(|run| run.queue.capacity()).sum::<usize>();
+        for owner in 0..100_000 {
+            queue.start((owner, 0), start + Duration::from_millis(owner));
+        }
+        assert!(room(&queue) >= 100_000, "{}", room(&queue));
+        let mut now = start;
+        while queue.len() > 10 {
+            now += Duration::from_millis(1);
+            queue.pop_due(now);
+        }
+        assert!(room(&queue) <= RUN_COUNT_MAX * ROOM_KEPT, "{}", room(&queue));
+        assert_eq!(queue.next_due(), Some(start + Duration::from_millis(99_990)));
     }
 }
