@@ -69,6 +69,7 @@ impl Controller {
         for dialog in dialogs.collect::<Vec<_>>() {
             if !self.follow_device(dialog) && self.has_lost_its_way(dialog, user, flow) {
                 self.stack.move_dialog(dialog, flow);
+                self.save_again(dialog);
             }
         }
     }

@@ -5,7 +5,7 @@ use sip::{
     auth::{ClientSession, Ha1, choose_challenge},
     limits::Limits,
     message::{HeaderName, Message, Request, Response, parse_datagram},
-    stack::{Flow, FlowId, Identity, Target, Transport},
+    stack::{Flow, FlowId, Target, Transport},
 };
 
 use crate::world::{World, config, server};
@@ -284,35 +284,20 @@ fn one_that_writes_its_contact_anew_is_one_after_a_restart_too() {
 #[test]
 fn a_call_goes_on_over_the_next_connection() {
     let mut world = world();
-    let alice = world.phone_with("alice", |config| {
-        let address = config.identities[0].local;
-        config.identities = vec![Identity::new(Transport::Ws, address, address)];
-    });
-    let now = world.now;
-    world.phones[alice].register(now, "wonder", 300);
-    world.run_ms(100);
+    let alice = world.browser("alice");
+    world.registers(alice, "wonder");
     let customer = world.phone("customer");
     world.call(customer, "support");
     world.run_ms(2_000);
     assert_eq!(world.heard().len(), 2, "{}", world.story());
     // The connection breaks, or the phone is back before that is noticed, or the controller was away meanwhile.
-    for (number, is_noticed) in [(1, true), (2, false), (3, false)] {
-        let old = world.phones[alice].address;
-        world.phones[alice].address.set_port(50_000 + number);
-        if is_noticed {
-            let flow = Flow {
-                remote: old,
-                id: FlowId(0),
-                ..connection(0)
-            };
-            gone(&mut world, flow);
-        } else if number == 3 {
+    for (is_noticed, was_away) in [(true, false), (false, false), (false, true)] {
+        world.reconnect(alice, is_noticed);
+        if was_away {
             world.restart();
             world.run_ms(1_000);
         }
-        let now = world.now;
-        world.phones[alice].register(now, "wonder", 300);
-        world.run_ms(100);
+        world.registers(alice, "wonder");
         // Half of the session's time goes by, and it is asked to stay.
         world.run_ms(1_000_000);
         assert_eq!(world.heard().len(), 2, "{}", world.story());

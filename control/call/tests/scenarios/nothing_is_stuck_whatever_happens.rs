@@ -1,7 +1,14 @@
-use call_control::{Config, config::Queue, domain::AgentState};
+use call_control::{
+    Config,
+    config::{Listener, Queue},
+    domain::AgentState,
+};
 use proptest::prelude::*;
 use sdp::{CryptoSuite, Direction};
-use sip::message::{HeaderName, Method, StatusCode};
+use sip::{
+    message::{HeaderName, Method, StatusCode},
+    stack::Transport,
+};
 
 use crate::{
     media_host::MediaHost,
@@ -41,6 +48,8 @@ enum Happening {
     Wait,
     /// A registered phone starts anew, or goes.
     Register(usize, u32),
+    /// The connection of one that has some breaks; we are told, or not. It registers over the next one.
+    Reconnect(usize, bool),
     /// Brings its counterpart to this address.
     Transfer(usize, &'static str),
     /// Brings its counterpart to that of the other phone.
@@ -93,6 +102,8 @@ const PHONES: usize = 10;
 const CARRIERS: [&str; 2] = ["north", "south"];
 /// The first phones, with their passwords.
 const REGISTERED: [&str; 4] = ["wonder", "builder", "singer", "wonder"];
+/// Those of them that signal over connections.
+const BROWSERS: [usize; 2] = [1, 3];
 
 fn happening() -> impl Strategy<Value = Happening> {
     use Happening::*;
@@ -151,6 +162,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (phone(), prop::sample::select(vec!["alice", "carol", "room-7"])).prop_map(|(p, to)| Write(p, to)),
         1 => phone().prop_map(WriteWithin),
         2 => (0..REGISTERED.len(), prop::sample::select(vec![0, 300])).prop_map(|(p, s)| Register(p, s)),
+        3 => (prop::sample::select(BROWSERS.to_vec()), any::<bool>()).prop_map(|(p, told)| Reconnect(p, told)),
         3 => (phone(), prop::sample::select(vec!["carol", "bob", "support", "menu", "room-7", "nobody", "+49301234"])).prop_map(|(p, to)| Transfer(p, to)),
         2 => (phone(), phone()).prop_map(|(p, of)| Join(p, of)),
         2 => (phone(), phone()).prop_map(|(p, of)| TakeOver(p, of)),
@@ -190,6 +202,11 @@ const VARIANTS: usize = 11;
 /// What an operator may make of the configuration, and take back.
 fn variant(number: usize) -> Config {
     let mut config = config();
+    let listener = Listener {
+        transport: Transport::Ws,
+        ..config.listeners[0].clone()
+    };
+    config.listeners.push(listener);
     config.media.srtp_keys_in_clear = true;
     let support = config.queues[0].clone();
     let menu = "menus = [{ name = 'menu', timeout_s = 3, tries_max = 2, otherwise = 'support', \
@@ -311,6 +328,10 @@ fn happen(world: &mut World, happening: Happening) {
         }
         Happening::WriteWithin(_) => {}
         Happening::Wait => world.run_ms(1_000_000),
+        Happening::Reconnect(phone, is_noticed) => {
+            world.reconnect(phone, is_noticed);
+            world.phones[phone].register(now, REGISTERED[phone], 300);
+        }
         Happening::Register(phone, expires) => world.phones[phone].register(now, REGISTERED[phone], expires),
         Happening::Transfer(phone, to) if world.phones[phone].talks() => {
             world.phones[phone].refer(now, &format!("sip:{to}@example.com"));
@@ -465,16 +486,19 @@ fn assert_sane(world: &World, were_moved: bool, were_forgotten: bool) {
 /// And then all is well, and the records agree.
 fn live_through(story: &[(Happening, u64)]) -> Result<(), TestCaseError> {
     let mut world = World::with(variant(0));
-    world.registered("alice", "wonder");
-    world.registered("bob", "builder");
-    world.registered("carol", "singer");
-    world.registered("alice", "wonder");
+    for (phone, name) in ["alice", "bob", "carol", "alice"].into_iter().enumerate() {
+        match BROWSERS.contains(&phone) {
+            true => world.browser(name),
+            false => world.phone(name),
+        };
+        world.registers(phone, REGISTERED[phone]);
+    }
     for name in ["dora", "emil", "fred", "gina"].into_iter().chain(CARRIERS) {
         world.phone(name);
     }
     world.phones[0].password = "wonder";
     let (mut were_moved, mut were_held, mut was_restarted) = (false, false, false);
-    let mut were_forgotten = false;
+    let (mut were_forgotten, mut were_cut) = (false, false);
     for &(what, then_ms) in story {
         let restarts = matches!(
             what,
@@ -482,6 +506,7 @@ fn live_through(story: &[(Happening, u64)]) -> Result<(), TestCaseError> {
         );
         was_restarted |= restarts;
         were_forgotten |= matches!(what, Happening::RestartWithout(_));
+        were_cut |= matches!(what, Happening::Reconnect(..));
         were_held |= matches!(what, Happening::Hold(..) | Happening::Update(..));
         were_moved |= restarts
             || matches!(
@@ -511,11 +536,11 @@ fn live_through(story: &[(Happening, u64)]) -> Result<(), TestCaseError> {
             );
         }
     }
-    come_to_rest(&mut world, was_restarted)
+    come_to_rest(&mut world, was_restarted, were_cut)
 }
 
 /// Nothing happens any more, and all is mended.
-fn come_to_rest(world: &mut World, was_restarted: bool) -> Result<(), TestCaseError> {
+fn come_to_rest(world: &mut World, was_restarted: bool, were_cut: bool) -> Result<(), TestCaseError> {
     world.swallow.clear();
     for host in ["m1", "m2"] {
         if let Some(it) = world.host_mut(host) {
@@ -558,6 +583,10 @@ fn come_to_rest(world: &mut World, was_restarted: bool) -> Result<(), TestCaseEr
         happen(world, Happening::GiveUp(phone));
         happen(world, Happening::HangUp(phone));
     }
+    if were_cut {
+        // Whose BYE went with a connection is missed when its session is refreshed.
+        world.run_ms(2_000_000);
+    }
     world.assert_nothing_left();
     Ok(())
 }
@@ -578,7 +607,8 @@ fn nor_by_what_once_went_wrong() {
     use Direction::SendOnly;
     use Happening::*;
     use Trouble::*;
-    let stories: [&[(Happening, u64)]; 9] = [
+    let stories: [&[(Happening, u64)]; 10] = [
+        &[(Ask("alice", "support"), 2028), (Reconnect(1, true), 16)],
         &[
             (Call(0, "support"), 1031),
             (Record(None), 0),

@@ -5,7 +5,7 @@ mod hosts;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -18,7 +18,7 @@ use call_control::{
 };
 use proto::mediad::v1 as pb;
 use serde_json::Value;
-use sip::stack::{Flow, FlowId, Lookup, StackConfig, Target, Transport};
+use sip::stack::{Flow, FlowId, Identity, Lookup, StackConfig, Target, Transport};
 
 use crate::{
     media_host::MediaHost,
@@ -51,6 +51,8 @@ pub struct World {
     pub other_media: Option<MediaHost>,
     /// How often the controller was killed: each one's randomness is its own.
     restarts: u8,
+    /// How many connections phones have opened instead of others.
+    connections: u16,
     pub records: Vec<Record>,
     /// Another controller, which is told every record and nothing else.
     shadow: Controller,
@@ -126,6 +128,7 @@ impl World {
             media: MediaHost::new(),
             other_media: None,
             restarts: 0,
+            connections: 0,
             records: Vec::new(),
             shadow,
             names: BTreeMap::new(),
@@ -171,13 +174,55 @@ impl World {
         index
     }
 
+    /// A phone that signals over connections that it opens, as browsers do.
+    pub fn browser(&mut self, name: &'static str) -> usize {
+        self.phone_with(name, |config| {
+            let address = config.identities[0].local;
+            config.identities = vec![Identity::new(Transport::Ws, address, address)];
+        })
+    }
+
+    /// The connection of a phone breaks, with all that is on its way, and the phone has another one.
+    pub fn reconnect(&mut self, phone: usize, is_noticed: bool) {
+        let old = self.phones[phone].address;
+        let flow = flow(self.phones[phone].transport, server(), old);
+        let is_of_it = |packet: &Packet| match packet {
+            Packet::ToServer(from, _) => *from == old,
+            Packet::ToPhone(target, _) => target.remote() == old,
+            Packet::ToMedia(..) | Packet::FromMedia(..) => false,
+        };
+        for (at, packet) in std::mem::take(&mut self.wire) {
+            match &packet {
+                Packet::ToServer(_, bytes) | Packet::ToPhone(_, bytes) if is_of_it(&packet) => {
+                    self.note_bye(old, bytes, false);
+                }
+                _ => drop(self.wire.insert(at, packet)),
+            }
+        }
+        self.connections += 1;
+        self.phones[phone].address.set_port(50_000 + self.connections);
+        self.trace.push(format!(
+            "------- {} has another connection",
+            self.phones[phone].name
+        ));
+        if is_noticed {
+            let at = self.clocks();
+            self.controller.handle_transport_error(at, &Target::Flow(flow));
+        }
+    }
+
     /// A registered phone.
     pub fn registered(&mut self, name: &'static str, password: &'static str) -> usize {
         let index = self.phone(name);
-        self.phones[index].register(self.now, password, 300);
-        self.run_ms(100);
-        assert_eq!(self.phones[index].registered, Some(200), "{}", self.story());
+        self.registers(index, password);
         index
+    }
+
+    /// A phone registers, and succeeds.
+    pub fn registers(&mut self, phone: usize, password: &'static str) {
+        self.phones[phone].register(self.now, password, 300);
+        self.run_ms(100);
+        assert_eq!(self.phones[phone].registered, Some(200), "{}", self.story());
     }
 
     pub fn behave(&mut self, phone: usize, behaviour: Behaviour) {
@@ -302,11 +347,19 @@ impl World {
             self.pump();
         }
         let at = self.clocks();
-        if self.controller.poll_timeout().is_some_and(|due| due <= now) {
-            self.controller.handle_timeout(at);
-            let again = self.controller.poll_timeout();
-            assert!(again.is_none_or(|due| due > now), "the timer would spin");
+        // Over a connection a transaction is over as soon as it is answered (RFC 3261 timer J): what answers it because its
+        // time is up has a timer of no length behind it.
+        for _ in 0..2 {
+            if self.controller.poll_timeout().is_some_and(|due| due <= now) {
+                self.controller.handle_timeout(at);
+            }
         }
+        let again = self.controller.poll_timeout();
+        assert!(
+            again.is_none_or(|due| due > now),
+            "the timer would spin\n{}",
+            self.story()
+        );
         for phone in &mut self.phones {
             if phone.stack.poll_timeout().is_some_and(|due| due <= now) {
                 phone.stack.handle_timeout(now);
@@ -805,10 +858,15 @@ fn name_of(kind: &RecordKind, passing: &BTreeSet<String>) -> Option<String> {
 }
 
 fn flow(transport: Transport, local: SocketAddr, remote: SocketAddr) -> Flow {
+    // Of connections each has its own, which here its port tells.
+    let id = match (transport, remote.ip()) {
+        (Transport::Udp, _) | (_, IpAddr::V6(_)) => 0,
+        (_, IpAddr::V4(ip)) => u64::from(u32::from(ip)) << 16 | u64::from(remote.port()),
+    };
     Flow {
         transport,
         local,
         remote,
-        id: FlowId(0),
+        id: FlowId(id),
     }
 }
