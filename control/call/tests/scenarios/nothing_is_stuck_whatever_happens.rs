@@ -70,6 +70,8 @@ enum Happening {
     RestartAlone,
     /// A restart at which so many records that were written last are not there.
     RestartWithout(usize),
+    /// A restart after a time without a process, in ms; the wall clock is by so many seconds from what it should be then.
+    RestartLater(u64, i64),
     /// Somebody sets the wall clock, by so many seconds from what it should be.
     Clock(i64),
     /// Another configuration: one of [`variant`].
@@ -174,6 +176,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Restart),
         1 => Just(RestartAlone),
         1 => (1..5_usize).prop_map(RestartWithout),
+        1 => (prop::sample::select(vec![200, 20_000, 100_000]), prop::sample::select(vec![-3_600, 0, 3_600]))
+            .prop_map(|(ms, clock)| RestartLater(ms, clock)),
         1 => prop::sample::select(vec![-3_600, 0, 3_600]).prop_map(Clock),
         4 => (0..VARIANTS).prop_map(Reconfigure),
     ]
@@ -379,6 +383,10 @@ fn happen(world: &mut World, happening: Happening) {
             world.restart_from(world.records.len().saturating_sub(records));
             world.mend_link_to("m2");
         }
+        Happening::RestartLater(after_ms, clock) => {
+            world.restart_later(after_ms, clock);
+            world.mend_link_to("m2");
+        }
         Happening::Clock(seconds) => {
             world.clock_set_s = seconds;
             // It is noticed with whatever comes next, and until then the records tell by the clock of before.
@@ -502,7 +510,10 @@ fn live_through(story: &[(Happening, u64)]) -> Result<(), TestCaseError> {
     for &(what, then_ms) in story {
         let restarts = matches!(
             what,
-            Happening::Restart | Happening::RestartAlone | Happening::RestartWithout(_)
+            Happening::Restart
+                | Happening::RestartAlone
+                | Happening::RestartWithout(_)
+                | Happening::RestartLater(..)
         );
         was_restarted |= restarts;
         were_forgotten |= matches!(what, Happening::RestartWithout(_));

@@ -419,6 +419,16 @@ impl World {
         self.restart_as(config, records);
     }
 
+    /// As [`World::restart`], after a time without a process, in which somebody set the wall clock, by so many seconds from
+    /// what it should be.
+    pub fn restart_later(&mut self, after_ms: u64, clock_set_s: i64) {
+        self.wire
+            .retain(|_, packet| !matches!(packet, Packet::ToServer(..) | Packet::FromMedia(..)));
+        self.now += Duration::from_millis(after_ms);
+        self.clock_set_s = clock_set_s;
+        self.restart();
+    }
+
     /// As [`World::restart`], with another configuration.
     pub fn restart_with(&mut self, config: Config) {
         self.restart_as(config, self.records.len());
