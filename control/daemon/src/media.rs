@@ -140,6 +140,7 @@ impl Hosts {
                 inputs: setup.inputs.clone(),
                 ways: Arc::clone(&self.ways),
                 is_up: false,
+                suspect_until: None,
                 seen: None,
             };
             let task = setup.core.spawn(async move { link.run().await });
@@ -249,6 +250,8 @@ struct Link {
     ways: Ways,
     /// As the controller was told.
     is_up: bool,
+    /// The connection broke, and the host has until then to be back.
+    suspect_until: Option<Instant>,
     /// The boot id and the number of the last event seen: where to go on.
     seen: Option<(String, u64)>,
 }
@@ -263,7 +266,6 @@ struct Ended {
 impl Link {
     async fn run(&mut self) {
         let mut pause = limits::RECONNECT_MIN;
-        let mut suspect_until = None;
         loop {
             let since = Instant::now();
             let ended = match self.live().await {
@@ -274,7 +276,9 @@ impl Link {
                 pause = limits::RECONNECT_MIN;
             }
             tracing::debug!(host = %self.host, reason = ended.reason, "no connection to the media host");
-            let deadline = *suspect_until.get_or_insert_with(|| Instant::now() + limits::SUSPECT);
+            let deadline = *self
+                .suspect_until
+                .get_or_insert_with(|| Instant::now() + limits::SUSPECT);
             if self.is_up && (ended.refused || Instant::now() >= deadline) {
                 tracing::warn!(host = %self.host, reason = ended.reason, "media host lost");
                 self.is_up = false;
@@ -287,7 +291,7 @@ impl Link {
                 }
             }
             if !self.is_up {
-                suspect_until = None;
+                self.suspect_until = None;
             }
             sleep(pause).await;
             pause = (pause * 2).min(limits::RECONNECT_MAX);
@@ -472,7 +476,7 @@ impl Link {
             self.seen = Some((boot_id.clone(), 0));
         }
         tracing::info!(host = %self.host, boot_id, "media host is up");
-        self.is_up = true;
+        (self.is_up, self.suspect_until) = (true, None);
         let host = self.host.clone();
         self.tell(MediaInput::HostUp { host, boot_id }).await?;
         let found = |summary: pb::SessionSummary| SessionFound {

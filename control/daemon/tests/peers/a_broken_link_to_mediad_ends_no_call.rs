@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use crate::{
     api::{TOKEN_SETTING, ask},
     program::{free_ports, wait_for},
@@ -71,4 +73,49 @@ fn who_waits_gets_the_agent_who_became_free_meanwhile() {
         call["caller_media"]["rx_packets"].as_u64().unwrap() > 80,
         "{call:#}"
     );
+}
+
+/// Each break has its time, however long ago the first was: who waits hears the music of the same session all the while.
+#[test]
+fn nor_does_one_that_breaks_again_and_again() {
+    let site = Plan::new("cut again")
+        .with(TOKEN_SETTING)
+        .with("calls.answer_before_music=true")
+        .tethered()
+        .start();
+    let mut voice = Voice::new(Law::A, 900.0);
+    let mut caller = Sipp::new("caller")
+        .with("USER", "customer")
+        .with("CALLED", "support")
+        .until_told()
+        .with_audio(&voice)
+        .play(&site);
+    voice.talk_to(caller.description().0);
+    site.wait_for_call("waiting");
+    let times_up = || site.story().matches("media host is up").count();
+    let began = Instant::now();
+    loop {
+        // Longer than a host that does not come back is waited for.
+        let is_late = began.elapsed() > Duration::from_secs(6);
+        let before = times_up();
+        site.tether().cut();
+        site.tether().mend();
+        wait_for("the media host is reached again", || {
+            (times_up() > before).then_some(())
+        });
+        if is_late {
+            break;
+        }
+    }
+    voice.listen().assert_is_music(&[900.0]);
+    assert_eq!(
+        metric(&site, "controld_calls_replaced_total"),
+        0,
+        "{}",
+        site.story()
+    );
+    assert!(!site.story().contains("media host lost"), "{}", site.story());
+    caller.go_on();
+    caller.assert_done();
+    voice.end();
 }
