@@ -243,7 +243,9 @@ fn check_content(request: &Request, policy: &Policy<'_>) -> Option<Response> {
     // A message (RFC 3428) is read by whom it is for, and that is not us. What an INFO (RFC 6086) holds is between the two
     // of a dialog, of whom we may be none.
     let is_passed_on = matches!(request.method, Method::Message | Method::Info);
-    if !request.body.is_empty() && !optional && !is_passed_on {
+    // What ends something ends it whatever it says of why: refused, a call would go on that its peer has left.
+    let is_an_end = matches!(request.method, Method::Bye | Method::Cancel);
+    if !request.body.is_empty() && !optional && !is_passed_on && !is_an_end {
         let content_type = request.headers.content_type().ok()??;
         if !policy
             .content_types

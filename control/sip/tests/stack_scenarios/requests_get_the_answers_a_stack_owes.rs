@@ -177,6 +177,30 @@ fn what_belongs_nowhere_is_refused_with_a_to_tag_that_stays_the_same() {
     world.assert_nothing_left();
 }
 
+/// The telephone network's reason is in the BYE of a trunk (RFC 3204), and what some phones measured. Whoever reads it not
+/// knows that the call is over all the same.
+#[test]
+fn a_bye_ends_its_dialog_whatever_is_in_it() {
+    let kinds = [
+        "Content-Type: application/ISUP;version=itu-t92+\r\n",
+        "Content-Type: application/vq-rtcpxr\r\n",
+        "Content-Type: multipart/mixed;boundary=b\r\n",
+        "Content-Type: text/plain\r\nContent-Encoding: gzip\r\n",
+    ];
+    for kind in kinds {
+        let mut world = World::new(7, Weather::FINE);
+        let mut phone = Phone::new("bye");
+        established(&mut world, &mut phone);
+        let bye = phone.text("BYE", 11, &format!("{kind}Content-Length: 2\r\n\r\nxx"));
+        assert_eq!(status(phone.send(&mut world, &bye)), 200, "{kind}");
+        assert!(matches!(
+            world.ends[BOB].stack.poll_event(),
+            Some(Event::Bye { .. })
+        ));
+        world.assert_nothing_left();
+    }
+}
+
 #[test]
 fn a_copy_that_came_another_way_gets_482() {
     let mut world = World::new(7, Weather::FINE);
