@@ -89,7 +89,7 @@ fn every_algorithm_for_more_than_nine_requests() {
 }
 
 #[test]
-fn replays_wrong_passwords_and_moved_credentials_are_rejected() {
+fn replays_wrong_passwords_and_moved_credentials_open_nothing() {
     let mut server = server(&[Algorithm::SHA256]);
     let mut client = session(&mut server, b"secret");
     let credentials = client.credentials(&register());
@@ -103,9 +103,10 @@ fn replays_wrong_passwords_and_moved_credentials_are_rejected() {
         send(&mut server, NOW, &register(), &credentials),
         Verification::Accepted
     );
+    // It does know the password: some phones count no requests, and a proxy may send one a second time.
     assert_eq!(
         send(&mut server, NOW, &register(), &credentials),
-        Verification::Rejected
+        Verification::Stale
     );
     let mut stranger = session(&mut server, b"guess");
     let credentials = stranger.credentials(&register());

@@ -79,7 +79,7 @@ pub enum NonceUse {
     Fresh,
     /// Too old, issued in the future, forgotten, or the count is below the window: challenge with `stale=true`.
     Stale,
-    /// This count was used before: somebody repeats a request.
+    /// This count was used before: somebody repeats a request. Challenge with `stale=true`.
     Replayed,
 }
 

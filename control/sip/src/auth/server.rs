@@ -88,9 +88,9 @@ pub enum AttemptError {
 pub enum Verification {
     /// The caller knows the password.
     Accepted,
-    /// It does, but the nonce is used up: challenge with `stale=true`.
+    /// It does, but the nonce is used up, or was used with this count before: challenge with `stale=true`.
     Stale,
-    /// Wrong password, forged nonce, other URI, or a repeated count: challenge or 403.
+    /// Wrong password, or other URI: challenge or 403.
     Rejected,
 }
 
@@ -216,12 +216,11 @@ impl DigestServer {
         }
         // A well-computed answer to a nonce that is not ours: an earlier process's, before the key changed.
         let Some(id) = id else { return Verification::Stale };
-        match (self.counts.note(id, attempt.nonce_count, now), attempt.qop) {
-            (NonceUse::Fresh, _) => Verification::Accepted,
-            (NonceUse::Stale, _) => Verification::Stale,
-            // Without qop a client cannot count, and asks again with the same nonce in good faith.
-            (NonceUse::Replayed, None) => Verification::Stale,
-            (NonceUse::Replayed, Some(_)) => Verification::Rejected,
+        match self.counts.note(id, attempt.nonce_count, now) {
+            NonceUse::Fresh => Verification::Accepted,
+            // Who repeats a count guesses no password: a client that does not count, or without qop cannot, a proxy that
+            // sends a request by another way. A stranger who has heard it gets no further.
+            NonceUse::Stale | NonceUse::Replayed => Verification::Stale,
         }
     }
 }
