@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt, StreamExt as _};
 use sip::{limits::Limits, stack::Flow};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -114,7 +114,7 @@ where
                 let bytes = match message.map_err(io::Error::other)? {
                     Message::Text(text) => Bytes::from(text),
                     Message::Binary(bytes) => bytes,
-                    Message::Close(_) => return Ok(()),
+                    Message::Close(_) => break,
                     // Pings are answered by the library.
                     Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
                 };
@@ -129,10 +129,7 @@ where
                 shared.deliver(flow, bytes).await?;
             }
             bytes = writes.recv() => {
-                let Some(bytes) = bytes else {
-                    let _gone = timeout(limits::CONNECT_TIMEOUT, socket.close(None)).await;
-                    return Ok(());
-                };
+                let Some(bytes) = bytes else { break };
                 send(&mut socket, message_of(bytes)).await?;
                 idle_at = Instant::now() + idle;
             }
@@ -143,9 +140,12 @@ where
                 send(&mut socket, Message::Ping(Bytes::new())).await?;
                 (is_waiting, ping_at) = (true, Instant::now() + keepalive);
             }
-            () = sleep_until(idle_at) => return Ok(()),
+            () = sleep_until(idle_at) => break,
         }
     }
+    // RFC 6455 §5.5.1: it is told that this is the end, or that we heard so.
+    let _gone = timeout(limits::CONNECT_TIMEOUT, SinkExt::<Message>::close(&mut socket)).await;
+    Ok(())
 }
 
 /// RFC 7118 §4.2: text when it is UTF-8, which browsers prefer; binary otherwise.

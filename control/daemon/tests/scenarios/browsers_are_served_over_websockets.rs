@@ -93,6 +93,27 @@ fn a_browser_registers_leaves_and_comes_back() {
     assert_eq!(controld.metric("controld_ws_accepted_total"), 2.0);
 }
 
+/// RFC 6455 §5.5.1: whoever closes is told that it is, and who is silent for too long is told that too. Otherwise a page takes
+/// its connection for broken.
+#[test]
+fn an_end_is_told_on_both_sides() {
+    let controld = Controld::start(&["signalling.ws=['127.0.0.1:0']", "signalling.tcp_idle_s=1"]);
+    for says_so in [true, false] {
+        let mut socket = browser(&controld);
+        if says_so {
+            socket.close(None).unwrap();
+        }
+        let ends = |told: tungstenite::Result<Message>| match told {
+            Ok(Message::Close(_)) => true,
+            Ok(Message::Ping(_)) => false,
+            other => panic!("{says_so}: {other:?}"),
+        };
+        while !ends(socket.read()) {}
+    }
+    controld.until_metric("controld_ws_connections", 0.0);
+    assert_eq!(controld.metric("controld_ws_broken_total"), 0.0);
+}
+
 #[test]
 fn over_tls_too() {
     let authority = Authority::new("wss");
