@@ -26,7 +26,7 @@ use tokio::{
 
 use super::{
     Counters, connection,
-    guard::{Guard, Verdict},
+    guard::{self, Guard, Verdict},
     tls::{self, Identities},
     websocket,
 };
@@ -86,6 +86,7 @@ struct Table {
     by_id: BTreeMap<u64, Entry>,
     /// The newest connection of a peer: what is sent to its address goes there (RFC 3261 §18.1.1, RFC 5923).
     by_peer: BTreeMap<Peer, u64>,
+    /// By [`guard::key`].
     per_source: BTreeMap<IpAddr, usize>,
 }
 
@@ -161,7 +162,7 @@ impl Streams {
     /// Closes every connection from there.
     pub(super) fn close(&self, source: IpAddr) {
         let mut table = self.shared.table();
-        let of_source = |entry: &Entry| entry.peer.remote.ip().to_canonical() == source.to_canonical();
+        let of_source = |entry: &Entry| guard::key(entry.peer.remote.ip()) == guard::key(source);
         let gone: Vec<u64> = table
             .by_id
             .iter()
@@ -248,7 +249,7 @@ impl Table {
         if self.by_peer.get(&entry.peer) == Some(&id) {
             self.by_peer.remove(&entry.peer);
         }
-        let source = entry.peer.remote.ip();
+        let source = guard::key(entry.peer.remote.ip());
         if let Some(count) = self.per_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
@@ -268,7 +269,7 @@ impl Shared {
         let terms = self.terms.now();
         let (most, most_of_source) = (terms.0.tcp_connections, terms.0.tcp_connections_per_source);
         let mut table = self.table();
-        let source = peer.remote.ip();
+        let source = guard::key(peer.remote.ip());
         let of_source = table.per_source.get(&source).copied().unwrap_or_default();
         if table.by_id.len() >= most || of_source >= most_of_source {
             return None;
@@ -477,5 +478,56 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.table().remove(self.id, &self.shared.counters);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine has all addresses of its network, and may send from each: as of messages, so of connections.
+    #[test]
+    fn connections_of_one_ipv6_network_are_of_one_source() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut config = Config::default();
+            config.signalling.tcp_connections_per_source = 2;
+            let (inputs, _core) = Inputs::new();
+            let streams = Streams::new(
+                inputs,
+                Arc::default(),
+                Arc::new(Guard::new(config.sources.clone())),
+                Arc::new(Identities::read(&config.tls).unwrap()),
+                Arc::new(Terms::new(&config)),
+            );
+            let place = |remote: &str| {
+                let remote = remote.parse().unwrap();
+                let (transport, name) = (Transport::Tcp, None);
+                streams.shared.register(Peer {
+                    transport,
+                    remote,
+                    name,
+                })
+            };
+            let of_network = [place("[2001:db8::1]:5060"), place("[2001:db8::ffff:2]:5060")];
+            assert!(of_network.iter().all(Option::is_some));
+            assert!(place("[2001:db8::3]:5060").is_none());
+            let of_others = [
+                place("[2001:db8:0:1::1]:5060"),
+                place("[::ffff:192.0.2.1]:5060"),
+                place("192.0.2.1:5061"),
+            ];
+            assert!(of_others.iter().all(Option::is_some));
+            assert!(
+                place("192.0.2.1:5062").is_none(),
+                "one address, however it is written"
+            );
+            streams.close("2001:db8::9".parse().unwrap());
+            let again = [place("[2001:db8::3]:5060"), place("[2001:db8::4]:5060")];
+            assert!(again.iter().all(Option::is_some), "all of the network are closed");
+            drop((of_network, of_others, again));
+            let table = streams.shared.table();
+            assert!(table.by_id.is_empty() && table.per_source.is_empty());
+        });
     }
 }
