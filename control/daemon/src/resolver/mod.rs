@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use hickory_resolver::{
     TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts},
@@ -113,8 +114,7 @@ impl Resolver {
     pub(crate) fn ask(&self, lookup: Lookup, inputs: &Inputs) {
         let (resolver, inputs) = (self.clone(), inputs.clone());
         self.shared.runtime.spawn(async move {
-            let targets = timeout(limits::LOOKUP_TIMEOUT, resolver.targets(&lookup.name)).await;
-            let targets = targets.unwrap_or_default();
+            let targets = resolver.targets(&lookup.name).await;
             if targets.is_empty() {
                 let name = String::from_utf8_lossy(&lookup.name.host).into_owned();
                 tracing::warn!(name, "a name leads nowhere");
@@ -136,14 +136,13 @@ impl Resolver {
         avoided.insert(target, now + self.shared.avoid);
     }
 
-    /// The targets of a name, best first.
+    /// The targets of a name, best first; none when name servers take too long.
     pub(crate) async fn targets(&self, name: &NameHop) -> Vec<Target> {
-        let Ok(_permit) = self.shared.permits.acquire().await else {
-            return Vec::new();
-        };
-        let mut targets = Vec::new();
-        // What was found before a name server fell silent stands.
-        let _silent = self.locate(name, &mut targets).await;
+        let located = timeout(limits::LOOKUP_TIMEOUT, async {
+            let _permit = self.shared.permits.acquire().await.map_err(|_| Unavailable)?;
+            self.locate(name).await
+        });
+        let mut targets = located.await.unwrap_or(Err(Unavailable)).unwrap_or_default();
         targets.truncate(limits::TARGETS_PER_NAME);
         let now = Instant::now();
         let avoided = self.avoided();
@@ -164,7 +163,7 @@ impl Resolver {
         records.filter_map(|data| address_of(&data)).collect()
     }
 
-    async fn locate(&self, name: &NameHop, targets: &mut Vec<Target>) -> Result<(), Unavailable> {
+    async fn locate(&self, name: &NameHop) -> Result<Vec<Target>, Unavailable> {
         let host = String::from_utf8_lossy(&name.host).into_owned();
         let otherwise = if name.secure {
             Transport::Tls
@@ -174,22 +173,21 @@ impl Resolver {
         let transport = name.transport.unwrap_or(otherwise);
         // §4.2: with a port there is nothing to ask SRV for.
         if let Some(port) = name.port {
-            return self.hosts(name, transport, &host, port, targets).await;
+            return self.hosts(name, transport, &host, port).await;
         }
         let services = match name.transport {
             Some(_) => vec![(transport, service_name(transport, &host))],
             None => self.services(name, &host).await?,
         };
-        let mut has_servers = false;
-        for (transport, service) in &services {
-            has_servers |= self.service(name, *transport, service, targets).await?;
-        }
+        let asked = services.iter();
+        let asked = asked.map(|(transport, service)| self.service(name, *transport, service));
+        let told = join_all(asked).await;
         // §4.2: the host itself only where no SRV records are.
-        if !has_servers {
-            let port = transport.default_port();
-            self.hosts(name, transport, &host, port, targets).await?;
+        if told.iter().all(|told| matches!(told, Ok(None))) {
+            return self.hosts(name, transport, &host, transport.default_port()).await;
         }
-        Ok(())
+        let found: Vec<Option<Vec<Target>>> = what_stands(told)?;
+        Ok(found.into_iter().flatten().flatten().collect())
     }
 
     /// What to ask SRV records of for a URI without transport (§4.1): what NAPTR records say, else each transport, in our
@@ -226,14 +224,13 @@ impl Resolver {
         Ok(rules)
     }
 
-    /// Adds the targets of a service's servers. True when SRV records say which these are, and be it none.
+    /// The targets of a service's servers, as SRV records say which these are, and be it none; `None`: there are no records.
     async fn service(
         &self,
         name: &NameHop,
         transport: Transport,
         service: &str,
-        targets: &mut Vec<Target>,
-    ) -> Result<bool, Unavailable> {
+    ) -> Result<Option<Vec<Target>>, Unavailable> {
         let records = self.records(service, RecordType::SRV).await?;
         let server = |data: &RData| match data {
             RData::SRV(srv) => Some(Server {
@@ -245,43 +242,39 @@ impl Resolver {
             _ => None,
         };
         let servers: Vec<Server> = records.iter().filter_map(server).collect();
-        let are_told = !servers.is_empty();
+        if servers.is_empty() {
+            return Ok(None);
+        }
         let servers = servers.into_iter();
         // RFC 2782: a lone "." says that the service is decidedly not here.
         let servers: Vec<Server> = servers.filter(|server| server.host != ".").collect();
-        let ordered = {
+        let mut ordered = {
             let mut state = self.shared.random.lock().expect("nobody panics while drawing");
             in_order(servers, |below| draw(&mut state, below))
         };
-        for server in ordered {
-            if targets.len() >= limits::TARGETS_PER_NAME {
-                break;
-            }
-            self.hosts(name, transport, &server.host, server.port, targets)
-                .await?;
-        }
-        Ok(are_told)
+        ordered.truncate(limits::TARGETS_PER_NAME);
+        let asked = ordered.iter();
+        let asked = asked.map(|server| self.hosts(name, transport, &server.host, server.port));
+        let found: Vec<Vec<Target>> = what_stands(join_all(asked).await)?;
+        Ok(Some(found.into_iter().flatten().collect()))
     }
 
-    /// Adds the addresses of a host that we have sockets for. IPv4 first: where both exist it is the one more often cared
-    /// for.
+    /// The addresses of a host that we have sockets for. IPv4 first: where both exist it is the one more often cared for.
     async fn hosts(
         &self,
         name: &NameHop,
         transport: Transport,
         host: &str,
         port: u16,
-        targets: &mut Vec<Target>,
-    ) -> Result<(), Unavailable> {
-        for (kind, is_ipv4) in [(RecordType::A, true), (RecordType::AAAA, false)] {
-            if !self.shared.reachable.contains(&(transport, is_ipv4)) {
-                continue;
-            }
-            let records = self.records(host, kind).await?;
-            let addresses = records.iter().filter_map(address_of);
-            targets.extend(addresses.map(|ip| target(name, transport, SocketAddr::new(ip, port))));
-        }
-        Ok(())
+    ) -> Result<Vec<Target>, Unavailable> {
+        let kinds = [(RecordType::A, true), (RecordType::AAAA, false)];
+        let kinds = kinds.iter();
+        let kinds = kinds.filter(|(_, is_ipv4)| self.shared.reachable.contains(&(transport, *is_ipv4)));
+        let asked = kinds.map(|(kind, _)| self.records(host, *kind));
+        let records: Vec<Vec<RData>> = what_stands(join_all(asked).await)?;
+        let addresses = records.iter().flatten().filter_map(address_of);
+        let found = addresses.map(|ip| target(name, transport, SocketAddr::new(ip, port)));
+        Ok(found.collect())
     }
 
     /// The records of a name; none when there are none, or when its servers do not answer for this kind: many know no
@@ -321,6 +314,15 @@ impl Resolver {
             .avoided
             .lock()
             .expect("nobody panics while holding the targets")
+    }
+}
+
+/// What was found, though name servers were silent about the rest; unless that is all there was.
+fn what_stands<T>(asked: Vec<Result<T, Unavailable>>) -> Result<Vec<T>, Unavailable> {
+    let is_silent = !asked.is_empty() && asked.iter().all(Result::is_err);
+    match is_silent {
+        true => Err(Unavailable),
+        false => Ok(asked.into_iter().flatten().collect()),
     }
 }
 

@@ -91,6 +91,9 @@ fn zone() -> Zone {
         ("none.test.", one.clone()),
         ("_sip._udp.half.test.", srv(1, 5070, "two.test.")),
         ("half.test.", one.clone()),
+        ("_sip._udp.pair.test.", srv(1, 5071, "one.test.")),
+        ("_sip._udp.pair.test.", srv(2, 5072, "two.test.")),
+        ("_sip._tcp.pair.test.", srv(1, 5073, "two.test.")),
         ("one.test.", one),
         (
             "one.test.",
@@ -260,6 +263,17 @@ async fn what_a_name_server_is_silent_about_takes_nothing_away() {
     assert_eq!(
         targets(&resolver, "two.test", Some(5099), None).await,
         ["udp 192.0.2.2:5099"]
+    );
+}
+
+/// Of a service with several servers each has its addresses: the next is there for when one cannot be reached.
+#[tokio::test]
+async fn nor_of_the_servers_behind_the_first() {
+    let servers = NameServer::silent_about(zone(), RecordType::AAAA);
+    let resolver = resolver(&servers, true);
+    assert_eq!(
+        targets(&resolver, "pair.test", None, None).await,
+        ["udp 192.0.2.1:5071", "udp 192.0.2.2:5072", "tcp 192.0.2.2:5073"]
     );
 }
 
