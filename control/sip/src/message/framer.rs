@@ -39,6 +39,8 @@ pub struct StreamFramer {
     buffer: BytesMut,
     /// Bytes of `buffer` already searched for the end of the header section.
     searched: usize,
+    /// Length of the message that `buffer` begins with, once its header section is there.
+    total: Option<usize>,
     /// Set once the stream cannot be framed any more.
     broken: bool,
 }
@@ -51,6 +53,7 @@ impl StreamFramer {
             role,
             buffer: BytesMut::new(),
             searched: 0,
+            total: None,
             broken: false,
         }
     }
@@ -90,26 +93,31 @@ impl StreamFramer {
         if self.buffer.is_empty() || matches!(self.buffer[0], b'\r' | b'\n') {
             return Ok(None);
         }
-        let Some(header_end) = self.header_end() else {
-            if self.buffer.len() > self.limits.message_bytes {
-                return Err(self.fail(ParseProblem::MessageTooLarge(self.buffer.len())));
-            }
+        if self.total.is_none() {
+            self.total = match self.measure() {
+                Ok(total) => total,
+                Err(problem) => return Err(self.fail(problem)),
+            };
+        }
+        let Some(total) = self.total.take_if(|total| self.buffer.len() >= *total) else {
             return Ok(None);
         };
-        let body_length = match self.body_length(header_end) {
-            Ok(length) => length,
-            Err(problem) => return Err(self.fail(problem)),
-        };
-        let total = header_end + body_length;
-        if total > self.limits.message_bytes {
-            return Err(self.fail(ParseProblem::MessageTooLarge(total)));
-        }
-        if self.buffer.len() < total {
-            self.searched = header_end.saturating_sub(3);
-            return Ok(None);
-        }
         self.searched = 0;
         Ok(Some(Frame::Message(self.buffer.split_to(total).freeze())))
+    }
+
+    /// Length of the message that has begun; `None` while its header section is not whole. Done once for each: a peer may
+    /// send its body byte by byte.
+    fn measure(&mut self) -> Result<Option<usize>, ParseProblem> {
+        let header_end = self.header_end();
+        let total = match header_end {
+            Some(header_end) => header_end + self.body_length(header_end)?,
+            None => self.buffer.len(),
+        };
+        if total > self.limits.message_bytes {
+            return Err(ParseProblem::MessageTooLarge(total));
+        }
+        Ok(header_end.map(|_| total))
     }
 
     /// Takes line ends that stand between messages. A ping needs both of its CRLFs, so an acceptor waits for the
@@ -201,5 +209,32 @@ impl StreamFramer {
         };
         let request = request.filter(|request| request.method != super::Method::Ack);
         Box::new(ParseError { problem, request })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer may send a body byte by byte behind a header section of many kilobytes.
+    #[test]
+    fn a_header_section_is_read_once_however_its_body_comes() {
+        let head = "MESSAGE sip:a@b SIP/2.0\r\nContent-Length: 5\r\n\r\n";
+        let mut framer = StreamFramer::new(FramerRole::Acceptor, Limits::DEFAULT);
+        framer.push(head.as_bytes());
+        assert_eq!(framer.next_frame(), Ok(None));
+        // Who looked again would find another length.
+        let length = head.len() - "5\r\n\r\n".len();
+        framer.buffer[length] = b'4';
+        for byte in *b"body" {
+            framer.push(&[byte]);
+            assert_eq!(framer.next_frame(), Ok(None));
+        }
+        framer.push(b"!");
+        let frame = framer.next_frame();
+        assert!(
+            matches!(&frame, Ok(Some(Frame::Message(bytes))) if bytes.len() == head.len() + 5),
+            "{frame:?}"
+        );
     }
 }
