@@ -1,3 +1,5 @@
+use sip::message::HeaderName;
+
 use crate::world::World;
 
 #[test]
@@ -17,6 +19,30 @@ fn in_a_queue() {
     world.hang_up(alice);
     world.run_ms(100);
     assert_eq!(world.detail().answered_by.as_deref(), Some("alice"));
+    world.assert_nothing_left();
+}
+
+/// What may be left unread is no offer (RFC 3261 §20.11): an emergency call says so where its caller is.
+#[test]
+fn one_that_says_something_else_instead_too() {
+    let mut world = World::new();
+    let alice = world.registered("alice", "wonder");
+    let customer = world.phone("customer");
+    let now = world.now;
+    world.phones[customer].call_with(now, "support", false, |request| {
+        let said = [
+            (HeaderName::ContentType, "application/pidf+xml"),
+            (HeaderName::ContentDisposition, "render;handling=optional"),
+        ];
+        for (name, value) in said {
+            request.headers.push(name, value).unwrap();
+        }
+        request.body = "<presence/>".into();
+    });
+    world.run_ms(1_500);
+    assert_eq!(world.phones[customer].statuses, [180, 200], "{}", world.story());
+    assert_eq!(world.heard().len(), 2, "{}", world.story());
+    world.hang_up(alice);
     world.assert_nothing_left();
 }
 

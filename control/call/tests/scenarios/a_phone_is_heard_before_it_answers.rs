@@ -37,6 +37,23 @@ fn and_the_caller_gets_its_description() {
     }
 }
 
+/// A gateway of the telephone network gives its description once, and tells in its 200 what its network says of the answer
+/// (RFC 3204).
+#[test]
+fn and_its_answer_need_not_say_it_again() {
+    let mut world = World::new();
+    let carol = world.registered("carol", "singer");
+    world.behave(carol, Behaviour::Early(2_000));
+    world.phones[carol].answers_in_isup = true;
+    let dora = world.phone("dora");
+    world.call(dora, "carol");
+    world.run_ms(3_000);
+    assert_eq!(world.phones[dora].statuses, [183, 200], "{}", world.story());
+    assert_eq!(world.heard(), both("dora", "carol"), "{}", world.story());
+    world.hang_up(dora);
+    world.assert_nothing_left();
+}
+
 /// RFC 3262 §5: an offer in the PRACK of that 183 is answered in the PRACK's 200.
 #[test]
 fn and_the_caller_may_offer_anew_in_its_prack() {

@@ -125,6 +125,8 @@ pub struct Phone {
     pub pracks_with: Option<String>,
     /// The last answer to a PRACK, which its stack keeps to itself.
     pub pracked: Option<Response>,
+    /// What its 200 holds is no description: that was in its 183.
+    pub answers_in_isup: bool,
     register: Option<ClientTxn>,
     /// It has answered the challenge to its request.
     has_tried: bool,
@@ -187,6 +189,7 @@ impl Phone {
             balks: VecDeque::new(),
             pracks_with: None,
             pracked: None,
+            answers_in_isup: false,
             register: None,
             has_tried: false,
             answer_at: None,
@@ -214,6 +217,16 @@ impl Phone {
         if let (Some(offer), true) = (&self.pracks_with, text.starts_with("PRACK ")) {
             let length = format!("Content-Type: application/sdp\r\nContent-Length: {}", offer.len());
             return (text.replacen("Content-Length: 0", &length, 1) + offer).into();
+        }
+        if self.answers_in_isup && text.starts_with("SIP/2.0 200") && text.contains(" INVITE\r\n") {
+            let (head, _) = text.split_once("\r\n\r\n").expect("an empty line");
+            let fields = head.lines().filter(|field| !field.starts_with("Content-"));
+            let fields: Vec<&str> = fields.collect();
+            return format!(
+                "{}\r\nContent-Type: application/ISUP\r\nContent-Length: 2\r\n\r\n\t\0",
+                fields.join("\r\n")
+            )
+            .into();
         }
         let line = text.lines().find(|line| line.starts_with("Contact: "));
         let is_registration = text.starts_with("REGISTER ");

@@ -16,7 +16,7 @@ mod status;
 pub use framer::{Frame, FramerRole, StreamFramer};
 pub use headers::{Header, Headers, UnwritableHeader};
 pub use method::{Method, OtherMethod};
-pub(crate) use multipart::unwrap_description;
+pub(crate) use multipart::{drop_others, unwrap_description};
 pub use name::{HeaderName, Name};
 pub use parse::{ParseError, ParseProblem, parse_datagram, parse_stream_message};
 pub use status::StatusCode;

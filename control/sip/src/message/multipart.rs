@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Header, HeaderName, Headers};
+use super::{Header, HeaderName, Headers, Method};
 use crate::header::MediaType;
 
 /// Parts that are looked at; a body with more of them is left as it is.
@@ -27,6 +27,23 @@ pub(crate) fn unwrap_description(headers: &mut Headers, body: &mut Bytes) {
     };
     headers.set_field(Header::from_typed(HeaderName::ContentType, b"application/sdp"));
     *body = description;
+}
+
+/// Takes a body away that is no session description, where nothing else could be meant by one: it was to be understood only
+/// by who can (RFC 3261 §20.11), or refused before. What is left then has no offer and no answer.
+pub(crate) fn drop_others(method: &Method, headers: &mut Headers, body: &mut Bytes) {
+    let is_of_session = matches!(
+        method,
+        Method::Invite | Method::Ack | Method::Prack | Method::Update
+    );
+    let is_description = || {
+        let content_type = headers.content_type().ok().flatten();
+        content_type.is_some_and(|kind| kind.is("application", "sdp"))
+    };
+    if is_of_session && !body.is_empty() && !is_description() {
+        headers.remove(HeaderName::ContentType);
+        *body = Bytes::new();
+    }
 }
 
 /// The first part that is a session description.

@@ -241,6 +241,9 @@ impl Stack {
             }
             Message::Response(mut response) => {
                 message::unwrap_description(&mut response.headers, &mut response.body);
+                if let Ok(cseq) = response.headers.cseq() {
+                    message::drop_others(&cseq.method, &mut response.headers, &mut response.body);
+                }
                 self.receive_response(now, response);
             }
         }

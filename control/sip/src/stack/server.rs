@@ -13,7 +13,7 @@ use crate::dialog::{
     Dialog, DialogId, DialogState, Glare, ReliableSender, Sequence, SessionAnswer, SessionTimer, Side,
 };
 use crate::header::{RetryAfter, SessionExpires, Via};
-use crate::message::{Header, HeaderName, Method, Request, Response, StatusCode};
+use crate::message::{self, Header, HeaderName, Method, Request, Response, StatusCode};
 use crate::transaction::{Action, Actions, InviteServer, MergeKey, NonInviteServer, Path, ServerKey, Timer};
 
 /// RFC 3261 §13.3.1.1.
@@ -110,6 +110,7 @@ impl Stack {
                 return;
             }
         }
+        message::drop_others(&request.method, &mut request.headers, &mut request.body);
         let Some(key) = key else { return };
         let dialog = DialogId::of_checked_request(&request.headers);
         let is_known = dialog
