@@ -30,6 +30,7 @@ use crate::{
     media::{Endpoint, MediaPlan},
     originate::{Kept, Originate},
     pool::HostId,
+    routing::Destination,
     saved::{
         CallChange, MemberChange, Octets, Part as _, SavedAgreed, SavedCall, SavedConference,
         SavedDestination, SavedDialog, SavedEnd, SavedExchange, SavedInvite, SavedInvited, SavedLeg,
@@ -472,7 +473,10 @@ impl Controller {
         });
         let way = |way: TargetId| self.named_way(way);
         let by_transfer = transfer.and_then(|transfer| transfer.leg.user.as_ref());
-        let by_redirection = call.redirected.as_ref().map(|redirected| &redirected.by);
+        // Where a menu leads it has no say.
+        let is_asked = matches!(call.destination, Destination::Menu(_));
+        let by_redirection = call.redirected.as_ref().filter(|_| !is_asked);
+        let by_redirection = by_redirection.map(|redirected| &redirected.by);
         let behalf = by_redirection.or(by_transfer).or(call.behalf.as_ref());
         let callee = call.callee.as_ref().or(unasked.map(|it| &it.leg));
         let (tx_way, last_way) = unasked.map_or((call.way, call.last_way), |it| (it.way, it.last_way));

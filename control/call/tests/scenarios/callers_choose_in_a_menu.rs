@@ -457,6 +457,43 @@ fn or_out() {
     world.assert_nothing_left();
 }
 
+/// Whose phone sends its calls to the menu has no say in where that leads: after a restart neither.
+#[test]
+fn or_out_of_one_that_a_phone_sends_its_calls_to() {
+    for restarts in [false, true] {
+        let mut world = world();
+        let carol = world.registered("carol", "singer");
+        world.behave(carol, Behaviour::Forward("welcome"));
+        let customer = world.phone("customer");
+        for _ in 0..2 {
+            world.phone("x");
+        }
+        let carrier = world.phone("carrier");
+        assert_eq!(world.phones[carrier].address.to_string(), "10.0.1.5:5060");
+        world.call(customer, "carol");
+        world.run_ms(500);
+        if restarts {
+            world.restart();
+            world.run_ms(500);
+        }
+        assert_eq!(
+            world.questions_to(customer),
+            ["prompt:welcome"],
+            "{}",
+            world.story()
+        );
+        world.press(customer, "5");
+        world.run_ms(1_000);
+        assert!(
+            world.phones[carrier].talks(),
+            "restarts: {restarts}\n{}",
+            world.story()
+        );
+        world.hang_up(carrier);
+        world.assert_nothing_left();
+    }
+}
+
 #[test]
 fn who_hangs_up_in_it_leaves_nothing() {
     let (mut world, _, customer) = asked();
