@@ -213,6 +213,8 @@ pub(crate) struct Leg {
     pub(crate) awaits_answer: bool,
     /// Its media stopped.
     pub(crate) is_silent: bool,
+    /// When the media host noticed that, by its clock, in microseconds since the Unix epoch.
+    pub(crate) silent_unix_us: u64,
     /// REFERs it sent: from the second on, NOTIFYs say which they are about (RFC 3515 §2.4.6).
     pub(crate) refers: u32,
     /// When it came into the call, in microseconds since the Unix epoch.
@@ -261,6 +263,7 @@ impl Leg {
             reoffer: None,
             awaits_answer: false,
             is_silent: false,
+            silent_unix_us: 0,
             refers: 0,
             joined_unix_us: 0,
         }
@@ -379,6 +382,16 @@ impl Leg {
     /// It put its counterpart on hold: it does not want to hear anything.
     pub(crate) fn holds(&self) -> bool {
         self.media.as_ref().is_some_and(|media| !media.direction.sends())
+    }
+
+    /// The media host noticed that its media stopped.
+    pub(crate) fn fell_silent(&mut self, at_unix_us: u64) {
+        (self.is_silent, self.silent_unix_us) = (true, at_unix_us);
+    }
+
+    /// The media host says when it was heard last, which may have been since.
+    pub(crate) fn was_heard(&mut self, last_unix_us: u64) {
+        self.is_silent &= last_unix_us <= self.silent_unix_us;
     }
 
     /// It should be sending and does not. Who put its counterpart on hold need not.

@@ -362,6 +362,9 @@ in_parts! {
         session: Option<(u64, u64)>,
         is_described: bool,
         is_silent: bool,
+        /// When the media host noticed that, by its clock.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        silent_unix_us: Option<u64>,
         /// It is an agent in a conversation that a queue brought.
         converses: bool,
         /// The trunk that it came by.

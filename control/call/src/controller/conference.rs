@@ -504,20 +504,20 @@ impl Controller {
                 };
                 let members = self.conferences.get(&id).into_iter().flat_map(|it| &it.members);
                 if let Some(member) = members.into_iter().find(is_about).copied() {
-                    self.member_event(now, member, kind);
+                    self.member_event(now, member, event.time_unix_us, kind);
                 }
             }
         }
     }
 
     /// Something that the media host noticed of a member.
-    pub(super) fn member_event(&mut self, now: Now, id: CallId, kind: &Option<pb::event::Kind>) {
+    fn member_event(&mut self, now: Now, id: CallId, at_unix_us: u64, kind: &Option<pb::event::Kind>) {
         match kind {
             Some(pb::event::Kind::DigitEnded(digit)) => self.member_digit(now, id, &digit.digit),
             Some(pb::event::Kind::MediaTimeout(_)) => {
                 let member = self.members.get_mut(&id);
                 let asked = member.and_then(|member| {
-                    member.leg.is_silent = true;
+                    member.leg.fell_silent(at_unix_us);
                     member.leg.dialog.filter(|_| member.leg.is_missed())
                 });
                 if let Some(dialog) = asked {

@@ -133,6 +133,10 @@ impl Controller {
             self.counters.media_errors += 1;
         }
         let Some(id) = pending.call else { return };
+        if let Some(pb::command_reply::Result::Adopt(adopted)) = &reply.result {
+            let description = adopted.description.as_ref();
+            self.heard_meanwhile(id, description.map_or(&[], |it| &it.endpoint_stats));
+        }
         let Some(call) = self.calls.get_mut(&id) else {
             self.conference_reply(now, id, reply.result);
             return;
@@ -144,6 +148,28 @@ impl Controller {
             Applied::Refused { subject, message } => self.media_refused(now, id, &subject, &message),
             Applied::Deleted(stats) => self.finish(now, id, &stats),
             Applied::Lost => self.displace(now, id, "the media host does not hand the session over"),
+        }
+    }
+
+    /// A session is taken over: whoever was silent may have been heard while nobody was told.
+    fn heard_meanwhile(&mut self, id: CallId, heard: &[pb::EndpointStats]) {
+        let last_rx = |leg: &Leg| {
+            let stats = heard.iter().find(|stats| stats.node == leg.endpoint);
+            stats.map_or(0, |stats| stats.last_rx_unix_us)
+        };
+        if let Some(call) = self.calls.get_mut(&id) {
+            for leg in std::iter::once(&mut call.caller).chain(&mut call.callee) {
+                leg.was_heard(last_rx(leg));
+            }
+        }
+        let members = self
+            .conferences
+            .get(&id)
+            .map(|conference| conference.members.clone());
+        for member in members.into_iter().flatten() {
+            if let Some(member) = self.members.get_mut(&member) {
+                member.leg.was_heard(last_rx(&member.leg));
+            }
         }
     }
 
@@ -346,7 +372,7 @@ impl Controller {
         match (&event.kind, leg) {
             (Some(pb::event::Kind::MediaStarted(_)), Some(leg)) => leg.is_silent = false,
             (Some(pb::event::Kind::MediaTimeout(_)), Some(leg)) => {
-                leg.is_silent = true;
+                leg.fell_silent(event.time_unix_us);
                 let asked = leg.dialog.filter(|_| leg.is_missed());
                 let both = [Some(&call.caller), call.callee.as_ref()];
                 let both = both.iter().all(|leg| leg.is_some_and(Leg::is_missed));

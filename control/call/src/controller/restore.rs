@@ -568,6 +568,7 @@ impl Controller {
             session: leg.session.as_ref().map(LocalSession::origin),
             is_described: leg.is_described,
             is_silent: leg.is_silent,
+            silent_unix_us: leg.is_silent.then_some(leg.silent_unix_us),
             converses: leg.conversation.is_some(),
             rx_trunk: leg.rx_trunk.map(|id| self.trunks.get(id).name.to_string()),
             joined_unix_us: leg.joined_unix_us,
@@ -919,6 +920,7 @@ pub(super) fn leg_of(saved: &SavedLeg, local: Option<std::net::IpAddr>) -> Optio
         .map(|((id, version), address)| LocalSession::adopt(id, version, address));
     leg.is_described = saved.is_described;
     leg.is_silent = saved.is_silent;
+    leg.silent_unix_us = saved.silent_unix_us.unwrap_or_default();
     leg.joined_unix_us = saved.joined_unix_us;
     Some(leg)
 }

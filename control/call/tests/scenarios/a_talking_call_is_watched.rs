@@ -5,7 +5,7 @@ use sip::{
     message::{Method, StatusCode},
     stack::{DialogRequest, SessionTimerConfig},
 };
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::world::World;
 
@@ -19,12 +19,18 @@ fn talking() -> (World, usize, usize) {
     (world, alice, customer)
 }
 
+fn unix_us(world: &World) -> u64 {
+    let since = world.clocks().wall.duration_since(UNIX_EPOCH).unwrap();
+    since.as_micros() as u64
+}
+
 fn tell(world: &mut World, node: &str, kind: pb::event::Kind) {
     let session = world.media.sessions.keys().next().unwrap().clone();
     let event = pb::Event {
         session,
         node: node.into(),
         kind: Some(kind),
+        time_unix_us: unix_us(world),
         ..pb::Event::default()
     };
     let at = world.clocks();
@@ -82,6 +88,34 @@ fn who_was_silent_on_a_lost_media_host_is_not_silent_on_the_next() {
         );
         tell(&mut world, "caller", silent());
         assert!(world.phones[alice].dialog.is_none(), "{}", world.story());
+        world.assert_nothing_left();
+    }
+}
+
+/// Who fell silent and is heard again while no controller is there: the media host tells when it was heard last.
+#[test]
+fn who_is_heard_again_while_the_controller_is_away_is_not_silent() {
+    let silent = || pb::event::Kind::MediaTimeout(pb::MediaTimeout::default());
+    for is_heard in [true, false] {
+        let (mut world, alice, customer) = talking();
+        let before = unix_us(&world);
+        world.run_ms(1_000);
+        tell(&mut world, "caller", silent());
+        let last_rx = if is_heard { unix_us(&world) } else { before };
+        world.media.last_rx.insert("caller".to_owned(), last_rx);
+        world.restart();
+        world.run_ms(500);
+        tell(&mut world, "callee-1", silent());
+        assert_eq!(
+            (world.phones[alice].talks(), world.phones[customer].talks()),
+            (is_heard, is_heard),
+            "{}",
+            world.story()
+        );
+        if is_heard {
+            tell(&mut world, "caller", silent());
+            assert!(world.phones[alice].dialog.is_none(), "{}", world.story());
+        }
         world.assert_nothing_left();
     }
 }

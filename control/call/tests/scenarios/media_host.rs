@@ -165,6 +165,8 @@ pub struct MediaHost {
     /// What it tells of endpoints that an edit took out, unless its events are lost.
     pub removed: Vec<pb::Event>,
     pub loses_events: bool,
+    /// When endpoints were heard last, in microseconds since the Unix epoch, where that is told.
+    pub last_rx: BTreeMap<String, u64>,
 }
 
 impl MediaHost {
@@ -190,6 +192,7 @@ impl MediaHost {
             ports_are_free: true,
             removed: Vec::new(),
             loses_events: false,
+            last_rx: BTreeMap::new(),
         }
     }
 
@@ -405,10 +408,17 @@ impl MediaHost {
             return Err(format!("stale epoch {epoch}"));
         }
         session.epoch = epoch;
+        let heard = self.last_rx.iter().map(|(node, at)| pb::EndpointStats {
+            node: node.clone(),
+            last_rx_unix_us: *at,
+            ..pb::EndpointStats::default()
+        });
+        let mut description = session.description();
+        description.endpoint_stats = heard.collect();
         Ok(pb::AdoptReply {
             boot_id: "boot-1".into(),
             revision: session.revision,
-            description: Some(session.description()),
+            description: Some(description),
         })
     }
 
