@@ -189,11 +189,9 @@ impl Controller {
     /// What a call from a trunk is here: its caller's number rewritten, or asserted.
     pub(super) fn caller_from(&self, trunk: TrunkId, request: &Request, from: &NameAddr) -> NameAddr {
         let config = &self.trunks.get(trunk).config;
-        let asserted = request.headers.get(HeaderName::PAssertedIdentity);
-        let asserted = asserted
-            .filter(|_| config.identity.believe)
-            .and_then(|value| NameAddr::parse(&bytes::Bytes::copy_from_slice(value)).ok());
-        let said = asserted.as_ref().unwrap_or(from);
+        let asserted = request.headers.asserted_identities().unwrap_or_default();
+        let asserted = asserted.first().filter(|_| config.identity.believe);
+        let said = asserted.unwrap_or(from);
         let Some(user) = said.uri.user_unescaped() else {
             return from.clone();
         };

@@ -420,6 +420,31 @@ fn a_carriers_call_is_known_by_its_address_and_led_to_the_queue() {
     world.assert_nothing_left();
 }
 
+/// RFC 3325 §9.1: an address of each kind, in one line as well as in two. The carrier's own From is nobody.
+#[test]
+fn who_calls_by_a_carrier_is_who_it_asserts_first() {
+    let trunks = PLAIN.replacen("identity = { assert = true }", "identity = { believe = true }", 1);
+    for lines in [
+        &["<sip:0301234@carrier.example>, <tel:+49309999>"][..],
+        &["\"Doe, J\" <sip:0301234@carrier.example>;x=1", "<tel:+49309999>"],
+    ] {
+        let mut town = town(&trunks);
+        let now = town.world.now;
+        town.world.phones[town.a].call_with(now, "+442070999", true, |request| {
+            for line in lines {
+                request.headers.push(HeaderName::PAssertedIdentity, line).unwrap();
+            }
+        });
+        town.world.run_ms(3_000);
+        let world = &mut town.world;
+        let invite = world.phones[town.alice].invited_by.clone().unwrap();
+        let from = invite.headers.from().unwrap();
+        assert_eq!(from.uri.user(), Some(&b"+49301234"[..]), "{}", world.story());
+        world.hang_up(town.a);
+        world.assert_nothing_left();
+    }
+}
+
 const REGISTERING: &str = r#"
     [[trunks]]
     name = "a"
