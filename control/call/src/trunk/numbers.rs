@@ -150,10 +150,12 @@ pub fn rewrite(rules: &[Rewrite], number: &str) -> String {
 }
 
 /// A number as people write it without what only makes it readable: spaces, hyphens, dots and brackets go when
-/// nothing but digits is left, perhaps with a `+` before them. Anything else is a name and stays as it is.
+/// nothing but digits is left, perhaps with a `+` before them; and so do parameters behind it, which a number has as the
+/// user of an address (RFC 3261 §19.1.6), such as `;npdi`. Anything else is a name and stays as it is.
 pub fn plain(number: &str) -> String {
     let is_visual = |one: char| matches!(one, ' ' | '-' | '.' | '(' | ')' | '/');
-    let plain: String = number.chars().filter(|one| !is_visual(*one)).collect();
+    let bare = number.split(';').next().unwrap_or_default();
+    let plain: String = bare.chars().filter(|one| !is_visual(*one)).collect();
     let digits = plain.strip_prefix('+').unwrap_or(&plain);
     let is_number = !digits.is_empty()
         && digits
@@ -253,6 +255,10 @@ mod tests {
             ("j.smith", "j.smith"),
             ("room-7", "room-7"),
             ("+", "+"),
+            ("+1 212 555 0100;npdi;rn=+12125550000", "+12125550100"),
+            ("112;phone-context=example.com", "112"),
+            ("j.smith;x=1", "j.smith;x=1"),
+            (";npdi", ";npdi"),
         ] {
             assert_eq!(plain(written), plain_number);
         }

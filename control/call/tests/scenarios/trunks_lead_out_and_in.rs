@@ -445,6 +445,29 @@ fn who_calls_by_a_carrier_is_who_it_asserts_first() {
     }
 }
 
+/// RFC 3261 §19.1.6, RFC 4694: the user of an address may be a number with parameters of its own, as where numbers are ported.
+#[test]
+fn a_number_is_known_with_parameters_behind_it() {
+    let trunks = PLAIN.replacen("identity = { assert = true }", "identity = { believe = true }", 1);
+    let mut town = town(&trunks);
+    let now = town.world.now;
+    let called = "+442070999;npdi;rn=+442071000";
+    town.world.phones[town.a].call_with(now, called, true, |request| {
+        let caller = "<sip:030-1234;cpc=ordinary@carrier.example;user=phone>";
+        request
+            .headers
+            .push(HeaderName::PAssertedIdentity, caller)
+            .unwrap();
+    });
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    assert!(world.heard().contains(&("a", "alice")), "{}", world.story());
+    let invite = world.phones[town.alice].invited_by.clone().unwrap();
+    assert_eq!(invite.headers.from().unwrap().uri.user(), Some(&b"+49301234"[..]));
+    world.hang_up(town.a);
+    world.assert_nothing_left();
+}
+
 const REGISTERING: &str = r#"
     [[trunks]]
     name = "a"
