@@ -662,6 +662,9 @@ impl Config {
         for account in &self.accounts {
             check_codecs(&format!("accounts.{}.codecs", account.user), &account.codecs)?;
         }
+        for trunk in &self.trunks {
+            check_codecs(&format!("trunks.{}.codecs", trunk.name), &trunk.codecs)?;
+        }
         Ok(())
     }
 

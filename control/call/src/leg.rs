@@ -17,7 +17,7 @@ use sip::{
 use crate::{
     controller::Notify,
     domain::{Name, OfferId},
-    media::Endpoint,
+    media::{Endpoint, Party},
     saved::without_keys,
     security::{Security, Srtp},
     trunk::TrunkId,
@@ -187,6 +187,8 @@ pub(crate) struct Leg {
     pub(crate) early: Vec<DialogKey>,
     /// Who it is, when it is one of our users.
     pub(crate) user: Option<Name>,
+    /// The name of the trunk that it came by, or is reached by, whose list of codecs is its own.
+    pub(crate) trunk: Option<Name>,
     /// Its address, as others are told.
     pub(crate) address: NameAddr,
     /// The domain's offer that made it an agent's conversation: released exactly once, when the leg is over.
@@ -249,6 +251,7 @@ impl Leg {
             dialog: None,
             early: Vec::new(),
             user: None,
+            trunk: None,
             address,
             conversation: None,
             peer,
@@ -266,6 +269,14 @@ impl Leg {
             silent_unix_us: 0,
             refers: 0,
             joined_unix_us: 0,
+        }
+    }
+
+    /// Whose list of codecs is its own.
+    pub(crate) fn party(&self) -> Party {
+        Party {
+            user: self.user.clone(),
+            trunk: self.trunk.clone(),
         }
     }
 

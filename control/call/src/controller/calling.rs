@@ -82,6 +82,7 @@ impl Controller {
         );
         caller.dialog = Some(dialog);
         caller.user = account;
+        caller.trunk = trunk.map(|trunk| self.trunks.get(trunk).name.clone());
         caller.joined_unix_us = unix_us(now.wall);
         let endpoint = self.read_first_offer(request, &mut caller)?;
         let to = String::from_utf8_lossy(uri.as_bytes()).into_owned();
@@ -174,12 +175,12 @@ impl Controller {
         caller: &mut Leg,
     ) -> Result<Endpoint, Box<Response>> {
         if request.body.is_empty() && !caller.security.is_in_vain() {
-            let codecs = self.policy.offered(caller.user.as_ref(), None, false);
+            let codecs = self.policy.offered(&caller.party(), None, false);
             let formats = assign_payload_types(&codecs, &[]);
             let suites = self.security.offered(caller.security);
             return Ok(Endpoint::offered(&formats, caller.peer, suites));
         }
-        let codecs = self.policy.of(caller.user.as_ref());
+        let codecs = self.policy.of(&caller.party());
         let (offer, selections, media) = self.read_offer(&request.body, codecs, caller.security)?;
         let offer = Offer::received(offer, request.body.clone());
         caller.exchange = Exchange::Theirs { offer, selections };
@@ -375,10 +376,10 @@ impl Controller {
         let chosen = callee
             .and_then(|media| media.formats.first())
             .map(|format| &format.codec);
-        let user = call.caller.user.as_ref();
+        let party = call.caller.party();
         // The numbers are those the endpoint was made with.
-        let numbered = assign_payload_types(&self.policy.offered(user, None, false), &[]);
-        let preferred = self.policy.offered(user, chosen, false);
+        let numbered = assign_payload_types(&self.policy.offered(&party, None, false), &[]);
+        let preferred = self.policy.offered(&party, chosen, false);
         let fits = |codec: &sdp::Codec| {
             let same = |format: &&sdp::Format| format.codec.matches(codec);
             numbered.iter().find(same).cloned()

@@ -116,10 +116,11 @@ impl Controller {
         let mut leg = Leg::new(Invite::Adopted, caller.address.clone(), caller.peer, "", security);
         (leg.state, leg.dialog, leg.user) = (caller.state, caller.dialog, caller.user.clone());
         (leg.session, leg.joined_unix_us) = (caller.session.clone(), unix_us(now.wall));
+        leg.trunk = caller.trunk.clone();
         // What it agreed on before says whether it stays encrypted.
         leg.media = caller.media.clone();
         leg.exchange = caller.exchange.clone();
-        let formats = assign_payload_types(&self.policy.offered(leg.user.as_ref(), None, false), &[]);
+        let formats = assign_payload_types(&self.policy.offered(&leg.party(), None, false), &[]);
         let suites = self.security.offered_again(security, leg.suite().is_some());
         let endpoint = Endpoint::offered(&formats, leg.peer, suites);
         self.trunks.adopt(trunk.0, trunk.1);
@@ -312,7 +313,7 @@ impl Controller {
         let (is_late, description) = match leg.exchange {
             Exchange::Theirs { .. } if !is_moved => (false, answer_leg(leg, &local, session)),
             Exchange::Theirs { .. } | Exchange::None | Exchange::Ours { .. } => {
-                let formats = assign_payload_types(&self.policy.offered(leg.user.as_ref(), None, false), &[]);
+                let formats = assign_payload_types(&self.policy.offered(&leg.party(), None, false), &[]);
                 let address = local.address;
                 let lines = leg.lines_again(leg.offered_audio(formats, local));
                 let session = leg
@@ -457,7 +458,7 @@ impl Controller {
         if member.stage != MemberStage::Joined {
             return Err(refuse(StatusCode::REQUEST_PENDING));
         }
-        let codecs = member.leg.offerable(self.policy.of(member.leg.user.as_ref()));
+        let codecs = member.leg.offerable(self.policy.of(&member.leg.party()));
         let security = member.leg.security;
         let (offer, selections, media) = self.read_offer(&request.body, codecs, security)?;
         let member = self.members.get_mut(&id).ok_or_else(gone)?;

@@ -111,7 +111,7 @@ impl Controller {
         let leg = leg.ok_or_else(|| refuse(StatusCode::REQUEST_PENDING))?;
         let codecs = self
             .policy
-            .beside(leg.user.as_ref(), spoken.map(|format| &format.codec));
+            .beside(&leg.party(), spoken.map(|format| &format.codec));
         let security = leg.security;
         let (offer, selections, media) = self.read_offer(body, codecs, security)?;
         let Some(call) = self.calls.get_mut(&id) else {

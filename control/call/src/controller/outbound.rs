@@ -24,7 +24,7 @@ use crate::{
     cdr::OriginKind,
     domain::Name,
     journal::EndedBy,
-    media::Endpoint,
+    media::{Endpoint, Party},
     registrar::Binding,
     routing::Destination,
     security::is_safe_uri,
@@ -302,19 +302,18 @@ impl Controller {
 
     /// What is offered to a trunk.
     pub(super) fn formats_of_way(&self, id: CallId, way: TargetId) -> Vec<sdp::Format> {
-        let mut formats = self.formats_for(id, None);
-        let codecs = &self.trunks.get(way.trunk).config.codecs;
-        if !codecs.is_empty() {
-            let rank = |format: &sdp::Format| {
-                let named = codecs
-                    .iter()
-                    .position(|name| name.eq_ignore_ascii_case(&format.codec.name));
-                let beside = format.codec.is_telephone_event() || format.codec.is_comfort_noise();
-                named.or_else(|| beside.then_some(codecs.len()))
-            };
-            formats.retain(|format| rank(format).is_some());
-            formats.sort_by_key(|format| rank(format));
-        }
+        let trunk = self.trunks.get(way.trunk);
+        let party = Party {
+            user: None,
+            trunk: Some(trunk.name.clone()),
+        };
+        let mut formats = self.formats_for(id, &party);
+        // In its own order, whatever the caller speaks.
+        let codecs = &trunk.config.codecs;
+        formats.sort_by_key(|format| {
+            let is_named = |name: &String| name.eq_ignore_ascii_case(&format.codec.name);
+            codecs.iter().position(is_named).unwrap_or(codecs.len())
+        });
         formats
     }
 

@@ -698,8 +698,7 @@ impl Controller {
         match &leg.media {
             Some(media) => leg.endpoint_for(media),
             None => {
-                let formats =
-                    sdp::assign_payload_types(&self.policy.offered(leg.user.as_ref(), None, false), &[]);
+                let formats = sdp::assign_payload_types(&self.policy.offered(&leg.party(), None, false), &[]);
                 Endpoint::offered(&formats, leg.peer, self.security.offered(leg.security))
             }
         }

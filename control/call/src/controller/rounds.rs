@@ -20,7 +20,7 @@ use crate::{
     domain::{Decline, EntryId, Name, OfferId, Output, Race, WithdrawReason},
     journal::{EndedBy, RecordKind},
     leg::{Exchange, Invite, Leg, Offer},
-    media::Endpoint,
+    media::{Endpoint, Party},
     registrar::Binding,
     routing::Destination,
     security::{Security, is_safe_uri},
@@ -166,7 +166,7 @@ impl Controller {
     /// The devices of a user, each with an endpoint of its own for the next round. `dialled`: the one that was dialled, if
     /// it was one alone.
     fn seats(&self, id: CallId, user: &Name, dialled: bool) -> Vec<Seat> {
-        let formats = self.formats_for(id, Some(user));
+        let formats = self.formats_for(id, &party_of(user));
         let Some(call) = self.calls.get(&id) else {
             return Vec::new();
         };
@@ -230,12 +230,12 @@ impl Controller {
     }
 
     /// What is offered to who is called: what the caller chose first, if that is the policy.
-    pub(super) fn formats_for(&self, id: CallId, user: Option<&Name>) -> Vec<sdp::Format> {
+    pub(super) fn formats_for(&self, id: CallId, party: &Party) -> Vec<sdp::Format> {
         let media = self.calls.get(&id).and_then(|call| call.caller.media.as_ref());
         let formats = media.map_or(&[][..], |media| &media.formats);
         let chosen = formats.first().map(|format| &format.codec);
         let describes_silence = formats.iter().any(|format| format.codec.is_comfort_noise());
-        let codecs = self.policy.offered(user, chosen, describes_silence);
+        let codecs = self.policy.offered(party, chosen, describes_silence);
         assign_payload_types(&codecs, &[])
     }
 
@@ -291,7 +291,7 @@ impl Controller {
         let way = self.calls.get(&id).and_then(|call| call.way);
         let formats = match way {
             Some(way) => self.formats_of_way(id, way),
-            None => self.formats_for(id, Some(user)),
+            None => self.formats_for(id, &party_of(user)),
         };
         let session = self.new_session_id();
         let domain = self.config.domains.first().cloned().unwrap_or_default();
@@ -319,6 +319,7 @@ impl Controller {
         };
         let mut leg = Leg::new(Invite::Adopted, address.clone(), peer, endpoint, security);
         leg.insists = insists;
+        leg.trunk = way.map(|way| self.trunks.get(way.trunk).name.clone());
         let mut session = LocalSession::new(session, transport.address);
         let audio = [leg.offered_audio(formats, transport)];
         let offer = Offer::from(sdp::write_offer(&audio, &mut session));
@@ -494,6 +495,7 @@ impl Controller {
             return;
         };
         let caller = &mut call.caller;
+        let party = caller.party();
         let Exchange::Theirs { offer, selections } = &mut caller.exchange else {
             return;
         };
@@ -506,7 +508,7 @@ impl Controller {
         if caller.is_described || is_kept || !self.policy.passes_through() {
             return;
         }
-        let codecs = self.policy.beside(caller.user.as_ref(), Some(&chosen.codec));
+        let codecs = self.policy.beside(&party, Some(&chosen.codec));
         let Ok(chosen) = sdp::select(offer, &self.security.capabilities(codecs, caller.security)) else {
             return;
         };
@@ -708,6 +710,13 @@ pub(super) fn told_of_call(status: StatusCode) -> StatusCode {
         415 => StatusCode::NOT_ACCEPTABLE_HERE,
         420..=422 => StatusCode::SERVER_INTERNAL_ERROR,
         _ => told(status),
+    }
+}
+
+fn party_of(user: &Name) -> Party {
+    Party {
+        user: Some(user.clone()),
+        trunk: None,
     }
 }
 

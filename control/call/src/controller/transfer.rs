@@ -239,12 +239,13 @@ impl Controller {
         }
         let from = other_of(moved.1);
         let Some(guest) = source.leg(from) else { return };
-        let (user, peer, address) = (guest.user.clone(), guest.peer, guest.address.clone());
+        let (party, peer, address) = (guest.party(), guest.peer, guest.address.clone());
         let suites = self
             .security
             .offered_again(guest.security, guest.suite().is_some())
             .to_vec();
-        let name = user
+        let name = guest
+            .user
             .clone()
             .unwrap_or_else(|| text(&guest.address.uri.user_unescaped().unwrap_or_default()).into());
         let to = text(address.uri.as_bytes());
@@ -252,7 +253,7 @@ impl Controller {
             return;
         }
         self.tell_transferor(now, kept.0, StatusCode::TRYING);
-        let formats = self.formats_for(kept.0, user.as_ref());
+        let formats = self.formats_for(kept.0, &party);
         if let Some(source) = self.calls.get_mut(&moved.0) {
             source.goes_to = Some(kept.0);
         }
@@ -314,8 +315,8 @@ impl Controller {
         };
         let session = self.new_session_id();
         let guest = self.calls.get(&from).and_then(|call| call.leg(seat));
-        let user = guest.and_then(|leg| leg.user.clone());
-        let formats = self.formats_for(id, user.as_ref());
+        let party = guest.map(Leg::party).unwrap_or_default();
+        let formats = self.formats_for(id, &party);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -347,6 +348,7 @@ impl Controller {
                 let (address, security) = (guest.address.clone(), guest.security);
                 let mut leg = Leg::new(guest.invite, address, guest.peer, &endpoint, security);
                 (leg.dialog, leg.user) = (guest.dialog, guest.user.clone());
+                leg.trunk = guest.trunk.clone();
                 (leg.session, leg.exchange) = (
                     guest.session.clone(),
                     Exchange::Ours {

@@ -166,7 +166,7 @@ impl Controller {
         let leg = call.leg(side).ok_or_else(gone)?;
         let codecs = self
             .policy
-            .beside(leg.user.as_ref(), spoken.map(|format| &format.codec));
+            .beside(&leg.party(), spoken.map(|format| &format.codec));
         let codecs = leg.offerable(codecs);
         let security = leg.security;
         let (offer, selections, media) = self.read_offer(body, codecs, security)?;

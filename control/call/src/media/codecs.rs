@@ -19,12 +19,22 @@ pub(crate) fn codec_named(name: &str) -> Option<Codec> {
         .find(|codec| codec.name.eq_ignore_ascii_case(name))
 }
 
+/// Whose list of codecs counts for a party.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Party {
+    /// One of our users.
+    pub(crate) user: Option<Name>,
+    /// It is reached, or came, by this trunk.
+    pub(crate) trunk: Option<Name>,
+}
+
 /// What each party may speak. Media hosts translate, so that the two of a call need no codec in common.
 #[derive(Debug, Clone)]
 pub(crate) struct CodecPolicy {
     outside: Vec<Codec>,
     inside: Vec<Codec>,
     accounts: BTreeMap<String, Vec<Codec>>,
+    trunks: BTreeMap<String, Vec<Codec>>,
     passes_through: bool,
     noise: ComfortNoise,
 }
@@ -42,9 +52,13 @@ impl CodecPolicy {
             .accounts
             .iter()
             .filter(|account| !account.codecs.is_empty());
+        let trunks = config.trunks.iter().filter(|trunk| !trunk.codecs.is_empty());
         Self {
             accounts: own
                 .map(|account| (account.user.clone(), named(&account.codecs)))
+                .collect(),
+            trunks: trunks
+                .map(|trunk| (trunk.name.clone(), named(&trunk.codecs)))
                 .collect(),
             passes_through: config.media.pass_through,
             noise: config.media.comfort_noise,
@@ -55,21 +69,21 @@ impl CodecPolicy {
 
     /// What is accepted of a party that offers, preferred first, with telephone-events and comfort noise at each clock
     /// rate, and telephone-events at 8 kHz always.
-    pub(crate) fn of(&self, user: Option<&Name>) -> Vec<Codec> {
-        self.beside(user, None)
+    pub(crate) fn of(&self, party: &Party) -> Vec<Codec> {
+        self.beside(party, None)
     }
 
     /// As [`CodecPolicy::of`], for a party whose counterpart speaks `chosen`: that first, because then nothing has to
     /// be translated.
-    pub(crate) fn beside(&self, user: Option<&Name>, chosen: Option<&Codec>) -> Vec<Codec> {
-        Self::with_companions(self.preferred(user, chosen), self.noise != ComfortNoise::Off)
+    pub(crate) fn beside(&self, party: &Party, chosen: Option<&Codec>) -> Vec<Codec> {
+        Self::with_companions(self.preferred(party, chosen), self.noise != ComfortNoise::Off)
     }
 
     /// What is offered to a party whose counterpart speaks `chosen`: as [`CodecPolicy::beside`], but comfort noise only if
     /// the counterpart `describes_silence`, or everybody is offered that.
     pub(crate) fn offered(
         &self,
-        user: Option<&Name>,
+        party: &Party,
         chosen: Option<&Codec>,
         describes_silence: bool,
     ) -> Vec<Codec> {
@@ -78,11 +92,11 @@ impl CodecPolicy {
             ComfortNoise::Accept => describes_silence,
             ComfortNoise::Offer => true,
         };
-        Self::with_companions(self.preferred(user, chosen), noise)
+        Self::with_companions(self.preferred(party, chosen), noise)
     }
 
-    fn preferred(&self, user: Option<&Name>, chosen: Option<&Codec>) -> Vec<Codec> {
-        let mut codecs = self.audio_of(user).to_vec();
+    fn preferred(&self, party: &Party, chosen: Option<&Codec>) -> Vec<Codec> {
+        let mut codecs = self.audio_of(party).to_vec();
         if let Some(chosen) = chosen.filter(|_| self.passes_through) {
             codecs.sort_by_key(|codec| !codec.matches(chosen));
         }
@@ -108,10 +122,12 @@ impl CodecPolicy {
         self.passes_through
     }
 
-    fn audio_of(&self, user: Option<&Name>) -> &[Codec] {
-        match user {
-            Some(user) => self.accounts.get(&**user).unwrap_or(&self.inside),
-            None => &self.outside,
+    fn audio_of(&self, party: &Party) -> &[Codec] {
+        let of_trunk = party.trunk.as_ref().and_then(|trunk| self.trunks.get(&**trunk));
+        match (of_trunk, &party.user) {
+            (Some(codecs), _) => codecs,
+            (None, Some(user)) => self.accounts.get(&**user).unwrap_or(&self.inside),
+            (None, None) => &self.outside,
         }
     }
 }

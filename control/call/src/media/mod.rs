@@ -17,7 +17,7 @@ use sdp::{Crypto, LocalTransport};
 
 use self::node::{Edge, Node};
 pub(crate) use self::{
-    codecs::{CodecPolicy, codec_named},
+    codecs::{CodecPolicy, Party, codec_named},
     node::{Digits, Endpoint, Scene},
 };
 use crate::{config, limits, pool::HostId, security::from_wire};

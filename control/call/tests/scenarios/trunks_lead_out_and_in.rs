@@ -2,6 +2,7 @@ use call_control::{
     Config,
     trunk::{Health, Registration},
 };
+use sdp::Codec;
 use sip::message::{HeaderName, StatusCode};
 
 use crate::{
@@ -388,6 +389,16 @@ fn what_rules_for_headers_cannot_do_is_told() {
 }
 
 #[test]
+fn a_codec_that_nobody_here_speaks_is_told() {
+    let trunks = PLAIN.replacen("calls_max = 1", "codecs = [\"PCMA\", \"G729\"]", 1);
+    let error = with_trunks(&trunks).check().unwrap_err().to_string();
+    assert!(
+        error.contains("trunks.a.codecs = \"G729\": unknown codec"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_carriers_call_is_known_by_its_address_and_led_to_the_queue() {
     let mut town = town(PLAIN);
     let now = town.world.now;
@@ -464,6 +475,31 @@ fn a_number_is_known_with_parameters_behind_it() {
     assert!(world.heard().contains(&("a", "alice")), "{}", world.story());
     let invite = world.phones[town.alice].invited_by.clone().unwrap();
     assert_eq!(invite.headers.from().unwrap().uri.user(), Some(&b"+49301234"[..]));
+    world.hang_up(town.a);
+    world.assert_nothing_left();
+}
+
+/// Its list of codecs is its own, whatever others speak: media hosts translate.
+#[test]
+fn one_speaks_the_codecs_of_its_list_both_ways() {
+    let trunks = PLAIN.replacen("calls_max = 1", "codecs = [\"G722\"]", 1);
+    let mut town = town(&trunks);
+    town.world.phones[town.a].codecs = vec![Codec::g722()];
+    call_out(&mut town, "0049301234");
+    town.world.run_ms(3_000);
+    assert_eq!(town.world.heard().len(), 2, "{}", town.world.story());
+    town.world.hang_up(town.alice);
+    town.world.run_ms(3_000);
+    town.world.phones[town.a].codecs = vec![Codec::pcmu(), Codec::g722()];
+    let now = town.world.now;
+    town.world.phones[town.a].call(now, "+442070999", true);
+    town.world.run_ms(3_000);
+    let world = &mut town.world;
+    assert!(world.heard().contains(&("a", "alice")), "{}", world.story());
+    assert_eq!(
+        (world.phones[town.a].codec(), world.phones[town.alice].codec()),
+        ("G722".to_owned(), "PCMU".to_owned())
+    );
     world.hang_up(town.a);
     world.assert_nothing_left();
 }
