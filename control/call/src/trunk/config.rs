@@ -7,7 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use serde::Deserialize;
-use sip::{message::HeaderName, stack::Hop, uri::Uri};
+use sip::{
+    message::{Header, HeaderName},
+    stack::Hop,
+    uri::Uri,
+};
 
 use super::numbers::{Pattern, Rewrite};
 use crate::{
@@ -354,6 +358,17 @@ fn check_headers(trunk: &Trunk) -> Result<(), ConfigError> {
     }
     if let Some(line) = rules.set.values().find(|value| value.contains(['\r', '\n'])) {
         return Err(invalid(&key, line, "holds a line break", "write one line"));
+    }
+    let is_unwritable =
+        |(name, value): &(&String, &String)| Header::new(name.as_str(), value.as_bytes()).is_err();
+    if let Some((name, _)) = rules.set.iter().find(is_unwritable) {
+        let remedy = "use letters, digits and hyphens, as in X-Site";
+        return Err(invalid(
+            &format!("{key}.set"),
+            name,
+            "is no name of a field",
+            remedy,
+        ));
     }
     Ok(())
 }

@@ -389,6 +389,13 @@ fn what_rules_for_headers_cannot_do_is_told() {
 }
 
 #[test]
+fn a_field_that_cannot_be_written_is_told() {
+    let trunks = PLAIN.replacen("X-Site = ", "\"X Site\" = ", 1);
+    let error = with_trunks(&trunks).check().unwrap_err().to_string();
+    assert!(error.starts_with("trunks.a.headers.set = \"X Site\""), "{error}");
+}
+
+#[test]
 fn a_codec_that_nobody_here_speaks_is_told() {
     let trunks = PLAIN.replacen("calls_max = 1", "codecs = [\"PCMA\", \"G729\"]", 1);
     let error = with_trunks(&trunks).check().unwrap_err().to_string();
