@@ -609,6 +609,8 @@ mod tests {
         assert!(refusal(&[HOST, "signalling.udp=[]", "signalling.tcp=[]"]).contains("are empty"));
         let far = "media.hosts=[{name='a', address='http://192.0.2.7:8700'}]";
         assert!(refusal(&[far]).contains("not a loopback address"));
+        let none = "signalling.tcp_connections_per_source=0";
+        assert!(refusal(&[HOST, none]).contains("tcp_connections_per_source: 0 is not between 1"));
     }
 
     #[test]

@@ -85,6 +85,12 @@ impl Signalling {
             1,
             1_000_000,
         )?;
+        within(
+            "signalling.tcp_connections_per_source",
+            self.tcp_connections_per_source as u64,
+            1,
+            1_000_000,
+        )?;
         for (key, listeners) in [("signalling.tls", &self.tls), ("signalling.wss", &self.wss)] {
             if let (Some(listener), true) = (listeners.first(), tls.certificates.is_empty()) {
                 let message =
