@@ -216,6 +216,20 @@ async function findsCallsOfLongAgo(/** @type {Page} */ page) {
   await row(page, history, 'past-119@far').waitFor();
 }
 
+/** Two ways to a device under one Contact are two rows, however often they are told (RFC 5626). */
+async function tellsWaysToADeviceApart(/** @type {Page} */ page) {
+  const view = '/views/devices.js';
+  const rows = await page.evaluate(async (view) => {
+    const devices = new (await import(view)).Devices();
+    const way = (/** @type {number} */ port) => ({
+      user: 'bob', contact: '<sip:bob@192.0.2.1>', source: `tcp:192.0.2.1:${port}`, agent: '', expires_s: 60,
+    });
+    for (let told = 0; told < 3; told += 1) devices.list([way(1), way(2)]);
+    return devices.element.querySelectorAll('tbody tr').length;
+  }, view);
+  assert.equal(rows, 2);
+}
+
 /** @param {Page} page */
 async function showsTheRest(page) {
   await tabTo(page, 'Devices');
@@ -243,6 +257,7 @@ await play(async (page) => {
     recoversWhenControldDoes,
     endsACall,
     findsCallsOfLongAgo,
+    tellsWaysToADeviceApart,
     showsTheRest,
   ]) {
     const began = Date.now();

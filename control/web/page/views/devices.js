@@ -11,9 +11,18 @@ import { Listing } from './listing.js';
 export class Devices extends Listing {
   constructor() {
     const empty = 'No phone is registered. Give one an account of the configuration, and the address of controld as its server.';
-    const table = new Table('Registered devices', (/** @type {Registration} */ device) => `${device.user} ${device.contact}`, columns, empty);
+    const table = new Table('Registered devices', keyOf, columns, empty);
     super('devices', 'Devices', '/v1/registrations', 'Search', table);
   }
+}
+
+/**
+ * A device may be reached by several flows under one Contact (RFC 5626).
+ * @param {Registration} device
+ * @returns {string}
+ */
+function keyOf({ user, contact, source }) {
+  return `${user} ${contact} ${source}`;
 }
 
 /** @type {import('../table.js').Column<Registration>[]} */
@@ -25,6 +34,6 @@ const columns = [
   {
     title: 'Ends in',
     kind: 'number',
-    cell: (device) => ticking(`device ${device.user} ${device.contact}`, device.expires_s * 1000, { down: true }),
+    cell: (device) => ticking(`device ${keyOf(device)}`, device.expires_s * 1000, { down: true }),
   },
 ];
