@@ -69,10 +69,10 @@ struct Args {
     #[arg(long, env = "MCTL_CA", global = true, value_name = "FILE", requires_all = ["cert", "key"])]
     ca: Option<PathBuf>,
     /// Own certificate (PEM).
-    #[arg(long, env = "MCTL_CERT", global = true, value_name = "FILE")]
+    #[arg(long, env = "MCTL_CERT", global = true, value_name = "FILE", requires = "ca")]
     cert: Option<PathBuf>,
     /// Own key (PEM).
-    #[arg(long, env = "MCTL_KEY", global = true, value_name = "FILE")]
+    #[arg(long, env = "MCTL_KEY", global = true, value_name = "FILE", requires = "ca")]
     key: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,

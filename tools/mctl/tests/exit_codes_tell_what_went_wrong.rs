@@ -81,6 +81,11 @@ fn wrong_usage_is_2_and_found_before_anybody_is_called() {
         Some(2),
         "a speaker needs a listener"
     );
+    // Half of what TLS needs: nothing is said in clear instead.
+    for half in [&["--cert", "a.pem", "--key", "a.key"][..], &["--key", "a.key"]] {
+        let (code, _, err) = mctl(&[&["--host", "127.0.0.1:1"], half, &["status"]].concat(), "");
+        assert!(code == Some(2) && err.contains("--ca"), "{half:?}: {err}");
+    }
 }
 
 #[test]
