@@ -7,7 +7,8 @@ use super::slab::Key;
 /// Length of a tick.
 pub(crate) const TICK_MS: u32 = 20;
 /// One phase begins after another.
-const PHASE: Duration = Duration::from_millis(1);
+const PHASE_MS: u64 = 1;
+const PHASE: Duration = Duration::from_millis(PHASE_MS);
 const PHASES: u64 = TICK_MS as u64;
 /// What is later than this is not made up for: whole ticks are left out.
 const CATCH_UP_PHASES: u64 = 3 * PHASES;
@@ -92,7 +93,8 @@ impl Ticks {
         let origin = self.origin?;
         let due = (self.cursor..self.cursor + PHASES)
             .find(|slot| !self.phases[(slot % PHASES) as usize].is_empty())?;
-        Some(origin + PHASE * u32::try_from(due).unwrap_or(u32::MAX))
+        // 32 bits of phases are 50 days.
+        Some(origin + Duration::from_millis(due * PHASE_MS))
     }
 
     fn reached(&mut self, now: Instant) -> u64 {
@@ -194,5 +196,20 @@ mod tests {
         );
         ticks.leave();
         assert_eq!(ticks.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_tick_is_still_to_come_after_months() {
+        let start = base();
+        let mut ticks = Ticks::new();
+        assert_eq!(ticks.expire(start), None);
+        let now = start + Duration::from_secs(60 * 86_400);
+        ticks.begin(keys(1)[0], 5, now);
+        let next = ticks.next_deadline().expect("one ticks");
+        assert!(
+            next > now && next <= now + Duration::from_millis(20),
+            "{:?}",
+            now - next
+        );
     }
 }

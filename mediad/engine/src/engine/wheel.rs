@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 /// Length of a slot.
-const SLOT: Duration = Duration::from_millis(10);
+const SLOT_MS: u64 = 10;
+const SLOT: Duration = Duration::from_millis(SLOT_MS);
 /// Slots of the wheel; a power of two.
 const SLOTS: u64 = 1024;
 /// Deadlines further away are looked at again after this many slots.
@@ -120,7 +121,7 @@ impl Wheel {
     /// When timer `id` is armed for, rounded as it was.
     pub(crate) fn armed(&self, id: u32) -> Option<Instant> {
         let node = self.nodes.get(id as usize).filter(|node| node.list != NONE)?;
-        Some(self.origin? + SLOT * u32::try_from(node.due).unwrap_or(u32::MAX))
+        Some(self.origin? + begin_of(node.due))
     }
 
     pub(crate) fn disarm(&mut self, id: u32) {
@@ -183,8 +184,7 @@ impl Wheel {
                 let slot = word * 64 + bits.trailing_zeros() as usize;
                 let distance = (slot + SLOTS as usize - start) as u64 % SLOTS;
                 let wake = self.nodes[self.heads[slot] as usize].wake;
-                let tick = u32::try_from(self.cursor + distance).unwrap_or(u32::MAX);
-                return Some((origin + SLOT * tick, wake));
+                return Some((origin + begin_of(self.cursor + distance), wake));
             }
         }
         None
@@ -234,6 +234,11 @@ impl Wheel {
     }
 }
 
+/// When a slot begins, since the first; 32 bits of slots are 497 days.
+fn begin_of(slot: u64) -> Duration {
+    Duration::from_millis(slot.saturating_mul(SLOT_MS))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,6 +285,20 @@ mod tests {
             }
         }
         assert!(turns < 10, "{turns} wake-ups for one deadline");
+    }
+
+    #[test]
+    fn a_deadline_is_still_to_come_after_years() {
+        let start = base();
+        let mut wheel = Wheel::new();
+        wheel.reserve(0);
+        assert_eq!(wheel.expire(start), None);
+        let now = start + Duration::from_secs(600 * 86_400);
+        assert_eq!(wheel.expire(now), None);
+        wheel.arm(0, now + Duration::from_millis(100), now, Wake::Digit);
+        let next = wheel.next_deadline().map(|(at, _)| at);
+        assert_eq!(next, Some(now + Duration::from_millis(100)));
+        assert_eq!(wheel.armed(0), next);
     }
 
     proptest! {
