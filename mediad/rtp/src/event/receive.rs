@@ -18,6 +18,9 @@ const UPDATE_USUAL: Duration = Duration::from_millis(50);
 const UPDATE_MAX: Duration = Duration::from_millis(110);
 /// What follows sooner was held up together with what was before it.
 const UPDATE_MIN: Duration = Duration::from_millis(5);
+/// So long after an event nothing of it comes any more: the numbers of packets come round, after five minutes of packets of 5 ms, and
+/// what follows is not to be taken for late.
+const OVER_FOR: Duration = Duration::from_secs(30);
 /// Updates one behind the other that each tell far more than the time that passed: no network that catches up has as many of
 /// them that are not held up together.
 const UPDATES_AHEAD: u8 = 3;
@@ -188,6 +191,7 @@ impl EventReceiver {
     ) -> Result<(), EventError> {
         let blocks = TelephoneEvent::blocks(payload)?;
         self.on_timeout(now, &mut observe);
+        self.forget_past(now);
         let place = Place {
             late: self.is_late(header.sequence),
             marker: header.marker,
@@ -232,6 +236,19 @@ impl EventReceiver {
         {
             current.ended = true;
             observe(current.ended(EndCause::TimedOut, unit));
+        }
+    }
+
+    /// What has been over for long says nothing of what comes.
+    fn forget_past(&mut self, now: Instant) {
+        let over_for = |current: &Current| now.saturating_duration_since(current.deadline);
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| over_for(current) >= OVER_FOR)
+        {
+            self.current = None;
+            self.newest = None;
         }
     }
 
@@ -812,5 +829,29 @@ mod tests {
         receiver.finish(|one| seen.push(one));
         receiver.finish(|one| panic!("twice: {one:?}"));
         assert_eq!(seen, [started(5, T0), ended(5, T0, 160, EndCause::Superseded)]);
+    }
+
+    /// A call goes on, and numbers come round after 22 minutes of packets of 20 ms.
+    #[test]
+    fn a_key_long_after_another_is_heard_whatever_its_numbers() {
+        for packets in [65_440_u32, 65_500, 65_536, 65_538] {
+            let mut receiver = EventReceiver::default();
+            let mut seen = Vec::new();
+            let start = epoch();
+            for first in [0, packets] {
+                let at = T0.wrapping_add(160 * first);
+                for (n, payload) in [update(160), update(320), end(480)].iter().enumerate() {
+                    let n = n as u32;
+                    let now = start + Duration::from_millis(20) * (first + n);
+                    let header = header((first + n) as u16, at, n == 0);
+                    receiver
+                        .on_packet(now, &header, &payload.to_bytes(), |one| seen.push(one))
+                        .unwrap();
+                }
+            }
+            let later = T0.wrapping_add(160 * packets);
+            let second = [started(5, later), ended(5, later, 480, EndCause::EndPacket)];
+            assert_eq!(seen, [one_digit(480), second].concat(), "{packets} packets later");
+        }
     }
 }
