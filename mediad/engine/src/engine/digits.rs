@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use codecs::dtmf::DtmfEvent;
 use rtp::{
+    event::BLOCKS_PER_PACKET_MAX,
     header::{FIXED_HEADER_BYTES, RtpHeader},
     time::Now,
     units::{ClockRate, PayloadType},
@@ -55,15 +56,23 @@ impl Pressed {
 /// What one packet, or one look at the audio, comes to.
 #[derive(Debug, Default)]
 struct Heard {
-    begun: Option<u8>,
-    /// Digits that ended at once: one that was overtaken, and the one that overtook it.
-    ended: [Option<Pressed>; 2],
+    /// Each of several in a packet.
+    begun: [Option<u8>; BLOCKS_PER_PACKET_MAX],
+    /// Digits that ended at once: one that was overtaken, and those that overtook it.
+    ended: [Option<Pressed>; BLOCKS_PER_PACKET_MAX + 1],
+}
+
+/// Puts one more behind those that are there, if there is room.
+fn put<T>(places: &mut [Option<T>], one: T) {
+    if let Some(free) = places.iter_mut().find(|place| place.is_none()) {
+        *free = Some(one);
+    }
 }
 
 impl Heard {
     fn note(&mut self, kind: &EventKind) {
         match *kind {
-            EventKind::DigitStarted { event, .. } => self.begun = Some(event),
+            EventKind::DigitStarted { event, .. } => put(&mut self.begun, event),
             EventKind::DigitEnded {
                 event,
                 duration_ms,
@@ -71,14 +80,13 @@ impl Heard {
                 volume,
                 ..
             } => {
-                if let Some(free) = self.ended.iter_mut().find(|place| place.is_none()) {
-                    *free = Some(Pressed {
-                        event,
-                        duration_ms,
-                        source,
-                        volume,
-                    });
-                }
+                let pressed = Pressed {
+                    event,
+                    duration_ms,
+                    source,
+                    volume,
+                };
+                put(&mut self.ended, pressed);
             }
             _ => {}
         }
@@ -190,7 +198,7 @@ impl Engine {
                 outbox.event(session.handle, Some(&node.id), now.wall, kind);
             }
         });
-        if let Some(event) = heard.begun {
+        for event in heard.begun.into_iter().flatten() {
             self.on_digit(now, key, event);
         }
         for pressed in heard.ended.into_iter().flatten() {

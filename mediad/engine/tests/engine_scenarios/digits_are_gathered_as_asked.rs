@@ -134,3 +134,24 @@ fn a_newer_wish_and_the_end_of_the_endpoint_cancel() {
         result("second", &[6], CollectEnd::Cancelled)
     );
 }
+
+/// RFC 4733 §2.5.1.5: short ones may come in one packet, each where the one before it ended.
+#[test]
+fn several_in_one_packet_are_all_gathered() {
+    let (mut world, mut a) = world();
+    let wish = CollectWish {
+        digits_max: 3,
+        ..WISH
+    };
+    collect(&mut world, "three", wish);
+    (a.payload_type, a.step) = (101, 0);
+    let keys = [4, 2, 7].map(|event| [event, 0x8a, 1, 0x40]);
+    let packet = a.packet(keys.as_flattened());
+    for _ in 0..3 {
+        world.receive(rtp_socket(0), peer(0), &packet);
+    }
+    assert_eq!(
+        collected(&mut world),
+        result("three", &[4, 2, 7], CollectEnd::Complete)
+    );
+}
