@@ -96,8 +96,7 @@ impl Heard {
 impl Endpoint {
     /// Where digits to the peer wait, as it wants them now; `None` if it takes none. Tones go as what it is sent now.
     fn dialling_for(&mut self) -> Option<&mut Dialling> {
-        let sent = (self.egress.packets > 0).then_some(self.egress.payload_type);
-        self.dialling_as(sent)
+        self.dialling_as(self.egress.payload_type_sent())
     }
 
     /// Packets come to it no more, while `source` sends the `digit` of that number.

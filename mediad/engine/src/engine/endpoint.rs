@@ -422,6 +422,11 @@ impl Egress {
         self.bytes += payload_bytes as u64;
         self.wire_bytes += wire_bytes;
         if !links::is_link(self.socket) {
+    /// What it is sent as now, if anything was sent.
+    pub(crate) fn payload_type_sent(&self) -> Option<u8> {
+        (self.packets > 0).then_some(self.payload_type)
+    }
+
             totals.tx_packets += 1;
             totals.tx_bytes += wire_bytes;
         }
@@ -522,7 +527,8 @@ impl Endpoint {
             self.ingress.description = Description::room(&spec.receive, now);
         }
         self.egress.line.set_frame(spec.ptime_ms);
-        match (&mut self.dialling, digits::manner(spec, None)) {
+        let sent = self.egress.payload_type_sent();
+        match (&mut self.dialling, digits::manner(spec, sent)) {
             (Some(dialling), Some(manner)) => dialling.retarget(manner),
             (Some(dialling), None) => {
                 // The peer takes no digits any more: audio flows again.

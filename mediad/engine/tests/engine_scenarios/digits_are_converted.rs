@@ -438,3 +438,29 @@ fn digits_we_send_are_tones_where_events_are_not_taken() {
         }
     }
 }
+
+/// Who is sent what it does not like best gets its tones so, and whole, whatever is edited meanwhile.
+#[test]
+fn an_edit_cuts_no_tone_that_we_send() {
+    let mut world = World::new();
+    let b = Party::new("b", 1).with_formats(vec![pcma(), pcmu()]);
+    let mut graph = Graph::of(vec![Party::new("a", 0), b], &[("a", "b")]);
+    world.commit(SESSION, &graph);
+    let mut a = Keypad::pcmu(0);
+    a.talk(&mut world, 300);
+    let digits = [1, 2].map(|event| SendDigit {
+        event: Some(event),
+        duration_ms: 100,
+        gap_ms: 80,
+        volume: 20,
+    });
+    world.command(Command::SendDigits(SESSION, "b".into(), digits.into()));
+    a.talk(&mut world, 20);
+    graph.party("b").detect_talk = true;
+    world.commit(SESSION, &graph);
+    a.talk(&mut world, 600);
+    let sent = world.sent_rtp();
+    assert!(sent.iter().all(|sent| sent.header().payload_type.value() == 0));
+    is_unbroken(&sent, 1);
+    assert_eq!(tones_in(&heard(&sent, 1).pcm), "12");
+}
