@@ -91,6 +91,8 @@ pub const TAP_MESSAGE_MS_MAX: u32 = 60;
 pub const COMFORT_NOISE_MS_MAX: u32 = 60_000;
 /// The same where Opus told of it, which tells it again every 400 ms.
 pub const OPUS_SILENCE_MS_MAX: u32 = 1_000;
+/// Encoders of one shared player, for what its listeners ask for. Who asks for yet another gets an encoder of its own.
+pub const SHARED_ENCODINGS_MAX: usize = 64;
 /// Digits that wait to be sent to one peer. Those beyond are not sent.
 pub const DIGITS_QUEUED_MAX: usize = 128;
 /// Bytes of the reason of a BYE that are kept. The rest is cut.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use codecs::{CodecKind, mix, resample::Resampler};
+use codecs::{CodecKind, mix, opus, resample::Resampler};
 
 use super::{
     encoding::Encoding,
@@ -15,7 +15,7 @@ use super::{
     playback::{Playback, Played},
     tick::TICK_MS,
 };
-use crate::{command::PlayerPrompts, spec::NodeSpec};
+use crate::{command::PlayerPrompts, limits, spec::NodeSpec};
 
 /// Most packets of one encoder in a tick: of 10 ms.
 const PAYLOADS_MAX: usize = 2;
@@ -54,6 +54,8 @@ struct View {
 struct SharedEncoding {
     kind: CodecKind,
     ptime_ms: u8,
+    /// What listeners ask of Opus; none do of others.
+    settings: Option<opus::Settings>,
     encoding: Encoding,
     packets: Packets,
     /// What those hear first who heard another encoder until now, where that matters.
@@ -145,13 +147,21 @@ impl SharedPlayers {
         }
     }
 
-    /// The encoder for listeners like those of `group`. May allocate.
+    /// The encoder for listeners like those of `group`; none where there are as many as there may be. May allocate.
     pub(crate) fn expect_encoding(&mut self, at: usize, group: &plan::Group) -> Option<usize> {
         let slot = self.0.get_mut(at)?.as_mut()?;
-        let same =
-            |encoding: &SharedEncoding| encoding.kind == group.kind && encoding.ptime_ms == group.ptime_ms;
+        let settings = (group.kind == CodecKind::Opus).then(|| opus::Settings {
+            // Nobody tells a shared encoder what is lost, so there are no copies of anything.
+            inband_fec: false,
+            ..opus::Settings::asked(&group.format.fmtp)
+        });
+        let wanted = (group.kind, group.ptime_ms, settings);
+        let same = |one: &SharedEncoding| (one.kind, one.ptime_ms, one.settings) == wanted;
         if let Some(at) = slot.encodings.iter().position(same) {
             return Some(at);
+        }
+        if slot.encodings.len() >= limits::SHARED_ENCODINGS_MAX {
+            return None;
         }
         let own_hz = slot.views.first()?.rate_hz;
         let encoding = Encoding::new(group, own_hz)?;
@@ -162,6 +172,7 @@ impl SharedPlayers {
         slot.encodings.push(SharedEncoding {
             kind: group.kind,
             ptime_ms: group.ptime_ms,
+            settings,
             encoding,
             packets: Packets::new(),
             starter,

@@ -214,3 +214,36 @@ fn who_comes_after_its_end_hears_it_from_the_beginning() {
     assert!(after.len() >= 45, "{} packets", after.len());
     assert!(before.starts_with(&after), "the same from the beginning");
 }
+
+/// Who asks for less gets less (RFC 7587 §6.1), and who comes after it as much as ever.
+#[test]
+fn each_gets_the_opus_that_it_asked_for_whoever_came_first() {
+    const ASKED: &str = "maxaveragebitrate=8000";
+    for order in [[ASKED, ""], ["", ASKED]] {
+        let mut world = World::new();
+        world.prompts = vec![prompt("music", 8_000, rising())];
+        for (number, fmtp) in (0..).zip(order) {
+            let mut opus = format(111, Codec::Opus, 48_000);
+            opus.fmtp = fmtp.into();
+            let (key, graph) = held(number, opus, None);
+            world.commit(key, &graph);
+        }
+        world.pass_ms(500);
+        world.sent();
+        world.pass_ms(4_000);
+        let sent = world.sent_rtp();
+        for (number, fmtp) in (0..).zip(order) {
+            let bytes: usize = payloads(&sent, number).iter().map(Vec::len).sum();
+            let bps = bytes * 8 / 4;
+            let expected = if fmtp.is_empty() {
+                15_000..32_000
+            } else {
+                4_000..11_000
+            };
+            assert!(
+                expected.contains(&bps),
+                "{bps} bit/s, who asked {fmtp:?} of {order:?}"
+            );
+        }
+    }
+}
