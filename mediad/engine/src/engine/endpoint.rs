@@ -422,10 +422,10 @@ impl Egress {
         self.bytes += payload_bytes as u64;
         self.wire_bytes += wire_bytes;
         if !links::is_link(self.socket) {
-    /// What it is sent as now, if anything was sent.
-    pub(crate) fn payload_type_sent(&self) -> Option<u8> {
-        (self.packets > 0).then_some(self.payload_type)
-    }
+            /// What it is sent as now, if anything was sent.
+            pub(crate) fn payload_type_sent(&self) -> Option<u8> {
+                (self.packets > 0).then_some(self.payload_type)
+            }
 
             totals.tx_packets += 1;
             totals.tx_bytes += wire_bytes;

@@ -51,6 +51,8 @@ pub(crate) struct Participant {
     received_prior: u32,
     lost_prior: i32,
     last_sr: Option<LastSr>,
+    /// Whose it was.
+    last_sr_of: Ssrc,
     goodbye: Option<Ssrc>,
     /// A `Duration` is twice as large.
     round_trip_us: Option<NonZeroU32>,
@@ -130,6 +132,7 @@ impl Participant {
             received_prior: 0,
             lost_prior: 0,
             last_sr: None,
+            last_sr_of: Ssrc(0),
             goodbye: None,
             round_trip_us: None,
             heard: None,
@@ -230,9 +233,10 @@ impl Participant {
         ingress: &mut Ingress,
         egress: &Egress,
     ) -> Result<(), NoSpace> {
-        let block = ingress
-            .ssrc
-            .and_then(|ssrc| ingress.stats.report_block(ssrc, self.last_sr, now));
+        let block = ingress.ssrc.and_then(|ssrc| {
+            let last_sr = self.last_sr.filter(|_| self.last_sr_of == ssrc);
+            ingress.stats.report_block(ssrc, last_sr, now)
+        });
         let blocks = block.as_slice();
         if self.has_sent_rtp(egress) {
             let info = SenderInfo {
@@ -268,6 +272,7 @@ impl Participant {
                             ntp_middle: report.info.ntp.middle(),
                             arrival,
                         });
+                        self.last_sr_of = report.ssrc;
                     }
                     self.hear_blocks(now, report.reports, egress, &mut heard);
                 }

@@ -407,3 +407,40 @@ fn reports_begin_when_the_peer_is_there() {
         assert!(to_b > 0, "none in 8 s, told: {is_told}");
     }
 }
+
+/// The next report to a.
+fn next_to_a(world: &mut World) -> Read {
+    loop {
+        world.pass_ms(10);
+        let mut sent = rtcp(world).into_iter();
+        if let Some(sent) = sent.find(|sent| sent.to == above(peer(0))) {
+            break read(&sent);
+        }
+    }
+}
+
+/// RFC 3550 §6.4.1: of a source that did not report yet nothing is echoed, whatever the one before it said.
+#[test]
+fn a_new_source_is_not_told_of_the_reports_of_another() {
+    let mut world = World::new();
+    world.commit(SESSION, &Graph::call());
+    let info = |ntp| SenderInfo {
+        ntp: NtpTimestamp(ntp),
+        rtp: RtpTimestamp(1),
+        packet_count: 1,
+        octet_count: 160,
+    };
+    world.receive(rtp_socket(0), peer(0), &Speaker::new(0xA).packet(&[1; 160]));
+    let said = report(0xA, Some(info(0x1234_5678_9abc_def0)), &[]);
+    world.receive(rtcp_socket(0), above(peer(0)), &said);
+    assert_eq!(next_to_a(&mut world).blocks[0].last_sr, 0x5678_9abc);
+
+    world.receive(rtp_socket(0), peer(0), &Speaker::new(0xAA).packet(&[1; 160]));
+    let block = next_to_a(&mut world).blocks[0];
+    assert_eq!(block.ssrc, Ssrc(0xAA));
+    assert_eq!((block.last_sr, block.delay_since_last_sr), (0, 0));
+
+    let said = report(0xAA, Some(info(0x1234_0001_0002_def0)), &[]);
+    world.receive(rtcp_socket(0), above(peer(0)), &said);
+    assert_eq!(next_to_a(&mut world).blocks[0].last_sr, 0x0001_0002);
+}
