@@ -53,6 +53,8 @@ pub(crate) struct Participant {
     last_sr: Option<LastSr>,
     /// Whose it was.
     last_sr_of: Ssrc,
+    /// When the session began, by the wall clock of our latest report; as reports are told of.
+    began: u32,
     goodbye: Option<Ssrc>,
     /// A `Duration` is twice as large.
     round_trip_us: Option<NonZeroU32>,
@@ -133,6 +135,7 @@ impl Participant {
             lost_prior: 0,
             last_sr: None,
             last_sr_of: Ssrc(0),
+            began: 0,
             goodbye: None,
             round_trip_us: None,
             heard: None,
@@ -188,17 +191,22 @@ impl Participant {
         egress.packets > self.reported_packets
     }
 
-    /// Write a report to `slot`; the length.
+    /// Write a report to `slot`, `passed` after the session began; the length.
     ///
     /// # Errors
     /// [`NoSpace`] if the slot is shorter than a report with the CNAME.
     pub(crate) fn report(
         &mut self,
         now: Now,
+        passed: Duration,
         slot: &mut [u8],
         ingress: &mut Ingress,
         egress: &Egress,
     ) -> Result<usize, NoSpace> {
+        if self.has_sent_rtp(egress) {
+            let middle = NtpTimestamp::from_wall(now.wall).middle();
+            self.began = middle.wrapping_sub(units(passed));
+        }
         let mut writer = RtcpWriter::new(slot);
         self.write(now, &mut writer, ingress, egress)?;
         self.sent = true;
@@ -253,10 +261,11 @@ impl Participant {
         writer.sdes_cname(egress.ssrc, self.cname.as_bytes())
     }
 
-    /// Take in a compound packet of the peer.
+    /// Take in a compound packet of the peer, `passed` after the session began.
     pub(crate) fn hear(
         &mut self,
         now: Now,
+        passed: Duration,
         compound: &Compound<'_>,
         ingress: &Ingress,
         egress: &Egress,
@@ -274,10 +283,10 @@ impl Participant {
                         });
                         self.last_sr_of = report.ssrc;
                     }
-                    self.hear_blocks(now, report.reports, egress, &mut heard);
+                    self.hear_blocks(passed, report.reports, egress, &mut heard);
                 }
                 Packet::ReceiverReport(report) => {
-                    self.hear_blocks(now, report.reports, egress, &mut heard);
+                    self.hear_blocks(passed, report.reports, egress, &mut heard);
                 }
                 Packet::Bye(bye) => {
                     let leaves = |ssrc| bye.sources().any(|source| source == ssrc);
@@ -302,13 +311,13 @@ impl Participant {
 
     fn hear_blocks(
         &mut self,
-        now: Now,
+        passed: Duration,
         blocks: impl Iterator<Item = ReportBlock>,
         egress: &Egress,
         heard: &mut Heard,
     ) {
         for block in blocks.filter(|block| block.ssrc == egress.ssrc) {
-            if let Some(round_trip) = round_trip_time(NtpTimestamp::from_wall(now.wall), &block) {
+            if let Some(round_trip) = self.round_trip(passed, &block) {
                 let us = u32::try_from(round_trip.as_micros()).ok();
                 self.round_trip_us = us.and_then(|us| NonZeroU32::new(us.max(1)));
             }
@@ -319,6 +328,12 @@ impl Participant {
             self.loss_percent = percent.max(self.loss_percent / 2);
             heard.loss_percent = Some(self.loss_percent);
         }
+    }
+
+    /// From our latest report on by the clock that nobody sets.
+    fn round_trip(&self, passed: Duration, block: &ReportBlock) -> Option<Duration> {
+        let middle = self.began.wrapping_add(units(passed));
+        round_trip_time(NtpTimestamp(u64::from(middle) << 16), block)
     }
 
     /// Judge the quality since the last time; a crossing of the thresholds is returned.
@@ -427,6 +442,11 @@ impl Participant {
             egress: score_of(self.mos_egress),
         }
     }
+}
+
+/// In 1/65536 s, modulo 2^32, as [`NtpTimestamp::middle`] counts.
+fn units(duration: Duration) -> u32 {
+    ((duration.as_nanos() << 16) / 1_000_000_000) as u32
 }
 
 fn score_of(hundredths: u16) -> Option<f64> {

@@ -1,10 +1,21 @@
 //! RTCP in and out: the engine's side of [`Participant`](super::participant::Participant).
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use rtp::{rtcp::Compound, time::Now};
 
-use super::{Egress, Engine, endpoint::Endpoint, links, slab::Key, source::Verdict, transport::Flow};
+use super::{
+    Egress, Engine,
+    commit::Session,
+    endpoint::Endpoint,
+    links,
+    slab::{Key, Slab},
+    source::Verdict,
+    transport::Flow,
+};
 use crate::{
     command::{DropReason, EventKind},
     spec::RtcpMode,
@@ -54,7 +65,8 @@ impl Engine {
             ..
         } = endpoint;
         let session = *session;
-        let heard = participant.hear(now, &compound, ingress, egress);
+        let passed = age(&self.sessions, session, now.mono);
+        let heard = participant.hear(now, passed, &compound, ingress, egress);
         if heard.goodbye.is_none() {
             ingress.is_alive(now.mono);
         }
@@ -95,6 +107,7 @@ impl Engine {
             };
             self.outbox.event(session.handle, Some(&node.id), now.wall, kind);
         }
+        let passed = age(&self.sessions, *session, now.mono);
         let we_sent = participant.has_sent_rtp(egress);
         participant.schedule(now.mono, we_sent, self.random.next() as u32);
         let Some(transport) = self.transports.get_mut(*transport) else {
@@ -112,7 +125,7 @@ impl Engine {
             return;
         };
         // Only a slot shorter than any datagram has no space; then the report is left out.
-        let Ok(len) = participant.report(now, slot, ingress, egress) else {
+        let Ok(len) = participant.report(now, passed, slot, ingress, egress) else {
             return;
         };
         let Some(len) = egress.seal_rtcp(slot, len) else {
@@ -156,4 +169,10 @@ impl Engine {
         self.totals.tx_packets += 1;
         self.totals.tx_bytes += len as u64;
     }
+}
+
+/// How long ago a session began.
+fn age(sessions: &Slab<Session>, session: Key, now: Instant) -> Duration {
+    let began = sessions.get(session).map(Session::created);
+    began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
 }

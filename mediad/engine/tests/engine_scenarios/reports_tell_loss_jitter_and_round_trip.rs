@@ -444,3 +444,35 @@ fn a_new_source_is_not_told_of_the_reports_of_another() {
     world.receive(rtcp_socket(0), above(peer(0)), &said);
     assert_eq!(next_to_a(&mut world).blocks[0].last_sr, 0x0001_0002);
 }
+
+/// The clock on the wall may be set while a report is on its way.
+#[test]
+fn the_round_trip_is_what_passed_although_the_wall_clock_is_set() {
+    for set_by in [5_i64, -5] {
+        let mut world = World::new();
+        world.commit(SESSION, &Graph::call());
+        let mut b = Speaker::new(0xB);
+        let info = loop {
+            world.receive(rtp_socket(1), peer(1), &b.packet(&[1; 160]));
+            world.pass_ms(20);
+            let mut sent = rtcp(&mut world).into_iter();
+            if let Some(sent) = sent.find(|sent| sent.to == above(peer(0))) {
+                break read(&sent).info.expect("it sent");
+            }
+        };
+        let shift = Duration::from_secs(set_by.unsigned_abs());
+        world.now.wall = match set_by > 0 {
+            true => world.now.wall + shift,
+            false => world.now.wall - shift,
+        };
+        world.pass_ms(100);
+        let answer = report(0xA, None, &[block(0, info.ntp.middle(), 0)]);
+        world.receive(rtcp_socket(0), above(peer(0)), &answer);
+        let round_trip = world.endpoint("a").round_trip_ms.expect("known");
+        // The report went out up to 20 ms before.
+        assert!(
+            (99.0..=121.0).contains(&round_trip),
+            "{round_trip} ms, set by {set_by} s"
+        );
+    }
+}
