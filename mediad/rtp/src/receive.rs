@@ -166,6 +166,13 @@ impl ReceiveStats {
         verdict
     }
 
+    /// Timestamps count on the clock `to` from here on and no longer on `from`, as where the codec changes within a stream. The jitter
+    /// goes on from what it was; between a packet before and one after that there is none.
+    pub fn change_clock(&mut self, from: ClockRate, to: ClockRate) {
+        self.jitter_q4 = from.convert(self.jitter_q4, to);
+        self.timed_arrival = None;
+    }
+
     /// Count an RTP packet without letting its timestamp into the jitter: telephone-event packets repeat
     /// the timestamp of the start of their event (RFC 4733 §2.5.1.2), which is not jitter.
     #[inline]

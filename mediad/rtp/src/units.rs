@@ -148,6 +148,17 @@ impl ClockRate {
         self.0.get()
     }
 
+    /// What `ticks` of this clock are on another one, rounded down; saturates at `u32::MAX`.
+    #[inline]
+    pub const fn convert(self, ticks: u32, to: Self) -> u32 {
+        let ticks = ticks as u64 * to.hz() as u64 / self.hz() as u64;
+        if ticks < u32::MAX as u64 {
+            ticks as u32
+        } else {
+            u32::MAX
+        }
+    }
+
     /// Ticks in `duration`, rounded to the nearest; saturates at `u64::MAX`.
     #[inline]
     pub const fn ticks(self, duration: Duration) -> u64 {

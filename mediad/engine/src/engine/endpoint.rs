@@ -279,7 +279,8 @@ impl Ingress {
             marker,
             ..
         } = *header;
-        let verdict = if event {
+        let before = self.clock_before(index, format.codec);
+        let verdict = if event || before.is_some() {
             self.stats.on_untimed_packet(sequence)
         } else {
             self.stats.on_packet(sequence, timestamp, now, format.clock)
@@ -303,6 +304,9 @@ impl Ingress {
             if !silence {
                 self.format = index as u8;
             }
+            if let Some(before) = before {
+                self.change_clock(before, format.clock);
+            }
             self.jitter_ticks_max = self.jitter_ticks_max.max(self.stats.jitter_ticks());
         }
         Ok(Arrival {
@@ -316,6 +320,36 @@ impl Ingress {
             segment: 0,
             silence,
         })
+    }
+
+    /// The clock of the audio until now, where another one comes with a packet of the format in place `index`.
+    #[inline]
+    fn clock_before(&self, index: usize, codec: Codec) -> Option<ClockRate> {
+        if index == usize::from(self.format) || matches!(codec, Codec::TelephoneEvent | Codec::ComfortNoise) {
+            return None;
+        }
+        let (before, now) = (self.current_format()?.clock, self.formats.get(index)?.clock);
+        (before != now).then_some(before)
+    }
+
+    /// The audio has another clock: what was told of its jitter stays as long as it was.
+    #[cold]
+    fn change_clock(&mut self, from: ClockRate, to: ClockRate) {
+        self.stats.change_clock(from, to);
+        self.jitter_ticks_max = from.convert(self.jitter_ticks_max, to);
+    }
+
+    /// The formats that the peer may send are others.
+    fn change_formats(&mut self, formats: Box<[IngressFormat]>) {
+        let current = self.current_format().copied();
+        let kept = current.and_then(|current| formats.iter().position(|format| *format == current));
+        self.format = kept.unwrap_or(0) as u8;
+        self.formats = formats;
+        if let (Some(before), Some(now)) = (current, self.current_format().copied())
+            && before.clock != now.clock
+        {
+            self.change_clock(before.clock, now.clock);
+        }
     }
 
     /// The peer reports: one that said that it is silent has nothing else to send.
@@ -388,6 +422,11 @@ impl Egress {
         sent
     }
 
+    /// What it is sent as now, if anything was sent.
+    pub(crate) fn payload_type_sent(&self) -> Option<u8> {
+        (self.packets > 0).then_some(self.payload_type)
+    }
+
     /// What encryption will add to a packet.
     #[inline]
     pub(crate) fn trailer_bytes(&self) -> usize {
@@ -422,11 +461,6 @@ impl Egress {
         self.bytes += payload_bytes as u64;
         self.wire_bytes += wire_bytes;
         if !links::is_link(self.socket) {
-            /// What it is sent as now, if anything was sent.
-            pub(crate) fn payload_type_sent(&self) -> Option<u8> {
-                (self.packets > 0).then_some(self.payload_type)
-            }
-
             totals.tx_packets += 1;
             totals.tx_bytes += wire_bytes;
         }
@@ -520,10 +554,7 @@ impl Endpoint {
         self.ingress.receives = receives;
         let formats = formats(&spec.receive);
         if formats != self.ingress.formats {
-            let current = self.ingress.current_format().copied();
-            let kept = current.and_then(|current| formats.iter().position(|format| *format == current));
-            self.ingress.format = kept.unwrap_or(0) as u8;
-            self.ingress.formats = formats;
+            self.ingress.change_formats(formats);
             self.ingress.description = Description::room(&spec.receive, now);
         }
         self.egress.line.set_frame(spec.ptime_ms);

@@ -62,8 +62,8 @@ pub(crate) struct Participant {
     heard: Option<ReportBlock>,
     /// See [`Heard::loss_percent`].
     loss_percent: u8,
-    /// Largest jitter the peer told, in ticks.
-    heard_jitter_max: u32,
+    /// Largest jitter the peer told; in us, for the clock of what it is sent may change.
+    heard_jitter_us_max: u32,
     /// Hundredths; 0 is unknown.
     mos_ingress: u16,
     mos_egress: u16,
@@ -140,7 +140,7 @@ impl Participant {
             round_trip_us: None,
             heard: None,
             loss_percent: 0,
-            heard_jitter_max: 0,
+            heard_jitter_us_max: 0,
             mos_ingress: 0,
             mos_egress: 0,
             judged: Judged::default(),
@@ -321,7 +321,9 @@ impl Participant {
                 let us = u32::try_from(round_trip.as_micros()).ok();
                 self.round_trip_us = us.and_then(|us| NonZeroU32::new(us.max(1)));
             }
-            self.heard_jitter_max = self.heard_jitter_max.max(block.jitter);
+            let jitter = egress.line.clock().duration(block.jitter.into());
+            let jitter_us = u32::try_from(jitter.as_micros()).unwrap_or(u32::MAX);
+            self.heard_jitter_us_max = self.heard_jitter_us_max.max(jitter_us);
             self.heard = Some(block);
             // One good report is no good line yet: half of what was lost is expected again.
             let percent = (u32::from(block.fraction_lost) * 100).div_ceil(256) as u8;
@@ -428,9 +430,9 @@ impl Participant {
         self.heard.as_ref()
     }
 
-    /// Largest jitter the peer told, in ticks of the line.
-    pub(crate) fn heard_jitter_max(&self) -> u32 {
-        self.heard_jitter_max
+    /// Largest jitter the peer told.
+    pub(crate) fn heard_jitter_max(&self) -> Duration {
+        Duration::from_micros(self.heard_jitter_us_max.into())
     }
 
     pub(crate) fn quality(&self, ingress: &Ingress) -> QualityReport {

@@ -111,7 +111,7 @@ pub(super) fn endpoint_report(endpoint: &Endpoint, talk: Option<&Talk>, now: Now
             bytes: egress.bytes,
             lost: heard.map_or(0, |block| i64::from(block.cumulative_lost)),
             jitter_ms: heard.map_or(0.0, |block| line_ms(block.jitter)),
-            jitter_ms_max: line_ms(participant.heard_jitter_max()),
+            jitter_ms_max: participant.heard_jitter_max().as_secs_f32() * 1000.0,
             ..StreamReport::default()
         },
         round_trip_ms: participant.round_trip_ms(),

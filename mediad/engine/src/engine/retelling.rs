@@ -65,22 +65,17 @@ pub(crate) fn retell(
     for block in blocks {
         let (ticks, before) = if one {
             let (began, ticks) = place?;
-            let ticks = rescale(ticks, arrival.clock, to);
+            let ticks = arrival.clock.convert(ticks, to);
             let before = ticks.saturating_sub(1) / segment_ticks * segment_ticks;
             retold.arrival.timestamp = began;
             retold.arrival.segment = before.wrapping_mul(scale(to, audio));
             (ticks, before)
         } else {
             // Several short ones at once (RFC 4733 §2.5.1.5).
-            (rescale(block.duration.into(), arrival.clock, to), 0)
+            (arrival.clock.convert(block.duration.into(), to), 0)
         };
         let duration = (ticks - before).min(segment_ticks) as u16;
         retold.push(TelephoneEvent { duration, ..block });
     }
     Some(retold)
-}
-
-fn rescale(ticks: u32, from: ClockRate, to: ClockRate) -> u32 {
-    let ticks = u64::from(ticks) * u64::from(to.hz()) / u64::from(from.hz());
-    u32::try_from(ticks).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,9 @@
-use crate::world::{Graph, Party, SESSION, Sent, Speaker, World, peer, rtcp_socket, rtp_socket, ssrc};
+use crate::world::{
+    Graph, Party, SESSION, Sent, Speaker, World, format, pcmu, peer, rtcp_socket, rtp_socket, ssrc,
+};
 use media_engine::{
     command::{Command, DropReason, EventKind, ReplyToken, SocketId},
-    spec::RtcpMode,
+    spec::{Codec, RtcpMode},
 };
 use rtp::{
     rtcp::{Compound, Packet, ReportBlock, RtcpWriter, SenderInfo},
@@ -443,6 +445,62 @@ fn a_new_source_is_not_told_of_the_reports_of_another() {
     let said = report(0xAA, Some(info(0x1234_0001_0002_def0)), &[]);
     world.receive(rtcp_socket(0), above(peer(0)), &said);
     assert_eq!(next_to_a(&mut world).blocks[0].last_sr, 0x0001_0002);
+}
+
+/// Opus and PCMU have other clocks: what was 10 ms with one is 10 ms with the other.
+#[test]
+fn the_largest_jitter_stays_what_it_was_when_the_codec_changes() {
+    let opus = format(111, Codec::Opus, 48_000);
+    for is_agreed_anew in [false, true] {
+        let mut world = World::new();
+        let mut graph = Graph::call();
+        for party in &mut graph.endpoints {
+            *party = party.clone().with_formats(vec![opus.clone(), pcmu()]);
+        }
+        world.commit(SESSION, &graph);
+        let speaker = |ssrc| Speaker {
+            payload_type: 111,
+            step: 960,
+            ..Speaker::new(ssrc)
+        };
+        let (mut a, mut b) = (speaker(0xA), speaker(0xB));
+        let speak = |world: &mut World, waits: [u64; 2], speakers: [&mut Speaker; 2]| {
+            let [a, b] = speakers;
+            for n in 0..200 {
+                world.pass_ms(waits[n % 2]);
+                world.receive(rtp_socket(0), peer(0), &a.packet(&[8; 80]));
+                world.receive(rtp_socket(1), peer(1), &b.packet(&[8; 80]));
+            }
+        };
+        speak(&mut world, [10, 30], [&mut a, &mut b]);
+        let said = ReportBlock {
+            jitter: 480,
+            ..block(0, 0, 0)
+        };
+        world.receive(rtcp_socket(0), above(peer(0)), &report(0xA, None, &[said]));
+        let before = world.endpoint("a");
+        assert!((9.0..=11.0).contains(&before.ingress.jitter_ms_max), "{before:?}");
+        assert_eq!(before.egress.jitter_ms_max, 10.0);
+
+        if is_agreed_anew {
+            for party in &mut graph.endpoints {
+                *party = party.clone().with_formats(vec![pcmu()]);
+            }
+            world.commit(SESSION, &graph);
+        }
+        for speaker in [&mut a, &mut b] {
+            (speaker.payload_type, speaker.step) = (0, 160);
+        }
+        speak(&mut world, [20, 20], [&mut a, &mut b]);
+        let after = world.endpoint("a");
+        let grown = after.ingress.jitter_ms_max - before.ingress.jitter_ms_max;
+        assert!(
+            grown.abs() < 0.5,
+            "{grown} ms more, agreed anew: {is_agreed_anew}"
+        );
+        assert!(after.ingress.jitter_ms < 1.0, "{} ms", after.ingress.jitter_ms);
+        assert_eq!(after.egress.jitter_ms_max, 10.0);
+    }
 }
 
 /// The clock on the wall may be set while a report is on its way.
