@@ -374,13 +374,13 @@ impl Decoding {
                         return;
                     }
                 }
-                Next::Lost(ms, follower) => {
+                Next::Lost { ms, follower, joins } => {
                     match self.silence {
                         // Not lost, but not sent: what follows came early.
                         Some(silence) => self.make_silence(silence, ms, scratch),
                         None if self.jitter.is_event_next(Some(follower)) => self.be_still(ms, scratch),
                         None => {
-                            self.make_up(ms, Some(follower), scratch);
+                            self.make_up(ms, joins.then_some(follower), scratch);
                             self.ready_sound = self.ready_samples;
                         }
                     }
@@ -491,7 +491,7 @@ impl Decoding {
         self.ready_sound = end;
     }
 
-    /// Conceals `ms`, from what the packet in place `follower` repeats of them if it does.
+    /// Conceals `ms`, from what the packet in place `follower`, right behind them, repeats of them if it does.
     fn make_up(&mut self, ms: u32, follower: Option<usize>, scratch: &mut Scratch) {
         let Some(Some(chain)) = self.current.and_then(|current| self.chains.get_mut(current)) else {
             self.be_still(ms, scratch);
@@ -771,5 +771,81 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    /// Opus at 8 kHz with copies of what was before: a tone in syllables of 100 ms, which rises from packet `rises` on.
+    fn opus_with_copies(packets: usize, rises: usize) -> Vec<Vec<u8>> {
+        let settings = opus::Settings {
+            inband_fec: true,
+            packet_loss_percent: 30,
+            ..opus::Settings::default()
+        };
+        let mut encoder = opus::Encoder::new(RATE_HZ, &settings).expect("a rate");
+        let packet = |n: usize| {
+            let hz = if n < rises { 500.0 } else { 1_400.0 };
+            let loud = if n % 5 == 4 { 300.0 } else { LOUD };
+            let sample = |at: usize| {
+                let seconds = (n * FRAME + at) as f64 / f64::from(RATE_HZ);
+                ((seconds * hz * std::f64::consts::TAU).sin() * loud) as i16
+            };
+            let pcm: Vec<i16> = (0..FRAME).map(sample).collect();
+            let mut payload = [0; 400];
+            let bytes = encoder.encode(&pcm, &mut payload).expect("a frame");
+            payload[..bytes].to_vec()
+        };
+        (0..packets).map(packet).collect()
+    }
+
+    /// A packet repeats the one before it and no other (RFC 6716 §2.1.7).
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a base for virtual time")]
+    fn of_packets_lost_in_a_row_the_last_alone_is_made_from_the_one_behind() {
+        const LOST: [usize; 2] = [41, 42];
+        let payloads = opus_with_copies(60, LOST[1]);
+        let behind = opus::PacketInfo::parse(&payloads[LOST[1] + 1]).expect("a packet");
+        assert!(behind.has_fec, "it holds a copy");
+        let format = PayloadFormat {
+            codec: Codec::Opus,
+            clock: ClockRate::HZ_48000,
+            ..spec().receive[0].clone()
+        };
+        let spec = EndpointSpec {
+            receive: [format].into(),
+            ..spec()
+        };
+        let (mut decoding, mut scratch) = (Decoding::new(&spec, RATE_HZ, 0), Scratch::new());
+        let (base, mut heard) = (Instant::now(), Vec::new());
+        for tick in 0..50 {
+            let now = base + Duration::from_micros(tick as u64 * TICK_US);
+            // Three packets wait.
+            let come = if tick == 0 { 0..=3 } else { tick + 3..=tick + 3 };
+            for n in come.filter(|n| !LOST.contains(n)) {
+                let arrival = Arrival {
+                    stream: StreamId(1),
+                    ext: ExtendedSeq(70_000 + n as u64),
+                    timestamp: RtpTimestamp(960 * n as u32),
+                    clock: ClockRate::HZ_48000,
+                    marker: false,
+                    late: false,
+                    event: false,
+                    segment: 0,
+                    silence: false,
+                };
+                decoding.push(now, &arrival, 0, &payloads[n]);
+            }
+            let mut frame = [0; FRAME];
+            decoding.pull(now, &mut frame, &mut scratch);
+            heard.push(frame);
+        }
+        // The first tick is before the first packet's turn.
+        let power = |frame: &[i16; FRAME], hz| codecs::goertzel::amplitude(frame, hz, RATE_HZ);
+        let (before, [first, last]) = (&heard[LOST[0]], LOST.map(|n| &heard[n + 1]));
+        assert!(power(before, 500.0) > 1_000.0, "the tone");
+        assert!(power(last, 1_400.0) > power(last, 500.0), "the copy of the last");
+        let [low, high] = [500.0, 1_400.0].map(|hz| power(first, hz));
+        assert!(
+            low > 2.0 * high,
+            "{low:.0} of what was before, {high:.0} of what comes later"
+        );
     }
 }

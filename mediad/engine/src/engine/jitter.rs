@@ -56,8 +56,8 @@ struct Entry {
 pub(crate) enum Next {
     /// This packet; give its place to [`Jitter::take`].
     Packet(usize),
-    /// Lost, for so many ms at most; what follows is in this place.
-    Lost(u32, usize),
+    /// Lost, for so many ms at most; what follows is in this place, and right behind that if it `joins`.
+    Lost { ms: u32, follower: usize, joins: bool },
     /// Nothing came in time.
     Late,
 }
@@ -297,7 +297,11 @@ impl Jitter {
             let ahead = ahead.unsigned_abs();
             if self.owed == 0 {
                 let ms = ahead.div_ceil((self.clock.hz() / 1_000).max(1));
-                return Next::Lost(ms.min(TICK_MS), place);
+                return Next::Lost {
+                    ms: ms.min(TICK_MS),
+                    follower: place,
+                    joins: ms <= TICK_MS,
+                };
             }
             // Lost, and made up for already.
             let settled = self.owed.min(ahead);
@@ -503,7 +507,7 @@ mod tests {
         }
         match jitter.next() {
             Next::Packet(place) => Some(jitter.take(place).1[0]),
-            Next::Lost(ms, _) => {
+            Next::Lost { ms, .. } => {
                 jitter.pass(ms);
                 Some(255)
             }
@@ -639,7 +643,7 @@ mod tests {
                                 prop_assert!(last.is_none_or(|last| last < n), "{n} after {last:?}");
                                 last = Some(n);
                             }
-                            Next::Lost(ms, _) => jitter.pass(ms),
+                            Next::Lost { ms, .. } => jitter.pass(ms),
                             Next::Late => { jitter.made_up(20); }
                         }
                     }
