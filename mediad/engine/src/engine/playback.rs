@@ -127,6 +127,8 @@ impl Playback {
         self.gain = before.gain;
         self.gain.set(gain_of(&self.node));
         self.clips = clips(&self.node, given, before.clips.into_vec());
+        // What they remember of the sound before goes on into what follows.
+        self.converters = before.converters;
         self.spare = before.spare;
         (self.spare_from, self.spare_to) = (before.spare_from, before.spare_to);
         let rate = self.clip_hz();

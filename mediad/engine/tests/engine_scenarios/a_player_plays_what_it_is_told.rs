@@ -385,3 +385,31 @@ fn prompts_at_every_rate_are_heard_by_every_codec() {
         }
     }
 }
+
+/// What is converted to the rate of the mix while it plays, as a long file is whose session changed its rate.
+#[test]
+fn an_edit_is_not_heard_in_what_plays_at_another_rate() {
+    let (mut world, mut graph) = world(8_000, player("p", &[named("a")]));
+    let mut sine = codecs::tone::Oscillator::new(600.0, 16_000);
+    let pcm = (0..32_000)
+        .map(|_| (f64::from(sine.next_value()) * 10_000.0) as i16)
+        .collect();
+    world.prompts = vec![prompt("a", 16_000, pcm)];
+    world.commit(SESSION, &graph);
+    for n in 0..5 {
+        world.pass_ms(205);
+        graph.party("b").detect_talk = n % 2 == 0;
+        world.commit(SESSION, &graph);
+    }
+    world.pass_ms(200);
+    let heard = samples(&world.sent_rtp());
+    // Without its beginning.
+    let steps = heard[400..].windows(2);
+    let steps = steps.map(|pair| i32::from(pair[1]) - i32::from(pair[0]));
+    let steepest = steps.map(i32::abs).max().expect("some");
+    let own = 20_000.0 * (std::f64::consts::PI * 600.0 / 8_000.0).sin();
+    assert!(
+        f64::from(steepest) < 1.05 * own,
+        "a step of {steepest}, the tone's own are {own:.0}"
+    );
+}
