@@ -35,6 +35,10 @@ pub struct Config {
     /// Algorithms of digest authentication offered to phones, preferred first: `SHA-512-256`, `SHA-256`, `MD5`. Default: the latter two. Some
     /// older phones read one challenge only, or fail at an algorithm they do not know: for them `MD5` alone.
     pub digest: Vec<String>,
+    /// A proof for another address than is asked for is taken too: behind proxies that rewrite the Request-URI, and of phones
+    /// that sign something else. Who hears a proof on its way may use it for another number then. Default: it is refused by
+    /// 400.
+    pub digest_any_uri: bool,
     /// The controller's name towards media hosts; the same across restarts.
     pub controller: String,
     /// An opaque token in our Contact by which a cluster finds a dialog's owner. Empty (default): none.
@@ -79,6 +83,7 @@ impl Default for Config {
             domains: Vec::new(),
             realm: String::new(),
             digest: vec!["SHA-256".to_owned(), "MD5".to_owned()],
+            digest_any_uri: false,
             controller: "controld".to_owned(),
             owner_token: String::new(),
             listeners: Vec::new(),

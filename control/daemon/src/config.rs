@@ -324,6 +324,7 @@ impl Config {
             domains: signalling.domains.iter().map(|name| in_uri(name)).collect(),
             realm: signalling.realm.clone(),
             digest: signalling.digest.clone(),
+            digest_any_uri: signalling.digest_any_uri,
             controller: self.media_client.controller.clone(),
             owner_token: signalling.owner_token.clone(),
             listeners: bound.iter().map(listener).collect(),

@@ -84,6 +84,7 @@ impl Registrar {
         let realm = config.realm();
         let digest = ServerConfig {
             algorithms: config.digest_algorithms(),
+            require_same_uri: !config.digest_any_uri,
             ..ServerConfig::new(realm)
         };
         let mut accounts = BTreeMap::new();
@@ -187,6 +188,11 @@ impl Registrar {
         match (found.map(|(name, _)| name.clone()), verified) {
             (Some(user), Verification::Accepted) => Ok(user),
             (Some(_), Verification::Stale) => Err((self.challenge(wall, true, request), false)),
+            (Some(_), Verification::OtherUri) => {
+                let mut response = Response::new(StatusCode::BAD_REQUEST);
+                response.set_reason("Authorization is for another URI");
+                Err((response, false))
+            }
             (None, _) | (Some(_), Verification::Rejected) => {
                 Err((self.challenge(wall, false, request), true))
             }

@@ -48,6 +48,7 @@ impl Registrar {
             }
         }
         self.accounts.extend(others);
+        self.digest.require_same_uri(!new.digest_any_uri);
         if self.bounds != new.registration {
             self.bounds = new.registration;
             self.plan_pings(now);

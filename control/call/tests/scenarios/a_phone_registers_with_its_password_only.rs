@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use call_control::{RecordKind, domain::AgentState};
+use call_control::{Config, RecordKind, domain::AgentState};
 use sip::{
     auth::HashKind,
     message::{HeaderName, StatusCode},
@@ -249,6 +249,24 @@ fn an_old_nonce_is_renewed_without_asking_anybody() {
     world.now += Duration::from_secs(400);
     world.run_ms(1_000);
     assert_eq!(world.phones[alice].registered, Some(200), "{}", world.story());
+}
+
+/// RFC 7616 §3.4.6. Its proxy rewrites the Request-URI: what it proves is for another one.
+#[test]
+fn a_proof_for_another_address_is_no_wrong_password() {
+    let mut world = World::new();
+    let alice = world.phone("alice");
+    world.phones[alice].rewritten = Some(("sip:example.com", "sip:10.0.0.1"));
+    let now = world.now;
+    world.phones[alice].register(now, "wonder", 300);
+    world.run_ms(100);
+    assert_eq!(world.phones[alice].registered, Some(400), "{}", world.story());
+    assert_eq!(world.controller.counters().authentication_failures, 0);
+    world.reconfigure(Config {
+        digest_any_uri: true,
+        ..config()
+    });
+    world.registers(alice, "wonder");
 }
 
 #[test]

@@ -111,6 +111,8 @@ pub struct Phone {
     pub bye: Option<Request>,
     /// The Path its registrations carry.
     pub path: Option<&'static str>,
+    /// A proxy on the way writes the second in place of the first Request-URI.
+    pub rewritten: Option<(&'static str, &'static str)>,
     /// It asks for addresses of its own (RFC 5627).
     pub knows_gruu: bool,
     /// The address that it gives as its Contact in calls, if not the one it is at.
@@ -182,6 +184,7 @@ impl Phone {
             replies: VecDeque::new(),
             bye: None,
             path: None,
+            rewritten: None,
             knows_gruu: false,
             contact: None,
             starts: 1,
@@ -227,6 +230,10 @@ impl Phone {
                 fields.join("\r\n")
             )
             .into();
+        }
+        if let Some((own, written)) = self.rewritten {
+            let line = |uri| format!(" {uri} SIP/2.0");
+            return text.replacen(&line(own), &line(written), 1).into();
         }
         let line = text.lines().find(|line| line.starts_with("Contact: "));
         let is_registration = text.starts_with("REGISTER ");

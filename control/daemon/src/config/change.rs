@@ -94,7 +94,7 @@ impl Config {
         let hosts = (&running.media.hosts[..], &new.media.hosts[..]);
         named("media.hosts", hosts, |it| it.name.as_str(), &mut found);
         found.extend(differing!(new, running:
-            signalling.trusted, signalling.allow_anonymous_calls, signalling.tcp_connections,
+            signalling.trusted, signalling.digest_any_uri, signalling.allow_anonymous_calls, signalling.tcp_connections,
             signalling.tcp_connections_per_source, signalling.tcp_message_s, signalling.tcp_idle_s,
             signalling.keepalive_s, management.token_file, management.token, log.level,
         ));

@@ -90,7 +90,9 @@ pub enum Verification {
     Accepted,
     /// It does, but the nonce is used up, or was used with this count before: challenge with `stale=true`.
     Stale,
-    /// Wrong password, or other URI: challenge or 403.
+    /// It does, and proves it for another URI than it asks for: answer 400 (RFC 7616 §3.4.6).
+    OtherUri,
+    /// Wrong password: challenge or 403.
     Rejected,
 }
 
@@ -104,6 +106,11 @@ impl DigestServer {
             serial: first_serial,
             counts,
         }
+    }
+
+    /// From now on; see [`ServerConfig::require_same_uri`].
+    pub fn require_same_uri(&mut self, required: bool) {
+        self.config.require_same_uri = required;
     }
 
     /// The challenges for a 401 or 407, one per algorithm, preferred first: one header field each, in this order.
@@ -211,8 +218,11 @@ impl DigestServer {
         let is_right = ha1.hash() == attempt.hash && digest_response(ha1, &input).matches(&attempt.response);
         let id = self.key.verify(&self.config.realm, &attempt.nonce);
         // Stale is said only to who knows the password: anybody else learns nothing from it.
-        if !is_right || (self.config.require_same_uri && !is_same_uri(request, &attempt.uri)) {
+        if !is_right {
             return Verification::Rejected;
+        }
+        if self.config.require_same_uri && !is_same_uri(request, &attempt.uri) {
+            return Verification::OtherUri;
         }
         // A well-computed answer to a nonce that is not ours: an earlier process's, before the key changed.
         let Some(id) = id else { return Verification::Stale };
