@@ -224,9 +224,14 @@ impl LocalSession {
     /// Wraps media lines; RFC 3264 §8: the version goes up by one whenever anything differs from the last one.
     pub(crate) fn describe(
         &mut self,
-        medias: Vec<sdp_types::Media>,
+        mut medias: Vec<sdp_types::Media>,
         attributes: Vec<Attribute>,
     ) -> Description {
+        let connection = Connection::from_ip_addr(self.address);
+        // RFC 8866 §5.7: what holds for the session is said once. Simple phones count a c= as a stream.
+        for media in &mut medias {
+            media.connections.retain(|own| *own != connection);
+        }
         let mut session = Session {
             origin: Origin::with_ip_addr(self.id, self.version, self.address),
             session_name: "-".to_owned(),
@@ -234,7 +239,7 @@ impl LocalSession {
             uri: None,
             emails: Vec::new(),
             phones: Vec::new(),
-            connection: Some(Connection::from_ip_addr(self.address)),
+            connection: Some(connection),
             bandwidths: Vec::new(),
             times: vec![Time {
                 start_time: 0,

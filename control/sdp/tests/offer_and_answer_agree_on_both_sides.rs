@@ -35,6 +35,21 @@ fn first(selections: &[Selection]) -> &NegotiatedMedia {
     }
 }
 
+/// RFC 8866 §5.7. Simple phones take each c= for a stream of its own.
+#[test]
+fn the_address_is_said_once_unless_the_audio_is_elsewhere() {
+    let offer = |media| {
+        let line = audio(formats(&[Codec::pcmu()]), LocalTransport::plain(media, 4000));
+        write_offer(&[line], &mut LocalSession::new(10, OFFERER))
+    };
+    for (media, count) in [(OFFERER, 1), (ANSWERER, 2)] {
+        let text = offer(media).to_string();
+        assert_eq!(text.matches("c=IN IP4 ").count(), count, "{text}");
+        let read = reread(&offer(media));
+        assert_eq!(read.media()[0].rtp_address(), Some((media, 4000).into()));
+    }
+}
+
 #[test]
 fn codec_events_ports_and_keys() {
     let suite = CryptoSuite::AesCm128HmacSha1_80;
