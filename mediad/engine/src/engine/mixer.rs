@@ -507,6 +507,15 @@ impl Mixer {
         self.quiet_ticks >= QUIET_TICKS
     }
 
+    /// The tick rests.
+    pub(crate) fn rest(&mut self) {
+        self.asleep = true;
+        let observers = self.sources.iter_mut();
+        observers
+            .filter_map(|source| source.observer.as_deref_mut())
+            .for_each(Observer::rest);
+    }
+
     /// Digits are looked for in the sound of `endpoint`.
     pub(crate) fn looks_for_digits(&self, endpoint: Key) -> bool {
         let of = |source: &&Source| matches!(source.feed, Feed::Endpoint(key) if key == endpoint);

@@ -86,7 +86,7 @@ impl Engine {
         self.part(now, &mut mixer, tx);
         if mixer.is_quiet() {
             self.ticks.leave();
-            mixer.asleep = true;
+            mixer.rest();
             self.mark_asleep(&mixer);
         }
         self.put_back(now, key, mixer);

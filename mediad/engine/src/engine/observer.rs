@@ -78,6 +78,13 @@ impl Observer {
         }
     }
 
+    /// No more ticks come for now: it is silent.
+    pub(crate) fn rest(&mut self) {
+        if let Some(talk) = &mut self.talk {
+            talk.power = 0.0;
+        }
+    }
+
     pub(crate) fn talk(&self) -> Option<&Talk> {
         self.talk.as_ref()
     }

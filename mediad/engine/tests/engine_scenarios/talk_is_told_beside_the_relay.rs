@@ -34,6 +34,24 @@ fn durations(told: &[(String, EventKind)]) -> Vec<u64> {
     told.iter().filter_map(duration).collect()
 }
 
+/// A phone that is muted, or goes, may send nothing at all.
+#[test]
+fn of_whom_nothing_comes_any_more_no_level_is_left() {
+    let mut world = World::new();
+    let mut graph = Graph::call();
+    graph.party("a").detect_talk = true;
+    world.commit(SESSION, &graph);
+    let mut a = Voice::pcmu(0, TONE);
+    packets(&mut world, &mut a, false, 1_000);
+    assert!(world.endpoint("a").level_dbov.is_some_and(|level| level > -20.0));
+    world.pass_ms(10_000);
+    let report = world.endpoint("a");
+    assert!(!report.talking);
+    assert_eq!(report.level_dbov, Some(-127.0));
+    packets(&mut world, &mut a, false, 1_000);
+    assert!(world.endpoint("a").level_dbov.is_some_and(|level| level > -20.0));
+}
+
 #[test]
 fn a_relayed_call_tells_who_talks_and_stays_a_relay() {
     let mut world = World::new();
