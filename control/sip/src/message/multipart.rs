@@ -36,9 +36,10 @@ pub(crate) fn drop_others(method: &Method, headers: &mut Headers, body: &mut Byt
         method,
         Method::Invite | Method::Ack | Method::Prack | Method::Update
     );
-    let is_description = || {
-        let content_type = headers.content_type().ok().flatten();
-        content_type.is_some_and(|kind| kind.is("application", "sdp"))
+    // A phone that does not say what its body is means this.
+    let is_description = || match headers.content_type() {
+        Ok(Some(kind)) => kind.is("application", "sdp"),
+        Ok(None) | Err(_) => body.starts_with(b"v="),
     };
     if is_of_session && !body.is_empty() && !is_description() {
         headers.remove(HeaderName::ContentType);
@@ -122,6 +123,24 @@ mod tests {
         let kind = headers.get(HeaderName::ContentType).unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (text(kind), text(&body))
+    }
+
+    #[test]
+    fn what_is_no_description_goes_and_one_that_is_not_named_stays() {
+        for (content_type, body, stays) in [
+            (Some("application/sdp"), SDP, true),
+            (None, SDP, true),
+            (None, "\u{1}x", false),
+            (Some("application/ISUP"), "\u{1}x", false),
+        ] {
+            let (mut headers, mut left) = (Headers::default(), Bytes::copy_from_slice(body.as_bytes()));
+            if let Some(content_type) = content_type {
+                headers.push(HeaderName::ContentType, content_type).unwrap();
+            }
+            drop_others(&Method::Invite, &mut headers, &mut left);
+            assert_eq!(left == body.as_bytes(), stays, "{content_type:?} {body:?}");
+            assert_eq!(left.is_empty(), !stays);
+        }
     }
 
     #[test]
