@@ -304,11 +304,7 @@ impl Controller {
         };
         let security = self.security_towards(way, user, binding);
         if security.is_in_vain() {
-            let round = self.calls.get_mut(&id).and_then(|call| call.round.as_mut());
-            if let Some(round) = round {
-                round.refused(StatusCode::NOT_ACCEPTABLE_HERE);
-            }
-            self.counters.srtp_refusals += 1;
+            self.refused_for_its_security(id);
             return;
         }
         // Whatever becomes of the INVITE, it is about this party.
@@ -349,6 +345,14 @@ impl Controller {
             }
             Err(_) => round.refused(StatusCode::SERVICE_UNAVAILABLE),
         }
+    }
+
+    fn refused_for_its_security(&mut self, id: CallId) {
+        let round = self.calls.get_mut(&id).and_then(|call| call.round.as_mut());
+        if let Some(round) = round {
+            round.refused(StatusCode::NOT_ACCEPTABLE_HERE);
+        }
+        self.counters.srtp_refusals += 1;
     }
 
     fn security_towards(&self, way: Option<TargetId>, user: &Name, binding: &Binding) -> Security {
