@@ -31,6 +31,9 @@ pub(crate) use transport::{CertificateFiles, ClientCertificates, Dns, Signalling
 /// Prefix of the environment variables that override the file.
 pub(crate) const ENV_PREFIX: &str = "CONTROLD_";
 
+/// The longest time of the configuration, about 100 years.
+const TIME_MAX_S: i64 = 3_155_760_000;
+
 /// Everything that can be configured. Field documentation with units stands in `controld.toml`, the sample.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -295,6 +298,7 @@ impl Config {
         for one in overrides {
             config = overlay(&mut table, one)?;
         }
+        check_times("", &table)?;
         config.check()?;
         Ok(config)
     }
@@ -523,6 +527,32 @@ fn within(key: &str, have: u64, min: u64, max: u64) -> Result<(), ConfigError> {
     Err(value(key, format!("{have} is not between {min} and {max}")))
 }
 
+fn is_time(key: &str) -> bool {
+    key.ends_with("_s") && !key.ends_with("_per_s")
+}
+
+/// Every time, in seconds, wherever it is: what is added to now must be a time again.
+fn check_times(section: &str, table: &toml::Table) -> Result<(), ConfigError> {
+    for (key, have) in table {
+        let key = match section {
+            "" => key.clone(),
+            _ => format!("{section}.{key}"),
+        };
+        match have {
+            toml::Value::Integer(have) if is_time(&key) && *have > TIME_MAX_S => {
+                return Err(value(&key, format!("{have} s are more than 100 years")));
+            }
+            toml::Value::Table(table) => check_times(&key, table)?,
+            toml::Value::Array(items) => {
+                let mut tables = items.iter().filter_map(toml::Value::as_table);
+                tables.try_for_each(|table| check_times(&key, table))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// A host as URIs have it: IPv6 addresses in brackets.
 fn in_uri(host: &str) -> String {
     match host.parse::<Ipv6Addr>() {
@@ -610,6 +640,17 @@ mod tests {
         assert!(refusal(&[HOST, "signalling.udp=[]", "signalling.tcp=[]"]).contains("are empty"));
         let far = "media.hosts=[{name='a', address='http://192.0.2.7:8700'}]";
         assert!(refusal(&[far]).contains("not a loopback address"));
+        for never in [
+            "calls.ring_timeout_s=9223372036854775807",
+            "queues=[{name='support', agents=[], timeout_s=9223372036854775807}]",
+            "trunks=[{name='carrier', targets=[], probe_s=9223372036854775807}]",
+        ] {
+            let told = refusal(&[HOST, never]);
+            assert!(
+                told.contains("_s: 9223372036854775807 s are more than 100 years"),
+                "{told}"
+            );
+        }
         let none = "signalling.tcp_connections_per_source=0";
         assert!(refusal(&[HOST, none]).contains("tcp_connections_per_source: 0 is not between 1"));
     }
