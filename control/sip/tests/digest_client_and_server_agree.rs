@@ -97,7 +97,7 @@ fn replays_wrong_passwords_and_moved_credentials_open_nothing() {
     other.set_uri(&"sip:other.example.com".parse().unwrap());
     assert_eq!(
         send(&mut server, NOW, &other, &credentials),
-        Verification::Rejected
+        Verification::OtherUri
     );
     assert_eq!(
         send(&mut server, NOW, &register(), &credentials),
@@ -110,14 +110,35 @@ fn replays_wrong_passwords_and_moved_credentials_open_nothing() {
     );
     let mut stranger = session(&mut server, b"guess");
     let credentials = stranger.credentials(&register());
-    assert_eq!(
-        send(&mut server, NOW, &register(), &credentials),
-        Verification::Rejected
-    );
+    for request in [&register(), &other] {
+        assert_eq!(
+            send(&mut server, NOW, request, &credentials),
+            Verification::Rejected
+        );
+    }
     // The stranger learns nothing from an old nonce either.
     assert_eq!(
         send(&mut server, NOW + 9_999, &register(), &credentials),
         Verification::Rejected
+    );
+}
+
+#[test]
+fn credentials_that_a_proxy_moved_are_taken_where_configured() {
+    let mut server = server(&[Algorithm::SHA256]);
+    let mut client = session(&mut server, b"secret");
+    let credentials = client.credentials(&register());
+    let mut other = register();
+    other.set_uri(&"sip:other.example.com".parse().unwrap());
+    server.require_same_uri(false);
+    assert_eq!(
+        send(&mut server, NOW, &other, &credentials),
+        Verification::Accepted
+    );
+    // Once.
+    assert_eq!(
+        send(&mut server, NOW, &register(), &credentials),
+        Verification::Stale
     );
 }
 
